@@ -1,0 +1,9 @@
+"""The two ways in which a job ends early on purpose; both print one line and no traceback."""
+
+
+class UserError(Exception):
+    """Wrong use: names what is wrong, where, and what to do. Exit code 2."""
+
+
+class JobFailed(Exception):
+    """The job could not do its work although it was asked rightly. Exit code 1."""
