@@ -72,7 +72,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = global_sum(gradients[0])
-        return total.split(ctx.counts)[dist.get_rank()], None
+        return torch.split(total, ctx.counts)[dist.get_rank()], None
 
 
 class _SumOverRanks(torch.autograd.Function):

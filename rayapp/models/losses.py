@@ -1,11 +1,12 @@
 """Self-contrastive and cross-entropy losses of the whole batch, on any number of ranks.
 
-Shapes: N images of this rank · V exits of an image · D embedding · E logits of an image · K classes.
+Shapes: N images of this rank · V exits of an image · D embedding · E logits of an image · K classes
+· A anchors (the rows of this rank) · R rows (N·V of all ranks).
 
-Each rank returns (W / M) · (sum over its own rows), with W ranks and M rows in the global batch. With
-the gradient carried through the gather, and DDP's mean over ranks, every parameter then receives
-exactly the gradient of the loss of the global batch in one process, for shards of any size. A mean
-taken rank by rank would not: ranks hold different numbers of synthetic images.
+Each rank returns (W / M) · (sum over its own rows), with W ranks and M rows in the global batch.
+With the gradient carried through the gather, and DDP's mean over ranks, every parameter then
+receives exactly the gradient of the loss of the global batch in one process, for shards of any
+size. A mean taken rank by rank would not: ranks hold different numbers of synthetic images.
 `rayapp.models.collectives.mean_over_ranks` turns the returned value into the loss to be logged.
 """
 
@@ -32,9 +33,10 @@ def selfcon_loss(
 ) -> Tensor:
     """Self-contrastive loss over features_NVD [N, V, D] of unit length: mean over all N·V rows.
 
-    Every exit of every image is an anchor. Its positives are all other rows with the same label (its
-    own other exits among them), its candidates all other rows. Without labels each image is its own
-    class. One exit (V = 1) is SupCon; an anchor without a positive then adds nothing to the sum.
+    Every exit of every image is an anchor. Its positives are all other rows with the same label
+    (its own other exits among them), its candidates all other rows. Without labels each image is
+    its own class. One exit (V = 1) is SupCon; an anchor without a positive then adds nothing to
+    the sum.
     The factor temperature / base_temperature keeps the size of the gradient independent of the
     temperature. Similarities are taken in float32 or better, under autocast too.
 
@@ -60,8 +62,8 @@ def multilabel_selfcon_loss(
     """SelfCon on origin over all images plus SelfCon on generator over the synthetic images only.
 
     Shapes: features_NVD [N, V, D] of unit length, labels_N4 [N, 4] the annotation's columns origin,
-    content, generator, model; weights: of the origin term and of the generator term. A batch without
-    any synthetic image has a generator term of zero.
+    content, generator, model; weights: of the origin term and of the generator term. A batch
+    without any synthetic image has a generator term of zero.
 
     Source: Boychev and Cholakov, ImagiNet, arXiv 2407.20020.
     """
@@ -111,7 +113,7 @@ def class_cross_entropy(logits_NK: Tensor, classes_N: Tensor) -> Tensor:
 def _selfcon_term(
     rows_NVD: Tensor, labels_N: Tensor, mine_n: Tensor, temperature: float, base_temperature: float
 ) -> Tensor:
-    """One SelfCon term over all rows of the global batch; mine_n: the items that are this rank's."""
+    """One term over all rows of the global batch; mine_n: which of the images are this rank's."""
     num_images, num_exits = rows_NVD.shape[:2]
     candidates_RD = rows_NVD.flatten(0, 1)
     labels_R = labels_N.repeat_interleave(num_exits)
