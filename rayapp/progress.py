@@ -1,0 +1,128 @@
+"""One calm progress line a stage: done, total, rate, time left, failures."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import ray
+
+_LINE_EVERY_S = 5.0
+_TERMINAL_EVERY_S = 0.2
+_POLL_S = 0.5
+
+
+class Progress:
+    """Counts of one stage, shown on stderr: rewritten in place on a terminal, else a line each 5 s.
+
+    Use as a context manager; the last line stays.
+    """
+
+    def __init__(
+        self, stage: str, total: int, *, unit: str = "images", stream: TextIO | None = None
+    ) -> None:
+        self.stage, self.total, self.unit = stage, total, unit
+        self.done = self.failed = 0
+        self.note = ""
+        self._stream = stream or sys.stderr
+        self._in_place = self._stream.isatty()
+        self._start = time.monotonic()
+        self._base = 0
+        self._shown = 0.0
+
+    def __enter__(self) -> "Progress":
+        self._show()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._show(last=True)
+
+    def skip(self, done: int, failed: int = 0) -> None:
+        """Count what an earlier run did; it does not enter the rate."""
+        self.done += done
+        self.failed += failed
+        self._base += done
+
+    def update(self, done: int = 1, failed: int = 0, note: str | None = None) -> None:
+        """Count more work done, of which so many failed; `note` replaces the text at the end."""
+        self.done += done
+        self.failed += failed
+        self.note = self.note if note is None else note
+        every = _TERMINAL_EVERY_S if self._in_place else _LINE_EVERY_S
+        if time.monotonic() - self._shown >= every:
+            self._show()
+
+    def line(self) -> str:
+        """The line as it is shown now."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        fresh = self.done - self._base
+        rate = fresh / seconds
+        parts = [f"{self.stage}: {self.done:,} of {self.total:,} {self.unit}"]
+        if fresh:
+            parts.append(f"{rate:,.1f}/s")
+            left = (self.total - self.done) / rate
+            parts.append(f"{duration(left)} left" if left > 0 else f"in {duration(seconds)}")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.note:
+            parts.append(self.note)
+        return ", ".join(parts)
+
+    def _show(self, last: bool = False) -> None:
+        self._shown = time.monotonic()
+        if self._in_place:
+            self._stream.write(f"\r\x1b[K{self.line()}" + ("\n" if last else ""))
+        else:
+            self._stream.write(self.line() + "\n")
+        self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Where a training worker posts its state for the driver to show."""
+
+    def __init__(self) -> None:
+        self._posted: dict[str, Any] = {}
+
+    def post(self, done: int, note: str) -> None:
+        """Replace the state."""
+        self._posted = {"done": done, "note": note}
+
+    def read(self) -> dict[str, Any]:
+        """The latest state, empty before the first post."""
+        return self._posted
+
+
+@contextlib.contextmanager
+def watched(progress: Progress) -> Iterator[Any]:
+    """A board whose posts drive `progress` while the block runs; yields the board's handle."""
+    board = Board.remote()  # type: ignore[attr-defined]
+    stop = threading.Event()
+
+    def poll() -> None:
+        while not stop.wait(_POLL_S):
+            with contextlib.suppress(ray.exceptions.RayError):
+                posted = ray.get(board.read.remote(), timeout=5)
+                if posted:
+                    progress.update(posted["done"] - progress.done, note=posted["note"])
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(board)
