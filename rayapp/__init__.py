@@ -1,3 +1,22 @@
 """ImagiNet on Ray: build the benchmark; train, calibrate and measure detectors of AI images."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from rayapp.models.detector import Detector
+
 __version__ = "0.1.0"
+
+
+def load_detector(uri: "str | os.PathLike[str]", *, device: str = "cpu") -> "Detector":
+    """The detector in a folder, a local path or `s3://…`, ready to score images.
+
+    Raises:
+        UserError: no such detector, or files that do not belong together.
+    """
+    # Here, because torch takes seconds and most jobs do not need it.
+    from rayapp.models.folder import load_detector
+
+    return load_detector(uri, device=device)

@@ -1,0 +1,1 @@
+"""Backbones, losses, heads and the detector folder: plain torch, never Ray."""

@@ -1,0 +1,189 @@
+"""Backbones under one contract, timm's: `forward_intermediates`, `forward_head`, `feature_info`.
+
+Shapes: N images · C channels or features · H W.
+"""
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import huggingface_hub
+import timm
+from torch import Tensor, nn
+
+from rayapp.errors import UserError
+from rayapp.models.highpass import HighPassNetwork
+
+RESNET50_NODOWN = "resnet50-nodown"
+HIGHPASS_SMALL = "highpass-small"
+HUB_TIMEOUT_S = 5
+
+# The weights that ImagiNet and GRIP start from (torchvision IMAGENET1K_V2); timm's plain `resnet50`
+# names other ones.
+_NODOWN_PARENT = "resnet50.tv2_in1k"
+
+Option = bool | int | float | str | tuple[int, ...]
+# What create_model would read from elsewhere, or what the rest of the product counts on.
+_RESERVED_OPTIONS = {
+    "cache_dir",
+    "checkpoint_path",
+    "features_only",
+    "num_classes",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_strict",
+}
+
+
+class Backbone(nn.Module):
+    """A network that gives its final pooled features and feature maps on the way to them.
+
+    Args:
+        model: follows timm's contract.
+        tap_depths: relative depths in [0, 1] of the feature maps to give, 0 the first, 1 the last.
+    """
+
+    def __init__(self, model: nn.Module, tap_depths: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.model = model
+        channels = [info["num_chs"] for info in cast(Any, model.feature_info)]
+        # Relative, because families offer 4, 5, 6 or 12 feature maps.
+        self.tap_indices = sorted({round(depth * (len(channels) - 1)) for depth in tap_depths})
+        if len(self.tap_indices) < len(tap_depths) or not all(0 <= d <= 1 for d in tap_depths):
+            raise UserError(
+                f"tap_depths {list(tap_depths)}: give relative depths from 0 to 1 that fall on "
+                f"different ones of the {len(channels)} feature maps"
+            )
+        self.tap_channels: list[int] = [channels[index] for index in self.tap_indices]
+        self.num_features = cast(int, model.head_hidden_size)
+
+    def forward(self, images_NCHW: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Feature maps [N, C, H, W] at the taps, shallow first, and pooled features [N, C]."""
+        model = cast(Any, self.model)
+        if not self.tap_indices:
+            return [], self.features(images_NCHW)
+        final, maps = model.forward_intermediates(
+            images_NCHW, indices=self.tap_indices, output_fmt="NCHW"
+        )
+        return maps, model.forward_head(final, pre_logits=True)
+
+    def features(self, images_NCHW: Tensor) -> Tensor:
+        """Pooled features [N, C] alone."""
+        model = cast(Any, self.model)
+        return cast(
+            Tensor, model.forward_head(model.forward_features(images_NCHW), pre_logits=True)
+        )
+
+    def strides(self) -> dict[str, tuple[int, ...]]:
+        """Every module that steps by more than one pixel, and its step: no state dict tells it."""
+        steps = {}
+        for name, module in self.model.named_modules():
+            stride = getattr(module, "stride", 1)
+            stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
+            if max(stride) > 1:
+                steps[name] = stride
+        return steps
+
+
+def create_backbone(
+    name: str,
+    pretrained: bool = False,
+    *,
+    tap_depths: Sequence[float] = (),
+    options: Mapping[str, Option] | None = None,
+) -> Backbone:
+    """Backbone `highpass-small`, `resnet50-nodown` or any timm model, with maps at `tap_depths`.
+
+    `resnet50-nodown` is the ResNet-50 of Gragnaniello et al. (ICME 2021, arXiv 2104.02617) that
+    keeps the first stride and the max-pool at 1, so that it ends at an eighth of the resolution.
+
+    Args:
+        name: as above; timm's with or without the tag of its weights.
+        pretrained: with timm's published weights, from the network or its local cache.
+        tap_depths: see Backbone.
+        options: keyword arguments of the network, for timm's those of `create_model`.
+
+    Raises:
+        UserError: unknown name or option, or no weights to be had.
+    """
+    options = dict(options or {})
+    if reserved := _RESERVED_OPTIONS & options.keys():
+        raise UserError(f"backbone option {min(reserved)!r} cannot be set; leave it out")
+    try:
+        if name == HIGHPASS_SMALL:
+            model: nn.Module = _highpass_small(pretrained, options)
+        elif name == RESNET50_NODOWN:
+            model = _without_early_strides(_timm_model(_NODOWN_PARENT, pretrained, options))
+        else:
+            model = _timm_model(name, pretrained, options)
+    except TypeError as error:
+        raise UserError(f"backbone {name!r}: {error}") from error
+    return Backbone(model, tap_depths)
+
+
+def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation, a channel each, that a backbone expects of pixels in [0, 1]."""
+    if name == HIGHPASS_SMALL:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    config = timm.get_pretrained_cfg(_NODOWN_PARENT if name == RESNET50_NODOWN else name)
+    return tuple(config.mean), tuple(config.std)
+
+
+def _highpass_small(pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+    if pretrained:
+        raise UserError(f"{HIGHPASS_SMALL} has no pretrained weights; set pretrained to false")
+    return HighPassNetwork(**options)
+
+
+def _without_early_strides(model: Any) -> nn.Module:
+    model.conv1.stride = (1, 1)
+    model.maxpool.stride = 1
+    for info in model.feature_info:
+        info["reduction"] //= 2 if info["module"] == "act1" else 4
+    return cast(nn.Module, model)
+
+
+def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+    # A name with a colon would make timm look up a repository or a folder.
+    if ":" in name or not timm.is_model(name):
+        near = timm.list_models(f"*{name}*")[:5] or ["see timm.list_models()"]
+        raise UserError(f"no backbone {name!r}; there are {HIGHPASS_SMALL}, {RESNET50_NODOWN}, "
+                        f"and timm's: {', '.join(near)}")  # fmt: skip
+    overlay = {"file": _cached_weights(name)} if pretrained and not _hub_answers() else None
+    try:
+        model = timm.create_model(
+            name, pretrained=pretrained, pretrained_cfg_overlay=overlay, num_classes=0, **options
+        )
+    except (OSError, RuntimeError) as error:
+        # timm raises RuntimeError both for an unknown tag and for weights that do not fit.
+        raise UserError(f"backbone {name!r}: {str(error).splitlines()[0]}") from error
+    return cast(nn.Module, model)
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached: its client would try each of its files for half a minute."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")  # noqa: S310
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _cached_weights(name: str) -> str:
+    config = timm.get_pretrained_cfg(name)
+    if config.hf_hub_id:
+        repository = config.hf_hub_id + (config.architecture + "." + config.tag).rstrip(".")
+        path = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
+        if isinstance(path, str):
+            return path
+    raise UserError(
+        f"backbone {name!r}: its pretrained weights are not in the local cache and "
+        f"{huggingface_hub.constants.ENDPOINT} does not answer; connect, or set pretrained to false"
+    )

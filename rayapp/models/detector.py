@@ -1,0 +1,193 @@
+"""A detector: the network, and all that one must know to use it rightly.
+
+Shapes: N images · K classes · C channels or features · H W.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from rayapp.errors import UserError
+from rayapp.images import ImageError, decode
+from rayapp.models.backbones import Option, create_backbone
+from rayapp.models.calibrators import Calibration
+from rayapp.models.encoder import ClassificationHead, Encoder, HeadNorm, Network
+from rayapp.models.preprocessing import Pixels, Preprocessing, preprocess
+from rayapp.settings import Settings
+
+ImageInput = str | Path | bytes | Image.Image | Pixels
+Floats = NDArray[np.float32]
+
+
+class HeadSettings(Settings):
+    """The classification head on the backbone's features."""
+
+    norm: HeadNorm = Field("batch", description="of the features: batch, length (to 1) or none")
+    hidden: int = Field(1024, ge=0, description="width of the hidden layer; 0: a linear probe")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units dropped in training")
+    num_outputs: int = Field(1, ge=1, description="1: a logit of synthetic; K: one a class")
+
+
+class Architecture(Settings):
+    """Backbone, exits and head: with the weights, all that the network is."""
+
+    backbone: str = Field(description="highpass-small, resnet50-nodown or a timm model")
+    options: dict[str, Option] = Field({}, description="keyword arguments of the backbone")
+    tap_depths: tuple[float, ...] = Field(
+        (), description="relative depths (0 to 1) of the sub-networks; none: the backbone alone"
+    )
+    head: HeadSettings = Field(HeadSettings(), description="the classification head")
+
+
+class Labels(Settings):
+    """What the outputs mean."""
+
+    scheme: str = Field("imaginet", description="name of the label scheme")
+    column: str = Field("origin", description="the scheme's column that is predicted")
+    classes: tuple[str, ...] = Field(
+        ("real", "synthetic"), description="class names; of a single logit: negative, positive"
+    )
+
+
+class DetectorSpec(Settings):
+    """What `detector.json` says of a detector."""
+
+    architecture: Architecture = Field(description="how to build the network")
+    strides: dict[str, tuple[int, ...]] = Field(
+        description="every stride above 1 of the backbone: weights fit any strides, so these tell"
+    )
+    preprocessing: Preprocessing = Field(description="from pixels to the network's input")
+    labels: Labels = Field(Labels(), description="what the outputs mean")
+    calibration: Calibration | None = Field(None, description="from logit to probability")
+    provenance: dict[str, Any] = Field({}, description="where the weights come from")
+
+    @model_validator(mode="after")
+    def _outputs_have_names(self) -> Self:
+        num_outputs, num_classes = self.architecture.head.num_outputs, len(self.labels.classes)
+        if num_classes != max(num_outputs, 2):
+            raise ValueError(f"{num_outputs} outputs cannot mean {num_classes} classes")
+        return self
+
+
+def build_network(architecture: Architecture, *, pretrained: bool = False) -> Network:
+    """The network with fresh weights; the backbone's published ones with `pretrained`.
+
+    Raises:
+        UserError: see create_backbone.
+    """
+    backbone = create_backbone(
+        architecture.backbone,
+        pretrained,
+        tap_depths=architecture.tap_depths,
+        options=architecture.options,
+    )
+    head = ClassificationHead(backbone.num_features, **architecture.head.model_dump())
+    return Network(Encoder(backbone), head)
+
+
+class Detector:
+    """Network and spec; scores images as paths, bytes, PIL images or RGB arrays uint8 [H, W, 3].
+
+    Scoring puts the network into evaluation mode and leaves it there.
+
+    Raises:
+        UserError: the network does not have the strides that the spec names.
+    """
+
+    def __init__(self, network: Network, spec: DetectorSpec) -> None:
+        if (actual := network.encoder.backbone.strides()) != spec.strides:
+            name = min(set(actual.items()) ^ set(spec.strides.items()))[0]
+            raise UserError(
+                f"strides differ: {name} is {actual.get(name, (1, 1))} in backbone "
+                f"{spec.architecture.backbone!r}, but {spec.strides.get(name, (1, 1))} is recorded"
+            )
+        self.network = network
+        self.spec = spec
+
+    def to(self, device: str | torch.device) -> Self:
+        """Moves the network there, where images are then scored."""
+        self.network.to(device)
+        return self
+
+    def preprocess(self, image_HWC: Pixels) -> Tensor:
+        """Normalised views float32 [K, 3, size, size] of one RGB image uint8 [H, W, 3]."""
+        return preprocess(image_HWC, self.spec.preprocessing)
+
+    def logits(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """Logits float32 [N] (or [N, K]), each the mean over the views of its image.
+
+        Raises:
+            UserError: an image that cannot be read, with its place in the list.
+        """
+        return self._scored(self.network, images, batch_size)
+
+    def probability(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """Probability of synthetic float32 [N], calibrated if the detector is; or [N, K]."""
+        logits = self.logits(images, batch_size=batch_size)
+        if self.spec.calibration:
+            return self.spec.calibration.apply(logits).astype(np.float32)
+        scores = torch.from_numpy(logits).double()
+        return (scores.softmax(1) if scores.ndim > 1 else scores.sigmoid()).float().numpy()
+
+    def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """Pooled features of the backbone float32 [N, C], each the mean over the views."""
+        return self._scored(self.network.features, images, batch_size)
+
+    def hash(self) -> str:
+        """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
+        named = {"architecture", "strides", "preprocessing"}
+        text = json.dumps(self.spec.model_dump(mode="json", include=named), sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            # As bytes: numpy has no bfloat16. At least one dimension: a scalar has no view.
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _scored(self, score: Any, images: Sequence[ImageInput], batch_size: int) -> Floats:
+        if isinstance(images, (str, bytes, Path, Image.Image)):
+            raise UserError("give a list of images, even for one")
+        self.network.eval()
+        device = next(self.network.parameters()).device
+        means = []
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                chunk = enumerate(images[start : start + batch_size], start)
+                views = [self.preprocess(_pixels(image, index)) for index, image in chunk]
+                batches = torch.split(torch.cat(views), batch_size)
+                scores = torch.cat([score(batch.to(device)) for batch in batches])
+                parts = torch.split(scores, [len(views_of_one) for views_of_one in views])
+                means += [part.mean(0) for part in parts]
+        return torch.stack(means).float().cpu().numpy() if means else np.zeros(0, np.float32)
+
+
+def _pixels(image: ImageInput, index: int) -> Pixels:
+    """RGB uint8 [H, W, 3] of one image, decoded by the same policy as everywhere."""
+    name = f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
+    if isinstance(image, (str, Path)):
+        try:
+            image = Path(image).read_bytes()
+        except OSError as error:
+            raise UserError(f"{name}: {error.strerror}") from None
+    if isinstance(image, bytes):
+        try:
+            return decode(image).pixels_HWC
+        except ImageError as error:
+            raise UserError(f"{name}: {error}") from None
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise UserError(
+            f"{name}: RGB uint8 [H, W, 3] is wanted, not {image.dtype} {list(image.shape)}"
+        )
+    return image

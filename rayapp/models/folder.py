@@ -1,0 +1,111 @@
+"""A detector as a folder: `model.safetensors` and `detector.json`, local or on S3."""
+
+import json
+import os
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rayapp.errors import UserError
+from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.encoder import Network
+from rayapp.settings import validated
+from rayapp.storage import Store, open_store
+
+SPEC_FILE = "detector.json"
+WEIGHTS_FILE = "model.safetensors"
+_SHOWN_KEYS = 3
+
+
+class _SavedSpec(DetectorSpec):
+    """`detector.json`: the spec, and what proves that the weights beside it are its own."""
+
+    format: Literal[1] = Field(1, description="version of this file's layout")
+    detector_hash: str = Field(description="SHA-256 of weights, architecture, preprocessing")
+
+
+def save_detector(detector: Detector, store: Store) -> str:
+    """Writes the weights, then `detector.json`, which makes the folder whole; gives the hash."""
+    digest = detector.hash()
+    tensors = {
+        # A copy in plain order: safetensors takes neither shared nor channels-last memory.
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in detector.network.state_dict().items()
+    }
+    store.put(WEIGHTS_FILE, safetensors.torch.save(tensors))
+    saved = _SavedSpec(**dict(detector.spec), detector_hash=digest)
+    store.put(SPEC_FILE, saved.model_dump_json(indent=2).encode())
+    return digest
+
+
+def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
+    """The detector in a folder (local path or `s3://…`), in evaluation mode.
+
+    Raises:
+        UserError: no such detector; files of another kind; weights, strides or calibration that
+            belong to another detector.
+    """
+    store = open_store(uri)
+    saved = _read_spec(store)
+    try:
+        network = build_network(saved.architecture)
+        detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
+    except UserError as error:
+        raise UserError(f"{store.uri(SPEC_FILE)}: {error}") from None
+    _load_weights(store, network)
+    digest = detector.hash()
+    if digest != saved.detector_hash:
+        raise UserError(
+            f"{store.uri()}: {WEIGHTS_FILE} or {SPEC_FILE} was changed after saving "
+            f"(hash {digest[:12]}, recorded {saved.detector_hash[:12]}); fetch the folder again"
+        )
+    calibration = saved.calibration
+    if calibration and calibration.detector_hash != digest:
+        raise UserError(
+            f"{store.uri(SPEC_FILE)}: the calibration was made for other weights or another view "
+            f"(detector {calibration.detector_hash[:12]}, this is {digest[:12]}); calibrate again"
+        )
+    network.eval()
+    return detector.to(device)
+
+
+def _read_spec(store: Store) -> _SavedSpec:
+    try:
+        data = json.loads(store.get(SPEC_FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{store.uri()}: no such detector (it has no {SPEC_FILE})") from None
+    except ValueError as error:
+        raise UserError(f"{store.uri(SPEC_FILE)}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{store.uri(SPEC_FILE)}: not a detector, a JSON object is wanted")
+    return validated(_SavedSpec, data, lambda _: store.uri(SPEC_FILE))
+
+
+def _spec_fields(saved: _SavedSpec) -> dict[str, Any]:
+    return {name: getattr(saved, name) for name in DetectorSpec.model_fields}
+
+
+def _load_weights(store: Store, network: Network) -> None:
+    where = store.uri(WEIGHTS_FILE)
+    try:
+        given = safetensors.torch.load(store.get(WEIGHTS_FILE))
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file; the detector is not whole") from None
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{where}: not a safetensors file: {error}") from None
+    wanted: dict[str, Tensor] = network.state_dict()
+    for fault, keys in (("lacks", wanted.keys() - given), ("has surplus", given.keys() - wanted)):
+        if keys:
+            shown = ", ".join(sorted(keys)[:_SHOWN_KEYS])
+            raise UserError(f"{where}: {fault} {len(keys)} tensors of the network: {shown}")
+    for name, tensor in given.items():
+        if tensor.shape != wanted[name].shape:
+            raise UserError(
+                f"{where}: {name} is {list(tensor.shape)}, the network takes "
+                f"{list(wanted[name].shape)}"
+            )
+    network.load_state_dict(given)

@@ -1,0 +1,99 @@
+"""How a detector sees an image of any size: square views of its pixels, then normalised.
+
+Shapes: K views of an image · H W · C channels. Pixels are never rescaled except by the view
+`resize`: the high frequencies are the evidence.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from rayapp.settings import Settings
+
+Pixels = NDArray[np.uint8]
+Channels = tuple[float, float, float]
+
+
+class Preprocessing(Settings):
+    """From the pixels of an image to what the network takes; part of the detector's hash."""
+
+    view: Literal["centre", "five", "tiles", "resize"] = Field(
+        "centre",
+        description="centre: one square crop; five: that and the corners; tiles: squares that "
+        "cover the image; resize: the shorter side to size, then a centre crop. Logits of "
+        "several views are averaged; images smaller than size are padded by reflection",
+    )
+    size: int = Field(256, ge=8, description="side of a view in pixels")
+    input_scale: float = Field(1 / 255, gt=0, description="factor on the pixel values 0 to 255")
+    mean: Channels = Field(
+        (0.0, 0.0, 0.0), description="subtracted after scaling; red, green, blue"
+    )
+    std: Channels = Field((1.0, 1.0, 1.0), description="divided by after that; red, green, blue")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all fields in hexadecimal."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:
+    """Normalised views float32 [K, C, size, size] of one RGB image uint8 [H, W, C]."""
+    views_KHWC = cut_views(pixels_HWC, preprocessing)
+    return normalise(torch.from_numpy(views_KHWC), preprocessing)
+
+
+def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Views uint8 [K, H, W, C] to float32 [K, C, H, W] as the network takes them."""
+    mean = torch.tensor(preprocessing.mean, device=views_KHWC.device)
+    std = torch.tensor(preprocessing.std, device=views_KHWC.device)
+    scaled_KHWC = views_KHWC.float() * preprocessing.input_scale
+    return ((scaled_KHWC - mean) / std).permute(0, 3, 1, 2)
+
+
+def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Views uint8 [K, size, size, C]: K is 1, for `five` 5, for `tiles` what the image takes."""
+    size = preprocessing.size
+    if preprocessing.view == "resize":
+        pixels_HWC = _shorter_side_to(pixels_HWC, size)
+    pixels_HWC = _pad_to(pixels_HWC, size)
+    bottom, right = (side - size for side in pixels_HWC.shape[:2])
+    corners = [(bottom // 2, right // 2)]
+    if preprocessing.view == "five":
+        corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    elif preprocessing.view == "tiles":
+        corners = [(top, left) for top in _starts(bottom, size) for left in _starts(right, size)]
+    return np.stack([pixels_HWC[top : top + size, left : left + size] for top, left in corners])
+
+
+def _starts(last: int, size: int) -> list[int]:
+    """Evenly spread positions from 0 to `last`, as few as leave no gap between tiles."""
+    num_steps = -(-last // size)
+    return [round(step * last / max(num_steps, 1)) for step in range(num_steps + 1)]
+
+
+def _pad_to(pixels_HWC: Pixels, size: int) -> Pixels:
+    missing_y, missing_x = (max(size - side, 0) for side in pixels_HWC.shape[:2])
+    if missing_y == missing_x == 0:
+        return pixels_HWC
+    top, left = missing_y // 2, missing_x // 2
+    padded = cv2.copyMakeBorder(
+        pixels_HWC, top, missing_y - top, left, missing_x - left, cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(padded, dtype=np.uint8)
+
+
+def _shorter_side_to(pixels_HWC: Pixels, size: int) -> Pixels:
+    height, width = pixels_HWC.shape[:2]
+    scale = size / min(height, width)
+    # Averaging over areas does not alias when shrinking; it cannot enlarge.
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
+    target = (max(round(width * scale), size), max(round(height * scale), size))
+    return np.asarray(cv2.resize(pixels_HWC, target, interpolation=method), dtype=np.uint8)
