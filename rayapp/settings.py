@@ -65,6 +65,8 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[
         text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+        lines: dict[tuple[str, ...], int] = {}
+        _collect_lines(path, node, (), lines)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -72,13 +74,12 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not YAML: {why}") from None
     if data is None:
         return {}, {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UserError(f"{path}: `key: value` lines are wanted at the top")
-    lines: dict[tuple[str, ...], int] = {}
-    _collect_lines(path, node, (), lines)
     return data, lines
 
 
@@ -110,7 +111,8 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is also a missing one; the key that stands there says it best.
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         more = error.error_count() - 1
         tail = f" (and {more} more)" if more else ""
         raise UserError(f"{where(first['loc'])}: {_explain(first, model)}{tail}") from None
@@ -119,7 +121,7 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name!r} (known: {', '.join(model.model_fields)})"
+        return f"unknown key {name!r}{_known(model, error['loc'][:-1])}"
     if error["type"] == "missing":
         return f"{name}: is missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -128,6 +130,15 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     given = repr(error["input"])
     given = given if len(given) <= 80 else given[:77] + "…"
     return f"{name}: {message[0].lower()}{message[1:]}, got {given}"
+
+
+def _known(model: Any, loc: Sequence[str | int]) -> str:
+    """The keys that are known at a place of the settings, where it is a model."""
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        model = _bare(fields[part].annotation) if part in fields else None
+    fields = getattr(model, "model_fields", {})
+    return f" (known: {', '.join(fields)})" if fields else ""
 
 
 # --- command line ---------------------------------------------------------------------------
@@ -198,14 +209,21 @@ def _add_option(parser: argparse.ArgumentParser, name: str, kind: Any, field: Fi
     elif get_origin(kind) in {tuple, list}:
         parser.add_argument(option, nargs="+", metavar=metavar, help=text, dest=name)
     else:
+        choices = {str(choice): choice for choice in get_args(kind)}
         if get_origin(kind) is Literal:
-            metavar = "|".join(str(choice) for choice in get_args(kind))
-        parser.add_argument(option, metavar=metavar, help=text, dest=name)
+            metavar = "|".join(choices)
+        parser.add_argument(
+            option, metavar=metavar, help=text, dest=name, type=lambda text: choices.get(text, text)
+        )
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        data = data.setdefault(key, {})
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
+        if not isinstance(data, dict):
+            return  # no mapping in the file: the validation says so, by line
     data[keys[-1]] = value
 
 
