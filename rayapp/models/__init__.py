@@ -1,0 +1,1 @@
+"""Middle room: backbones, losses, heads, calibrators and the detector folder; pure, never Ray."""
