@@ -1,0 +1,38 @@
+"""Image operations, plans drawn apart from being applied, and protocols as data."""
+
+from rayapp.transforms.codecs import decode_fast, encode_lossless
+from rayapp.transforms.draws import generator
+from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+from rayapp.transforms.plans import Plan, Step, apply, apply_each, split_window
+from rayapp.transforms.protocols import PLAIN, Protocol, load_protocol
+from rayapp.transforms.published import (
+    PUBLISHED_WORKERS,
+    PublishedDraw,
+    published_draws,
+    published_items,
+    published_stream,
+)
+from rayapp.transforms.sheet import contact_sheet
+
+__all__ = [
+    "PLAIN",
+    "PUBLISHED_WORKERS",
+    "ImageHWC",
+    "Plan",
+    "Protocol",
+    "PublishedDraw",
+    "SizeHW",
+    "Step",
+    "Window",
+    "apply",
+    "apply_each",
+    "contact_sheet",
+    "decode_fast",
+    "encode_lossless",
+    "generator",
+    "load_protocol",
+    "published_draws",
+    "published_items",
+    "published_stream",
+    "split_window",
+]

@@ -1,0 +1,86 @@
+"""Protocols: how the images of a set are cut and disturbed, as data in `configs/protocols`."""
+
+import copy
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from rayapp.resources import resource
+from rayapp.settings import Settings, parse_yaml
+from rayapp.transforms.draws import Dice
+from rayapp.transforms.operations import SizeHW
+from rayapp.transforms.plans import Draft, Plan
+from rayapp.transforms.rules import DoesNotFitError, Rule
+
+PLAIN = "plain"  # the one variant of a protocol that lists none
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]  # safe in a path
+
+
+class Protocol(Settings):
+    """Steps done to every image, and for a grid the variants that each go on from there."""
+
+    name: Name = Field(description="names the draws too: protocols of one name draw alike")
+    steps: tuple[Rule, ...] = Field(description="done in this order; drawn once an image")
+    variants: dict[Name, tuple[Rule, ...]] = Field(
+        default_factory=dict, description="further steps by variant; none: one variant, 'plain'"
+    )
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the content, in hex; comments, key order, written-out defaults don't count."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """Every variant that `draw` may give, in the file's order."""
+        return tuple(self.variants) or (PLAIN,)
+
+    def draw(self, size_HW: SizeHW, item_id: str, seed: int, epoch: int = 0) -> dict[str, Plan]:
+        """The plan of each variant for one image, each complete in itself.
+
+        A variant's draws depend on seed, protocol name, variant name, item and epoch alone: other
+        variants may come and go. A variant that the image is too small for (`small: skip`) is
+        absent.
+
+        Args:
+            size_HW: height and width of the decoded image in px.
+            item_id: the item's id in its list.
+            seed: the run's seed.
+            epoch: epoch of training; 0 outside training.
+        """
+        draft = Draft(size_HW)
+        if not _fits(self.steps, draft, Dice(seed, self.name, item_id, epoch)):
+            return {}
+        if not self.variants:
+            return {PLAIN: Plan(draft.steps)}
+        plans: dict[str, Plan] = {}
+        for name, rules in self.variants.items():
+            branch = copy.copy(draft)
+            if _fits(rules, branch, Dice(seed, f"{self.name}/{name}", item_id, epoch)):
+                plans[name] = Plan(branch.steps)
+        return plans
+
+
+def _fits(rules: tuple[Rule, ...], draft: Draft, dice: Dice) -> bool:
+    """Draw the rules onto the draft; False where the image is too small for one of them."""
+    try:
+        for rule in rules:
+            rule.draw(draft, dice)
+    except DoesNotFitError:
+        return False
+    return True
+
+
+def load_protocol(name_or_path: str) -> Protocol:
+    """A shipped protocol by name (`imaginet-test`), or a user's own YAML file by path.
+
+    Raises:
+        UserError: no such protocol (the line lists those there are), or one with a wrong key or
+            value, named with file and line.
+    """
+    return parse_yaml(resource("configs/protocols", name_or_path), Protocol)
