@@ -80,7 +80,8 @@ class Backbone(nn.Module):
         """Every module that steps by more than one pixel, and its step: no state dict tells it."""
         steps = {}
         for name, module in self.model.named_modules():
-            stride = getattr(module, "stride", 1)
+            # Of layers only: blocks repeat the stride of a layer inside them.
+            stride = 1 if any(module.children()) else getattr(module, "stride", 1)
             stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
             if max(stride) > 1:
                 steps[name] = stride
@@ -151,8 +152,8 @@ def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.M
         near = timm.list_models(f"*{name}*")[:5] or ["see timm.list_models()"]
         raise UserError(f"no backbone {name!r}; there are {HIGHPASS_SMALL}, {RESNET50_NODOWN}, "
                         f"and timm's: {', '.join(near)}")  # fmt: skip
-    overlay = {"file": _cached_weights(name)} if pretrained and not _hub_answers() else None
     try:
+        overlay = {"file": _cached_weights(name)} if pretrained and _is_offline(name) else None
         model = timm.create_model(
             name, pretrained=pretrained, pretrained_cfg_overlay=overlay, num_classes=0, **options
         )
@@ -162,27 +163,30 @@ def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.M
     return cast(nn.Module, model)
 
 
-def _hub_answers() -> bool:
-    """Whether the hub can be reached: its client would try each of its files for half a minute."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+def _is_offline(name: str) -> bool:
+    """Whether the weights are on the hub and that cannot be reached.
+
+    Asked first, because the hub's client would try each of its files for half a minute.
+    """
+    if not timm.get_pretrained_cfg(name).hf_hub_id:
         return False
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return True
     request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")  # noqa: S310
     try:
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
     except urllib.error.HTTPError:
-        return True
-    except OSError:
         return False
-    return True
+    except OSError:
+        return True
+    return False
 
 
 def _cached_weights(name: str) -> str:
-    config = timm.get_pretrained_cfg(name)
-    if config.hf_hub_id:
-        repository = config.hf_hub_id + (config.architecture + "." + config.tag).rstrip(".")
-        path = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
-        if isinstance(path, str):
-            return path
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    path = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
+    if isinstance(path, str):
+        return path
     raise UserError(
         f"backbone {name!r}: its pretrained weights are not in the local cache and "
         f"{huggingface_hub.constants.ENDPOINT} does not answer; connect, or set pretrained to false"

@@ -1,0 +1,101 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rayapp.errors import UserError
+from rayapp.models.detector import Detector
+from tests.models.test_folder import calibration, make_detector, with_spec
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (70, 45, 3), np.uint8)
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def test_paths_bytes_pil_and_arrays_score_alike(pixels: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(as_png(pixels))
+    forms = [pixels, as_png(pixels), Image.fromarray(pixels), path, str(path)]
+    scores = make_detector().logits(forms)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("view", ["centre", "five", "tiles", "resize"])
+def test_scores_do_not_depend_on_the_batch(view: str) -> None:
+    generator = np.random.default_rng(3)
+    images = [
+        generator.integers(0, 256, (h, w, 3), np.uint8)
+        for h, w in [(40, 70), (16, 16), (64, 33), (100, 90)]
+    ]
+    detector = make_detector(view=view)
+    together = detector.logits(images)
+    for batch_size in (1, 3):
+        apart = detector.logits(images[::-1], batch_size=batch_size)[::-1]
+        np.testing.assert_allclose(apart, together, atol=1e-5)
+    assert np.ptp(together) > 1e-4
+
+
+def test_logit_is_the_mean_over_views(pixels: np.ndarray) -> None:
+    detector = make_detector(view="five")
+    views = detector.preprocess(pixels)
+    assert views.shape == (5, 3, 32, 32)
+    detector.network.eval()
+    with torch.inference_mode():
+        expected = detector.network(views).mean()
+    assert detector.logits([pixels])[0] == pytest.approx(float(expected), abs=1e-6)
+    assert detector.features([pixels]).shape == (1, detector.network.encoder.num_features)
+
+
+def test_probability_is_calibrated_where_the_detector_is(pixels: np.ndarray) -> None:
+    detector = make_detector()
+    z = float(detector.logits([pixels])[0])
+    assert detector.probability([pixels])[0] == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-6)
+    calibrated = with_spec(detector, calibration=calibration(detector, slope=2.0))
+    expected = 1 / (1 + np.exp(-(2 * z + 0.5)))
+    assert calibrated.probability([pixels])[0] == pytest.approx(expected, abs=1e-6)
+    assert calibrated.probability([pixels]).dtype == np.float32
+
+
+def test_no_images_no_scores() -> None:
+    assert make_detector().probability([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ("image.png", "give a list"),
+        ([b"nonsense"], "image 0: text, not an image"),
+        ([np.zeros((4, 4), np.uint8)], r"image 0: RGB uint8 \[H, W, 3\] is wanted"),
+        ([np.zeros((4, 4, 3), np.float32)], "image 0"),
+        ([np.zeros((0, 4, 3), np.uint8)], "image 0"),
+        (["nowhere.png"], r"image 0 \(nowhere.png\): No such file"),
+    ],
+)
+def test_what_is_no_image_is_named(images, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_detector().logits(images)
+
+
+def test_strides_that_are_not_the_networks_are_refused() -> None:
+    detector = make_detector()
+    wrong = detector.spec.model_copy(update={"strides": {"blocks.0.0": (2, 2)}})
+    with pytest.raises(UserError, match=r"strides differ: blocks\.0\.0 is \(1, 1\)"):
+        Detector(detector.network, wrong)
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    program = "import sys, rayapp; assert rayapp.load_detector; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

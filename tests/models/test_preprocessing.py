@@ -1,0 +1,69 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rayapp.models.preprocessing import Preprocessing, cut_views, preprocess
+
+
+def image(height: int, width: int) -> np.ndarray:
+    """Each pixel tells where it was: red its row, green its column."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, rows * 0], axis=2).astype(np.uint8)
+
+
+def corners(view: str, height: int, width: int) -> list[tuple[int, int]]:
+    views = cut_views(image(height, width), Preprocessing(view=view, size=32))
+    assert views.shape[1:] == (32, 32, 3)
+    assert all((np.diff(v[:, 0, 0].astype(int)) == 1).all() for v in views)
+    return [(int(v[0, 0, 0]), int(v[0, 0, 1])) for v in views]
+
+
+def test_centre_and_five_are_the_images_own_pixels() -> None:
+    assert corners("centre", 50, 61) == [(9, 14)]
+    assert corners("five", 50, 61) == [(9, 14), (0, 0), (0, 29), (18, 0), (18, 29)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 100), (200, 64), (97, 65)])
+def test_tiles_cover_every_pixel(height: int, width: int) -> None:
+    seen = np.zeros((height, width), dtype=bool)
+    found = corners("tiles", height, width)
+    for top, left in found:
+        seen[top : top + 32, left : left + 32] = True
+    assert seen.all()
+    assert len(found) == -(-height // 32) * -(-width // 32)
+
+
+def test_small_images_are_padded_by_reflection() -> None:
+    (view,) = cut_views(image(20, 31), Preprocessing(size=32))
+    assert view[:, 0, 0].tolist() == [*range(6, 0, -1), *range(20), *range(18, 12, -1)]
+    assert view[0, :, 1].tolist() == [*range(31), 29]
+    (single,) = cut_views(np.full((1, 1, 3), 7, np.uint8), Preprocessing(size=32))
+    assert (single == 7).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 90), (90, 64), (16, 20), (301, 64)])
+def test_resize_brings_the_shorter_side_to_size(height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    (view,) = cut_views(pixels, Preprocessing(view="resize", size=32))
+    scale = 32 / min(height, width)
+    target = (round(width * scale), round(height * scale))
+    whole = cv2.resize(
+        pixels, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
+    )
+    top, left = (whole.shape[0] - 32) // 2, (whole.shape[1] - 32) // 2
+    np.testing.assert_array_equal(view, whole[top : top + 32, left : left + 32])
+
+
+def test_normalised_as_the_settings_say() -> None:
+    settings = Preprocessing(size=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    tensor = preprocess(pixels, settings)
+    assert tensor.dtype == torch.float32
+    expected = (pixels / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.3, 0.4]
+    np.testing.assert_allclose(tensor[0].permute(1, 2, 0), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_hash_tells_views_apart() -> None:
+    assert Preprocessing().hash == Preprocessing().hash
+    assert Preprocessing().hash != Preprocessing(view="five").hash
