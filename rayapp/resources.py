@@ -28,7 +28,7 @@ def resource(folder: str, name_or_path: str, suffix: str = ".yaml") -> Path:
         bare = name_or_path.removeprefix(f"{folder}/").removesuffix(suffix)
         for root in _ROOTS:
             shipped = root / folder / f"{bare}{suffix}"
-            if shipped.is_file():
+            if os.path.isfile(shipped):  # Path.is_file raises for a name that is too long
                 return shipped
     known = ", ".join(shipped_names(folder, suffix)) or "none"
     raise UserError(f"{name_or_path}: no such file, and no {folder}/ of that name (known: {known})")

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from rayapp.errors import JobFailed, UserError
 from rayapp.resources import resource
 
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class Settings(BaseModel):
@@ -209,8 +209,9 @@ def _add_option(parser: argparse.ArgumentParser, name: str, kind: Any, field: Fi
     elif get_origin(kind) in {tuple, list}:
         parser.add_argument(option, nargs="+", metavar=metavar, help=text, dest=name)
     else:
-        choices = {str(choice): choice for choice in get_args(kind)}
+        choices: dict[str, Any] = {}
         if get_origin(kind) is Literal:
+            choices = {str(choice): choice for choice in get_args(kind)}
             metavar = "|".join(choices)
         parser.add_argument(
             option, metavar=metavar, help=text, dest=name, type=lambda text: choices.get(text, text)
@@ -235,26 +236,32 @@ def run_job(
 ) -> NoReturn:
     """Parse the settings, run the job, leave with the contract's exit code.
 
-    0 done, 1 failed, 2 wrong use, 3 done with named misses. No traceback for what is foreseen.
+    0 done, 1 failed, 2 wrong use, 3 done with named misses, 130 interrupted. No
+    traceback for what is foreseen.
     """
     prog = Path(sys.argv[0]).name
     try:
         settings = parse_settings(model, sys.argv[1:] if arguments is None else arguments, prog)
         code = job(settings) or EXIT_DONE
+        sys.stdout.flush()
     except UserError as error:
         code = _say(error, EXIT_WRONG_USE)
     except JobFailed as error:
         code = _say(error, EXIT_FAILED)
     except PermissionError as error:
         code = _say(f"{error.filename}: permission denied", EXIT_WRONG_USE)
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
     except OSError as error:
         code = _say(f"{error.filename or prog}: {error.strerror or error}", EXIT_FAILED)
     except KeyboardInterrupt:
-        code = _say("interrupted; the same command goes on from here", 130)
-    sys.stdout.flush()
+        code = _say("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
     sys.exit(code)
 
 
 def _say(message: object, code: int) -> int:
-    print(f"error: {message}" if code != 130 else f"\n{message}", file=sys.stderr, flush=True)
+    start = "\n" if code == EXIT_INTERRUPTED else "error: "
+    print(f"{start}{message}", file=sys.stderr, flush=True)
     return code
