@@ -277,7 +277,7 @@ def test_uri_and_split(store: Store, root: str) -> None:
     assert read_uri(uri) == b"text"
     folder, name = split_uri(uri)
     assert (folder.root, name) == (f"{root}/folder", "file.txt")
-    with pytest.raises(UserError, match="absent[.]txt: no such file"):
+    with pytest.raises(UserError, match=r"absent\.txt: no such file"):
         read_uri(store.uri("absent.txt"))
 
 
