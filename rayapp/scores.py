@@ -4,11 +4,14 @@ Probability is derived on reading, by the calibration that the reader names: a n
 scores nothing twice.
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayapp import manifest
 from rayapp.errors import UserError
-from rayapp.labels import LabelScheme
+from rayapp.labels import Item, LabelScheme, item_id
 from rayapp.storage import Store
 
 SCORES_FILE = "scores.parquet"
@@ -53,3 +56,31 @@ def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
             f"not by {detector_hash[:12]}; run predict again"
         )
     return table
+
+
+def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: str) -> pa.Table:
+    """The rows of a list's images, in the list's order, with the list's labels.
+
+    Raises:
+        UserError: an image of the list has no row, or could not be scored; `source` is the list.
+    """
+    at = {path: row for row, path in enumerate(table["path"].to_pylist())}
+    wanted = [item_id(item.path) for item in items]
+    missing = [path for path in wanted if path not in at]
+    if missing:
+        raise UserError(f"{source}: {len(missing)} of {len(wanted)} images have no score; "
+                        f"first: {missing[0]}")  # fmt: skip
+    chosen = table.take([at[path] for path in wanted])
+    failed = chosen.filter(pc.is_null(chosen["logit"]))
+    if failed.num_rows:
+        raise UserError(f"{source}: {failed.num_rows} images could not be scored; "
+                        f"first: {failed['path'][0]}: {failed['error'][0]}")  # fmt: skip
+    for column, codes in zip(
+        scheme.columns, zip(*(item.labels for item in items), strict=True), strict=False
+    ):
+        labels = pa.array(codes, pa.int16())
+        if column in chosen.column_names:
+            chosen = chosen.set_column(chosen.schema.get_field_index(column), column, labels)
+        else:
+            chosen = chosen.append_column(column, labels)
+    return chosen
