@@ -15,7 +15,7 @@ from rayapp.labels import Item, LabelScheme, item_id
 from rayapp.storage import Store
 
 SCORES_FILE = "scores.parquet"
-_DETECTOR_KEY = b"detector"
+_ROOT_KEY = b"images_root"
 
 EXTRA = {
     "logit": pa.float32(),
@@ -33,9 +33,9 @@ def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     return manifest.schema(scheme, EXTRA)
 
 
-def write_scores(store: Store, table: pa.Table, detector: str) -> None:
-    """Write the score table; `detector` is the URI it was made with."""
-    metadata = {**(table.schema.metadata or {}), _DETECTOR_KEY: detector.encode()}
+def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
+    """Write the score table; paths start from `images_root`."""
+    metadata = {**(table.schema.metadata or {}), _ROOT_KEY: images_root.encode()}
     manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(metadata))
 
 
@@ -56,6 +56,11 @@ def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
             f"not by {detector_hash[:12]}; run predict again"
         )
     return table
+
+
+def images_root(table: pa.Table) -> str:
+    """Where the paths of a score table start."""
+    return str((table.schema.metadata or {}).get(_ROOT_KEY, b"").decode())
 
 
 def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: str) -> pa.Table:

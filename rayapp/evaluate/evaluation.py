@@ -52,6 +52,10 @@ class Evaluation(Settings):
 
     test_set: str = Field(description="name of the test set")
     detector: str = Field(description="URI of the detector")
+    scores: str = Field(description="URI of the scores")
+    annotations: str = Field(description="URI of the list of test images")
+    scheme: str = Field(description="label scheme of the list")
+    held_out: tuple[str, ...] = Field(description="generators never trained on")
     detector_hash: str = Field(description="hash of weights, architecture, preprocessing")
     calibration_hash: str | None = Field(description="hash of the calibration; none: uncalibrated")
     threshold: float = Field(description="probability from which on: synthetic")
@@ -131,8 +135,12 @@ class TestSet:
     def scored(self, mask_N: Mask) -> Scored:
         """The images of a slice, for the metrics."""
         groups = None if self.groups_N is None else self.groups_N[mask_N]
-        parts = (self.codes["origin"], self.logits_N, self.probabilities_N)
-        return Scored.of(*(part[mask_N] for part in parts), groups)
+        return Scored.of(
+            self.codes["origin"][mask_N],
+            self.logits_N[mask_N],
+            self.probabilities_N[mask_N],
+            groups,
+        )
 
 
 def measure_slice(

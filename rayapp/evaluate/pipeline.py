@@ -107,6 +107,10 @@ def _measure(
     return Evaluation(
         test_set=settings.name,
         detector=absolute_uri(settings.detector),
+        scores=absolute_uri(settings.scores),
+        annotations=absolute_uri(settings.annotations),
+        scheme=settings.scheme,
+        held_out=settings.held_out,
         detector_hash=detector.hash(),
         calibration_hash=calibration.hash if calibration else None,
         threshold=test.threshold,

@@ -69,7 +69,7 @@ def predict(settings: PredictSettings) -> runs.Run:
             resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
             wait_s=settings.wait_s,
         )
-    scores.write_scores(run.store, table, absolute_uri(settings.detector))
+    scores.write_scores(run.store, table, inputs.root.root)
     run.store.put(CSV_FILE, as_csv(table, detector).encode())
     failed = manifest.count_failed(table)
     if failed == table.num_rows:
