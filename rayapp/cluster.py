@@ -1,4 +1,4 @@
-"""Ray's front door: a session of our own or an existing cluster, and whether it can hold the work."""
+"""Ray's front door: a session of our own or an existing cluster; what it can ever hold."""
 
 import contextlib
 import os

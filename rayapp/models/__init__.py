@@ -1,1 +1,1 @@
-"""Backbones, losses, heads and the detector folder: plain torch, never Ray."""
+"""Detectors: backbones, losses, heads, calibrators, and a detector as a folder of files."""

@@ -73,7 +73,8 @@ def published_items(num_items: int, worker: int) -> list[int]:
 def published_stream(list_index: int, worker: int, sizes: Sequence[SizeHW]) -> list[PublishedDraw]:
     """The draws of one worker of one list's loader, for the sizes of the items it served."""
     rng = random.Random(_base_seeds(list_index + 1)[list_index] + worker)
-    return [_draw(rng, size_HW) for size_HW in sizes]
+    coin = np.random.RandomState()  # seeded anew for each item that is compressed
+    return [_draw(rng, coin, size_HW) for size_HW in sizes]
 
 
 def _base_seeds(num_loaders: int) -> list[int]:
@@ -88,7 +89,7 @@ def _base_seeds(num_loaders: int) -> list[int]:
     return [(int(high) << 32 | int(low)) & (2**63 - 1) for high, low in words]
 
 
-def _draw(rng: random.Random, size_HW: SizeHW) -> PublishedDraw:
+def _draw(rng: random.Random, coin: np.random.RandomState, size_HW: SizeHW) -> PublishedDraw:
     height, width = size_HW
     side = rng.randint(_MIN_SIDE, max(min(height, width, _MAX_SIDE), _MIN_SIDE))
     _skip(rng, 3)  # whether to run: the list of operations, the padding, the crop
@@ -97,8 +98,8 @@ def _draw(rng: random.Random, size_HW: SizeHW) -> PublishedDraw:
     _skip(rng, 1)  # whether to run: the resize
     if rng.random() >= 0.75:
         return PublishedDraw(side, top, left, None, None)
-    choice = np.random.RandomState(rng.randint(0, 2**32 - 1))
-    codec: Literal["jpg", "webp"] = "jpg" if choice.random_sample() < 0.5 else "webp"
+    coin.seed(rng.randint(0, 2**32 - 1))
+    codec: Literal["jpg", "webp"] = "jpg" if coin.random_sample() < 0.5 else "webp"
     _skip(rng, 1)  # whether to run: the compression
     return PublishedDraw(side, top, left, codec, rng.randint(60, 100))
 

@@ -95,10 +95,12 @@ def test_lanczos4_is_the_windowed_sinc():
 @pytest.mark.parametrize("quality", [40, 60, 83, 100])
 def test_jpeg_and_webp_equal_pillow(quality):
     image = picture(123, 157)
+    jpeg = pillow(image, "JPEG", quality=quality, subsampling=2)
+    webp = pillow(image, "WEBP", quality=quality)
     for got, expected in [
-        (operations.jpeg(image, quality, "rgb"), pillow(image, "JPEG", quality=quality, subsampling=2)),
-        (operations.webp(image, quality, "rgb"), pillow(image, "WEBP", quality=quality)),
-    ]:  # fmt: skip
+        (operations.jpeg(image, quality, "rgb"), jpeg),
+        (operations.webp(image, quality, "rgb"), webp),
+    ]:
         assert psnr(got, expected) >= 50  # infinite where Pillow and OpenCV carry one codec build
         assert psnr(got, image) < 50  # and it did compress
 

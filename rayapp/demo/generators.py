@@ -1,0 +1,121 @@
+"""Four tiny convolutional generators, one family each by how it upsamples.
+
+Each is an autoencoder trained on training photographs only. What a detector can find in its
+output is the fingerprint of a real network's upsampling, not a drawn-in mark.
+
+Shapes: N images · C channels · H W.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rayapp.transforms.draws import generator as random_generator
+
+Family = Literal[
+    "transposed convolution", "nearest + convolution", "bilinear + convolution", "pixel shuffle"
+]
+FAMILIES: tuple[Family, ...] = get_args(Family)  # the position is the code in annotations/demo.yaml
+HELD_OUT: Family = "bilinear + convolution"
+
+_FOLD = 2
+_PATCH_PX = 48
+_BATCH = 16
+_LEARNING_RATE = 5e-3
+
+
+class Generator(nn.Module):
+    """Space to depth, two convolutions, one upsampling by two of the family, one convolution."""
+
+    def __init__(self, family: Family, width: int = 16) -> None:
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.PixelUnshuffle(_FOLD),
+            nn.Conv2d(3 * _FOLD**2, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.up = _upsampling(family, width)
+        self.out = nn.Sequential(nn.ReLU(), nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Reconstructed images [N, 3, H, W], about 0…1, from images in 0…1; H and W even."""
+        result: Tensor = self.out(self.up(self.down(images_NCHW)))
+        return result
+
+
+def _upsampling(family: Family, width: int) -> nn.Module:
+    match family:
+        case "transposed convolution":
+            return nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
+        case "nearest + convolution":
+            resize = nn.Upsample(scale_factor=2, mode="nearest")
+            return nn.Sequential(resize, nn.Conv2d(width, width, 3, padding=1))
+        case "bilinear + convolution":
+            resize = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+            return nn.Sequential(resize, nn.Conv2d(width, width, 3, padding=1))
+        case "pixel shuffle":
+            return nn.Sequential(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2))
+
+
+def train(
+    family: Family, crops_NHWC: NDArray[np.uint8], *, steps: int, seed: int
+) -> dict[str, Tensor]:
+    """Weights of a generator trained to reconstruct random patches of the crops (mean square).
+
+    One torch thread: the same weights whatever the number of CPUs.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    network = Generator(family)
+    optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
+    draws = random_generator(seed, "demo-generator", family)
+    for _ in range(steps):
+        at = draws.integers(len(crops_NHWC), size=_BATCH)
+        top, left = draws.integers(0, crops_NHWC.shape[1] - _PATCH_PX + 1, size=2)
+        patch = crops_NHWC[at, top : top + _PATCH_PX, left : left + _PATCH_PX]
+        images = _tensor(patch)
+        loss = F.mse_loss(network(images), images)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return network.state_dict()
+
+
+def reconstruct(family: Family, weights: dict[str, Tensor]) -> "Reconstruction":
+    """The trained generator as a function from RGB uint8 [H, W, 3] to the same."""
+    network = Generator(family)
+    network.load_state_dict(weights)
+    return Reconstruction(network.eval())
+
+
+class Reconstruction:
+    """A trained generator: RGB uint8 [H, W, 3] in and out."""
+
+    def __init__(self, network: Generator) -> None:
+        self._network = network
+
+    @torch.inference_mode()
+    def __call__(self, pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image as the generator renders it."""
+        result = self._network(_tensor(pixels_HWC[None])).clamp(0, 1)[0]
+        rounded = (result * 255).round().to(torch.uint8)
+        return np.ascontiguousarray(rounded.permute(1, 2, 0).numpy())
+
+
+def psnr_db(a_HWC: NDArray[np.uint8], b_HWC: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two images, in dB."""
+    error = np.mean((a_HWC.astype(np.float64) - b_HWC.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255.0**2 / error)) if error else float("inf")
+
+
+def _tensor(images_NHWC: NDArray[np.uint8]) -> Tensor:
+    images = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2)
+    return images.float() / 255

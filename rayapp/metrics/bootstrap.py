@@ -1,0 +1,156 @@
+"""Bootstrap intervals: groups are resampled within strata, and figures follow by weights."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
+from rayapp.metrics.measure import Difference, Floats, Ints, Measure
+from rayapp.metrics.scored import Scored
+
+NUM_RESAMPLES = 1000
+_LEVELS = (0.025, 0.975)
+_MAX_CELLS = 2**20
+_MAX_UNDEFINED = 0.05
+
+
+def group_strata(codes_N: Ints, num_groups: int, labels_N: Ints) -> list[Ints]:
+    """Groups of reals only, of synthetics only, and of both: each is resampled by itself.
+
+    So every resample has the data's number of single-class groups of either class, and
+    a photograph with its synthetic copies stays one group.
+    """
+    has_synthetic = np.bincount(codes_N, weights=labels_N, minlength=num_groups) > 0
+    has_real = np.bincount(codes_N, weights=1 - labels_N, minlength=num_groups) > 0
+    kinds = (has_real & ~has_synthetic, ~has_real & has_synthetic, has_real & has_synthetic)
+    return [np.flatnonzero(kind) for kind in kinds if kind.any()]
+
+
+def resampled_groups(
+    strata: list[Ints], num_groups: int, num_items: int, rng: np.random.Generator, num: int
+) -> Iterator[Floats]:
+    """How often each group is drawn in each of `num` resamples, in batches weights_RG."""
+    batch = max(1, _MAX_CELLS // max(num_items, num_groups))
+    for first in range(0, num, batch):
+        rows = min(batch, num - first)
+        weights_RG = np.zeros((rows, num_groups))
+        offsets = np.arange(rows)[:, None]
+        for groups in strata:
+            drawn = rng.integers(0, len(groups), size=(rows, len(groups)))
+            flat = (drawn + offsets * len(groups)).ravel()
+            counts = np.bincount(flat, minlength=rows * len(groups))
+            weights_RG[:, groups] = counts.reshape(rows, len(groups))
+        yield weights_RG
+
+
+def evaluate_with_intervals(
+    scored: Scored,
+    rng: np.random.Generator,
+    threshold: float = 0.5,
+    num_resamples: int = NUM_RESAMPLES,
+) -> dict[str, Measure]:
+    """`evaluate` with 95 % percentile intervals over resampled groups.
+
+    Resamples of the squared calibration error are shifted to the data's value first: resampling
+    a squared gap adds its sampling noise a second time. No interval is given, and the reason is,
+    where a kind of group (reals, synthetics, both) has one member, where more than 5 % of the
+    resamples have no value, or where all resamples agree (a perfect score on few items is not
+    certainty).
+    """
+    measures = evaluate(scored, threshold)
+    codes, num_groups = scored.group_codes()
+    strata = group_strata(codes, num_groups, scored.labels_N)
+    if not strata or min(len(groups) for groups in strata) < 2:
+        reason = "no interval: one group only of a kind"
+        return {name: replace(m, reason=m.reason or reason) for name, m in measures.items()}
+    weighted = Weighted(scored, threshold)
+    batches = [
+        weighted.figures(weights_RG[:, codes])
+        for weights_RG in resampled_groups(strata, num_groups, len(codes), rng, num_resamples)
+    ]
+    plain = weighted.figures(np.ones((1, len(codes))))
+    return {
+        name: _with_interval(name, measures[name], plain[name], _join(batches, name), num_groups)
+        for name in FIGURES
+    }
+
+
+def compare_figures(
+    labels_N: Ints,
+    first: tuple[Floats, Floats],
+    second: tuple[Floats, Floats],
+    rng: np.random.Generator,
+    groups_N: object = None,
+    thresholds: tuple[float, float] = (0.5, 0.5),
+    num_resamples: int = NUM_RESAMPLES,
+) -> dict[str, Difference]:
+    """Paired bootstrap of each figure of the first detector minus the second's.
+
+    `first` and `second` are (scores_N, probabilities_N) of the same items in the same order;
+    both detectors see the same resampled groups. p is two-sided: twice the smaller share of
+    resampled differences on one side of zero, at least 2 / (R + 1). Calibration error is left
+    out, as its resamples are biased; for the AUC, `compare.compare_auc` needs no resampling.
+    """
+    groups = np.arange(len(labels_N)).astype(np.str_) if groups_N is None else groups_N
+    groups = np.asarray(groups).astype(np.str_)
+    pair = [
+        Weighted(Scored.of(labels_N, scores, probabilities, groups), threshold)
+        for (scores, probabilities), threshold in zip((first, second), thresholds, strict=True)
+    ]
+    codes = [weighted.scored.group_codes()[0] for weighted in pair]
+    num_groups = len(np.unique(groups))
+    strata = group_strata(codes[0], num_groups, pair[0].scored.labels_N)
+    batches: list[Mapping[str, Floats]] = []
+    for weights_RG in resampled_groups(strata, num_groups, len(groups), rng, num_resamples):
+        a, b = (w.figures(weights_RG[:, c]) for w, c in zip(pair, codes, strict=True))
+        batches.append({name: a[name] - b[name] for name in FIGURES})
+    ones = np.ones((1, len(groups)))
+    a, b = (weighted.figures(ones) for weighted in pair)
+    lonely = min(len(stratum) for stratum in strata) < 2
+    return {
+        name: _difference(
+            a[name] - b[name],
+            _join(batches, name),
+            num_groups,
+            pair[0].reason(name) or ("one group only of a kind" if lonely else ""),
+        )
+        for name in FIGURES
+        if name != "calibration_error"
+    }
+
+
+def _join(batches: list[Mapping[str, Floats]] | list[dict[str, Floats]], name: str) -> Floats:
+    return np.concatenate([batch[name] for batch in batches])
+
+
+def _with_interval(
+    name: str, measure: Measure, plain: Floats, resampled_R: Floats, num_groups: int
+) -> Measure:
+    if measure.value is None:
+        return measure
+    defined = resampled_R[~np.isnan(resampled_R)]
+    if len(defined) < (1 - _MAX_UNDEFINED) * len(resampled_R):
+        missing = len(resampled_R) - len(defined)
+        reason = f"no interval: undefined in {missing} of {len(resampled_R)} resamples"
+        return replace(measure, reason=reason)
+    if name == "calibration_error":
+        defined = defined - defined.mean() + plain[0]
+    low, high = np.quantile(finish(name, defined), _LEVELS)
+    if defined.min() == defined.max():
+        return replace(measure, reason=f"no interval: all resamples of {num_groups} groups agree")
+    return replace(measure, low=float(low), high=float(high))
+
+
+def _difference(plain: Floats, resampled_R: Floats, num_groups: int, reason: str) -> Difference:
+    method = "paired bootstrap"
+    defined = resampled_R[~np.isnan(resampled_R)]
+    if not reason and len(defined) < (1 - _MAX_UNDEFINED) * len(resampled_R):
+        reason = f"undefined in {len(resampled_R) - len(defined)} of {len(resampled_R)} resamples"
+    value = None if np.isnan(plain[0]) else float(plain[0])
+    if reason:
+        return Difference(value, None, None, None, method, num_groups, reason)
+    low, high = np.quantile(defined, _LEVELS)
+    smaller = min((defined <= 0).sum(), (defined >= 0).sum())
+    p_value = min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
+    return Difference(value, float(low), float(high), p_value, method, num_groups)
