@@ -33,7 +33,7 @@ from rayapp.pages.charts import score_histogram, slices_figure
 from rayapp.pages.curves import reliability_figure, roc_figure
 from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail
-from rayapp.progress import duration
+from rayapp.runs import duration
 from rayapp.scores import images_root, read_scores, select
 from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri
