@@ -32,8 +32,10 @@ def test_every_figure_is_a_picture_with_words(figures: dict[str, Figure]) -> Non
             assert ET.fromstring(content(figure)).tag.endswith("svg"), name
 
 
-def test_equal_input_draws_equal_bytes(figures: dict[str, Figure]) -> None:
-    assert all_figures() == figures
+def test_equal_input_draws_equal_bytes() -> None:
+    curve = roc_curve(scored(300))
+    assert curve is not None
+    assert roc_figure({"A": curve}) == roc_figure({"A": curve})
 
 
 def test_words_name_the_figures(figures: dict[str, Figure]) -> None:
