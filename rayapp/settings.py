@@ -188,10 +188,13 @@ def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix
 
 
 def _bare(annotation: Any) -> Any:
-    """The annotation without `| None`."""
-    if get_origin(annotation) in {Union, types.UnionType}:
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+    """The annotation without `| None`; a union of choices as one choice."""
+    if get_origin(annotation) not in {Union, types.UnionType}:
+        return annotation
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    if all(get_origin(part) is Literal for part in parts):
+        return Literal[tuple(choice for part in parts for choice in get_args(part))]
+    return parts[0]
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: Any, field: FieldInfo) -> None:
