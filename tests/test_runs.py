@@ -1,6 +1,7 @@
 """run.json: new, resumed, done, differs, overwritten; and what must not be touched."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import Field
 from rayapp import runs
 from rayapp.errors import UserError
 from rayapp.settings import JobSettings
-from rayapp.storage import open_store
+from rayapp.storage import LocalStore, open_store
 from tests.doubles.s3 import S3
 
 
@@ -140,6 +141,31 @@ def test_overwrite_empties_another_run(output: str) -> None:
     assert start(output, size=1).state == "done"
 
 
+def test_overwrite_cut_off_leaves_no_run_that_looks_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path)
+    finished(output)
+    delete = LocalStore.delete
+    calls = []
+
+    def cut_off(store: LocalStore, keys: Iterable[str]) -> None:
+        calls.append(keys)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        delete(store, keys)
+
+    monkeypatch.setattr(LocalStore, "delete", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        start(output, size=1, overwrite=True)
+    monkeypatch.undo()
+    assert start(output).state == "resumed"  # the old command does not take it for done
+    with pytest.raises(UserError, match="another run"):
+        start(output, size=1)
+    assert start(output, size=1, overwrite=True).state == "new"
+    assert keys(output) == {"started.json"}
+
+
 def test_overwrite_takes_up_its_own_run(output: str) -> None:
     start(output, overwrite=True).store.put("parts/one", b"x")
     assert start(output, overwrite=True).state == "resumed"
@@ -168,11 +194,11 @@ def test_a_foreign_run_json_is_no_run_of_ours(tmp_path: Path, text: str) -> None
     assert (tmp_path / "thesis.tex").exists()
 
 
-@pytest.mark.parametrize("below", ["file/out", "file", "/proc/out", "n" * 300])
+@pytest.mark.parametrize("below", ["file/out", "file", "/proc/out", "n" * 300], ids=len)
 def test_output_that_cannot_be_written(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("x")
     output = str(tmp_path / below)
-    with pytest.raises(UserError, match="can't be written") as caught:
+    with pytest.raises(UserError, match=r"can't be (written|read)") as caught:
         start(output)
     assert str(caught.value).startswith(output)
     assert "\n" not in str(caught.value)
@@ -182,6 +208,26 @@ def test_output_that_cannot_be_written(tmp_path: Path, below: str) -> None:
 def test_missing_bucket(s3: S3) -> None:
     with pytest.raises(UserError, match="there is no such bucket"):
         start("s3://there-is-none/out")
+
+
+def test_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(str(tmp_path))
+    run.tell({"images": "images"}, then="python jobs/predict.py")
+    assert capsys.readouterr().out == (
+        f"\nperturb: done in 0 s\n  ok      2\n  failed  1\n  images  {tmp_path}/images\n"
+        "next: python jobs/predict.py\n"
+    )
+    start(str(tmp_path)).tell({})
+    assert "(done before)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (3599.7, "1 h 00 min"),
+     (7800, "2 h 10 min"), (360_000, "100 h 00 min")],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert runs.duration(seconds) == text
 
 
 def test_digest_knows_where_a_part_ends() -> None:
