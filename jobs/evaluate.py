@@ -1,7 +1,7 @@
 """Measure a detector on scored test images: `python jobs/evaluate.py --help`."""
 
-from rayapp.evaluate.evaluation import EVALUATION_FILE
 from rayapp.evaluate.pipeline import CSV_FILE, EvaluateSettings, evaluate
+from rayapp.metrics.evaluation import EVALUATION_FILE
 from rayapp.settings import run_job
 
 

@@ -9,8 +9,8 @@ from rayapp import cluster
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.pipeline import DemoDataSettings, build
-from rayapp.evaluate.evaluation import EVALUATION_FILE, Evaluation
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.report import REPORT_FILE, ReportSettings, report
