@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import ray.data
 from rayapp import manifest
 from rayapp.cluster import capacity, require
 from rayapp.errors import JobFailed, UserError
+from rayapp.images import ImageError
 from rayapp.progress import Progress
 from rayapp.runs import Run, digest
 from rayapp.storage import Store
@@ -20,16 +22,19 @@ Row = dict[str, Any]
 
 _PARTS = "parts"
 _PART_EVERY_S = 5.0
+_RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the batch
+_KILLED = "the worker's process died on it (crashed, or out of memory)"
 
 
 class RowWork(Protocol):
     """Work on rows, made once a worker: `setup()` first, then batches of rows.
 
-    A row that fails raises out of `one` and becomes a failed row; nothing else is lost.
+    A row that fails becomes a failed row (`each` does that); nothing else is lost. A batch that
+    raises as a whole is done again row by row.
     """
 
     def setup(self) -> None:
-        """Load what all rows need."""
+        """Load what all rows need; what it raises ends the stage."""
 
     def batch(self, rows: Sequence[Row]) -> list[Row]:
         """One result a row, in order, each with `status` and `error`."""
@@ -49,8 +54,11 @@ def each(rows: Sequence[Row], one: Any) -> list[Row]:
 def said(error: BaseException) -> str:
     """An exception as one line."""
     text = " ".join(str(error).split()) or type(error).__name__
-    plain = isinstance(error, UserError) or type(error).__name__ == "ImageError"
-    return text if plain else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError | ImageError) else f"{type(error).__name__}: {text}"
+
+
+# Statuses of the rows that a worker hands back which could not start: the stage ends with these.
+_BROKEN: dict[str, type[Exception]] = {"wrong use": UserError, "broken": JobFailed}
 
 
 class _Worker:
@@ -58,11 +66,29 @@ class _Worker:
 
     def __init__(self, work: RowWork, schema: pa.Schema) -> None:
         self._work, self._schema = work, schema
-        work.setup()
+        self._broken: Row = {}
+        try:
+            work.setup()
+        except UserError as error:
+            self._broken = {"status": "wrong use", "error": said(error)}
+        except Exception as error:  # noqa: BLE001 - from an actor's start Ray brings no plain error
+            self._broken = {"status": "broken", "error": said(error)}
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        rows = self._work.batch(block.to_pylist())
-        return pa.Table.from_pylist(rows, schema=self._schema)
+        rows = block.to_pylist()
+        results = [{**row, **self._broken} for row in rows] if self._broken else self._done(rows)
+        return pa.Table.from_pylist(results, schema=self._schema)
+
+    def _done(self, rows: list[Row]) -> list[Row]:
+        try:
+            results = self._work.batch(rows)
+            if len(results) != len(rows):
+                raise RuntimeError(f"{len(rows)} rows went in, {len(results)} came out")
+            return results
+        except Exception as error:  # noqa: BLE001 - some row broke the batch: each for itself
+            if len(rows) == 1:
+                return [{**rows[0], "status": manifest.STATUS_FAILED, "error": said(error)}]
+            return [result for row in rows for result in self._done([row])]
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,11 @@ class Resources:
     cpus: float = 1.0
     gpus: float = 0.0
     max_workers: int | None = None
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray counts, of one worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
 
 def map_rows(
@@ -89,6 +120,10 @@ def map_rows(
 
     Finished rows are kept as Parquet parts under the run's output while the stage goes on, so
     the same command resumes after a kill. Counts in equal counts out, or the job fails.
+
+    Raises:
+        UserError: the work can't start, or asks for more than the cluster can ever have.
+        JobFailed: the workers were lost, or rows were.
     """
     finished = _read_parts(run.store, schema)
     todo = _without(rows, finished)
@@ -96,9 +131,12 @@ def map_rows(
         progress.skip(finished.num_rows, manifest.count_failed(finished))
         parts = [finished]
         if todo.num_rows:
-            asked = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-            require(asked, run.stage, wait_s)
-            parts += _stream(todo, work, schema, run.store, batch_size, resources, progress)
+            require(resources.bundle, run.stage, wait_s)
+            stage = _Stage(run, work, schema, resources, progress)
+            parts += stage.stream(todo, batch_size)
+            lost = _without(todo, pa.concat_tables(parts))
+            if lost.num_rows:
+                parts += stage.rescue(lost, whole=lost.num_rows == todo.num_rows > batch_size)
     table = pa.concat_tables(parts).sort_by("id")
     if table.num_rows != rows.num_rows or table["id"].combine_chunks() != _ids(rows):
         raise JobFailed(f"{run.stage}: {rows.num_rows} rows went in, {table.num_rows} came out")
@@ -114,56 +152,84 @@ def _ids(rows: pa.Table) -> pa.Array:
     return rows.select(["id"]).sort_by("id")["id"].combine_chunks()
 
 
-def _stream(
-    todo: pa.Table,
-    work: RowWork,
-    schema: pa.Schema,
-    store: Store,
-    batch_size: int,
-    resources: Resources,
-    progress: Progress,
-) -> list[pa.Table]:
-    """Run Ray Data over the rows, writing a part every few seconds."""
-    collected: list[pa.Table] = []
-    fresh: list[pa.Table] = []
-    written = time.monotonic()
-    for block in _dataset(todo, work, schema, batch_size, resources).iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-    ):
-        fresh.append(block.cast(schema))
-        progress.update(block.num_rows, manifest.count_failed(block))
-        if time.monotonic() - written >= _PART_EVERY_S:
-            collected.append(_write_part(store, fresh))
-            fresh, written = [], time.monotonic()
-    if fresh:
-        collected.append(_write_part(store, fresh))
-    return collected
+@dataclass(frozen=True)
+class _Stage:
+    """What all passes of a stage over its rows share."""
 
+    run: Run
+    work: RowWork
+    schema: pa.Schema
+    resources: Resources
+    progress: Progress
 
-def _dataset(
-    todo: pa.Table, work: RowWork, schema: pa.Schema, batch_size: int, resources: Resources
-) -> Any:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    found = capacity()
-    most = found.most or found.live
-    fits = [most.get("CPU", 0.0) / resources.cpus] if resources.cpus else []
-    fits += [most.get("GPU", 0.0) / resources.gpus] if resources.gpus else []
-    workers = max(1, int(min(fits, default=1)))
-    workers = min(workers, resources.max_workers or workers, -(-todo.num_rows // batch_size))
-    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
-    # Blocks in memory need no read tasks, which would wait for the CPUs that the pool holds.
-    blocks = [todo.slice(at, batch_size) for at in range(0, todo.num_rows, batch_size)]
-    return ray.data.from_arrow(blocks).map_batches(
-        _Worker,
-        fn_constructor_args=(work, schema),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus or None,
-    )
+    def stream(self, todo: pa.Table, batch_size: int) -> list[pa.Table]:
+        """Run Ray Data over the rows, writing a part every few seconds."""
+        try:
+            return list(self._parts(todo, batch_size))
+        except ray.exceptions.RayError as error:
+            # The last line is the cause; those before say where in Ray it was seen.
+            why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise JobFailed(f"{self.run.stage}: {why}") from error
+
+    def rescue(self, lost: pa.Table, whole: bool) -> list[pa.Table]:
+        """The rows whose workers died, each alone; those that kill theirs again are failed rows."""
+        if whole:
+            raise JobFailed(f"{self.run.stage}: the workers die on every batch; see Ray's logs")
+        parts = self.stream(lost, 1)
+        killers = _without(lost, pa.concat_tables([self.schema.empty_table(), *parts])).to_pylist()
+        failed = [{**r, "status": manifest.STATUS_FAILED, "error": _KILLED} for r in killers]
+        self.progress.update(len(failed), len(failed))
+        return [*parts, pa.Table.from_pylist(failed, schema=self.schema)]
+
+    def _parts(self, todo: pa.Table, batch_size: int) -> Iterator[pa.Table]:
+        fresh: list[pa.Table] = []
+        written = time.monotonic()
+        for block in self._dataset(todo, batch_size).iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        ):
+            first = block.slice(0, 1).to_pylist()
+            if first and first[0]["status"] in _BROKEN:
+                raise _BROKEN[first[0]["status"]](f"{self.run.stage}: {first[0]['error']}")
+            fresh.append(block.cast(self.schema))
+            self.progress.update(block.num_rows, manifest.count_failed(block))
+            if time.monotonic() - written >= _PART_EVERY_S:
+                yield _write_part(self.run.store, fresh)
+                fresh, written = [], time.monotonic()
+        if fresh:
+            yield _write_part(self.run.store, fresh)
+
+    def _dataset(self, todo: pa.Table, batch_size: int) -> Any:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.max_errored_blocks = -1  # their rows are missed and rescued
+        resources = self.resources
+        found = capacity()
+        workers = max(1, found.most(resources.bundle) or found.fitting(resources.bundle))
+        workers = min(workers, resources.max_workers or workers, -(-todo.num_rows // batch_size))
+        logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+        # Blocks in memory need no read tasks, which would wait for the CPUs that the pool holds.
+        blocks = [todo.slice(at, batch_size) for at in range(0, todo.num_rows, batch_size)]
+        pool = ray.data.ActorPoolStrategy(
+            min_size=1,
+            max_size=workers,
+            initial_size=workers,
+            # A row alone is alone: none that waits behind it is lost with its worker.
+            max_tasks_in_flight_per_actor=1 if batch_size == 1 else None,
+        )
+        with warnings.catch_warnings():
+            # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return ray.data.from_arrow(blocks).map_batches(
+                _Worker,
+                fn_constructor_args=(self.work, self.schema),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=pool,
+                num_cpus=resources.cpus,
+                num_gpus=resources.gpus or None,
+                max_task_retries=_RETRIES,
+            )
 
 
 def _write_part(store: Store, tables: list[pa.Table]) -> pa.Table:

@@ -75,16 +75,17 @@ def test_the_last_line_stays_after_an_error() -> None:
 def _on_a_terminal(columns: int, note: str) -> str:
     """What a terminal of so many columns receives of a stage."""
     master, slave = pty.openpty()
-    os.set_blocking(master, False)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with os.fdopen(slave, "w", encoding="utf-8") as terminal:
         with Progress("perturb", 40, stream=terminal) as shown:
             for _ in range(40):
                 time.sleep(0.01)
                 shown.update(note=note)
-        received = os.read(master, 100_000).decode()
+        received = b""
+        while not received.endswith(b"\n"):
+            received += os.read(master, 4096)
     os.close(master)
-    return received
+    return received.decode()
 
 
 def test_one_line_rewritten_on_a_terminal() -> None:
