@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray.data
 
 from rayapp import manifest
@@ -20,6 +21,8 @@ Row = dict[str, Any]
 
 _PARTS = "parts"
 _PART_EVERY_S = 5.0
+_BLOCKS_PER_WORKER = 64  # so the last block leaves the others idle for 1/128 of the time
+_MOST_BLOCK_ROWS = 256
 
 
 class RowWork(Protocol):
@@ -56,12 +59,14 @@ def said(error: BaseException) -> str:
 class _Worker:
     """The actor that Ray Data runs: one instance of the work, kept across batches."""
 
-    def __init__(self, work: RowWork, schema: pa.Schema) -> None:
-        self._work, self._schema = work, schema
+    def __init__(self, work: RowWork, schema: pa.Schema, batch_size: int) -> None:
+        self._work, self._schema, self._batch_size = work, schema, batch_size
         work.setup()
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        rows = self._work.batch(block.to_pylist())
+        rows: list[Row] = []
+        for at in range(0, block.num_rows, self._batch_size):
+            rows += self._work.batch(block.slice(at, self._batch_size).to_pylist())
         return pa.Table.from_pylist(rows, schema=self._schema)
 
 
@@ -84,24 +89,44 @@ def map_rows(
     resources: Resources = Resources(),
     unit: str = "images",
     wait_s: float = 0.0,
+    stage: str = "",
+    verify: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
     """Every row through `work` on Ray Data; one result row each, sorted by id.
 
     Finished rows are kept as Parquet parts under the run's output while the stage goes on, so
-    the same command resumes after a kill. Counts in equal counts out, or the job fails.
+    the same command resumes after a kill: rows that failed, or that `verify` does not give back,
+    are done again. Counts in equal counts out, or the job fails.
+
+    Args:
+        rows: the work list, with a column `id` of unique names.
+        work: what is done to them.
+        schema: of the result; it holds `id`, `status` and `error`.
+        run: whose output keeps the parts.
+        batch_size: rows that `work` gets at once.
+        resources: what one worker asks for.
+        unit: what a row is, for the progress line.
+        wait_s: how long to wait for resources that may still come.
+        stage: name of one of several passes of a run; the run's own where there is one.
+        verify: of the rows that an earlier run finished, those that still hold.
     """
-    finished = _read_parts(run.store, schema)
+    stage = stage or run.stage
+    kept = f"{_PARTS}/{stage.replace(' ', '-')}/"
+    finished = _finished(run.store, kept, schema)
+    if verify and finished.num_rows:
+        finished = verify(finished)
     todo = _without(rows, finished)
-    with Progress(run.stage, rows.num_rows, unit=unit) as progress:
-        progress.skip(finished.num_rows, manifest.count_failed(finished))
+    with Progress(stage, rows.num_rows, unit=unit) as progress:
+        progress.skip(finished.num_rows)
         parts = [finished]
         if todo.num_rows:
             asked = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-            require(asked, run.stage, wait_s)
-            parts += _stream(todo, work, schema, run.store, batch_size, resources, progress)
+            require(asked, stage, wait_s)
+            blocks = _dataset(todo, work, schema, batch_size, resources)
+            parts += _stream(blocks, schema, run.store, kept, progress)
     table = pa.concat_tables(parts).sort_by("id")
     if table.num_rows != rows.num_rows or table["id"].combine_chunks() != _ids(rows):
-        raise JobFailed(f"{run.stage}: {rows.num_rows} rows went in, {table.num_rows} came out")
+        raise JobFailed(f"{stage}: {rows.num_rows} rows went in, {table.num_rows} came out")
     return table
 
 
@@ -115,28 +140,20 @@ def _ids(rows: pa.Table) -> pa.Array:
 
 
 def _stream(
-    todo: pa.Table,
-    work: RowWork,
-    schema: pa.Schema,
-    store: Store,
-    batch_size: int,
-    resources: Resources,
-    progress: Progress,
+    dataset: Any, schema: pa.Schema, store: Store, kept: str, progress: Progress
 ) -> list[pa.Table]:
-    """Run Ray Data over the rows, writing a part every few seconds."""
+    """Run the dataset, writing what came out as a part every few seconds."""
     collected: list[pa.Table] = []
     fresh: list[pa.Table] = []
     written = time.monotonic()
-    for block in _dataset(todo, work, schema, batch_size, resources).iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-    ):
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         fresh.append(block.cast(schema))
         progress.update(block.num_rows, manifest.count_failed(block))
         if time.monotonic() - written >= _PART_EVERY_S:
-            collected.append(_write_part(store, fresh))
+            collected.append(_write_part(store, kept, fresh))
             fresh, written = [], time.monotonic()
     if fresh:
-        collected.append(_write_part(store, fresh))
+        collected.append(_write_part(store, kept, fresh))
     return collected
 
 
@@ -146,18 +163,15 @@ def _dataset(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    found = capacity()
-    most = found.most or found.live
-    fits = [most.get("CPU", 0.0) / resources.cpus] if resources.cpus else []
-    fits += [most.get("GPU", 0.0) / resources.gpus] if resources.gpus else []
-    workers = max(1, int(min(fits, default=1)))
-    workers = min(workers, resources.max_workers or workers, -(-todo.num_rows // batch_size))
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+    workers = _num_workers(resources)
+    size = _block_rows(todo.num_rows, batch_size, workers)
     # Blocks in memory need no read tasks, which would wait for the CPUs that the pool holds.
-    blocks = [todo.slice(at, batch_size) for at in range(0, todo.num_rows, batch_size)]
+    blocks = [todo.slice(at, size) for at in range(0, todo.num_rows, size)]
+    workers = min(workers, len(blocks))
     return ray.data.from_arrow(blocks).map_batches(
         _Worker,
-        fn_constructor_args=(work, schema),
+        fn_constructor_args=(work, schema, batch_size),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
@@ -166,22 +180,41 @@ def _dataset(
     )
 
 
-def _write_part(store: Store, tables: list[pa.Table]) -> pa.Table:
-    table = pa.concat_tables(tables)
+def _num_workers(resources: Resources) -> int:
+    """As many as the cluster may ever hold, at most as many as were asked for."""
+    found = capacity()
+    most = found.most or found.live
+    fits = [most.get("CPU", 0.0) / resources.cpus] if resources.cpus else []
+    fits += [most.get("GPU", 0.0) / resources.gpus] if resources.gpus else []
+    workers = max(1, int(min(fits, default=1)))
+    return min(workers, resources.max_workers or workers)
+
+
+def _block_rows(num_rows: int, batch_size: int, workers: int) -> int:
+    """Rows of one task of Ray: whole batches, few tasks, yet many enough to end together."""
+    share = num_rows // (workers * _BLOCKS_PER_WORKER)
+    return max(1, min(share, _MOST_BLOCK_ROWS) // batch_size) * batch_size
+
+
+def _write_part(store: Store, kept: str, tables: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(tables).combine_chunks()
     # Named by what is in it: a part that two attempts write is one part.
     name = digest(*(name.encode() for name in sorted(table["id"].to_pylist())))[:24]
-    manifest.write_table(store, f"{_PARTS}/{name}.parquet", table)
+    manifest.write_table(store, f"{kept}{name}.parquet", table)
     return table
 
 
-def _read_parts(store: Store, schema: pa.Schema) -> pa.Table:
-    tables = [manifest.read_table(store, s.key) for s in list(store.list(f"{_PARTS}/"))]
+def _finished(store: Store, kept: str, schema: pa.Schema) -> pa.Table:
+    """The rows that earlier runs did without failure, each once."""
+    tables = [manifest.read_table(store, stat.key).cast(schema) for stat in list(store.list(kept))]
     if not tables:
         return schema.empty_table()
-    table = pa.concat_tables([part.cast(schema) for part in tables]).sort_by("id")
+    table = pa.concat_tables(tables)
+    table = table.filter(pc.equal(table["status"], manifest.STATUS_OK)).sort_by("id")
     ids = table["id"].to_pylist()
-    keep = [at for at, name in enumerate(ids) if at == 0 or ids[at - 1] != name]
-    return table if len(keep) == len(ids) else table.take(keep)
+    return table.filter(
+        pa.array([at == 0 or ids[at - 1] != name for at, name in enumerate(ids)], pa.bool_())
+    )
 
 
 def _without(rows: pa.Table, finished: pa.Table) -> pa.Table:
