@@ -1,6 +1,7 @@
 """One calm progress line a stage: done, total, rate, time left, failures."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import ray
+
+from rayapp.runs import duration
 
 _LINE_EVERY_S = 5.0
 _TERMINAL_EVERY_S = 0.2
@@ -73,20 +76,13 @@ class Progress:
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
         if self._in_place:
-            self._stream.write(f"\r\x1b[K{self.line()}" + ("\n" if last else ""))
+            # A line that wraps can't be rewritten in place; a terminal may not tell its width (0).
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+            shown = self.line() if last or not columns else self.line()[: columns - 1]
+            self._stream.write(f"\r\x1b[K{shown}" + ("\n" if last else ""))
         else:
             self._stream.write(self.line() + "\n")
         self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 @ray.remote(num_cpus=0)

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from rayapp import __version__, load_detector, runs
 from rayapp.errors import UserError
-from rayapp.evaluate.evaluation import EVALUATION_FILE, Evaluation, TestSet
 from rayapp.images import ImageError, decode, sha256
 from rayapp.labels import LabelScheme, load_scheme, read_list
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, TestSet
 from rayapp.metrics.probability import reliability_bins
 from rayapp.metrics.ranking import Curve, roc_curve
 from rayapp.pages.blocks import (
@@ -33,7 +33,7 @@ from rayapp.pages.charts import score_histogram, slices_figure
 from rayapp.pages.curves import reliability_figure, roc_figure
 from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail
-from rayapp.progress import duration
+from rayapp.runs import duration
 from rayapp.scores import images_root, read_scores, select
 from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri

@@ -9,17 +9,17 @@ from pydantic import Field
 
 from rayapp import cluster, load_detector, runs
 from rayapp.errors import UserError
-from rayapp.evaluate.evaluation import (
+from rayapp.images import sha256
+from rayapp.labels import LabelScheme, load_scheme, read_list
+from rayapp.metrics.binary import FIGURES
+from rayapp.metrics.bootstrap import NUM_RESAMPLES
+from rayapp.metrics.evaluation import (
     EVALUATION_FILE,
     Evaluation,
     Slice,
     TestSet,
     measure_slice,
 )
-from rayapp.images import sha256
-from rayapp.labels import LabelScheme, load_scheme, read_list
-from rayapp.metrics.binary import FIGURES
-from rayapp.metrics.bootstrap import NUM_RESAMPLES
 from rayapp.models.detector import Detector
 from rayapp.progress import Progress
 from rayapp.scores import SCORES_FILE, read_scores, select

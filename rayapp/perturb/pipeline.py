@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import cv2
@@ -42,6 +43,7 @@ from rayapp.transforms import (
 from rayapp.transforms.published import PUBLISHED_SEED
 
 _BATCH = 16
+_THREADS = 4  # of a worker: one computes while the others read and write
 _CARRIED = ("source", "licence", "group")
 _PUBLISHED_PROTOCOL = "imaginet-test"
 _HEADER_BYTES = 64 * 1024
@@ -198,13 +200,15 @@ class SizeRows:
     """Row work: height and width of an image, from its header."""
 
     root: Store
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def setup(self) -> None:
-        """Nothing is loaded."""
+        """Reading a header is mostly waiting for it."""
+        self._threads = ThreadPoolExecutor(_THREADS)
 
     def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
         """The size of each image."""
-        return rows.each(batch, self._one)
+        return rows.each(batch, self._one, self._threads)
 
     def _one(self, row: rows.Row) -> rows.Row:
         try:
@@ -227,14 +231,16 @@ class PerturbRows:
     output: Store
     protocol: Protocol
     seed: int
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def setup(self) -> None:
         """OpenCV's own threads would fight over the CPUs that Ray has dealt out."""
         cv2.setNumThreads(1)
+        self._threads = ThreadPoolExecutor(_THREADS)
 
     def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
         """Every variant of each image, written under its name."""
-        return rows.each(batch, self._one)
+        return rows.each(batch, self._one, self._threads)
 
     def _one(self, row: rows.Row) -> rows.Row:
         data = _read(self.root, row["path"])

@@ -37,7 +37,7 @@ def write_preview(root: Store, output: Store, whole: pa.Table, most: int) -> str
 
 def _images(root: Store, output: Store, made: Sequence[dict[str, Any]]) -> list[tuple[str, Any]]:
     source = decode(root.get(made[0]["source_path"])).pixels_HWC
-    images = [(f"source {source.shape[0]}×{source.shape[1]}", source)]
+    images = [(f"source {source.shape[0]}x{source.shape[1]}", source)]
     for row in made:
         caption = f"{row['variant']}: {_said(row['plan'])}"
         images.append((caption, decode(output.get(row["path"])).pixels_HWC))
@@ -45,13 +45,13 @@ def _images(root: Store, output: Store, made: Sequence[dict[str, Any]]) -> list[
 
 
 def _said(plan: str) -> str:
-    """`crop 300×300, resize 256×256, jpeg 80`: what a plan does, in brief."""
+    """`crop 300x300, resize 256x256, jpeg 80`: a plan in brief; the sheet's font has no ×."""
     return ", ".join(_step(**step) for step in json.loads(plan)) or "as it is"
 
 
 def _step(op: str, **params: Any) -> str:
     if "height" in params:
-        return f"{op} {params['height']}×{params['width']}"
+        return f"{op} {params['height']}x{params['width']}"
     shown = [f"{value:g}" for key, value in params.items() if key in _SHOWN]
     return " ".join([op, *shown])
 
