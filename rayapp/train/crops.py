@@ -29,9 +29,12 @@ from rayapp.transforms import (
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's part of a step; what could not be read is missing, and named."""
+    """This rank's part of a step; what could not be read is missing, and named.
 
-    images_NHWC: Tensor
+    `inputs` are images uint8 [N, H, W, C], or features float32 [N, C].
+    """
+
+    inputs: Tensor
     labels_N4: Tensor
     targets_N: Tensor
     failures: dict[str, str] = field(default_factory=dict)
