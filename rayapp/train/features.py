@@ -17,7 +17,7 @@ from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.storage import Store, open_store
 from rayapp.train.batches import Indices
-from rayapp.train.crops import Batch
+from rayapp.train.crops import Batch, PictureSource, open_source
 from rayapp.train.items import TrainItem
 from rayapp.train.job import Job, Place
 from rayapp.train.validation import item_views
@@ -48,22 +48,25 @@ def feature_items(
 ) -> CachedFeatures:
     """The features of all items: read where they were made before, made by all ranks otherwise."""
     store = open_store(f"{uri}/{_key(network, job)}")
+    source = open_source(job.settings.root)
     network.eval()
     chunks = [items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK)]
     mine = range(len(chunks))[place.rank :: num_ranks()]
     for number in mine:
         if store.stat(_name(chunks[number])) is None:
             features_NC = torch.stack(
-                [_features(item, network, job, place) for item in chunks[number]]
+                [_features(item, source, network, job, place) for item in chunks[number]]
             )
             store.put(_name(chunks[number]), safetensors.torch.save({"features": features_NC}))
     global_sum(torch.zeros(1, device=place.device))  # every rank has written its chunks
     return CachedFeatures(torch.cat([_read(store, chunk) for chunk in chunks]), items)
 
 
-def _features(item: TrainItem, network: Network, job: Job, place: Place) -> Tensor:
+def _features(
+    item: TrainItem, source: PictureSource, network: Network, job: Job, place: Place
+) -> Tensor:
     try:
-        views_KCHW = item_views(item, job)
+        views_KCHW = item_views(item, source, job)
     except (ImageError, OSError):
         return torch.full((network.encoder.num_features,), torch.nan)
     with torch.inference_mode():

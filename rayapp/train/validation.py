@@ -8,7 +8,7 @@ from rayapp.images import ImageError
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.models.preprocessing import cut_views, normalise
-from rayapp.train.crops import open_source
+from rayapp.train.crops import PictureSource, open_source
 from rayapp.train.items import TrainItem
 from rayapp.train.job import Job, Place
 from rayapp.transforms import Window
@@ -19,11 +19,12 @@ def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, di
     network.eval()
     total = torch.zeros(2, dtype=torch.float64)
     failures = {}
+    source = open_source(job.settings.root)
     mine = job.validation[place.rank :: num_ranks()]
     with torch.inference_mode():
         for item in mine:
             try:
-                views_KCHW = item_views(item, job).to(place.device)
+                views_KCHW = item_views(item, source, job).to(place.device)
             except (ImageError, OSError) as error:
                 failures[item.id] = f"{type(error).__name__}: {error}"
                 continue
@@ -33,9 +34,9 @@ def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, di
     return loss / max(count, 1), failures
 
 
-def item_views(item: TrainItem, job: Job) -> Tensor:
+def item_views(item: TrainItem, source: PictureSource, job: Job) -> Tensor:
     """The item's image as the detector will see it: normalised views float32 [K, C, H, W]."""
-    picture = open_source(job.settings.root).open(item)
+    picture = source.open(item)
     pixels_HWC = picture.read(Window(0, 0, *picture.size_HW))
     preprocessing = job.spec.preprocessing
     return normalise(torch.from_numpy(cut_views(pixels_HWC, preprocessing)), preprocessing)
