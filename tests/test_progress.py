@@ -35,7 +35,7 @@ def test_plain_lines_where_there_is_no_terminal(clock: list[float]) -> None:
         "perturb: 0 of 3,000 images",
         "perturb: 500 of 3,000 images, 100.0/s, 25 s left",
         "perturb: 1,000 of 3,000 images, 100.0/s, 20 s left",
-        "perturb: 3,000 of 3,000 images, 250.0/s, in 12 s, 7 failed",
+        "perturb: 3,000 of 3,000 images, 251.3/s, in 12 s, 7 failed",
     ]
     assert "\r" not in stream.getvalue()
 
@@ -44,9 +44,12 @@ def test_what_an_earlier_run_did_does_not_enter_the_rate(clock: list[float]) -> 
     shown = Progress("predict", 1000, stream=io.StringIO())
     shown.skip(600, failed=2)
     assert shown.line() == "predict: 600 of 1,000 images, 2 failed"
+    clock[0] += 60  # workers start; the first rows set the rate's beginning
+    shown.update(100)
+    assert shown.line() == "predict: 700 of 1,000 images, 2 failed"
     clock[0] += 10
     shown.update(100)
-    assert shown.line() == "predict: 700 of 1,000 images, 10.0/s, 30 s left, 2 failed"
+    assert shown.line() == "predict: 800 of 1,000 images, 10.0/s, 20 s left, 2 failed"
 
 
 def test_note_and_unit() -> None:

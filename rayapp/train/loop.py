@@ -56,6 +56,7 @@ def train(settings: TrainSettings) -> runs.Run:
             progress.skip(_images_before(run))
             with watched(progress) as board:
                 result = _fit(job, board)
+            progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
     return run

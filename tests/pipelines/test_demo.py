@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +51,10 @@ def test_container_and_size_do_not_tell_the_classes_apart(demo: Path, feature: s
 
 
 @pytest.mark.ray
-def test_a_change_upstream_redoes_what_lies_downstream(demo: Path, tmp_path: Path):
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(demo, copy)
-    before = {stage: (copy / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
-    # A lost stage is done again; equal scores leave what follows as it is.
-    shutil.rmtree(copy / "evaluation-clean")
-    run_demo(DemoSettings(output=str(copy), tiny=True))
-    after = {stage: (copy / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
+def test_a_lost_stage_alone_is_done_again(demo: Path):
+    before = {stage: (demo / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
+    shutil.rmtree(demo / "evaluation-clean")
+    run_demo(DemoSettings(output=str(demo), tiny=True))
+    after = {stage: (demo / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
     redone = {stage for stage in STAGES if before[stage] != after[stage]}
-    assert {"data", "perturbed", "train"} & redone == set()
-    assert "evaluation-clean" in redone
+    assert redone == {"evaluation-clean"}  # its figures are the same: the report stays
