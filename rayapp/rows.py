@@ -155,13 +155,13 @@ def _stream(
     """Run the dataset, writing what came out as a part every few seconds."""
     collected: list[pa.Table] = []
     fresh: list[pa.Table] = []
-    written = time.monotonic()
+    due = time.monotonic()  # the first block is kept at once
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         fresh.append(block.cast(schema))
         progress.update(block.num_rows, manifest.count_failed(block))
-        if time.monotonic() - written >= _PART_EVERY_S:
+        if time.monotonic() >= due:
             collected.append(_write_part(store, kept, fresh))
-            fresh, written = [], time.monotonic()
+            fresh, due = [], time.monotonic() + _PART_EVERY_S
     if fresh:
         collected.append(_write_part(store, kept, fresh))
     return collected
