@@ -79,6 +79,7 @@ def measure(
         data = (root / names[number % num_images]).read_bytes()
         top, left, height, width = places[number]
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert pixels is not None
         return np.asarray(pixels[top : top + height, left : left + width], np.uint8)
 
     def tiled(number: int) -> ImageHWC:

@@ -81,6 +81,7 @@ def _fit(job: Job, board: Any) -> dict[str, Any]:
         train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
+            elastic_resize_monitor_interval_s=settings.resize_check_s,
             use_gpu=settings.gpu,
             resources_per_worker=resources,
         ),
