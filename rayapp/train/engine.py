@@ -239,6 +239,7 @@ class Engine:
         return {
             "stage": stage.name,
             "epoch": epoch + 1,
+            "workers": num_ranks(),
             "step": self.step_at,
             "images": self.images_done,
             "loss": loss,

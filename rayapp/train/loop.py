@@ -33,6 +33,7 @@ _CHECKPOINTS = "checkpoints"
 _STATE_FILE = "state.pt"
 _POST_EVERY_S = 1.0
 _ASK_EVERY_STEPS = 8
+_NAMED_UNREADABLE = 100
 
 
 def train(settings: TrainSettings) -> runs.Run:
@@ -164,7 +165,7 @@ def _finished(engine: Engine, store: Store) -> dict[str, Any]:
         "detector": DETECTOR_FOLDER,
         "detector_hash": digest,
         "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
-        "unreadable": engine.unreadable,
+        "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
     }
 
 

@@ -1,6 +1,8 @@
 # ruff: noqa: F811
 """Training whose worker or driver is killed ends with the weights of one that was not."""
 
+import csv
+import itertools
 import os
 import random
 import signal
@@ -38,7 +40,7 @@ def ranks() -> Iterator[RankPool]:
 class Job:
     """`jobs/train.py` in a process of its own."""
 
-    def __init__(self, settings: TrainSettings, folder: Path) -> None:
+    def __init__(self, settings: TrainSettings, folder: Path, address: str = "") -> None:
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
         self.output = Path(settings.output)
@@ -49,9 +51,10 @@ class Job:
             stderr=subprocess.STDOUT,
             env={
                 **os.environ,
-                "RAY_AUTH_MODE": "disabled",
                 "PYTHONPATH": str(ROOT),
-                "RAY_raylet_start_wait_time_s": "120",
+                "RAY_ADDRESS": address,
+                "RAY_AUTH_MODE": "disabled",
+                "RAY_raylet_start_wait_time_s": "120",  # other drills may load the machine
             },
         )
 
@@ -59,6 +62,11 @@ class Job:
         """Epochs that are through."""
         metrics = self.output / "metrics.csv"
         return len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+
+    def workers(self) -> list[int]:
+        """On how many workers each epoch ran."""
+        lines = csv.DictReader((self.output / "metrics.csv").read_text().splitlines())
+        return [int(line["workers"]) for line in lines]
 
     def wait_for_epoch(self, number: int) -> None:
         deadline = time.monotonic() + TIMEOUT_S
@@ -115,3 +123,42 @@ def test_a_killed_driver_goes_on_by_the_same_command(
     assert job.finish() == 0
     assert job.epochs() == 17
     _check(settings, ranks.run(weights_on_rank, [(settings,)] * 2)[0])
+
+
+@pytest.mark.slow
+def test_a_lost_worker_comes_back(
+    tiny: Tiny, tmp_path: Path, ranks: RankPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
+    settings = tiny(
+        num_workers=2,
+        min_workers=1,
+        cpus_per_worker=1,
+        resize_check_s=2,
+        stage1__epochs=400,
+        stage1__learning_rate=0.001,
+        stage1__optimizer="sgd",
+        stage2__learning_rate=0.001,
+        stage2__optimizer="sgd",
+    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        job = Job(settings, tmp_path, cluster.address)
+        job.wait_for_epoch(5)
+        cluster.remove_node(node, allow_graceful=False)
+        at = job.epochs()
+        job.wait_for_epoch(at + 5)
+        assert job.workers()[-1] == 1
+        cluster.add_node(num_cpus=1)
+        assert job.finish() == 0
+    finally:
+        cluster.shutdown()
+    counts = [count for count, _ in itertools.groupby(job.workers())]
+    assert counts == [2, 1, 2]
+    expected = ranks.run(weights_on_rank, [(settings,)])[0]
+    found = load_detector(Path(settings.output) / "detector").network.state_dict()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-5)
