@@ -32,7 +32,8 @@ class Progress:
         self._stream = stream or sys.stderr
         self._in_place = self._stream.isatty()
         self._start = time.monotonic()
-        self._base = 0
+        # Workers take seconds to start: the rate counts from the first rows that came back.
+        self._first: tuple[float, int] | None = None
         self._shown = 0.0
 
     def __enter__(self) -> "Progress":
@@ -46,12 +47,12 @@ class Progress:
         """Count what an earlier run did; it does not enter the rate."""
         self.done += done
         self.failed += failed
-        self._base += done
 
     def update(self, done: int = 1, failed: int = 0, note: str | None = None) -> None:
         """Count more work done, of which so many failed; `note` replaces the text at the end."""
         self.done += done
         self.failed += failed
+        self._first = self._first or (time.monotonic(), self.done)
         self.note = self.note if note is None else note
         every = _TERMINAL_EVERY_S if self._in_place else _LINE_EVERY_S
         if time.monotonic() - self._shown >= every:
@@ -59,14 +60,16 @@ class Progress:
 
     def line(self) -> str:
         """The line as it is shown now."""
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        fresh = self.done - self._base
-        rate = fresh / seconds
+        now = time.monotonic()
         parts = [f"{self.stage}: {self.done:,} of {self.total:,} {self.unit}"]
-        if fresh:
+        since, base = self._first or (now, self.done)
+        rate = (self.done - base) / max(now - since, 1e-9)
+        if rate:
             parts.append(f"{rate:,.1f}/s")
-            left = (self.total - self.done) / rate
-            parts.append(f"{duration(left)} left" if left > 0 else f"in {duration(seconds)}")
+        if self._first and self.done >= self.total:
+            parts.append(f"in {duration(now - self._start)}")
+        elif rate:
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if self.note:

@@ -8,8 +8,12 @@ from pathlib import Path
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
+from hypothesis import settings
 
 from tests.doubles.s3 import S3
+
+settings.register_profile("product", deadline=None, max_examples=60)  # machines may be loaded
+settings.load_profile("product")
 
 _PUBLISHED = Path("shared", "imaginet")  # beside the checkout, or further up
 
@@ -20,6 +24,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

@@ -8,8 +8,6 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import huggingface_hub
-import timm
 from torch import Tensor, nn
 
 from rayapp.errors import UserError
@@ -128,6 +126,8 @@ def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation, a channel each, that a backbone expects of pixels in [0, 1]."""
     if name == HIGHPASS_SMALL:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    import timm
+
     config = timm.get_pretrained_cfg(_NODOWN_PARENT if name == RESNET50_NODOWN else name)
     return tuple(config.mean), tuple(config.std)
 
@@ -147,6 +147,9 @@ def _without_early_strides(model: Any) -> nn.Module:
 
 
 def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+    # On demand, here and below: timm imports as slowly as torch, and a small network needs none.
+    import timm
+
     # A name with a colon would make timm look up a repository or a folder.
     if ":" in name or not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5] or ["see timm.list_models()"]
@@ -168,6 +171,9 @@ def _is_offline(name: str) -> bool:
 
     Asked first, because the hub's client would try each of its files for half a minute.
     """
+    import huggingface_hub
+    import timm
+
     if not timm.get_pretrained_cfg(name).hf_hub_id:
         return False
     if huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -183,6 +189,9 @@ def _is_offline(name: str) -> bool:
 
 
 def _cached_weights(name: str) -> str:
+    import huggingface_hub
+    import timm
+
     repository = timm.get_pretrained_cfg(name).hf_hub_id
     path = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
     if isinstance(path, str):

@@ -49,15 +49,15 @@ def train(settings: TrainSettings) -> runs.Run:
     )
     if run.state == "done":
         return run
-    asked = {"CPU": settings.cpus_per_worker * (settings.min_workers or settings.num_workers)}
-    if settings.gpu:
-        asked["GPU"] = settings.min_workers or settings.num_workers
+    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
+    count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
-        cluster.require(asked, "train", settings.wait_s)
+        cluster.require(bundle, "train", settings.wait_s, count=count)
         with Progress("train", job.num_images) as progress:
             progress.skip(_images_before(run))
             with watched(progress) as board:
                 result = _fit(job, board)
+            progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
     return run
