@@ -107,7 +107,7 @@ def _say_sizes(expected: dict[str, float], num_images: int, codec: Codec) -> Non
     print(
         f"pack: {num_images:,} images, {told['originals']} as they are; expected {told[codec]} as "
         f"{codec} tiles (--codec {other}: {told[other]}"
-        f"{', read several times as fast' if other == 'zstd' else ', read more slowly'})",
+        f"{', written and read faster' if other == 'zstd' else ''})",
         flush=True,
     )
 

@@ -168,7 +168,7 @@ class Engine:
             if not len(batch):
                 raise ImageError(f"no image of a step could be read; {_first(batch.failures)}")
             self._turn_to(indices)
-            sums.loss += self._step(batch) * len(indices)
+            sums.loss += self.step(batch) * len(indices)
             self.step_at += 1
             sums.images += len(indices)
             self.images_done += len(indices)
@@ -202,7 +202,7 @@ class Engine:
         self.turn.seed, self.turn.num_items = seed, len(indices)
         self.turn.offset = share(indices, self.place.rank, num_ranks())[1]
 
-    def _step(self, batch: Batch) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
         stage = self.stage
         warmup = round(stage.settings.warmup_epochs * stage.steps_per_epoch)
@@ -239,6 +239,7 @@ class Engine:
         return {
             "stage": stage.name,
             "epoch": epoch + 1,
+            "workers": num_ranks(),
             "step": self.step_at,
             "images": self.images_done,
             "loss": loss,

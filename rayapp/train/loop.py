@@ -33,6 +33,7 @@ _CHECKPOINTS = "checkpoints"
 _STATE_FILE = "state.pt"
 _POST_EVERY_S = 1.0
 _ASK_EVERY_STEPS = 8
+_NAMED_UNREADABLE = 100
 
 
 def train(settings: TrainSettings) -> runs.Run:
@@ -81,6 +82,7 @@ def _fit(job: Job, board: Any) -> dict[str, Any]:
         train_loop_config={"job": job, "board": board},
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
+            elastic_resize_monitor_interval_s=settings.resize_check_s,
             use_gpu=settings.gpu,
             resources_per_worker=resources,
         ),
@@ -163,7 +165,7 @@ def _finished(engine: Engine, store: Store) -> dict[str, Any]:
         "detector": DETECTOR_FOLDER,
         "detector_hash": digest,
         "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
-        "unreadable": engine.unreadable,
+        "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
     }
 
 

@@ -70,6 +70,9 @@ class TrainSettings(JobSettings):
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"
     )
+    resize_check_s: float = Field(
+        60.0, gt=0, description="seconds between looks whether lost workers can come back"
+    )
     max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint")
     gpu: bool = Field(False, description="one GPU a worker")
     cpus_per_worker: float = Field(

@@ -43,9 +43,3 @@ def test_a_run_on_ray_is_the_engine_s_run_and_is_done_once(tiny: Tiny, data: Pat
     assert train(settings).state == "done"
     with pytest.raises(UserError, match="setting seed was 42, now 1"):
         train(settings.model_copy(update={"seed": 1}))
-
-
-def test_a_wrong_root_ends_at_once_with_one_line(tiny: Tiny, tmp_path: Path) -> None:
-    settings = tiny(root=str(tmp_path / "nowhere"), cpus=2)
-    with pytest.raises(UserError, match=r"stage1: 32 of 32 images tried under .*nowhere can't"):
-        train(settings)

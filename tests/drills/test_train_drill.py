@@ -1,0 +1,164 @@
+# ruff: noqa: F811
+"""Training whose worker or driver is killed ends with the weights of one that was not."""
+
+import csv
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from rayapp.models.folder import load_detector
+from rayapp.train.settings import TrainSettings
+from tests.ddp import RankPool
+from tests.train.conftest import data, tiny  # noqa: F401  fixtures, named again by the tests
+from tests.train.ranks import weights_on_rank
+
+pytestmark = pytest.mark.drill
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 270
+Tiny = Callable[..., TrainSettings]
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[RankPool]:
+    with RankPool() as pool:
+        yield pool
+
+
+class Job:
+    """`jobs/train.py` in a process of its own."""
+
+    def __init__(self, settings: TrainSettings, folder: Path, address: str = "") -> None:
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+        self.output = Path(settings.output)
+        self._log = (folder / "log.txt").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / "train.py"), "--config", str(config)],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "RAY_ADDRESS": address,
+                "RAY_AUTH_MODE": "disabled",
+                "RAY_raylet_start_wait_time_s": "120",  # other drills may load the machine
+            },
+        )
+
+    def epochs(self) -> int:
+        """Epochs that are through."""
+        metrics = self.output / "metrics.csv"
+        return len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+
+    def workers(self) -> list[int]:
+        """On how many workers each epoch ran."""
+        lines = csv.DictReader((self.output / "metrics.csv").read_text().splitlines())
+        return [int(line["workers"]) for line in lines]
+
+    def wait_for_epoch(self, number: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.epochs() < number:
+            assert self.process.poll() is None, "the job ended before it could be killed"
+            assert time.monotonic() < deadline, "the job makes no progress"
+            time.sleep(0.02)
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that this job started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def finish(self) -> int:
+        return self.process.wait(TIMEOUT_S)
+
+    def kill(self) -> None:
+        """SIGKILL the driver; what it started is reaped if it does not go by itself."""
+        family = self.family()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        for process in alive:
+            process.kill()
+
+
+def _check(settings: TrainSettings, expected: dict[str, Any]) -> None:
+    found = load_detector(Path(settings.output) / "detector").network.state_dict()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+@pytest.mark.first
+def test_a_killed_worker_changes_nothing(tiny: Tiny, tmp_path: Path, ranks: RankPool) -> None:
+    settings = tiny(cpus=1, stage1__epochs=15)  # one worker on one CPU
+    job = Job(settings, tmp_path)
+    job.wait_for_epoch(random.randint(2, 8))
+    worker = next(p for p in job.family() if "RayTrainWorker" in " ".join(p.cmdline()))
+    worker.send_signal(signal.SIGKILL)
+    assert job.finish() == 0
+    assert job.epochs() == 17
+    _check(settings, ranks.run(weights_on_rank, [(settings,)])[0])
+
+
+def test_a_killed_driver_goes_on_by_the_same_command(
+    tiny: Tiny, tmp_path: Path, ranks: RankPool
+) -> None:
+    settings = tiny(cpus=2, num_workers=2, stage1__epochs=15)  # two workers on two CPUs
+    job = Job(settings, tmp_path)
+    job.wait_for_epoch(random.randint(3, 8))
+    job.kill()
+    before = job.epochs()
+    assert 0 < before < 17
+    job = Job(settings, tmp_path)
+    assert job.finish() == 0
+    assert job.epochs() == 17
+    _check(settings, ranks.run(weights_on_rank, [(settings,)] * 2)[0])
+
+
+@pytest.mark.slow
+def test_a_lost_worker_comes_back(
+    tiny: Tiny, tmp_path: Path, ranks: RankPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
+    settings = tiny(
+        num_workers=2,
+        min_workers=1,
+        cpus_per_worker=1,
+        resize_check_s=2,
+        stage1__epochs=400,
+        stage1__learning_rate=0.001,
+        stage1__optimizer="sgd",
+        stage2__learning_rate=0.001,
+        stage2__optimizer="sgd",
+    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        job = Job(settings, tmp_path, cluster.address)
+        job.wait_for_epoch(5)
+        cluster.remove_node(node, allow_graceful=False)
+        at = job.epochs()
+        job.wait_for_epoch(at + 5)
+        assert job.workers()[-1] == 1
+        cluster.add_node(num_cpus=1)
+        assert job.finish() == 0
+    finally:
+        cluster.shutdown()
+    counts = [count for count, _ in itertools.groupby(job.workers())]
+    assert counts == [2, 1, 2]
+    expected = ranks.run(weights_on_rank, [(settings,)])[0]
+    found = load_detector(Path(settings.output) / "detector").network.state_dict()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=1e-5)

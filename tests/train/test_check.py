@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rayapp.errors import UserError
+from rayapp.models.detector import build_network
+from rayapp.models.encoder import Network
+from rayapp.train.check import check
+from rayapp.train.job import Place
+from rayapp.train.plan import plan
+from rayapp.train.settings import TrainSettings
+
+Tiny = Callable[..., TrainSettings]
+
+
+class _TooLarge(nn.Module):
+    """A real request for more memory than any machine has."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        return torch.empty(1 << 60)
+
+
+def _checked(settings: TrainSettings) -> Network:
+    job, _ = plan(settings)
+    network = build_network(job.spec.architecture)
+    check(network, job, Place())
+    return network
+
+
+def test_a_good_job_passes_and_its_weights_are_not_touched(tiny: Tiny) -> None:
+    torch.manual_seed(3)
+    network = _checked(tiny())
+    torch.manual_seed(3)
+    fresh = build_network(plan(tiny())[0].spec.architecture)
+    for name, tensor in fresh.state_dict().items():
+        assert torch.equal(tensor, network.state_dict()[name]), name
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_wrong_root_is_named_with_the_first_image(tiny: Tiny, tmp_path: Path) -> None:
+    pattern = r"stage1: 32 of 32 images tried under .*nowhere can't be read; first 00.png"
+    with pytest.raises(UserError, match=pattern):
+        _checked(tiny(root=str(tmp_path / "nowhere")))
+
+
+def test_crops_of_several_sizes_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "loose.yaml").write_text("name: loose\nsteps: [{rotate90: {p: 0.5}}]\n")
+    with pytest.raises(UserError, match="protocol loose gives crops of several sizes"):
+        _checked(tiny(stage1__protocol=str(tmp_path / "loose.yaml")))
+
+
+def test_a_step_that_does_not_fit_is_told_before_training(tiny: Tiny) -> None:
+    job, _ = plan(tiny())
+    network = build_network(job.spec.architecture)
+    network.encoder.backbone = _TooLarge()  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"stage1.batch_size 12 on 1 workers does not fit"):
+        check(network, job, Place())
