@@ -20,10 +20,13 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
 import ray
 
 from rayapp.errors import JobFailed, UserError
-from rayapp.progress import duration
+from rayapp.runs import duration
 from rayapp.settings import JobSettings
 
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
+
+
+_kept: contextlib.ExitStack | None = None
 
 
 @contextlib.contextmanager
@@ -37,7 +40,28 @@ def session(settings: JobSettings) -> Iterator[None]:
     """
     if ray.is_initialized():
         yield
-        return
+    elif _kept is not None:
+        _kept.enter_context(_opened(settings))
+        yield
+    else:
+        with _opened(settings):
+            yield
+
+
+@contextlib.contextmanager
+def kept_open() -> Iterator[None]:
+    """A session that a stage opens in this block stays for the next stages, to the block's end."""
+    global _kept
+    with contextlib.ExitStack() as stack:
+        _kept = stack
+        try:
+            yield
+        finally:
+            _kept = None
+
+
+@contextlib.contextmanager
+def _opened(settings: JobSettings) -> Iterator[None]:
     with contextlib.nullcontext() if settings.verbose else _native_chatter_in_a_file():
         _connect(settings)
         try:

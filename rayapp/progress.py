@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 import ray
 
+from rayapp.runs import duration
+
 _LINE_EVERY_S = 5.0
 _TERMINAL_EVERY_S = 0.2
 _POLL_S = 0.5
@@ -77,16 +79,6 @@ class Progress:
         else:
             self._stream.write(self.line() + "\n")
         self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 @ray.remote(num_cpus=0)

@@ -51,6 +51,18 @@ class Run:
         self.store.delete([START_FILE])
         self.found = record
 
+    def tell(self, where: Mapping[str, str], then: str = "") -> None:
+        """Print what a person wants to know at the end: counts, where results are, what next."""
+        done = " (done before)" if self.state == "done" else ""
+        print(f"\n{self.stage}: done in {duration(self.found['seconds'])}{done}")
+        lines = {name: f"{value:,}" for name, value in self.counts.items()}
+        lines |= {name: self.store.uri(key) for name, key in where.items()}
+        width = max(map(len, lines), default=0)
+        for name, value in lines.items():
+            print(f"  {name:<{width}}  {value}")
+        if then:
+            print(f"next: {then}")
+
     @property
     def counts(self) -> dict[str, Any]:
         """The counts of the finished run."""
@@ -161,3 +173,13 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -110,7 +110,8 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key explains the missing one.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         more = error.error_count() - 1
         tail = f" (and {more} more)" if more else ""
         raise UserError(f"{where(first['loc'])}: {_explain(first, model)}{tail}") from None
@@ -119,7 +120,8 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name!r} (known: {', '.join(model.model_fields)})"
+        known = f" (known: {', '.join(model.model_fields)})" if len(error["loc"]) == 1 else ""
+        return f"unknown key {name!r}{known}"
     if error["type"] == "missing":
         return f"{name}: is missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -177,10 +179,13 @@ def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix
 
 
 def _bare(annotation: Any) -> Any:
-    """The annotation without `| None`."""
-    if get_origin(annotation) in {Union, types.UnionType}:
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+    """The annotation without `| None`; a union of choices as one choice."""
+    if get_origin(annotation) not in {Union, types.UnionType}:
+        return annotation
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    if all(get_origin(part) is Literal for part in parts):
+        return Literal[tuple(choice for part in parts for choice in get_args(part))]
+    return parts[0]
 
 
 def _add_option(parser: argparse.ArgumentParser, name: str, kind: Any, field: FieldInfo) -> None:

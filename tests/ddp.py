@@ -18,10 +18,10 @@ class RankPool:
     """Runs a module-level function on 1 to MAX_RANKS ranks, each time in a fresh process group."""
 
     def __init__(self) -> None:
-        # The fork server imports torch (and what DDP imports when first used) once for all ranks; a
+        # The fork server imports what all ranks need once (DDP imports dynamo when first used); a
         # plain fork would inherit the autograd threads of this process, which torch refuses.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch._dynamo", "pytest"])
+        context.set_forkserver_preload(["torch._dynamo", "timm", "pytest"])
         self._folder = tempfile.TemporaryDirectory()
         self._num_runs = 0
         self._pipes: list[Connection] = []

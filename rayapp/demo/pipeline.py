@@ -20,6 +20,7 @@ from rayapp import cluster, manifest, rows, runs
 from rayapp.demo import generators, photographs
 from rayapp.demo.generators import FAMILIES, HELD_OUT, Family
 from rayapp.demo.photographs import SPLITS, Crop, Photograph
+from rayapp.demo.plan import plan
 from rayapp.errors import JobFailed
 from rayapp.images import sha256
 from rayapp.labels import Item, load_scheme, write_list
@@ -27,8 +28,6 @@ from rayapp.progress import Progress
 from rayapp.settings import JobSettings
 from rayapp.storage import Store
 
-REAL = "real"
-CODES = {name: code for code, name in enumerate([*FAMILIES, REAL])}
 _BATCH = 16
 _EXTRA = {"group": pa.string(), "split": pa.string(), "psnr_db": pa.float32()}
 
@@ -40,11 +39,6 @@ class DemoDataSettings(JobSettings):
     seed: int = Field(42, description="seed of the generators' training")
     generator_steps: int = Field(300, ge=1, description="training steps of each generator")
     crops_per_photograph: int = Field(24, ge=1, description="crops of 256 px, at most")
-
-
-def list_uri(root: str, split: str) -> str:
-    """Where the annotation list of a split lies under the data set's root."""
-    return f"{root}/lists/{split}.txt"
 
 
 def build(settings: DemoDataSettings) -> runs.Run:
@@ -61,12 +55,12 @@ def build(settings: DemoDataSettings) -> runs.Run:
     if run.state == "done":
         return run
     with cluster.session(settings):
-        plan = _plan(photos, settings)
+        images = plan(photos, settings.crops_per_photograph)
         trained = _train_generators(photos, settings, run.store)
         work = DemoImages(photos, settings.crops_per_photograph, trained, run.store)
         scheme = load_scheme("demo")
         table = rows.map_rows(
-            plan,
+            images,
             work,
             manifest.schema(scheme, _EXTRA | {"photo": pa.int32(), "number": pa.int32()}),
             run=run,
@@ -80,43 +74,6 @@ def _photographs(folder: str | None) -> list[Photograph]:
     if folder is None:
         return photographs.shipped_photographs()
     return photographs.own_photographs(folder)
-
-
-def _plan(photos: Sequence[Photograph], settings: DemoDataSettings) -> pa.Table:
-    """One row an image to write; names tell nothing of what the image is."""
-    scheme = load_scheme("demo")
-    planned: list[dict[str, Any]] = []
-    for index, photo in enumerate(photos):
-        for crop in photographs.crops(photo, settings.crops_per_photograph):
-            for family in _families(photo.split, crop.number):
-                name = runs.digest(photo.source.encode(), b"%d" % crop.number, family.encode())
-                path = f"images/{name[:20]}.png"
-                code = CODES[family]
-                labels = (int(family != REAL), int(crop.grey), code, code)
-                planned.append(
-                    {
-                        "id": path,
-                        "path": path,
-                        **dict(zip(scheme.columns, labels, strict=True)),
-                        "source": photo.source,
-                        "licence": photo.licence,
-                        "group": photo.scene,
-                        "split": photo.split,
-                        "photo": index,
-                        "number": crop.number,
-                    }
-                )
-    if {row["split"] for row in planned} != set(SPLITS):
-        raise JobFailed("a split is left without crops: the photographs are too small or smooth")
-    return pa.Table.from_pylist(planned)
-
-
-def _families(split: str, number: int) -> list[str]:
-    """What is made of one crop: real, and in test every family, else one of those not held out."""
-    if split == "test":
-        return [REAL, *FAMILIES]
-    seen = [family for family in FAMILIES if family != HELD_OUT]
-    return [REAL, seen[number % len(seen)]]
 
 
 def _train_generators(

@@ -8,19 +8,21 @@ from rayapp.metrics import probability, ranking
 from rayapp.metrics.measure import Floats, Measure, class_reason
 from rayapp.metrics.scored import Scored
 
-FIGURES = (
-    "balanced_accuracy",
-    "accuracy_real",
-    "accuracy_synthetic",
-    "roc_auc",
-    "average_precision",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_5pct",
-    "eer",
-    "nll",
-    "brier",
-    "calibration_error",
-)
+TITLES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy_real": "Accuracy, reals",
+    "accuracy_synthetic": "Accuracy, synthetics",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "tpr_at_fpr_1pct": "TPR at 1% FPR",
+    "tpr_at_fpr_5pct": "TPR at 5% FPR",
+    "eer": "EER",
+    "nll": "NLL",
+    "brier": "Brier",
+    "calibration_error": "Calibration error",
+}
+FIGURES = tuple(TITLES)
+LOWER_IS_BETTER = frozenset({"eer", "nll", "brier", "calibration_error"})
 MIN_FOR_CALIBRATION = 20
 
 

@@ -5,7 +5,7 @@ Shapes: N images · K classes · C channels or features · H W.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from rayapp.images import ImageError, decode
 from rayapp.models.backbones import Option, create_backbone
 from rayapp.models.calibrators import Calibration
 from rayapp.models.encoder import ClassificationHead, Encoder, HeadNorm, Network
-from rayapp.models.preprocessing import Pixels, Preprocessing, preprocess
+from rayapp.models.preprocessing import Pixels, Preprocessing, cut_views, normalise, preprocess
 from rayapp.settings import Settings
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -161,14 +161,26 @@ class Detector:
         device = next(self.network.parameters()).device
         means = []
         with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                chunk = enumerate(images[start : start + batch_size], start)
-                views = [self.preprocess(_pixels(image, index)) for index, image in chunk]
-                batches = torch.split(torch.cat(views), batch_size)
-                scores = torch.cat([score(batch.to(device)) for batch in batches])
-                parts = torch.split(scores, [len(views_of_one) for views_of_one in views])
-                means += [part.mean(0) for part in parts]
+            for views_KHWC, counts in self._views(images, batch_size):
+                # Normalised a batch at a time: a large image has hundreds of tiles.
+                batches = torch.split(views_KHWC, batch_size)
+                scores = [
+                    score(normalise(batch.to(device), self.spec.preprocessing)) for batch in batches
+                ]
+                means += [part.mean(0) for part in torch.split(torch.cat(scores), counts)]
         return torch.stack(means).float().cpu().numpy() if means else np.zeros(0, np.float32)
+
+    def _views(
+        self, images: Sequence[ImageInput], batch_size: int
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """Views uint8 [K, H, W, C] of some whole images, at least a batch, and how many of each."""
+        pending: list[Tensor] = []
+        for index, image in enumerate(images):
+            views_KHWC = cut_views(_pixels(image, index), self.spec.preprocessing)
+            pending.append(torch.from_numpy(views_KHWC))
+            if sum(map(len, pending)) >= batch_size or index == len(images) - 1:
+                yield torch.cat(pending), [len(views) for views in pending]
+                pending = []
 
 
 def _pixels(image: ImageInput, index: int) -> Pixels:

@@ -51,11 +51,14 @@ def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:
 
 
 def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Views uint8 [K, H, W, C] to float32 [K, C, H, W] as the network takes them."""
+    """Views uint8 [K, H, W, C] to float32 [K, C, H, W] as the network takes them.
+
+    They lie in memory as channels last, which convolutions prefer.
+    """
     mean = torch.tensor(preprocessing.mean, device=views_KHWC.device)
     std = torch.tensor(preprocessing.std, device=views_KHWC.device)
-    scaled_KHWC = views_KHWC.float() * preprocessing.input_scale
-    return ((scaled_KHWC - mean) / std).permute(0, 3, 1, 2)
+    scaled_KHWC = views_KHWC.float().mul_(preprocessing.input_scale)
+    return scaled_KHWC.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:

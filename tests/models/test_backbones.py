@@ -74,7 +74,7 @@ def nodown() -> nn.Module:
 
 
 def test_nodown_is_a_plain_resnet50_with_the_early_strides_at_one(nodown) -> None:
-    images = torch.rand(1, 3, 40, 56)
+    images = torch.rand(1, 3, 24, 40)
     with torch.inference_mode():
         (tap,), features = nodown(images)
         for stem_stride in (1, 2):
@@ -84,7 +84,7 @@ def test_nodown_is_a_plain_resnet50_with_the_early_strides_at_one(nodown) -> Non
             difference = float((features - expected).norm() / expected.norm())
             assert difference <= 1e-5 if stem_stride == 1 else difference > 1e-2
             if stem_stride == 1:
-                assert tap.shape == (1, 512, 20, 28)
+                assert tap.shape == (1, 512, 12, 20)
                 assert float((tap - expected_tap).norm() / expected_tap.norm()) <= 1e-5
         torch.testing.assert_close(nodown.features(images), features)
 

@@ -1,0 +1,25 @@
+"""The whole pipeline on real photographs, from data to report: `python jobs/demo.py`."""
+
+from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
+from rayapp.report import REPORT_FILE
+from rayapp.settings import run_job
+from rayapp.storage import open_store
+
+
+def job(settings: DemoSettings) -> None:
+    """Run every stage, then say what came out."""
+    metrics = run_demo(settings)
+    store = open_store(settings.output)
+    print("\ndemo: all stages are done")
+    for name in ("seen_roc_auc", "held_out_roc_auc", "clean_seen_roc_auc"):
+        low, high = metrics[f"{name}_interval"]
+        interval = f"  95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
+        print(f"  {name:<18} {metrics[name]:.3f}{interval}")
+    print(f"  report             {store.uri(REPORT_FILE)}")
+    print(f"  figures            {store.uri(METRICS_FILE)}")
+    print(f"next: python jobs/predict.py --detector {store.uri('detector')} --input FOLDER "
+          "--output DIR")  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_job(DemoSettings, job)

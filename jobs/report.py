@@ -1,0 +1,13 @@
+"""Write a report from evaluations: `python jobs/report.py --evaluations DIR --output DIR`."""
+
+from rayapp.report import REPORT_FILE, ReportSettings, report
+from rayapp.settings import run_job
+
+
+def job(settings: ReportSettings) -> None:
+    """Write the page, then say where it is."""
+    report(settings).tell({"page": REPORT_FILE})
+
+
+if __name__ == "__main__":
+    run_job(ReportSettings, job)

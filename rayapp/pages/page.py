@@ -1,0 +1,48 @@
+"""A self-contained HTML page: everything inside one file, nothing fetched, readable anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rayapp.pages.blocks import Block
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with blocks under it."""
+
+    heading: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report: title, one sentence that says the result, and sections.
+
+    `kicker` is the small line above the title, `footer` the line at the end.
+    """
+
+    title: str
+    summary: str
+    sections: Sequence[Section]
+    kicker: str = ""
+    footer: str = ""
+
+    def html(self) -> str:
+        """The whole page as text; equal input gives equal text."""
+        environment = Environment(
+            loader=PackageLoader("rayapp.pages", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+        def shipped(name: str) -> Markup:
+            source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]
+            return Markup(source)  # noqa: S704 - our own file, not input
+
+        template = environment.get_template("page.html.j2")
+        return template.render(page=self, style=shipped("page.css"), script=shipped("page.js"))

@@ -1,0 +1,1 @@
+"""Stages chained into one run; each stage skips what it has done."""

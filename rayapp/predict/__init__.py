@@ -1,0 +1,1 @@
+"""Scores of any images by any detector."""

@@ -1,0 +1,117 @@
+"""What is to be scored: a folder, a pattern, an annotation list, a manifest, or one file."""
+
+import fnmatch
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp import manifest
+from rayapp.errors import UserError
+from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.storage import Stat, Store, absolute_uri, open_store, split_uri
+
+_PATTERN = re.compile(r"[*?\[]")
+_CARRIED = ("variant", "group", "source", "licence")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images under `root`: a table of id, path and, where known, labels and their scheme."""
+
+    root: Store
+    table: pa.Table
+    scheme: LabelScheme | None
+
+
+def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
+    """Find the images that an input names.
+
+    Args:
+        uri: a folder or prefix (every file below it), a pattern such as `a/**/*.jpg`, an
+            annotation list (`.txt`), a manifest (`.parquet`), or one image file.
+        root: where the paths of a list or manifest start; for a manifest its own folder, where
+            not given.
+        scheme: label scheme of an annotation list.
+
+    Raises:
+        UserError: nothing there, or a list without a root.
+    """
+    if uri.endswith(".txt"):
+        return _from_list(uri, root, load_scheme(scheme))
+    if uri.endswith(".parquet"):
+        return _from_manifest(uri, root)
+    if _PATTERN.search(uri):
+        store, found = _matching(uri)
+    elif (one := _single_file(uri)) is not None:
+        store, found = one
+    else:
+        store = open_store(uri)
+        found = list(store.list())
+    if not found:
+        raise UserError(f"{uri}: no such file or folder, or nothing in it")
+    keys = sorted(stat.key for stat in found)
+    return Inputs(store, pa.table({"id": pa.array(keys), "path": pa.array(keys)}), None)
+
+
+def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
+    if uri.endswith("/") or (uri.startswith("s3://") and uri.count("/") < 3):
+        return None
+    store, key = split_uri(uri)
+    stat = store.stat(key)
+    is_file = stat is not None and next(open_store(uri).list(), None) is None
+    return (store, [stat]) if stat and is_file else None
+
+
+def _matching(uri: str) -> tuple[Store, list[Stat]]:
+    """Files that match a pattern; `*` stays within a folder, `**` does not."""
+    whole = absolute_uri(uri)
+    fixed = whole[: _PATTERN.search(whole).start()].rpartition("/")[0]  # type: ignore[union-attr]
+    store = open_store(fixed or "/")
+    wanted = re.compile(_expression(whole[len(fixed) + 1 :]))
+    return store, [stat for stat in store.list() if wanted.fullmatch(stat.key)]
+
+
+def _expression(pattern: str) -> str:
+    return "".join(_pieces(pattern))
+
+
+def _pieces(pattern: str) -> Iterator[str]:
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
+        if part == "**/":
+            yield r"(?:.*/)?"
+        elif part == "**":
+            yield ".*"
+        elif part == "*":
+            yield "[^/]*"
+        elif part == "?":
+            yield "[^/]"
+        elif part.startswith("[") and len(part) > 2:
+            yield fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+        else:
+            yield re.escape(part)
+
+
+def _from_list(uri: str, root: str | None, scheme: LabelScheme) -> Inputs:
+    if root is None:
+        raise UserError(f"{uri}: a list needs --root, the folder that its paths start from")
+    items = read_list(uri, scheme).items
+    table = manifest.item_rows(items, scheme)
+    paths = pa.array([item_id(item.path) for item in items], pa.string())
+    return Inputs(open_store(root), table.set_column(1, "path", paths), scheme)
+
+
+def _from_manifest(uri: str, root: str | None) -> Inputs:
+    table = manifest.read_table_uri(uri)
+    if not {"id", "path"} <= set(table.column_names):
+        raise UserError(f"{uri}: no manifest, it has no columns id and path")
+    name = manifest.scheme_name(table)
+    scheme = load_scheme(name) if name else None
+    labels = list(scheme.columns) if scheme else []
+    if "status" in table.column_names:  # what was not made can't be scored
+        table = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
+    kept = [c for c in ("id", "path", *labels, *_CARRIED) if c in table.column_names]
+    store = open_store(root) if root else split_uri(uri)[0]
+    return Inputs(store, table.select(kept), scheme)

@@ -1,0 +1,91 @@
+"""Scores: one Parquet row an image × perturbation, with the logit under a detector's hash.
+
+Probability is derived on reading, by the calibration that the reader names: a new calibration
+scores nothing twice.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp import manifest
+from rayapp.errors import UserError
+from rayapp.labels import Item, LabelScheme, item_id
+from rayapp.storage import Store
+
+SCORES_FILE = "scores.parquet"
+_ROOT_KEY = b"images_root"
+
+EXTRA = {
+    "logit": pa.float32(),
+    "detector_hash": pa.string(),
+    "preprocessing_hash": pa.string(),
+    "orientation": pa.int8(),
+    "note": pa.string(),
+    "variant": pa.string(),
+    "group": pa.string(),
+}
+
+
+def schema(scheme: LabelScheme | None = None) -> pa.Schema:
+    """Columns of a score table; label columns where the images carry labels."""
+    return manifest.schema(scheme, EXTRA)
+
+
+def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
+    """Write the score table; paths start from `images_root`."""
+    metadata = {**(table.schema.metadata or {}), _ROOT_KEY: images_root.encode()}
+    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(metadata))
+
+
+def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
+    """Read a score table.
+
+    Raises:
+        UserError: there is none, or it was made by another detector than `detector_hash`.
+    """
+    table = manifest.read_table(store, SCORES_FILE)
+    missing = {"id", "logit", "detector_hash"} - set(table.column_names)
+    if missing:
+        raise UserError(f"{store.uri(SCORES_FILE)}: no score table, {min(missing)} is missing")
+    found = {h for h in table["detector_hash"].to_pylist() if h}
+    if detector_hash is not None and found - {detector_hash}:
+        raise UserError(
+            f"{store.uri(SCORES_FILE)}: scored by detector {min(found)[:12]}, "
+            f"not by {detector_hash[:12]}; run predict again"
+        )
+    return table
+
+
+def images_root(table: pa.Table) -> str:
+    """Where the paths of a score table start."""
+    return str((table.schema.metadata or {}).get(_ROOT_KEY, b"").decode())
+
+
+def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: str) -> pa.Table:
+    """The rows of a list's images, in the list's order, with the list's labels.
+
+    Raises:
+        UserError: an image of the list has no row, or could not be scored; `source` is the list.
+    """
+    at = {path: row for row, path in enumerate(table["path"].to_pylist())}
+    wanted = [item_id(item.path) for item in items]
+    missing = [path for path in wanted if path not in at]
+    if missing:
+        raise UserError(f"{source}: {len(missing)} of {len(wanted)} images have no score; "
+                        f"first: {missing[0]}")  # fmt: skip
+    chosen = table.take([at[path] for path in wanted])
+    failed = chosen.filter(pc.is_null(chosen["logit"]))
+    if failed.num_rows:
+        raise UserError(f"{source}: {failed.num_rows} images could not be scored; "
+                        f"first: {failed['path'][0]}: {failed['error'][0]}")  # fmt: skip
+    for column, codes in zip(
+        scheme.columns, zip(*(item.labels for item in items), strict=True), strict=False
+    ):
+        labels = pa.array(codes, pa.int16())
+        if column in chosen.column_names:
+            chosen = chosen.set_column(chosen.schema.get_field_index(column), column, labels)
+        else:
+            chosen = chosen.append_column(column, labels)
+    return chosen

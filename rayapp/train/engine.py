@@ -1,0 +1,289 @@
+"""Training itself, on one rank: from any step on, through all stages. It knows ranks, not Ray.
+
+Shapes: N images of this rank's part of a step · H W C.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from rayapp.errors import JobFailed
+from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
+from rayapp.models.collectives import global_sum, num_ranks
+from rayapp.models.detector import DetectorSpec, build_network
+from rayapp.models.preprocessing import normalise
+from rayapp.train.batches import RankSteps, num_steps, share, steps
+from rayapp.train.crops import Batch, Crops, collate
+from rayapp.train.dropout import Turn, share_dropout
+from rayapp.train.items import TrainItem
+from rayapp.train.objectives import Classifier, Contrastive, HeadOnly
+from rayapp.train.optimisation import create_optimizer, learning_rate
+from rayapp.train.settings import StageSettings, TrainSettings
+from rayapp.transforms import Protocol, generator
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's name, settings, augmentation and items."""
+
+    name: str
+    settings: StageSettings
+    protocol: Protocol
+    items: list[TrainItem]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return num_steps(len(self.items), self.settings.batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the stage."""
+        return self.steps_per_epoch * self.settings.epochs
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a rank must know to train; small enough to be sent to every worker."""
+
+    settings: TrainSettings
+    spec: DetectorSpec
+    stages: tuple[Stage, ...]
+    by_generator: bool
+
+    @property
+    def num_images(self) -> int:
+        """Images that all epochs of all stages take."""
+        return sum(len(stage.items) * stage.settings.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs, and how its module is made one of many (DDP); `wrap` None: alone."""
+
+    rank: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+
+
+@dataclass
+class _Sums:
+    """What an epoch adds up on this rank."""
+
+    loss: Tensor
+    images: int = 0
+    waited_s: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Engine:
+    """Trains a job's stages; `state()` at the end of any epoch is enough to go on from there."""
+
+    def __init__(self, job: Job, place: Place = Place()) -> None:
+        self.job, self.place = job, place
+        self.turn = Turn()
+        self.history: list[dict[str, Any]] = []
+        self.unreadable: dict[str, str] = {}
+        self.stage_at = self.step_at = self.images_done = 0
+        torch.manual_seed(job.settings.seed)
+        settings = job.settings
+        self.network = build_network(job.spec.architecture, pretrained=settings.pretrained)
+        if settings.checkpoint_activations:
+            side = job.spec.preprocessing.size
+            checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
+        share_dropout(self.network, self.turn)
+        self._enter()
+
+    # --- where it stands ----------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether all stages are through."""
+        return self.stage_at == len(self.job.stages)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is being trained."""
+        return self.job.stages[self.stage_at]
+
+    def state(self) -> State:
+        """All that the rest of the training depends on, the same on every rank.
+
+        Random draws are seeded by step, so there is no generator whose state must be kept.
+        """
+        return {
+            "stage": self.stage_at,
+            "step": self.step_at,
+            "images": self.images_done,
+            "network": self.network.state_dict(),
+            "extra": {} if self.done else self._objective.extra.state_dict(),
+            "optimizer": {} if self.done else self._optimizer.state_dict(),
+            "history": self.history,
+            "unreadable": self.unreadable,
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from a state."""
+        self.stage_at, self.step_at = state["stage"], state["step"]
+        self.images_done = state["images"]
+        self.history, self.unreadable = list(state["history"]), dict(state["unreadable"])
+        self.network.load_state_dict(state["network"])
+        self._enter()
+        if not self.done:
+            self._objective.extra.load_state_dict(state["extra"])
+            self._optimizer.load_state_dict(state["optimizer"])
+
+    def _enter(self) -> None:
+        """Build what the stage at hand trains."""
+        if self.done:
+            return
+        settings, stage = self.job.settings, self.stage
+        torch.manual_seed(_seed(settings.seed, f"weights/{stage.name}", 0))
+        objective = self._new_objective()
+        if num_ranks() > 1:
+            convert_sync_batchnorm(objective, self.place.device.type)
+        memory = torch.channels_last if settings.channels_last else torch.contiguous_format
+        objective.to(self.place.device, memory_format=memory)
+        self._objective = objective
+        self._optimizer = create_optimizer(
+            objective.parameters(), stage.settings, fused=self.place.device.type == "cuda"
+        )
+        module: nn.Module = objective
+        if self.place.wrap:
+            module = self.place.wrap(module)
+        self._module = torch.compile(module) if settings.compile else module
+
+    def _new_objective(self) -> Contrastive | Classifier | HeadOnly:
+        settings = self.job.settings
+        if self.stage.name == "stage2":
+            return HeadOnly(self.network)
+        if settings.loss == "ce":
+            return Classifier(self.network)
+        return Contrastive(
+            self.network.encoder,
+            settings.embedding_size,
+            temperature=settings.temperature,
+            base_temperature=settings.base_temperature,
+            weights=settings.weights,
+            by_generator=self.job.by_generator,
+        )
+
+    # --- training -----------------------------------------------------------------------------
+
+    def epochs(self, on_step: Callable[["Engine"], None] | None = None) -> Iterator[dict[str, Any]]:
+        """Train to the end; yields the figures of each epoch when it is through.
+
+        Raises:
+            JobFailed: the loss is not finite, or nothing of a rank's part could be read.
+        """
+        while not self.done:
+            figures = self._epoch(on_step)
+            self.history.append(figures)
+            if self.step_at == self.stage.num_steps:
+                self.stage_at, self.step_at = self.stage_at + 1, 0
+                self._enter()
+            yield figures
+
+    def _epoch(self, on_step: Callable[["Engine"], None] | None) -> dict[str, Any]:
+        stage, start = self.stage, self.step_at % self.stage.steps_per_epoch
+        epoch = self.step_at // stage.steps_per_epoch
+        seed = self.job.settings.seed
+        batches = steps(len(stage.items), stage.settings.batch_size, seed, stage.name, epoch)
+        self._module.train()
+        sums = _Sums(torch.zeros((), device=self.place.device))
+        loaded = iter(self._loader(batches[start:], epoch))
+        for indices in batches[start:]:
+            waiting = time.monotonic()
+            batch = next(loaded)
+            sums.waited_s += time.monotonic() - waiting
+            self.unreadable |= batch.failures
+            if not len(batch):
+                raise JobFailed(f"no image of a step could be read; {_first(batch.failures)}")
+            self._turn_to(indices)
+            sums.loss += self._step(batch) * len(indices)
+            self.step_at += 1
+            sums.images += len(indices)
+            self.images_done += len(indices)
+            if on_step:
+                on_step(self)
+        return self._figures(stage, epoch, sums)
+
+    def _loader(self, batches: list[Any], epoch: int) -> DataLoader[Any]:
+        settings = self.job.settings
+        processes = settings.loader_processes
+        crops = Crops(self.stage.items, settings.root, self.stage.protocol, settings.seed)
+        return DataLoader(
+            crops,
+            batch_sampler=RankSteps(batches, epoch, self.place.rank, num_ranks()),
+            collate_fn=collate,
+            num_workers=processes,
+            # Forked from a process with Ray's and torch's threads they would hang.
+            multiprocessing_context="forkserver" if processes else None,
+            pin_memory=self.place.device.type == "cuda",
+        )
+
+    def _turn_to(self, indices: Any) -> None:
+        """Seed all that is random in this step."""
+        seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
+        torch.manual_seed(seed + self.place.rank)
+        self.turn.seed, self.turn.num_items = seed, len(indices)
+        self.turn.offset = share(indices, self.place.rank, num_ranks())[1]
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
+        stage = self.stage
+        warmup = round(stage.settings.warmup_epochs * stage.steps_per_epoch)
+        peak = stage.settings.learning_rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.step_at, stage.num_steps, warmup, peak)
+        loss = self.loss(batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """This rank's share of the batch's loss, with its graph."""
+        device, settings = self.place.device, self.job.settings
+        images_NHWC = batch.images_NHWC.to(device, non_blocking=True)
+        images_NCHW = normalise(images_NHWC, self.job.spec.preprocessing)
+        if settings.channels_last:
+            images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            output = self._module(images_NCHW)
+        return self._objective.loss(output, batch.labels_N4.to(device), batch.targets_N.to(device))
+
+    def _figures(self, stage: Stage, epoch: int, sums: _Sums) -> dict[str, Any]:
+        loss = float(global_sum(sums.loss)) / num_ranks() / max(sums.images, 1)
+        if not torch.isfinite(torch.tensor(loss)):
+            raise JobFailed(
+                f"{stage.name}: the loss is {loss} in epoch {epoch + 1}; lower learning_rate"
+            )
+        seconds = time.monotonic() - sums.started
+        return {
+            "stage": stage.name,
+            "epoch": epoch + 1,
+            "step": self.step_at,
+            "images": self.images_done,
+            "loss": loss,
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "images_per_s": round(sums.images / max(seconds, 1e-9), 2),
+            "data_wait_share": round(sums.waited_s / max(seconds, 1e-9), 4),
+            "seconds": round(seconds, 3),
+        }
+
+
+def _first(failures: dict[str, str]) -> str:
+    identity, reason = next(iter(failures.items()))
+    return f"{identity}: {reason}"
+
+
+def _seed(seed: int, purpose: str, step: int) -> int:
+    return int(cast(int, generator(seed, purpose, "", step).integers(1 << 62)))

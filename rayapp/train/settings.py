@@ -1,0 +1,97 @@
+"""What a training run is made of: lists, network, loss, two stages, and where it runs."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayapp.models.detector import Architecture
+from rayapp.settings import JobSettings, Settings
+
+# Every rank gets an image in every step, and BatchNorm more than one, down to a quarter of a batch.
+_MIN_PER_RANK = 4
+
+
+class StageSettings(Settings):
+    """One stage of training: how its images are augmented, and how its weights move."""
+
+    protocol: str = Field(description="augmentation: a shipped protocol's name, or a YAML file")
+    epochs: int = Field(ge=0, description="passes over the list; 0: the stage is left out")
+    batch_size: int = Field(ge=8, description="images of one step, of all workers together")
+    optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd or adamw")
+    learning_rate: float = Field(gt=0, description="at its peak, after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(0.0, ge=0, description="L2 in sgd, decoupled in adamw")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up, then cosine")
+
+
+class TrainSettings(JobSettings):
+    """Train a detector: stage 1 the encoder, stage 2 a head on the frozen encoder."""
+
+    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists of stage 1")
+    head_annotations: tuple[str, ...] = Field(
+        (), description="annotation lists of stage 2; those of stage 1 where not given"
+    )
+    root: str = Field(description="folder, s3:// prefix or tile store that holds the images")
+    scheme: str = Field("imaginet", description="label scheme of the lists")
+    target: str = Field("origin", description="label column that the detector tells; see classes")
+    architecture: Architecture = Field(description="backbone, taps and head")
+    pretrained: bool = Field(False, description="start from timm's published weights")
+    view: Literal["centre", "five", "tiles", "resize"] = Field(
+        "centre", description="how the detector will look at an image; see its preprocessing"
+    )
+    view_size: int = Field(256, ge=8, description="side of such a view in px")
+    loss: Literal["selfcon", "supcon", "ce"] = Field(
+        "selfcon", description="of stage 1: contrast of all exits, of the last one, cross-entropy"
+    )
+    temperature: float = Field(0.07, gt=0, description="of the contrastive losses")
+    base_temperature: float = Field(0.07, gt=0, description="at which the gradient keeps its size")
+    weights: tuple[float, float] = Field(
+        (1.0, 1.0), description="of the contrast by origin and of that by generator"
+    )
+    embedding_size: int = Field(128, ge=2, description="dimensions in which images are contrasted")
+    stage1: StageSettings = Field(description="training of the encoder")
+    stage2: StageSettings = Field(description="training of the head")
+    seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses in fp32")
+    channels_last: bool = Field(False, description="memory format of the images and weights")
+    compile: bool = Field(False, description="compile the network with torch.compile")
+    checkpoint_activations: bool = Field(
+        False, description="compute activations twice instead of keeping them: less memory"
+    )
+    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    min_workers: int | None = Field(
+        None, ge=1, description="go on with so many while others are lost; none: wait for all"
+    )
+    max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint")
+    gpu: bool = Field(False, description="one GPU a worker")
+    cpus_per_worker: float = Field(
+        0.5, gt=0, description="CPUs that Ray reserves for a worker; less than all it has"
+    )
+    threads: int = Field(1, ge=1, description="torch threads of a worker")
+    loader_processes: int = Field(
+        0, ge=0, description="processes of a worker that read images ahead; 0: it reads itself"
+    )
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is above num_workers")
+        for name in ("stage1", "stage2"):
+            stage: StageSettings = getattr(self, name)
+            if stage.epochs and stage.batch_size < _MIN_PER_RANK * self.num_workers:
+                raise ValueError(
+                    f"{name}.batch_size {stage.batch_size} is too small for {self.num_workers} "
+                    f"workers; give at least {_MIN_PER_RANK * self.num_workers}"
+                )
+        if self.loss != "ce" and not self.stage2.epochs:
+            raise ValueError("stage2.epochs is 0: only loss ce trains a head in stage 1")
+        if not self.stage1.epochs and not self.stage2.epochs:
+            raise ValueError("both stages have 0 epochs")
+        return self
+
+    @property
+    def built(self) -> Architecture:
+        """The architecture that is trained: supcon has no use for sub-networks."""
+        if self.loss == "supcon":
+            return self.architecture.model_copy(update={"tap_depths": ()})
+        return self.architecture

@@ -1,0 +1,121 @@
+"""Opens a page in headless Chromium over its DevTools protocol and reports what a reader meets."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--remote-debugging-port=0",
+)
+
+
+class Tab:
+    """One open page; `complaints`: console output, exceptions, requests for the network."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._number = 0
+        self.complaints: list[str] = []
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        number = self._number
+        await self._socket.send_json({"id": number, "method": method, "params": params})
+        while True:
+            message = await self._next()
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+
+    async def open(self, path: Path, width: int, scheme: str = "light") -> None:
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self.call("Emulation.setEmulatedMedia", features=[feature])
+        await self.resize(width, 900)
+        await self.call("Page.navigate", url=path.as_uri())
+        while (await self._next()).get("method") != "Page.loadEventFired":
+            pass
+
+    async def resize(self, width: int, height: int) -> None:
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+
+    async def value(self, script: str) -> Any:
+        answer = await self.call(
+            "Runtime.evaluate",
+            expression=script,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    async def screenshot(self, path: Path, width: int) -> None:
+        height = await self.value("document.documentElement.scrollHeight")
+        await self.resize(width, height)
+        picture = await self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+    async def _next(self) -> dict[str, Any]:
+        message = json.loads((await self._socket.receive(timeout=60)).data)
+        params, method = message.get("params", {}), message.get("method")
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(params["exceptionDetails"]))
+        if method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(params["entry"]["text"])
+        if method == "Runtime.consoleAPICalled":
+            self.complaints.append(str(params["args"]))
+        if method == "Network.requestWillBeSent":
+            address = params["request"]["url"]
+            if not address.startswith(("data:", "file:")):
+                self.complaints.append(f"fetched {address}")
+        return message
+
+
+def visit(work: Any) -> Any:
+    """Runs `await work(tab)` on a fresh browser with an empty profile, and ends the browser."""
+    assert CHROMIUM is not None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stderr is not None
+            port = next(
+                found[1]
+                for line in process.stderr
+                if (found := re.search(r"listening on ws://127.0.0.1:(\d+)/", line))
+            )
+            return asyncio.run(_with_tab(int(port), work))
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+async def _with_tab(port: int, work: Any) -> Any:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+            targets = json.loads(await answer.text())
+        address = next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page")
+        async with session.ws_connect(address, max_msg_size=0) as socket:
+            return await work(Tab(socket))

@@ -1,0 +1,53 @@
+import pytest
+
+from rayapp.metrics.measure import Measure
+from rayapp.pages.blocks import Cell, KeyValues, Notice, Prose, Table
+
+
+def test_cells_show_values_intervals_and_reasons() -> None:
+    table = Table(
+        ["name", "n", "auc", "share"],
+        [
+            ["a", 12345, Measure(0.91234, 0.9, 0.92), 0.5],
+            ["b", 7, Measure(None, reason="no synthetic items"), None],
+            ["c", 8, Measure(0.5, reason="no interval: one group"), 0.25],
+        ],
+        formats={"share": ".1%"},
+    )
+    first, second, third = table.cells
+    assert [cell.text for cell in first] == ["a", "12,345", "0.912", "50.0%"]
+    assert first[2] == Cell("0.912", "[0.900, 0.920]", 0.91234, 0.9, 0.92)
+    assert second[2:] == [Cell("–", reason="no synthetic items"), Cell("–")]
+    assert third[2] == Cell("0.500", value=0.5, reason="no interval: one group")
+    assert table.numeric == [False, True, True, True]
+
+
+def test_a_column_of_words_and_numbers_is_not_numeric() -> None:
+    assert Table(["a"], [[1], ["x"]]).numeric == [False]
+    assert Table(["a"], []).numeric == [False]
+
+
+def test_wrong_tables_are_refused() -> None:
+    with pytest.raises(ValueError, match="row 2: 1 cells, 2 columns"):
+        Table(["a", "b"], [[1, 2], [1]])
+    with pytest.raises(ValueError, match="'c'"):
+        Table(["a"], [[1]], formats={"c": ".1f"})
+
+
+def test_prose_marks_up_code_and_links_and_escapes_the_rest() -> None:
+    text = "Run `a<b>`.\n\nSee [the paper](https://arxiv.org/abs/1), not [x](javascript:alert(1))."
+    first, second = Prose(text).paragraphs
+    assert first == "Run <code>a&lt;b&gt;</code>."
+    assert second.startswith('See <a href="https://arxiv.org/abs/1">the paper</a>, not [x](java')
+    assert Notice('"<script>').markup == "&#34;&lt;script&gt;"
+    quoted = Notice('[x](https://a"onclick="b)').markup
+    assert 'onclick="' not in quoted
+
+
+def test_key_values_show_numbers_and_booleans() -> None:
+    cells = KeyValues({"n": 1000, "ok": True, "none": None}).cells
+    assert [(name, cell.text) for name, cell in cells] == [
+        ("n", "1,000"),
+        ("ok", "yes"),
+        ("none", "–"),
+    ]

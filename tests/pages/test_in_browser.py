@@ -1,0 +1,97 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pages.browser import CHROMIUM, Tab, visit
+from tests.pages.examples import all_figures, example_page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
+
+COLUMN = "[...document.querySelectorAll('tbody')[0].rows].map(r => r.cells[{}].innerText)"
+SORT = "document.querySelectorAll('th button')[{}].click()"
+COPY = """(async () => {{
+  const button = document.querySelector('[data-copy="{}"]');
+  button.click();
+  for (let k = 0; k < 100 && !button.dataset.copied; k++)
+    await new Promise((r) => setTimeout(r, 20));
+  return button.dataset.copied;
+}})()"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(example_page(list(all_figures().values())).html(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 1280, 390])
+def test_draws_everything_without_complaint(page: Path, width: int, scheme: str) -> None:
+    async def look(tab: Tab) -> dict[str, Any]:
+        await tab.open(page, width, scheme)
+        return {
+            "wide": await tab.value("document.documentElement.scrollWidth"),
+            "undrawn": await tab.value(
+                "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+            ),
+            "pictures": await tab.value("document.images.length"),
+            "table scrolls": await tab.value(
+                "(b => b.scrollWidth > b.clientWidth)(document.querySelectorAll('.scroll')[1])"
+            ),
+            "complaints": tab.complaints,
+        }
+
+    seen = visit(look)
+    assert seen["wide"] <= width
+    assert seen["undrawn"] == 0
+    assert seen["pictures"] == 11
+    assert seen["table scrolls"]
+    assert seen["complaints"] == []
+
+
+def test_a_script_error_would_be_seen(page: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    broken.write_text(page.read_text().replace('"use strict";', "missing();"))
+
+    async def look(tab: Tab) -> list[str]:
+        await tab.open(broken, 1280)
+        await tab.value("1")
+        return tab.complaints
+
+    assert any("missing" in complaint for complaint in visit(look))
+
+
+def test_sorting_and_copying_by_click(page: Path) -> None:
+    async def click(tab: Tab) -> dict[str, Any]:
+        await tab.open(page, 1280)
+        result: dict[str, Any] = {"csv": await tab.value(COPY.format("csv"))}
+        result["markdown"] = await tab.value(COPY.format("markdown"))
+        result["latex"] = await tab.value(COPY.format("latex"))
+        for name in ("down", "up"):
+            await tab.value(SORT.format(2))
+            result[name] = await tab.value(COLUMN.format(0))
+        result["commands"] = await tab.value(COPY.format("text"))
+        return result
+
+    seen = visit(click)
+    assert seen["csv"].splitlines()[:3] == [
+        "slice,n,auc,auc low,auc high,note",
+        "gen_0 50%,0,0.9,0.85,0.95,x|y",
+        "gen_1 50%,10,,,,x|y",
+    ]
+    assert seen["markdown"].splitlines()[:3] == [
+        "| slice | n | auc | note |",
+        "| :--- | ---: | ---: | :--- |",
+        "| gen_0 50% | 0 | 0.900 [0.850, 0.950] | x\\|y |",
+    ]
+    assert "gen\\_0 50\\% & 0 & 0.900 [0.850, 0.950] & x|y \\\\" in seen["latex"]
+    assert seen["latex"].startswith("\\begin{tabular}{lrrl}")
+    # What has no value stays last in both directions.
+    assert [name[4] for name in seen["down"]] == ["2", "0", "1"]
+    assert [name[4] for name in seen["up"]] == ["0", "2", "1"]
+    assert seen["commands"] == "make demo\nls -l"
