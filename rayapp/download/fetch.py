@@ -82,7 +82,8 @@ def _cut(reader: Reader, member: Member, data: memoryview, at: int) -> bytes:
     stop = start + member.csize
     if stop <= len(data):
         return zips.decode(member, data[start:stop])
-    rest = reader.read(member.offset - at + len(data), stop - len(data))
+    have = max(start, len(data))
+    rest = reader.read(member.offset - at + have, stop - have)
     return zips.decode(member, bytes(data[start:]) + rest)
 
 

@@ -232,7 +232,7 @@ class HttpReader:
             raise self._broken(error) from error
         if response.status in (200, 206):
             return response
-        body = self._body(response, 1 << 16, strict=False)
+        body = self._body(response, 1 << 16)
         fault = classify(response.status, response.headers, body, self.name)
         if fault.action in (Action.PARK, Action.PARK_ORIGIN) or (
             fault.action is Action.RETRY and response.status in (403, 429, 503)

@@ -110,7 +110,9 @@ class Worker:
         members = [_member(row) for row in rows]
         try:
             reader = self._reader(task, source)
-            reader.pin()
+            pin = reader.pin()
+            if pin != (rows[0]["archive_bytes"], rows[0]["archive_etag"]):
+                raise Fault(Action.CHANGED, f"{task.uri}: replaced at the origin since its index")
         except Fault as fault:
             yield from (ledger.bad_row(row, source, task.source, fault.reason) for row in rows)
             return

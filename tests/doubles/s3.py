@@ -107,12 +107,8 @@ class S3:
         )
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()  # its data is thrown away, so it need not be saved
+        self._process.wait()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
