@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from rayapp.download.pipeline import DownloadSettings, download
+from rayapp.settings import run_job
 from tests.doubles.server import Server, files_handler
 from tests.download.helpers import make_zip, photos, write_list
 
@@ -97,7 +99,7 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     assert misses[2] == "train2017/none.jpg,photos,no such member in the archive"
     record = json.loads((root / "run.json").read_text())
     assert record["counts"]["ok"] == len(NAMES) + 1
-    assert "download: 204 of 204" in first.stderr
+    assert "download: 203 of 203" in first.stderr
 
     server.reset_counters()
     again = job(*common)
@@ -107,15 +109,22 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     assert second["results"] == record["results"]
 
 
-def test_wrong_use(server: Server, tmp_path: Path) -> None:
+def test_wrong_use(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     book = catalogue(server, tmp_path)
-    wrong = job("--root", str(tmp_path / "r"), "--catalogue", book, "--sources", "nothing")
-    assert wrong.returncode == 2
-    assert "no source 'nothing'" in wrong.stderr
-    assert wrong.stderr.count("\n") == 1
-    none = job("--root", str(tmp_path / "r"), "--catalogue", book, "--sources", "photos")
-    assert none.returncode == 2
-    assert "--annotations" in none.stderr
+    common = ["--root", str(tmp_path / "r"), "--catalogue", book]
+    for options, message in (
+        (["--sources", "nothing"], "no source 'nothing'"),
+        (["--sources", "photos"], "--annotations"),
+        (["--sources", "photos", "--threads", "0"], "threads"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            run_job(DownloadSettings, download, [*common, *options])
+        assert left.value.code == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
