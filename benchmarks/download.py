@@ -22,8 +22,10 @@ import sys
 import tempfile
 import time
 import zipfile
-
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import remotezip
@@ -45,6 +47,7 @@ from tests.doubles.server import Server, Spawned, files_handler
 LATENCY_S = 0.010
 MEMBER_BYTES = 110_000
 Figures = dict[str, float]
+_service: Any = None
 
 
 # --- ZIP over ranges ------------------------------------------------------------------------------
@@ -61,6 +64,10 @@ def zip_server(num_members: int) -> Server:
     return Server(files_handler({"/a.zip": out.getvalue()}), latency_s=LATENCY_S)
 
 
+def span_contents(reader: HttpReader, span: fetch.Span) -> list[tuple[zips.Member, object]]:
+    return list(fetch.read_span(reader, span))
+
+
 def zip_part(quick: bool) -> Figures:
     names = {f"imgs/{n:06}.jpg" for n in random.Random(1).sample(range(20_000), 600)}
     theirs = sorted(names)[: 60 if quick else 600]
@@ -74,7 +81,7 @@ def zip_part(quick: bool) -> Figures:
             index = zips.read_index(reader, zips.Wanted(names))
             got = 0
             for span in fetch.in_parallel(
-                lambda span: list(fetch.read_span(reader, span)),
+                partial(span_contents, reader),
                 fetch.coalesce(index.members),
                 32,
             ):
@@ -138,16 +145,14 @@ def index_part(quick: bool) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.zip")
         write_directory(path, count)
-        results = []
-        for _ in range(3):
-            results.append(in_process(index_once, str(path), count))
+        results = [in_process(index_once, str(path), count) for _ in range(3)]
     return {
         "index_1900k_s": round(min(s for s, _ in results), 2),
         "index_1900k_mb": round(max(mb for _, mb in results), 1),
     }
 
 
-def in_process(work, *arguments):  # type: ignore[no-untyped-def]
+def in_process(work: Callable[..., None], *arguments: object) -> Any:
     """`work(*arguments, queue)` in a process of its own; what it puts."""
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
@@ -275,12 +280,18 @@ def drive_part(quick: bool) -> Figures:
     ours, theirs = (120, 40) if quick else (2_000, 2_000)
     side = 1024
     md5 = hashlib.md5(decode(face(side)).pixels_HWC.tobytes()).hexdigest()
-    with tempfile.TemporaryDirectory() as folder, Spawned(drive_server, folder, ours, side, None) as server:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Spawned(drive_server, folder, ours, side, None) as server,
+    ):
         our_rate = ours / ours_on_drive(folder, server.url, ours, md5, None)
         their_rate = theirs / theirs_on_drive(folder, server.url, theirs, md5)
     count, rate = (135 if quick else 1_080), 27.0
     small = hashlib.md5(decode(face(128)).pixels_HWC.tobytes()).hexdigest()
-    with tempfile.TemporaryDirectory() as folder, Spawned(drive_server, folder, count, 128, rate) as server:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Spawned(drive_server, folder, count, 128, rate) as server,
+    ):
         seconds = ours_on_drive(folder, server.url, count, small, rate)
         served, refused = divmod(server.counters()[1], 1_000_000)
     return {
@@ -305,7 +316,12 @@ def driver_mb(folder: Path, count: int, dry: bool) -> float:
         f"    at: ['{folder}/none/{{name}}']\n    form: files\n    paths: {{train2017/: ''}}\n"
     )
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, str(root / "jobs/download.py"), "--root", str(folder / f"r{count}{dry}")]
+    command = [
+        sys.executable,
+        str(root / "jobs/download.py"),
+        "--root",
+        str(folder / f"r{count}{dry}"),
+    ]
     command += ["--sources", "fake", "--annotations", str(listing), "--catalogue", str(book)]
     command += ["--cpus", "2", *(["--dry-run"] if dry else [])]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -318,7 +334,9 @@ def driver_mb(folder: Path, count: int, dry: bool) -> float:
             status = Path(f"/proc/{process.pid}/status").read_text()
         except (FileNotFoundError, ProcessLookupError):
             break
-        peak = max([peak, *(int(l.split()[1]) for l in status.splitlines() if "VmHWM" in l)])
+        peak = max(
+            [peak, *(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)]
+        )
         time.sleep(0.1)
     assert process.wait() in (0, 3), command
     return peak / 1024

@@ -32,8 +32,8 @@ from rayapp.download.wanted import STATE
 from rayapp.download.work import Done, Worker
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import LabelScheme, load_scheme
-from rayapp.progress import Progress, duration
-from rayapp.runs import Run, digest
+from rayapp.progress import Progress
+from rayapp.runs import Run, digest, duration
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings, Settings
 from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
 

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rayapp.download.faults import Action, Fault
 from rayapp.download.transport import Reader
 
@@ -23,6 +26,11 @@ _SIGNATURE = b"PK\x01\x02"
 _LOCAL = struct.Struct("<4s5H3I2H")
 _LENGTHS = struct.Struct("<3H")  # name, extra, comment; at 28 of an entry
 _ENTRY = struct.Struct("<6xHH4xIII")  # from offset 2: flags at 8, method 10, crc 16, sizes 20, 24
+Places = NDArray[np.int64]
+# odd random weights: endings are compared by one hash each, equal ones once more as they are
+_WEIGHTS = np.random.default_rng(0).integers(0, 1 << 63, 20, np.uint64) * np.uint64(2) + np.uint64(
+    1
+)
 STORED, DEFLATED, DEFLATE64, BZIP2, LZMA = 0, 8, 9, 12, 14
 MAX_MEMBER_BYTES = 512 << 20
 _MAX_RATIO = 1_100  # deflate cannot do better than 1,032 : 1
@@ -59,6 +67,30 @@ class Wanted:
         for name in self.names:
             whole = unicodedata.normalize("NFC", name).encode()
             self._tails.setdefault(whole.rsplit(b"/", 1)[-1], []).append(whole)
+
+        shortest = min((len(w) for ws in self._tails.values() for w in ws), default=1)
+        if self.by_name:
+            shortest = min((len(tail) for tail in self._tails), default=1)
+        self._ending = max(min(shortest, len(_WEIGHTS)), 1)
+        ends = [w[-self._ending :] for ws in self._tails.values() for w in ws]
+        bytes_NE = np.frombuffer(b"".join(ends), np.uint8).reshape(len(ends), -1 if ends else 1)
+        self._hashes = np.unique(self._hashed(bytes_NE))
+
+    def _hashed(self, bytes_NE: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        return bytes_NE.astype(np.uint64) @ _WEIGHTS[: bytes_NE.shape[1]]
+
+    def likely(self, buffer: bytes, places: Places) -> Places:
+        """Those entries whose last few bytes of name are those of a wanted one, or need care.
+
+        N entries, E bytes of ending. Names that are short or not ASCII at their end need care.
+        """
+        data = np.frombuffer(buffer, np.uint8)
+        lengths_N = data[places + 28] + (data[places + 29].astype(np.int64) << 8)
+        ends_N = places + 46 + lengths_N
+        bytes_NE = data[ends_N[:, None] - np.arange(self._ending, 0, -1)]
+        likely_N = np.isin(self._hashed(bytes_NE), self._hashes)
+        likely_N |= (bytes_NE > 127).any(1) | (lengths_N < self._ending)
+        return places[likely_N]
 
     def match(self, name: bytes) -> str | None:
         """The wanted name that the member `name` answers to."""
@@ -177,25 +209,44 @@ def _scan(
     num_entries: int,
 ) -> tuple[int, int]:
     """Keep the wanted of the whole entries in `buffer`; returns (entries so far, bytes used)."""
-    tails = wanted._tails
-    lengths = _LENGTHS.unpack_from
-    place, last = 0, len(buffer) - 46
-    while place <= last:
-        name_len, extra_len, comment_len = lengths(buffer, place + 28)
-        stop = place + 46 + name_len
-        following = stop + extra_len + comment_len
-        if following > len(buffer):
-            break
-        name = buffer[place + 46 : stop]
-        num_entries += 1
-        if name[name.rfind(b"/") + 1 :] in tails or not name.isascii():
-            if buffer[place : place + 4] != _SIGNATURE:
-                break
-            key = wanted.find(name, bool(buffer[place + 9] & 8))
-            if key is not None:
-                _keep(key, name, _member(buffer, place, key, prefix), found, ambiguous)
-        place = following
-    return num_entries, place
+    places, used = _entries(buffer)
+    for place in wanted.likely(buffer, places).tolist():
+        name_len, _, _ = _LENGTHS.unpack_from(buffer, place + 28)
+        name = buffer[place + 46 : place + 46 + name_len]
+        key = wanted.find(name, bool(buffer[place + 9] & 8))
+        if key is not None:
+            _keep(key, name, _member(buffer, place, key, prefix), found, ambiguous)
+    return num_entries + len(places), used
+
+
+def _entries(buffer: bytes) -> tuple[Places, int]:
+    """(where the whole entries of `buffer` start, bytes they take).
+
+    Candidates are found by their signature all at once; where they do not form the chain that the
+    lengths say (a signature inside of a name), the chain is walked step by step.
+    """
+    data = np.frombuffer(buffer, np.uint8)
+    starts = np.flatnonzero(data[: max(len(data) - 45, 0)] == _SIGNATURE[0])
+    for offset in (1, 2, 3):
+        starts = starts[data[starts + offset] == _SIGNATURE[offset]]
+    ends = starts + 46
+    for offset in (28, 30, 32):
+        ends += data[starts + offset] + (data[starts + offset + 1].astype(np.int64) << 8)
+    chained = len(starts) > 0 and starts[0] == 0 and bool((ends[:-1] == starts[1:]).all())
+    if not chained:
+        starts, ends = _walked(buffer)
+    whole = ends <= len(buffer)
+    return starts[whole], int(ends[whole][-1]) if whole.any() else 0
+
+
+def _walked(buffer: bytes) -> tuple[Places, Places]:
+    starts, ends = [], []
+    place = 0
+    while place <= len(buffer) - 46 and buffer[place : place + 4] == _SIGNATURE:
+        starts.append(place)
+        place += 46 + sum(_LENGTHS.unpack_from(buffer, place + 28))
+        ends.append(place)
+    return np.array(starts, np.int64), np.array(ends, np.int64)
 
 
 def _keep(

@@ -17,7 +17,6 @@ from tests.doubles.s3 import S3
 from tests.doubles.server import Server, files_handler
 from tests.download.helpers import FAST, Run, catalogue, jpeg, make_zip, photos, statuses
 
-
 pytestmark = pytest.mark.drill  # a server process of its own
 
 
@@ -68,9 +67,7 @@ def test_an_archive_on_s3_into_a_prefix_on_s3(environment: S3, tmp_path: Path) -
     assert run.access.traffic.num_bytes == before
 
 
-def test_45_two_writers_of_one_key_leave_one_whole_object(
-    environment: S3, tmp_path: Path
-) -> None:
+def test_45_two_writers_of_one_key_leave_one_whole_object(environment: S3, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     run = Run("s3://test/race", catalogue({"at": ["x"]}), [], tmp_path)
@@ -97,14 +94,14 @@ def test_46_refused_credentials_stop_the_run(
         from tests.download.helpers import SCHEME
 
         worker = Worker(run.store, run.access, SCHEME, book.sources, 2)
-        with pytest.raises(UserError, match="secret key is wrong|denied"):
-            rayapp.s3._clients.client = None
+        rayapp.s3._clients.client = None
+        with pytest.raises(UserError, match=r"secret key is wrong|denied"):
             list(worker.run(plan.tasks[0]))
 
 
 def test_47_the_server_refuses_bytes_that_are_not_those_sent(environment: S3) -> None:
     client = boto3.client("s3", **environment.client_options)
-    with pytest.raises(client.exceptions.ClientError, match="BadDigest|400"):
+    with pytest.raises(client.exceptions.ClientError, match=r"BadDigest|400"):
         client.put_object(Bucket="test", Key="d", Body=b"x", ContentMD5="AAAAAAAAAAAAAAAAAAAAAA==")
     listed = client.list_objects_v2(Bucket="test", Prefix="d")
     assert listed["KeyCount"] == 0

@@ -26,7 +26,9 @@ def test_the_shipped_catalogue() -> None:
     assert len(book.sources["annotations"].files) == 26
     assert book.sources["generated"].licence_of("dalle3/x.png") == "CC0-1.0"
     assert book.sources["generated"].licence_of("dalle3_addition/x.png") == "CC-BY-4.0"
-    assert book.origin("drive").units_per_s / book.origin("drive").request_units == pytest.approx(27, 0.01)  # fmt: skip
+    drive = book.origin("drive")
+    assert drive.units_per_s
+    assert drive.units_per_s / drive.request_units == pytest.approx(27, 0.01)
 
 
 def test_corvi_reals_come_from_their_sources() -> None:
@@ -64,6 +66,10 @@ def test_26_what_a_source_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_origins() -> None:
-    assert [scheme_of(u) for u in ("drive://a", "/a/b", "https://h/x")] == ["drive", "file", "https"]
+    assert [scheme_of(u) for u in ("drive://a", "/a/b", "https://h/x")] == [
+        "drive",
+        "file",
+        "https",
+    ]
     assert origin_of("https://h/x") == "https://h"
     assert origin_of("drive://a") == origin_of("drive://b") == "drive"

@@ -54,7 +54,10 @@ def test_18_19_how_long_to_wait() -> None:
 
 
 def test_49_a_date_is_compared_with_the_servers_clock() -> None:
-    headers = {"Retry-After": "Sun, 22 Nov 2026 10:00:30 GMT", "Date": "Sun, 22 Nov 2026 10:00:20 GMT"}
+    headers = {
+        "Retry-After": "Sun, 22 Nov 2026 10:00:30 GMT",
+        "Date": "Sun, 22 Nov 2026 10:00:20 GMT",
+    }
     wrong_clock = datetime(2001, 1, 1, tzinfo=UTC)
     assert retry_after_s(headers, wrong_clock) == 10
 

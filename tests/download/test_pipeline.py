@@ -109,9 +109,7 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     assert second["results"] == record["results"]
 
 
-def test_wrong_use(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     book = catalogue(server, tmp_path)
     common = ["--root", str(tmp_path / "r"), "--catalogue", book]
     for options, message in (

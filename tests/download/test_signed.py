@@ -73,7 +73,7 @@ def test_22_a_url_that_expires_again_and_again_fails(kaggle: Kaggle) -> None:
 
 def test_26_rules_that_are_not_accepted(kaggle: Kaggle) -> None:
     kaggle.rules_accepted = False
-    with pytest.raises(Fault, match="accept the rules at https://www.kaggle.com/c/photos/rules") as caught:  # fmt: skip
+    with pytest.raises(Fault, match=r"accept the rules at .*/c/photos/rules") as caught:
         kaggle_reader().pin()
     assert caught.value.action is Action.FAIL
     assert len(kaggle.api.requests) == 1

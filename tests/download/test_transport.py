@@ -111,9 +111,7 @@ FAILS = {
         "size changed",
     ),
     "24 file quota": (
-        lambda right: Reply.json(
-            {"error": {"errors": [{"reason": "downloadQuotaExceeded"}]}}, 403
-        ),
+        lambda right: Reply.json({"error": {"errors": [{"reason": "downloadQuotaExceeded"}]}}, 403),
         Action.PARK,
         "downloadQuotaExceeded",
     ),
@@ -266,9 +264,7 @@ def test_12_an_empty_object(server: Server) -> None:
 
 
 def test_17_a_weak_validator_is_none(server: Server) -> None:
-    server.script = lambda request, number, right: (
-        right.headers.update({"ETag": 'W/"x"'}) or right
-    )
+    server.script = lambda request, number, right: right.headers.update({"ETag": 'W/"x"'}) or right
     reader = http(f"{server.url}/a")
     assert reader.pin().etag == ""
     reader.read(0, 10)
