@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -34,9 +33,11 @@ from PIL import Image
 from rayapp.download import fetch, ledger, wanted, zips
 from rayapp.download.access import Access
 from rayapp.download.catalogue import Catalogue
+from rayapp.download.names import Wanted
 from rayapp.download.plan import Planner
 from rayapp.download.ranges import LocalReader
-from rayapp.download.transport import HttpReader, Plain, new_pool
+from rayapp.download.reader import Plain
+from rayapp.download.transport import HttpReader, new_pool
 from rayapp.download.work import Worker
 from rayapp.images import decode
 from rayapp.labels import load_scheme
@@ -78,7 +79,7 @@ def zip_part(quick: bool) -> Figures:
             before = server.counters()[1]
             start = time.perf_counter()
             reader = HttpReader("zip", Plain(url), new_pool(32))
-            index = zips.read_index(reader, zips.Wanted(names))
+            index = zips.read_index(reader, Wanted(names))
             got = 0
             for span in fetch.in_parallel(
                 partial(span_contents, reader),
@@ -127,16 +128,19 @@ def write_directory(path: Path, count: int) -> None:
 def index_once(path: str, count: int, out: multiprocessing.Queue[tuple[float, float]]) -> None:
     rng = random.Random(2)
     numbers = rng.sample(range(count), 7_500)
-    names = zips.Wanted(
-        {f"ILSVRC/Data/CLS-LOC/train/n{n // 1300:08}/n_{n:08}.JPEG" for n in numbers}
-    )
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    names = Wanted({f"ILSVRC/Data/CLS-LOC/train/n{n // 1300:08}/n_{n:08}.JPEG" for n in numbers})
+    before = resident_kb("VmRSS")
     start = time.perf_counter()
     index = zips.read_index(LocalReader(Path(path)), names)
     seconds = time.perf_counter() - start
     assert len(index.members) == len(numbers)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    out.put((seconds, grown / 1024))
+    out.put((seconds, (resident_kb("VmHWM") - before) / 1024))
+
+
+def resident_kb(field: str) -> int:
+    """Memory of this process: VmRSS now, VmHWM its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def index_part(quick: bool) -> Figures:

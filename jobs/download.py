@@ -3,7 +3,8 @@
 python jobs/download.py --sources coco generated --annotations test_annotations.txt --root data
 """
 
-from rayapp.download.pipeline import DownloadSettings, download
+from rayapp.download.options import DownloadSettings
+from rayapp.download.pipeline import download
 from rayapp.settings import run_job
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from rayapp.download.drive import Drive, DriveAddress
 from rayapp.download.faults import Action, Fault
 from rayapp.download.governor import Gate, LocalGate, backoff_s
 from rayapp.download.ranges import JoinedReader, LocalReader, pieces
+from rayapp.download.reader import PATIENCE, Patience, Pin, Plain, Reader, Traffic
 from rayapp.download.signed import SignedAddress
-from rayapp.download.transport import HttpReader, Patience, Pin, Plain, Reader, Traffic, new_pool
+from rayapp.download.transport import HttpReader, new_pool
 from rayapp.s3 import error_code, s3_client
 
 T = TypeVar("T")
@@ -89,9 +90,6 @@ class S3Reader:
         if code in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "503"):
             return Fault(Action.RETRY, note)
         return Fault(Action.FAIL if isinstance(error, ClientError) else Action.RETRY, note)
-
-
-PATIENCE = Patience()
 
 
 class Access:

@@ -33,8 +33,9 @@ class Source(Settings):
     about: str = Field(description="what it is, one line")
     kind: Literal["images", "annotations", "weights"] = Field("images", description="what it holds")
     at: list[str] = Field(min_length=1, description="URIs: archives, volumes, or a {name} template")
-    form: Literal["archive", "volumes", "files", "ffhq"] = Field(
-        "archive", description="archives; volumes of one archive; single files; the FFHQ list"
+    form: Literal["archive", "volumes", "files", "ffhq", "folder"] = Field(
+        "archive",
+        description="archives; volumes of one archive; single files; the FFHQ list; a folder",
     )
     paths: dict[str, str] = Field({}, description="annotated prefix: prefix inside of the source")
     match: Literal["tail", "name"] = Field(

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from rayapp.download import zips
 from rayapp.download.faults import Action, Fault
-from rayapp.download.transport import Reader
+from rayapp.download.reader import Reader
 from rayapp.download.zips import Member
 
 T = TypeVar("T")

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -91,6 +92,28 @@ def still_good(store: Store, row: Row | None, found: Stat | None) -> bool:
     if found.etag == row["etag"]:
         return True
     return hashlib.sha256(store.get(found.key)).hexdigest() == str(row["sha256"])
+
+
+def found_good(
+    store: Store, source: Source, name: str, wanted: Row, best: Mapping[str, Row]
+) -> Row | None:
+    """The good row of a wanted file that is in place: by the ledger, else by size and CRC-32."""
+    found = store.stat(wanted["path"])
+    if found is None:
+        return None
+    before = best.get(wanted["path"])
+    if still_good(store, before, found):
+        return before
+    if wanted.get("crc32") is None or found.size != wanted["usize"]:
+        return None
+    content = store.get(wanted["path"])
+    if zlib.crc32(content) != wanted["crc32"]:
+        return None
+    try:
+        good = good_row(wanted, source, name, content, checked=True, pixels=False)
+    except Fault:
+        return None
+    return {**good, "route": "present", "etag": found.etag}
 
 
 def good_row(

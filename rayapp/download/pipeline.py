@@ -6,7 +6,6 @@ by tasks, and of the work only sums come back.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
-from pydantic import Field
 
 from rayapp import __version__, manifest
 from rayapp.cluster import capacity, session
@@ -26,39 +24,22 @@ from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Catalogue, Source, load_catalogue
 from rayapp.download.faults import Action, Fault
 from rayapp.download.governor import Governor, Grant, apply, share
+from rayapp.download.options import DownloadSettings, print_plans
 from rayapp.download.plan import Plan, Planner, Task
-from rayapp.download.transport import Patience
+from rayapp.download.reader import Patience
 from rayapp.download.wanted import STATE
 from rayapp.download.work import Done, Worker
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import LabelScheme, load_scheme
 from rayapp.progress import Progress
-from rayapp.runs import Run, digest, duration
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings, Settings
-from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
+from rayapp.runs import Run, digest
+from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings
+from rayapp.storage import Store, absolute_uri, open_store, read_uri
 
 MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
 _LEASE_S = 1.0
 _LEASE_REQUESTS = 64
-
-
-class DownloadSettings(Settings):
-    """Fetch the images that annotation lists name, and nothing else."""
-
-    root: str = Field(description="folder or s3:// prefix for the images, at their annotated paths")
-    sources: list[str] = Field(min_length=1, description="names of the catalogue, or all")
-    annotations: list[str] = Field([], description="annotation lists (files or s3:// URIs)")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
-    catalogue: str = Field("sources", description="catalogue of sources: a name or a file")
-    dry_run: bool = Field(False, description="print what would be fetched and stop")
-    limit: int | None = Field(None, ge=1, description="at most so many images of each source")
-    workers: int | None = Field(None, ge=1, description="processes that fetch; else by CPUs")
-    threads: int = Field(16, ge=1, le=256, description="requests under way in one process")
-    attempts: int = Field(8, ge=1, description="times that one request is tried")
-    backoff_s: float = Field(0.5, gt=0, description="first pause before a retry, it doubles")
-    cpus: int | None = Field(None, ge=1, description="CPUs of the local Ray that the job starts")
-    verbose: bool = Field(False, description="show Ray's own messages")
 
 
 @ray.remote(num_cpus=0)
@@ -233,7 +214,9 @@ def download(settings: DownloadSettings) -> int:
     catalogue = load_catalogue(settings.catalogue)
     sources = catalogue.choose(settings.sources)
     scheme = load_scheme(settings.scheme)
-    if not settings.annotations and not all(source.files for source in sources.values()):
+    if not settings.annotations and not all(
+        s.files or s.form == "folder" for s in sources.values()
+    ):
         raise UserError("--annotations: name the lists whose images are wanted")
     store = open_store(settings.root)
     try:
@@ -247,7 +230,7 @@ def download(settings: DownloadSettings) -> int:
         quotas = Quotas.remote(catalogue)  # type: ignore[attr-defined]
         setup = Setup(settings, catalogue, scheme, sources, quotas)
         plans = _plans(setup)
-        _print_plans(setup, plans, outside)
+        print_plans(catalogue, sources, store, plans, outside)
         if settings.dry_run:
             return EXIT_DONE
         totals = _fetch(setup, plans)
@@ -258,33 +241,6 @@ def download(settings: DownloadSettings) -> int:
 def _plans(setup: Setup) -> list[Plan]:
     task = ray.remote(_plan_source).options(num_cpus=0.5)
     return ray.get([task.remote(setup, name) for name in setup.sources])  # type: ignore[no-any-return]
-
-
-def _print_plans(setup: Setup, plans: list[Plan], outside: int) -> None:
-    access = Access(setup.catalogue)
-    head = f"{'source':<14}{'wanted':>9}{'present':>9}{'to fetch':>9}{'MB':>10}{'requests':>10}"
-    print(f"{head}{'quota time':>12}  lacks")
-    for plan in plans:
-        source = setup.sources[plan.source]
-        origin = setup.catalogue.origin(scheme_of(source.at[0]))
-        quota_s = plan.num_requests * origin.request_units / (origin.units_per_s or float("inf"))
-        to_fetch = plan.num_wanted - plan.num_present
-        lacks = access.lacks(source)
-        print(
-            f"{plan.source:<14}{plan.num_wanted:>9,}{plan.num_present:>9,}{to_fetch:>9,}"
-            f"{plan.num_bytes / 1e6:>10,.1f}{plan.num_requests:>10,}"
-            f"{duration(quota_s) if quota_s else '–':>12}  {lacks or '–'}"
-        )
-        if source.accept and to_fetch:
-            print(f"  {plan.source}: {source.accept}: {source.page}")
-    needed = sum(plan.num_bytes for plan in plans)
-    store = setup.store()
-    if isinstance(store, LocalStore):
-        free = shutil.disk_usage(store.root).free
-        note = "" if free > needed else " – NOT ENOUGH"
-        print(f"free disk {free / 1e9:,.1f} GB, to fetch about {needed / 1e9:,.1f} GB{note}")
-    if outside:
-        print(f"{outside:,} annotated images are not from the chosen sources")
 
 
 def _fetch(setup: Setup, plans: list[Plan]) -> Mapping[str, float]:

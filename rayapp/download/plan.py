@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,10 @@ from rayapp.download import ledger, streams, wanted, zips
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
 from rayapp.download.faults import Action, Fault
-from rayapp.download.transport import Reader
+from rayapp.download.names import Wanted
+from rayapp.download.reader import Reader
 from rayapp.download.wanted import STATE
-from rayapp.download.zips import Member, Wanted
+from rayapp.download.zips import Member
 from rayapp.labels import LabelScheme
 from rayapp.storage import Store
 
@@ -93,7 +93,9 @@ class Planner:
         self._store.delete(
             [stat.key for stat in list(self._store.list(f"{STATE}/plan/{self._name}/"))]
         )
-        if self._source.form in ("files", "ffhq"):
+        if self._source.form == "folder":
+            self._folder()
+        elif self._source.form in ("files", "ffhq"):
             self._singles(limit)
         else:
             left = {row["inside"]: row for rows in self._left(limit) for row in rows}
@@ -107,8 +109,27 @@ class Planner:
         for rows in self._left(limit):
             for row in rows:
                 self._bad(row, reason)
+        if self._source.form == "folder":
+            self.plan.num_wanted += 1
+            self._bad({"id": f"{self._name}/", "path": f"{self._name}/"}, reason)
         self._flush_fresh(1)
         return self.plan
+
+    def _folder(self) -> None:
+        """Everything that a Drive folder holds, under a folder of the source's name."""
+        folder = self._source.at[0].removeprefix("drive://").rstrip("/")
+        done = ledger.best_rows(self._store, self._name)
+        left: list[Row] = []
+        for file in self._access.drive.folder(folder):
+            path = f"{self._name}/{file.name.replace('/', '_')}"
+            uri = f"drive://{file.id}"
+            row = {"id": path, "path": path, "uri": uri, "origin_uri": uri, "inside": file.name}
+            self.plan.num_wanted += 1
+            good = ledger.still_good(self._store, done.get(path), self._store.stat(path))
+            self.plan.num_present += good
+            left += [] if good else [row]
+        if left:
+            self._task("000000", "single", "", left, len(left) * self._source.image_bytes)
 
     def _left(self, limit: int | None) -> Iterator[list[Row]]:
         """The wanted rows that are not done, a bucket at a time."""
@@ -231,23 +252,13 @@ class Planner:
         return index
 
     def _adopted(self, row: Row) -> bool:
-        """Whether the right file is there without a ledger row: by size and CRC-32."""
-        found = self._store.stat(row["path"])
-        if found is None or found.size != row["usize"]:
-            return False
-        content = self._store.get(row["path"])
-        if zlib.crc32(content) != row["crc32"]:
-            return False
-        try:
-            good = ledger.good_row(
-                row, self._source, self._name, content, checked=True, pixels=False
-            )
-        except Fault:
-            return False
-        self._fresh.append({**good, "route": "present", "etag": found.etag})
-        self.plan.num_present += 1
-        self._flush_fresh(2_000)
-        return True
+        """Whether the right file is there without a ledger row."""
+        good = ledger.found_good(self._store, self._source, self._name, row, {})
+        if good:
+            self._fresh.append(good)
+            self.plan.num_present += 1
+            self._flush_fresh(2_000)
+        return good is not None
 
     def _stream(self, number: int, uri: str, left: dict[str, Row]) -> None:
         rows = [{**row, "uri": uri, "origin_uri": uri, "route": "stream"} for row in left.values()]

@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from rayapp.download.faults import Action, Fault
-from rayapp.download.transport import STREAM_BYTES, Pin, Reader
+from rayapp.download.reader import STREAM_BYTES, Pin, Reader
 
 
 class LocalReader:

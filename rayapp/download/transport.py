@@ -12,8 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import urllib3
 from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
@@ -21,86 +20,12 @@ from urllib3.response import BaseHTTPResponse
 
 from rayapp.download.faults import Action, Fault, classify, web_page
 from rayapp.download.governor import Gate, LocalGate, backoff_s
+from rayapp.download.reader import PATIENCE, STREAM_BYTES, Address, Patience, Pin, Traffic
 
 T = TypeVar("T")
 
-STREAM_BYTES = 8 << 20
 _RECV_BYTES = 256 << 10
 _REDIRECTS_ONLY = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
-
-
-class Pin(NamedTuple):
-    """What an object was when it was first asked: its size, and its strong validator or ''."""
-
-    num_bytes: int
-    etag: str
-
-
-class Reader(Protocol):
-    """Random access to one object of known size."""
-
-    name: str
-
-    def pin(self) -> Pin:
-        """Size and validator; raises Fault(STREAM) when the server has no ranges."""
-
-    def read(self, start: int, num_bytes: int) -> bytes:
-        """Exactly `num_bytes` bytes from `start`; raises Fault."""
-
-    def stream(self) -> Iterator[bytes]:
-        """The whole object in order, in pieces."""
-
-
-class Address(Protocol):
-    """Where an object is, and the headers that open it; both may expire."""
-
-    def current(self) -> tuple[str, dict[str, str]]:
-        """URL and headers to use now."""
-
-    def renew(self, stale: tuple[str, dict[str, str]]) -> None:
-        """Replace what expired; raises Fault(FAIL) when there is nothing to renew."""
-
-
-@dataclass(frozen=True)
-class Plain:
-    """An address that needs nothing and never expires."""
-
-    url: str
-
-    def current(self) -> tuple[str, dict[str, str]]:
-        """The URL, no headers."""
-        return self.url, {}
-
-    def renew(self, stale: tuple[str, dict[str, str]]) -> None:
-        """Nothing to renew."""
-        raise Fault(Action.FAIL, f"{self.url}: access is refused")
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long one request is tried: full jitter between attempts, times in seconds."""
-
-    attempts: int = 8
-    base_s: float = 0.5
-    cap_s: float = 60.0
-    connect_s: float = 10.0
-    silence_s: float = 30.0
-    min_bytes_per_s: float = 2_000.0
-
-
-@dataclass
-class Traffic:
-    """Counters of what moved, shared by the threads of a process."""
-
-    num_requests: int = 0
-    num_bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, num_requests: int, num_bytes: int) -> None:
-        """Count."""
-        with self._lock:
-            self.num_requests += num_requests
-            self.num_bytes += num_bytes
 
 
 def new_pool(num_connections: int) -> urllib3.PoolManager:
@@ -127,7 +52,7 @@ class HttpReader:
         address: Address,
         pool: urllib3.PoolManager,
         gate: Gate | None = None,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         traffic: Traffic | None = None,
         num_bytes: int | None = None,
     ):
@@ -165,7 +90,7 @@ class HttpReader:
             raise Fault(Action.CHANGED, f"{self.name}: shorter than its index says")
         return self._tried(lambda: self._range(start, num_bytes, pin))
 
-    def read_all(self, max_bytes: int = 1 << 30) -> bytes:
+    def read_all(self, max_bytes: int = 2 << 30) -> bytes:
         """The whole object in one request; its announced length must arrive."""
         return self._tried(lambda: self._whole(max_bytes))
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import queue
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +17,19 @@ from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
 from rayapp.download.faults import Action, Fault
 from rayapp.download.fetch import Span, in_parallel
+from rayapp.download.handover import BATCH, batches, load_point, point_key, save_point
+from rayapp.download.names import Wanted
 from rayapp.download.plan import NO_MEMBER, Task
+from rayapp.download.reader import Reader
+from rayapp.download.seven import seven_stream
 from rayapp.download.streams import Found, ResumePoint
-from rayapp.download.transport import HttpReader, Reader
-from rayapp.download.wanted import STATE
-from rayapp.download.zips import Member, Wanted
+from rayapp.download.transport import HttpReader
+from rayapp.download.zips import Member
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme
 from rayapp.storage import Store
 
 Row = dict[str, Any]
-
-_BATCH = 64
 
 
 class Done(NamedTuple):
@@ -77,12 +75,11 @@ class Worker:
         """Do a task; every row of it ends in the ledger, unless a `Done` says what is fatal."""
         rows = manifest.read_table(self._store, task.key).to_pylist()
         source = self._sources[task.source]
-        route = {"range": self._ranges, "single": self._singles, "stream": self._stream}
         finished: list[Row] = []
         try:
-            for row in route[task.route](task, source, rows):
+            for row in self._rows(task, source, rows):
                 finished.append(row)
-                if len(finished) >= _BATCH:
+                if len(finished) >= BATCH:
                     yield self._entered(task, finished)
                     finished = []
             if finished:
@@ -91,6 +88,25 @@ class Worker:
             if finished:
                 yield self._entered(task, finished)
             yield Done(task.source, 0, 0, 0, 0, str(error))
+
+    def _rows(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
+        """One result a row; of a task that was begun before, what is done is not done again."""
+        begun = f"{task.key}.begun"
+        if self._store.stat(begun):
+            best = ledger.best_rows(self._store, task.source)
+            left = []
+            for row in rows:
+                done = ledger.found_good(self._store, source, task.source, row, best)
+                if done:
+                    yield done
+                else:
+                    left.append(row)
+            rows = left
+        else:
+            self._store.put(begun, b"")
+        route = {"range": self._ranges, "single": self._singles, "stream": self._stream}
+        if rows:
+            yield from route[task.route](task, source, rows)
 
     def _entered(self, task: Task, rows: list[Row]) -> Done:
         try:
@@ -143,7 +159,7 @@ class Worker:
         left = {row["inside"]: row for row in rows}
         missing = NO_MEMBER
         try:
-            for batch, point in _batches(lambda put: self._unpack(task, source, set(left), put)):
+            for batch, point in batches(lambda put: self._unpack(task, source, set(left), put)):
                 fresh = [(found, left.pop(found.name)) for found in batch if found.name in left]
                 done = list(
                     in_parallel(
@@ -153,9 +169,9 @@ class Worker:
                 if point:  # all before it must be in the ledger first
                     if done:
                         ledger.write(self._store, task.source, done, self._schema)
-                    _save_point(self._store, task, point, [row["inside"] for row in rows])
+                    save_point(self._store, task, point, [row["inside"] for row in rows])
                 yield from done
-            self._store.delete([_point_key(task)])
+            self._store.delete([point_key(task)])
         except Fault as fault:
             missing = fault.reason
         for row in left.values():
@@ -185,9 +201,9 @@ class Worker:
             if kind == "zip":
                 streams.zip_stream(reader, wanted, put, password)
             elif kind == "7z":
-                streams.seven_stream(reader, wanted, put, password)
+                seven_stream(reader, wanted, put, password)
             else:
-                resume = _load_point(self._store, task, names)
+                resume = load_point(self._store, task, names)
                 gzipped = kind == "gz"
                 streams.tar_stream(reader, wanted, put, gzipped=gzipped, resume=resume, save=put)
 
@@ -295,79 +311,3 @@ def _check(content: bytes, check: str, what: str) -> Fault | None:
     if given == wanted:
         return None
     return Fault(Action.FAIL, f"{what}: its {kind} is {given}, {wanted} is wanted")
-
-
-def _batches(
-    push: Callable[[Callable[[Found | ResumePoint], None]], None],
-) -> Iterator[tuple[list[Found], ResumePoint | None]]:
-    """What `push` sends, in batches: its decoding goes on while a batch is stored.
-
-    A batch ends at a resume point, which comes with it; an error of `push` comes after all batches.
-    """
-    sent: queue.Queue[Found | ResumePoint | BaseException | None] = queue.Queue(_BATCH)
-    stopped = threading.Event()
-
-    def put(each: Found | ResumePoint | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                sent.put(each, timeout=0.2)
-            except queue.Full:
-                continue
-            return
-        raise InterruptedError
-
-    def work() -> None:
-        try:
-            push(put)
-            put(None)
-        except InterruptedError:
-            return
-        except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    batch: list[Found] = []
-    try:
-        while True:
-            each = sent.get()
-            if isinstance(each, Found):
-                batch.append(each)
-                if len(batch) < _BATCH and not sent.empty():
-                    continue
-                yield batch, None
-            elif isinstance(each, ResumePoint):
-                yield batch, each
-            else:
-                if batch:
-                    yield batch, None
-                if each is None:
-                    return
-                raise each
-            batch = []
-    finally:
-        stopped.set()
-        thread.join(5)
-
-
-def _point_key(task: Task) -> str:
-    name = hashlib.sha256(f"{task.source}\0{task.uri}".encode()).hexdigest()[:24]
-    return f"{STATE}/resume/{name}"
-
-
-def _save_point(store: Store, task: Task, point: ResumePoint, names: list[str]) -> None:
-    head = json.dumps({"offset": point.offset, "names": names}).encode()
-    store.put(_point_key(task), len(head).to_bytes(8, "little") + head + point.gzip_index)
-
-
-def _load_point(store: Store, task: Task, names: set[str]) -> ResumePoint | None:
-    """The saved point, if what is wanted now was wanted then: the rest was not looked at."""
-    try:
-        data = store.get(_point_key(task))
-    except FileNotFoundError:
-        return None
-    size = int.from_bytes(data[:8], "little")
-    head = json.loads(data[8 : 8 + size])
-    if not names <= set(head["names"]):
-        return None
-    return ResumePoint(head["offset"], data[8 + size :])

@@ -16,7 +16,8 @@ from rayapp.download import ledger, wanted
 from rayapp.download.access import Access
 from rayapp.download.catalogue import Catalogue
 from rayapp.download.plan import Plan, Planner
-from rayapp.download.transport import HttpReader, Patience, Plain, new_pool
+from rayapp.download.reader import Patience, Plain
+from rayapp.download.transport import HttpReader, new_pool
 from rayapp.download.work import Worker
 from rayapp.labels import load_scheme
 from rayapp.storage import open_store

@@ -11,7 +11,7 @@ import pytest
 from rayapp.download.access import Access, S3Reader
 from rayapp.download.faults import Action, Fault
 from rayapp.download.governor import LocalGate
-from rayapp.download.transport import Traffic
+from rayapp.download.reader import Traffic
 from rayapp.download.wanted import STATE
 from tests.doubles.s3 import S3
 from tests.doubles.server import Server, files_handler

@@ -116,6 +116,19 @@ def test_a_folder_lists_its_archives(drive: tuple[Drive, Server], tmp_path: Path
     assert set(statuses(rows).values()) == {""}
 
 
+def test_a_folder_of_weights_comes_whole(drive: tuple[Drive, Server], tmp_path: Path) -> None:
+    double, server = drive
+    double.files |= {"w1": b"one", "w2": b"two"}
+    double.folders["d"] = {"w1": "a.pth", "w2": "b.pth"}
+    entry = {"at": ["drive://d/"], "form": "folder", "kind": "weights", "paths": {}}
+    run = Run(tmp_path / "root", catalogue(entry, drive={"endpoint": server.url}), [], tmp_path)
+    assert statuses(run.run()) == {"it/a.pth": "", "it/b.pth": ""}
+    assert run.store.get("it/b.pth") == b"two"
+    served = double.served
+    run.run()
+    assert double.served == served
+
+
 def ffhq(drive: Drive, server: Server, tmp_path: Path, md5_of: dict[str, str]) -> Run:
     lines = [f"id-{name},{name},{md5}\n" for name, md5 in md5_of.items()]
     listing = tmp_path / "ffhq.txt"

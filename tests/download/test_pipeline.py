@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rayapp.download.pipeline import DownloadSettings, download
+from rayapp.download.options import DownloadSettings
+from rayapp.download.pipeline import download
 from rayapp.settings import run_job
 from tests.doubles.server import Server, files_handler
 from tests.download.helpers import make_zip, photos, write_list

@@ -13,9 +13,10 @@ import pytest
 
 from rayapp.download import streams
 from rayapp.download.faults import Fault
+from rayapp.download.names import Wanted
 from rayapp.download.ranges import JoinedReader, RangeFile
+from rayapp.download.seven import seven_stream
 from rayapp.download.streams import Found, ResumePoint
-from rayapp.download.zips import Wanted
 from tests.doubles.server import Reply, Server, files_handler
 from tests.download.helpers import http, jpeg, make_zip
 from tests.download.test_zips import Bytes, _Unseekable
@@ -151,8 +152,8 @@ def test_36_7z_reads_little_where_it_is_not_solid_and_all_where_it_is(tmp_path: 
     for solid in (True, False):
         reader = Bytes(make_seven(tmp_path, solid))
         assert streams.kind_of(reader) == "7z"
-        assert collect(lambda d, r=reader: streams.seven_stream(r, Wanted(WANTED), d)) == RIGHT
-        assert collect(lambda d, r=reader: streams.seven_stream(r, Wanted(few), d)) == {
+        assert collect(lambda d, r=reader: seven_stream(r, Wanted(WANTED), d)) == RIGHT
+        assert collect(lambda d, r=reader: seven_stream(r, Wanted(few), d)) == {
             name: MEMBERS[name] for name in few
         }
 
@@ -163,22 +164,22 @@ def test_37_volumes_and_a_missing_one(tmp_path: Path) -> None:
     volumes = {"/a.001": data[:cut], "/a.002": data[cut : 2 * cut], "/a.003": data[2 * cut :]}
     with Server(files_handler(volumes)) as server:
         whole = JoinedReader([http(f"{server.url}{path}") for path in volumes])
-        assert collect(lambda d: streams.seven_stream(whole, Wanted(WANTED), d)) == RIGHT
+        assert collect(lambda d: seven_stream(whole, Wanted(WANTED), d)) == RIGHT
         missing = JoinedReader([http(f"{server.url}{p}") for p in ("/a.001", "/a.002", "/a.004")])
         with pytest.raises(Fault, match="404"):
-            streams.seven_stream(missing, Wanted(WANTED), lambda found: None)
+            seven_stream(missing, Wanted(WANTED), lambda found: None)
     short = JoinedReader([Bytes(data[:cut]), Bytes(data[2 * cut :])])
     with pytest.raises(Fault, match="damaged"):
-        streams.seven_stream(short, Wanted(WANTED), lambda found: None)
+        seven_stream(short, Wanted(WANTED), lambda found: None)
 
 
 @pytest.mark.slow
 def test_an_encrypted_7z_wants_its_password(tmp_path: Path) -> None:
     data = make_seven(tmp_path, True, password="secret")
-    got = collect(lambda d: streams.seven_stream(Bytes(data), Wanted(WANTED), d, "secret"))
+    got = collect(lambda d: seven_stream(Bytes(data), Wanted(WANTED), d, "secret"))
     assert got == RIGHT
     with pytest.raises(Fault, match="password"):
-        streams.seven_stream(Bytes(data), Wanted(WANTED), lambda found: None)
+        seven_stream(Bytes(data), Wanted(WANTED), lambda found: None)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from rayapp.download.faults import Action, Fault
-from rayapp.download.transport import HttpReader, Patience, Pin, Plain, new_pool
+from rayapp.download.reader import Patience, Pin, Plain
+from rayapp.download.transport import HttpReader, new_pool
 from tests.doubles.server import Reply, Request, Server, files_handler, serve_range
 from tests.download.helpers import FAST, http
 
