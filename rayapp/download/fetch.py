@@ -55,7 +55,7 @@ def coalesce(
 
 def is_dense(members: Iterable[Member], archive_bytes: int) -> bool:
     """Whether more than half of the archive is wanted."""
-    return sum(member.room for member in members) > DENSE * archive_bytes
+    return sum(member.csize for member in members) > DENSE * archive_bytes
 
 
 def read_span(reader: Reader, span: Span) -> Iterator[tuple[Member, bytes | Fault]]:
