@@ -1,16 +1,30 @@
-"""Make a perturbed test set: `python jobs/perturb.py --help`."""
+"""Make a perturbed test set that is the same on any machine.
+
+python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol imaginet-test
+"""
 
 from rayapp.perturb.pipeline import PerturbSettings, perturb
+from rayapp.perturb.preview import PREVIEW
+from rayapp.perturb.results import MANIFEST
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
 
 def job(settings: PerturbSettings) -> int:
-    """Perturb, then say what was made."""
+    """Perturb, then say what was made, and name what could not be."""
     run = perturb(settings)
-    run.tell(
-        {"manifest": "manifest.parquet", "lists": "lists"},
-        f"python jobs/predict.py --detector DIR --input {run.store.uri('manifest.parquet')}",
-    )
+    manifest = run.store.uri(MANIFEST)
+    where = {"manifest": MANIFEST, "lists": "lists"}
+    where |= {"preview": PREVIEW} if settings.preview else {}
+    run.tell(where, f"python jobs/predict.py --detector DIR --input {manifest}")
+    for variant, count in run.results["variants"].items():
+        if count["skipped"]:
+            print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")
+    misses = run.results["misses"]
+    for line in misses:
+        print(f"not perturbed: {line}")
+    if run.counts["failed"] > len(misses):
+        more = run.counts["failed"] - len(misses)
+        print(f"not perturbed: {more:,} more, the rows with status failed in {manifest}")
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

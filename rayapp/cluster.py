@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,18 @@ from rayapp.runs import duration
 from rayapp.settings import JobSettings
 
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
-
+_UNBOUNDED = 1 << 40  # workers; more than there will ever be
 
 _kept: contextlib.ExitStack | None = None
 
 
 @contextlib.contextmanager
 def session(settings: JobSettings) -> Iterator[None]:
-    """A Ray session for the block: the cluster at RAY_ADDRESS, else a local one of our own.
+    """A Ray session for the block.
 
-    A session that is already there is used and left open.
+    A session that is already open is used and left so. Else it is the cluster at RAY_ADDRESS;
+    else, unless `cpus` asks for a local one, a cluster that `ray start` runs on this machine (on
+    its head node a submitted script has no address); else a local one of our own.
 
     Raises:
         JobFailed: the cluster can't be reached.
@@ -73,21 +75,29 @@ def _opened(settings: JobSettings) -> Iterator[None]:
 def _connect(settings: JobSettings) -> None:
     level = "INFO" if settings.verbose else "ERROR"
     common: dict[str, Any] = {"log_to_driver": settings.verbose, "logging_level": level}
-    if os.environ.get("RAY_ADDRESS"):
+    where = os.environ.get("RAY_ADDRESS")
+    if where:
         try:
             ray.init(**common)
-        except (ConnectionError, RuntimeError) as error:
-            where = os.environ["RAY_ADDRESS"]
-            raise JobFailed(f"no Ray cluster answers at RAY_ADDRESS={where}: {error}") from None
-    else:
-        # A local session listens on loopback only; without this Ray writes a token to the home.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            num_cpus=settings.cpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **common,
-        )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise JobFailed(f"no Ray cluster answers at RAY_ADDRESS={where}: {why}") from None
+        return
+    where = ray._private.services.find_bootstrap_address(None) if settings.cpus is None else None
+    if where:
+        with contextlib.suppress(ConnectionError):  # the trace of a cluster that is gone
+            ray.init(address=where, **common)
+            os.environ["RAY_ADDRESS"] = where
+            return
+    # A local session listens on loopback only; without this Ray writes a token to the home.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(
+        address="local",
+        num_cpus=settings.cpus,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        **common,
+    )
 
 
 @contextlib.contextmanager
@@ -118,63 +128,98 @@ def _native_chatter_in_a_file() -> Iterator[None]:
         sys.stderr = python_stderr
 
 
+Bundle = Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class Capacity:
-    """Resources that are there, and the most there may be; `most` None where nobody declares it."""
+    """The nodes that are there, and the kinds of node that there may be.
 
-    live: Mapping[str, float]
-    most: Mapping[str, float] | None
+    Attributes:
+        nodes: resources of each live node.
+        kinds: resources of each kind of node that the autoscaler may run, and how many of them at
+            most; None where nobody declares it.
+    """
+
+    nodes: Sequence[Bundle]
+    kinds: Sequence[tuple[Bundle, int]] | None
+
+    def fitting(self, bundle: Bundle) -> int:
+        """So many times the bundle fits on the live nodes; no bundle is cut between two."""
+        return sum(_times(node, bundle) for node in self.nodes)
+
+    def most(self, bundle: Bundle) -> int | None:
+        """So many times it fits once all nodes are there; None where that is not known."""
+        if self.kinds is None:
+            return None
+        declared = sum(_times(kind, bundle) * count for kind, count in self.kinds)
+        return max(declared, self.fitting(bundle))
+
+    def told(self, bundle: Bundle) -> str:
+        """How much there is of each of the bundle's resources: in all, and on the largest node."""
+        kinds = self.kinds or [(node, 1) for node in self.nodes]
+        largest = {n: max((kind.get(n, 0.0) for kind, _ in kinds), default=0.0) for n in bundle}
+        total = {n: sum(kind.get(n, 0.0) * count for kind, count in kinds) for n in bundle}
+        if total == largest:
+            return _told(total)
+        endless = any(count == _UNBOUNDED for _, count in kinds)
+        return f"{_told(largest)} on one node" + ("" if endless else f", {_told(total)} in all")
+
+
+def _times(node: Bundle, bundle: Bundle) -> int:
+    # The small part keeps 0.1 + 0.2 of a CPU from being more than 0.3.
+    fits = [node.get(name, 0.0) / need + 1e-9 for name, need in bundle.items() if need > 0]
+    return int(min(fits, default=float(_UNBOUNDED)))
 
 
 def capacity() -> Capacity:
-    """Live nodes, and what the autoscaler's configuration allows beside them."""
-    live = ray.cluster_resources()
+    """Live nodes, and what the autoscaler's configuration allows."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if _is_local():
-        return Capacity(live, live)
-    declared = ray._private.state.state.get_max_resources_from_cluster_config()
-    if declared is None:
-        return Capacity(live, None)
-    names = live.keys() | declared.keys()
-    return Capacity(live, {n: max(live.get(n, 0.0), declared.get(n, 0.0)) for n in names})
+        return Capacity(nodes, [(node, 1) for node in nodes])
+    declared = ray._private.state.state.get_cluster_config()
+    kinds = [
+        (dict(kind.resources), _UNBOUNDED if kind.max_count < 0 else kind.max_count)
+        for kind in (declared.node_group_configs if declared else ())
+        if kind.resources
+    ]
+    return Capacity(nodes, kinds or None)
 
 
 def _is_local() -> bool:
     return not os.environ.get("RAY_ADDRESS") and len(ray.nodes()) == 1
 
 
-def require(wanted: Mapping[str, float], what: str, wait_s: float) -> None:
-    """Return once the cluster has the wanted resources.
+def require(bundle: Bundle, what: str, wait_s: float, *, count: int = 1) -> None:
+    """Return once `count` workers of `bundle` resources each can run.
 
     Raises:
-        UserError: it can never have them; at once where its maximum is known, else after `wait_s`.
+        UserError: they never can; at once where the cluster's maximum is known, else after
+            `wait_s`.
     """
     deadline = time.monotonic() + wait_s
+    asked = f"{what} asks for {f'{count} × ' if count > 1 else ''}{_told(bundle)}"
     said = 0.0
     while True:
         found = capacity()
-        missing = {n: v for n, v in wanted.items() if found.live.get(n, 0.0) < v}
-        if not missing:
+        if found.fitting(bundle) >= count:
             return
-        if found.most is not None:
-            never = {n: v for n, v in missing.items() if found.most.get(n, 0.0) < v}
-            if never:
-                raise UserError(f"{what} asks for {_told(never)}; {_bound(never, found.most)}")
+        most = found.most(bundle)
+        if most is not None:
+            if most < count:
+                raise UserError(f"{asked}; this cluster has at most {found.told(bundle)}")
             return  # the autoscaler brings them when the work asks
         left = deadline - time.monotonic()
         if left <= 0:
             raise UserError(
-                f"{what} asks for {_told(missing)}; after {duration(wait_s)} the cluster has "
-                f"{_told({n: found.live.get(n, 0.0) for n in missing})} (--wait-s waits longer)"
+                f"{asked}; after {duration(wait_s)} the cluster has {found.told(bundle)} "
+                "(--wait-s waits longer)"
             )
         if time.monotonic() - said >= 5:
             said = time.monotonic()
-            print(f"{what}: waiting for {_told(missing)}, {duration(left)} left", flush=True)
+            print(f"{asked}: waiting, {duration(left)} left", file=sys.stderr, flush=True)
         time.sleep(min(1.0, left))
 
 
-def _told(resources: Mapping[str, float]) -> str:
+def _told(resources: Bundle) -> str:
     return ", ".join(f"{value:g} {name}" for name, value in sorted(resources.items()))
-
-
-def _bound(never: Mapping[str, float], most: Mapping[str, float]) -> str:
-    return f"this cluster has at most {_told({name: most.get(name, 0.0) for name in never})}"

@@ -4,13 +4,15 @@ A list is text, one image a line: `path,origin,content,generator,model` in the p
 A label scheme (`annotations/NAME.yaml`) names the columns, their codes, and how a line is cut.
 """
 
+import functools
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp.errors import UserError
 from rayapp.resources import resource
@@ -18,6 +20,12 @@ from rayapp.settings import Settings, parse_yaml
 from rayapp.storage import Store, read_uri
 
 _SHOWN_DEFECTS = 5
+_CODE = re.compile(r"[0-9]{1,9}")
+# The byte order mark is among them: one inside a list comes from joined files.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ufeff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # what a name that is not UTF-8 becomes
+
+Code = Annotated[int, Field(ge=0, le=32767)]
 
 
 class Rule(Settings):
@@ -32,9 +40,20 @@ class LabelScheme(Settings):
 
     name: str = Field(description="the scheme's name")
     separator: str = Field(",", min_length=1, max_length=1, description="between columns")
-    columns: dict[str, dict[int, str]] = Field(description="column: {code: meaning}, in order")
+    columns: dict[str, dict[Code, str]] = Field(description="column: {code: meaning}, in order")
     optional: int = Field(0, ge=0, description="so many columns at the end may be left out")
     rules: list[Rule] = Field([], description="labels that go together")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.optional > len(self.columns):
+            raise ValueError(f"optional is {self.optional}, there are {len(self.columns)} columns")
+        for rule in self.rules:
+            for column, codes in [*((c, [v]) for c, v in rule.when.items()), *rule.then.items()]:
+                unknown = set(codes) - self.columns.get(column, {}).keys()
+                if unknown:
+                    raise ValueError(f"a rule names {column} {min(unknown)}, which is not defined")
+        return self
 
     def names(self, column: str) -> dict[int, str]:
         """Code → meaning of one column."""
@@ -67,7 +86,10 @@ def load_scheme(name_or_path: str) -> LabelScheme:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of a list; labels in the scheme's column order, ids unique within a list."""
+    """One line of a list; labels in the scheme's column order, ids unique within a list.
+
+    `path` is as annotated, without leading `./`: the image's key under its root.
+    """
 
     id: str
     path: str
@@ -103,10 +125,13 @@ class AnnotationList:
 
 def item_id(path: str) -> str:
     """The id of an annotated path: NFC, `/`-separated, without leading `./`."""
-    text = unicodedata.normalize("NFC", path)
-    while text.startswith("./"):
-        text = text[2:].lstrip("/")
-    return text
+    return unicodedata.normalize("NFC", _without_dot(path))
+
+
+def _without_dot(path: str) -> str:
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return path
 
 
 def path_fault(path: str) -> str | None:
@@ -117,10 +142,15 @@ def path_fault(path: str) -> str | None:
         return f"absolute path {path!r}; paths are relative to the root"
     if "\\" in path:
         return f"path {path!r} has a backslash; '/' separates folders"
-    if ".." in path.split("/"):
+    parts = path.split("/")
+    if ".." in parts:
         return f"path {path!r} leaves the root by '..'"
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if "" in parts or "." in parts:
+        return f"path {path!r} has an empty or '.' folder"
+    if _CONTROL.search(path):
         return f"path {path!r} has a control character"
+    if _SURROGATE.search(path):
+        return f"path {path!r} is not Unicode text"
     return None
 
 
@@ -161,11 +191,13 @@ def parse_list(text: str, scheme: LabelScheme, source: str = "list") -> Annotati
     defects: list[Defect] = []
     labels_of: dict[str, tuple[int, ...]] = {}
     repeats: dict[str, int] = {}
+    ids: set[str] = set()
+    fault = functools.cache(scheme.fault)
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.rstrip("\r")
         if not line.strip():
             continue
-        parsed = _parse_line(line, scheme)
+        parsed = _parse_line(line, scheme, fault)
         if isinstance(parsed, str):
             defects.append(Defect(source, number, parsed))
             continue
@@ -176,24 +208,36 @@ def parse_list(text: str, scheme: LabelScheme, source: str = "list") -> Annotati
             defects.append(Defect(source, number, reason))
             continue
         repeat = repeats[identity] = repeats.get(identity, -1) + 1
-        items.append(Item(f"{identity}#{repeat}" if repeat else identity, path, labels))
+        unique = f"{identity}#{repeat}" if repeat else identity
+        if unique in ids:
+            reason = f"{path}: the id {unique!r} is taken, by the repeat of another path"
+            defects.append(Defect(source, number, reason))
+            continue
+        ids.add(unique)
+        items.append(Item(unique, path, labels))
     return AnnotationList(source, scheme, items, defects)
 
 
-def _parse_line(line: str, scheme: LabelScheme) -> tuple[str, tuple[int, ...]] | str:
-    """(path, labels), or the reason why the line is wrong."""
+def _parse_line(
+    line: str, scheme: LabelScheme, fault: Callable[[tuple[int, ...]], str | None]
+) -> tuple[str, tuple[int, ...]] | str:
+    """(path, labels), or the reason why the line is wrong; `fault` is the scheme's, remembered."""
     # From the right: names of files may hold the separator. The full form is tried first, then
     # the shorter ones that the scheme allows.
     wanted = len(scheme.columns)
-    for count in range(wanted, wanted - scheme.optional - 1, -1):
-        path, *codes = line.rsplit(scheme.separator, count)
-        if len(codes) == count and all(code.isdecimal() for code in codes):
-            labels = tuple(int(code) for code in codes)
-            return path_fault(path) or scheme.fault(labels) or (path, labels)
     found = line.count(scheme.separator) + 1
     form = scheme.separator.join(["path", *scheme.columns])
+    miscounted = f"{found} columns, {wanted + 1} wanted ({form})"
+    for count in range(wanted, wanted - scheme.optional - 1, -1):
+        path, *codes = line.rsplit(scheme.separator, count)
+        if len(codes) == count and all(_CODE.fullmatch(code) for code in codes):
+            _, cut, last = path.rpartition(scheme.separator)
+            if cut and count == wanted and _CODE.fullmatch(last):
+                return miscounted  # no name of an image ends so: it is one more code
+            path, labels = _without_dot(path), tuple(int(code) for code in codes)
+            return path_fault(path) or fault(labels) or (path, labels)
     if found < wanted + 1 - scheme.optional:
-        return f"{found} columns, {wanted + 1} wanted ({form})"
+        return miscounted
     return f"codes must be whole numbers ({form}), got {line[-60:]!r}"
 
 
@@ -222,11 +266,14 @@ def format_list(items: Iterable[Item], scheme: LabelScheme) -> str:
         UserError: an item that could not be read back.
     """
     lines = []
+    fault = functools.cache(scheme.fault)
     for item in items:
-        fault = path_fault(item.path) or scheme.fault(item.labels)
-        if fault:
-            raise UserError(f"{item.path}: {fault}")
-        lines.append(scheme.separator.join([item.path, *map(str, item.labels)]))
+        line = scheme.separator.join([item.path, *map(str, item.labels)])
+        read_back = _parse_line(line, scheme, fault)
+        if read_back != (item.path, item.labels):
+            why = read_back if isinstance(read_back, str) else f"would be read as {read_back}"
+            raise UserError(f"{item.path!r} with labels {item.labels}: {why}")
+        lines.append(line)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -81,11 +81,14 @@ def read_table(store: Store, key: str) -> pa.Table:
         UserError: there is no such file, or it is no Parquet.
     """
     try:
-        return pq.read_table(io.BytesIO(store.get(key)))
+        data = store.get(key)
     except FileNotFoundError:
         raise UserError(f"{store.uri(key)}: no such file") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{store.uri(key)}: not a Parquet file: {error}") from None
+    try:
+        return pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{store.uri(key)}: not a Parquet file, or a damaged one: {why}") from None
 
 
 def read_table_uri(uri: str) -> pa.Table:

@@ -1,6 +1,7 @@
 """One calm progress line a stage: done, total, rate, time left, failures."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -75,7 +76,10 @@ class Progress:
     def _show(self, last: bool = False) -> None:
         self._shown = time.monotonic()
         if self._in_place:
-            self._stream.write(f"\r\x1b[K{self.line()}" + ("\n" if last else ""))
+            # A line that wraps can't be rewritten in place; a terminal may not tell its width (0).
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+            shown = self.line() if last or not columns else self.line()[: columns - 1]
+            self._stream.write(f"\r\x1b[K{shown}" + ("\n" if last else ""))
         else:
             self._stream.write(self.line() + "\n")
         self._stream.flush()

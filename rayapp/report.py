@@ -28,6 +28,7 @@ from rayapp.pages.blocks import (
     Picture,
     Prose,
     Table,
+    Value,
 )
 from rayapp.pages.charts import score_histogram, slices_figure
 from rayapp.pages.curves import reliability_figure, roc_figure
@@ -201,7 +202,7 @@ def _slices(evidence: Sequence[Evidence]) -> list[Block]:
     }
     blocks.append(Figures([slices_figure(drawn, "ROC AUC", reference=0.5)]))
     columns = ["test set", "slice", "real", "synthetic", *(_HEADINGS[name] for name in _SHOWN)]
-    rows = [
+    rows: list[list[Value]] = [
         [
             one.evaluation.test_set,
             _slice_name(part),

@@ -1,5 +1,6 @@
 """Files that travel with the package: label schemes, sources, protocols, recipes."""
 
+import os
 from pathlib import Path
 
 from rayapp.errors import UserError
@@ -14,21 +15,20 @@ def resource(folder: str, name_or_path: str, suffix: str = ".yaml") -> Path:
 
     Args:
         folder: `annotations`, `configs`, `configs/protocols`, `configs/suites`, …
-        name_or_path: `imaginet` finds `<folder>/imaginet.yaml`; anything with a separator or the
-            suffix is tried as a path first.
+        name_or_path: `imaginet` finds `<folder>/imaginet.yaml`; a file of that path wins.
         suffix: ending of the shipped files.
 
     Raises:
         UserError: nothing by that name; the line lists what there is.
     """
-    own = Path(name_or_path).expanduser()
-    if own.is_file():
-        return own.resolve()
+    own = os.path.abspath(os.path.expanduser(name_or_path))
+    if os.path.isfile(own):
+        return Path(own)
     if "/" not in name_or_path.removeprefix(f"{folder}/"):
         bare = name_or_path.removeprefix(f"{folder}/").removesuffix(suffix)
         for root in _ROOTS:
             shipped = root / folder / f"{bare}{suffix}"
-            if shipped.is_file():
+            if os.path.isfile(shipped):  # Path.is_file raises for a name that is too long
                 return shipped
     known = ", ".join(shipped_names(folder, suffix)) or "none"
     raise UserError(f"{name_or_path}: no such file, and no {folder}/ of that name (known: {known})")

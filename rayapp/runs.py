@@ -100,7 +100,7 @@ def start(
         if found is None:
             continue
         differences = _differences(found, wanted)
-        if found.get("stage") not in {None, stage}:
+        if found["stage"] != stage:
             differences = [f"stage {found['stage']}, now {stage}"]
         if not differences:
             return Run(stage, store, wanted, state, found if state == "done" else {})  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def start(
                 f"{store.root}: holds the output of another run ({'; '.join(differences)}); "
                 "give another --output, or --overwrite"
             )
-        store.delete([stat.key for stat in list(store.list())])
+        _empty(store, found)
         break
     else:
         if not overwrite and next(iter(store.list()), None) is not None:
@@ -119,6 +119,13 @@ def start(
             )
     _check_writable(store, {"stage": stage, **wanted})
     return Run(stage, store, wanted, "new")
+
+
+def _empty(store: Store, found: Mapping[str, Any]) -> None:
+    """Remove another run's output; cut off on the way, the folder still belongs to that run."""
+    store.put(START_FILE, json.dumps(found).encode())
+    store.delete([RUN_FILE])
+    store.delete([stat.key for stat in list(store.list()) if stat.key != START_FILE])
 
 
 def _check_writable(store: Store, record: Mapping[str, Any]) -> None:
@@ -131,9 +138,13 @@ def _check_writable(store: Store, record: Mapping[str, Any]) -> None:
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
     try:
         found = json.loads(store.get(key))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    except OSError as error:
+        raise UserError(f"{store.root}: can't be read ({error.strerror or error})") from None
+    # Other tools have a run.json too; what lies beside theirs is not ours to empty.
+    ours = isinstance(found, dict) and found.keys() >= {"stage", "settings", "inputs", "code"}
+    return found if ours else None
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

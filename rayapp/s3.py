@@ -1,12 +1,25 @@
 """The S3 half of `storage`: objects under a prefix of a bucket, through boto3."""
 
+import contextlib
+import functools
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
 from rayapp.errors import UserError
-from rayapp.storage import Stat, check_key
+from rayapp.storage import Stat, check_key, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,19 +39,17 @@ class S3Store:
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """One put that the server checks against its sha256; conditional with `if_absent`."""
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        client = s3_client()
         try:
-            client.put_object(
-                Bucket=self.bucket,
-                Key=self._key(key),
-                Body=data,
-                ChecksumAlgorithm="SHA256",
-                **extra,
-            )
-        except client.exceptions.ClientError as error:
-            if if_absent and error_code(error) in {"PreconditionFailed", "412"}:
-                return False
-            raise self._named(error, key) from error
+            with _named(self.uri(key)):
+                s3_client().put_object(
+                    Bucket=self.bucket,
+                    Key=self._key(key),
+                    Body=data,
+                    ChecksumAlgorithm="SHA256",
+                    **extra,
+                )
+        except FileExistsError:
+            return False
         return True
 
     def get(self, key: str) -> bytes:
@@ -49,46 +60,38 @@ class S3Store:
         """Bytes `start … start + length - 1`, fewer at the end of the object."""
         if length <= 0:
             return b""
-        return self._get(key, Range=f"bytes={start}-{start + length - 1}")
+        try:
+            return self._get(key, Range=f"bytes={start}-{start + length - 1}")
+        except _BeyondEnd:
+            return b""
 
     def _get(self, key: str, **extra: Any) -> bytes:
-        client = s3_client()
-        try:
-            return client.get_object(Bucket=self.bucket, Key=self._key(key), **extra)["Body"].read()
-        except client.exceptions.ClientError as error:
-            if error_code(error) in {"NoSuchKey", "404"}:
-                raise FileNotFoundError(self.uri(key)) from None
-            if error_code(error) == "InvalidRange":
-                return b""
-            raise self._named(error, key) from error
+        with _named(self.uri(key)):
+            answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
+            return answer["Body"].read()
 
     def stat(self, key: str) -> Stat | None:
         """Size, etag and time by a HEAD request."""
-        client = s3_client()
         try:
-            head = client.head_object(Bucket=self.bucket, Key=self._key(key))
-        except client.exceptions.ClientError as error:
-            if error_code(error) in {"404", "NoSuchKey", "NotFound"}:
-                return None
-            raise self._named(error, key) from error
+            with _named(self.uri(key)):
+                head = s3_client().head_object(Bucket=self.bucket, Key=self._key(key))
+        except FileNotFoundError:
+            return None
         modified = head["LastModified"].timestamp()
         return Stat(key, head["ContentLength"], head["ETag"].strip('"'), modified)
 
     def list(self, prefix: str = "") -> Iterator[Stat]:
         """Every object under the prefix, a page of 1,000 a request."""
-        start = f"{self.prefix}/{prefix}" if self.prefix else prefix
+        start = f"{self.prefix}/{check_prefix(prefix)}" if self.prefix else check_prefix(prefix)
         cut = len(self.prefix) + 1 if self.prefix else 0
-        client = s3_client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
-        try:
-            for page in pages:
+        with _named(f"{self.root}/{prefix}"):
+            pages = s3_client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=start):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
                         etag = item["ETag"].strip('"')
                         modified = item["LastModified"].timestamp()
                         yield Stat(item["Key"][cut:], item["Size"], etag, modified)
-        except client.exceptions.ClientError as error:
-            raise self._named(error, prefix) from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects, 1,000 a request."""
@@ -103,9 +106,10 @@ class S3Store:
 
     def _delete(self, keys: Sequence[str]) -> None:
         objects: Any = [{"Key": self._key(key)} for key in keys]
-        answer = s3_client().delete_objects(
-            Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
-        )
+        with _named(self.root):
+            answer = s3_client().delete_objects(
+                Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True}
+            )
         if answer.get("Errors"):
             first = answer["Errors"][0]
             raise OSError(f"{self.root}: {first.get('Key')} was not deleted: {first.get('Code')}")
@@ -114,42 +118,75 @@ class S3Store:
         """`s3://bucket/prefix/key`."""
         return f"{self.root}/{check_key(key)}" if key else self.root
 
-    def _named(self, error: Any, key: str) -> Exception:
-        """A refusal that no retry mends, as one line; any other error as it is."""
+
+_ACCESS_DENIED = "access denied; check the role or key"
+_REFUSALS = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": _ACCESS_DENIED,
+    "403": _ACCESS_DENIED,  # all that a HEAD request is told
+    "InvalidAccessKeyId": "the access key is not known there",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "ExpiredToken": "the credentials have expired",
+}
+
+
+class _BeyondEnd(OSError):
+    """A range starts beyond the end of the object."""
+
+
+@contextlib.contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Errors of botocore as ours: what no retry mends is a UserError, all else an OSError."""
+    try:
+        yield
+    except ClientError as error:
         code = error_code(error)
-        advice = {
-            "NoSuchBucket": "there is no such bucket",
-            "AccessDenied": "access denied; check the role or key",
-            "403": "access denied; check the role or key",
-            "InvalidAccessKeyId": "the access key is not known there",
-            "SignatureDoesNotMatch": "the secret key is wrong",
-            "ExpiredToken": "the credentials have expired",
-        }.get(code)
-        return UserError(f"{self.root}/{key}: {advice}") if advice else error
+        if code in _REFUSALS:
+            raise UserError(f"{uri}: {_REFUSALS[code]}") from None
+        if code in {"NoSuchKey", "NotFound", "404"}:
+            raise FileNotFoundError(uri) from None
+        if code in {"PreconditionFailed", "412"}:
+            raise FileExistsError(uri) from None
+        if code == "InvalidRange":
+            raise _BeyondEnd(uri) from None
+        raise OSError(f"{uri}: {error}") from error
+    except (
+        NoCredentialsError,
+        PartialCredentialsError,
+        CredentialRetrievalError,
+        ProfileNotFound,
+        ParamValidationError,
+    ) as error:
+        raise UserError(f"{uri}: {' '.join(str(error).split())}") from None
+    except BotoCoreError as error:
+        raise OSError(f"{uri}: {error}") from error
 
 
-def error_code(error: Any) -> str:
+def error_code(error: ClientError) -> str:
     """The code of a botocore ClientError, such as `NoSuchKey`."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-_clients = threading.local()
-
-
 def s3_client() -> "S3Client":
-    """This thread's S3 client; AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) names another endpoint."""
-    import boto3
-    from botocore.config import Config
+    """This process's S3 client; AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) names another endpoint.
 
-    found: S3Client | None = getattr(_clients, "client", None)
-    if found is None or getattr(_clients, "pid", None) != os.getpid():
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": 8},
-            connect_timeout=10,
-            read_timeout=60,
-            # Foreign endpoints answer ranges with the whole object's checksum.
-            response_checksum_validation="when_required",
-        )
-        found = boto3.session.Session().client("s3", config=config)
-        _clients.client, _clients.pid = found, os.getpid()
-    return found
+    Raises:
+        UserError: the endpoint is no URL.
+    """
+    return _client_of(os.getpid())  # connections do not survive a fork
+
+
+@functools.lru_cache(maxsize=1)
+def _client_of(_process: int) -> "S3Client":
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 8},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=64,  # a client serves all threads
+        # Foreign endpoints answer ranges with the whole object's checksum.
+        response_checksum_validation="when_required",
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except ValueError as error:  # what botocore raises for an endpoint that is no URL
+        raise UserError(f"AWS_ENDPOINT_URL: {error}") from None

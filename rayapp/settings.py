@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from rayapp.errors import JobFailed, UserError
 from rayapp.resources import resource
 
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class Settings(BaseModel):
@@ -65,6 +65,8 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[
         text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+        lines: dict[tuple[str, ...], int] = {}
+        _collect_lines(path, node, (), lines)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -72,13 +74,12 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from None
+        why = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not YAML: {why}") from None
     if data is None:
         return {}, {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UserError(f"{path}: `key: value` lines are wanted at the top")
-    lines: dict[tuple[str, ...], int] = {}
-    _collect_lines(path, node, (), lines)
     return data, lines
 
 
@@ -110,8 +111,8 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        # A misspelt key explains the missing one.
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        # A mistyped key is also a missing one; the key that stands there says it best.
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
         more = error.error_count() - 1
         tail = f" (and {more} more)" if more else ""
         raise UserError(f"{where(first['loc'])}: {_explain(first, model)}{tail}") from None
@@ -120,8 +121,7 @@ def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str])
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = f" (known: {', '.join(model.model_fields)})" if len(error["loc"]) == 1 else ""
-        return f"unknown key {name!r}{known}"
+        return f"unknown key {name!r}{_known(model, error['loc'][:-1])}"
     if error["type"] == "missing":
         return f"{name}: is missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -130,6 +130,15 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     given = repr(error["input"])
     given = given if len(given) <= 80 else given[:77] + "…"
     return f"{name}: {message[0].lower()}{message[1:]}, got {given}"
+
+
+def _known(model: Any, loc: Sequence[str | int]) -> str:
+    """The keys that are known at a place of the settings, where it is a model."""
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        model = _bare(fields[part].annotation) if part in fields else None
+    fields = getattr(model, "model_fields", {})
+    return f" (known: {', '.join(fields)})" if fields else ""
 
 
 # --- command line ---------------------------------------------------------------------------
@@ -203,14 +212,22 @@ def _add_option(parser: argparse.ArgumentParser, name: str, kind: Any, field: Fi
     elif get_origin(kind) in {tuple, list}:
         parser.add_argument(option, nargs="+", metavar=metavar, help=text, dest=name)
     else:
+        choices: dict[str, Any] = {}
         if get_origin(kind) is Literal:
-            metavar = "|".join(str(choice) for choice in get_args(kind))
-        parser.add_argument(option, metavar=metavar, help=text, dest=name)
+            choices = {str(choice): choice for choice in get_args(kind)}
+            metavar = "|".join(choices)
+        parser.add_argument(
+            option, metavar=metavar, help=text, dest=name, type=lambda text: choices.get(text, text)
+        )
 
 
 def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        data = data.setdefault(key, {})
+        if data.get(key) is None:
+            data[key] = {}
+        data = data[key]
+        if not isinstance(data, dict):
+            return  # no mapping in the file: the validation says so, by line
     data[keys[-1]] = value
 
 
@@ -222,26 +239,32 @@ def run_job(
 ) -> NoReturn:
     """Parse the settings, run the job, leave with the contract's exit code.
 
-    0 done, 1 failed, 2 wrong use, 3 done with named misses. No traceback for what is foreseen.
+    0 done, 1 failed, 2 wrong use, 3 done with named misses, 130 interrupted. No
+    traceback for what is foreseen.
     """
     prog = Path(sys.argv[0]).name
     try:
         settings = parse_settings(model, sys.argv[1:] if arguments is None else arguments, prog)
         code = job(settings) or EXIT_DONE
+        sys.stdout.flush()
     except UserError as error:
         code = _say(error, EXIT_WRONG_USE)
     except JobFailed as error:
         code = _say(error, EXIT_FAILED)
     except PermissionError as error:
         code = _say(f"{error.filename}: permission denied", EXIT_WRONG_USE)
+    except BrokenPipeError:
+        # Whoever read our output has left; Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
     except OSError as error:
         code = _say(f"{error.filename or prog}: {error.strerror or error}", EXIT_FAILED)
     except KeyboardInterrupt:
-        code = _say("interrupted; the same command goes on from here", 130)
-    sys.stdout.flush()
+        code = _say("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
     sys.exit(code)
 
 
 def _say(message: object, code: int) -> int:
-    print(f"error: {message}" if code != 130 else f"\n{message}", file=sys.stderr, flush=True)
+    start = "\n" if code == EXIT_INTERRUPTED else "error: "
+    print(f"{start}{message}", file=sys.stderr, flush=True)
     return code

@@ -5,13 +5,15 @@ checksummed put. Keys are relative `/`-separated paths and can never leave the r
 """
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
 from rayapp.errors import UserError
 
@@ -61,30 +63,35 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     Raises:
         UserError: another scheme, or an S3 URI without a bucket.
     """
-    text = os.fspath(uri)
-    if "://" not in text:
+    text = _without_file_scheme(uri)
+    scheme, is_uri, rest = text.partition("://")
+    if not is_uri:
         return LocalStore(text)
-    parts = urlsplit(text)
-    if parts.scheme == "file":
-        return LocalStore(parts.path)
-    if parts.scheme != "s3":
-        raise UserError(f"{text}: scheme {parts.scheme!r} is not known; give a path or s3://…")
-    if not parts.netloc:
+    if scheme != "s3":
+        raise UserError(f"{text}: scheme {scheme!r} is not known; give a path or s3://…")
+    # Not urlsplit: `?` and `#` are plain characters of a key.
+    bucket, _, prefix = rest.partition("/")
+    if not bucket:
         raise UserError(f"{text}: names no bucket; write s3://bucket/prefix")
     from rayapp.s3 import S3Store
 
-    return S3Store(parts.netloc, parts.path.strip("/"))
+    return S3Store(bucket, prefix.strip("/"))
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[Store, str]:
     """The store of a file's folder, and the file's key in it."""
-    text = os.fspath(uri).rstrip("/")
+    text = _without_file_scheme(uri).rstrip("/")
     folder, _, name = text.rpartition("/")
     if "://" not in text:
         folder, name = os.path.split(os.path.abspath(os.path.expanduser(text)))
-    if not name or folder.endswith(":/"):
-        raise UserError(f"{text}: names no file")
+    if not text or not name or text.endswith(":") or folder.endswith(":/"):
+        raise UserError(f"{os.fspath(uri)}: names no file")
     return open_store(folder), name
+
+
+def _without_file_scheme(uri: str | os.PathLike[str]) -> str:
+    text = os.fspath(uri)
+    return unquote(text.removeprefix("file://")) if text.startswith("file://") else text
 
 
 def read_uri(uri: str | os.PathLike[str]) -> bytes:
@@ -106,7 +113,7 @@ def read_uri(uri: str | os.PathLike[str]) -> bytes:
 
 def absolute_uri(uri: str | os.PathLike[str]) -> str:
     """`uri` with a local path made absolute; Ray's workers run in other folders."""
-    text = os.fspath(uri)
+    text = _without_file_scheme(uri)
     return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
@@ -114,12 +121,20 @@ def check_key(key: str) -> str:
     """`key` itself, if it is relative and stays under its root.
 
     Raises:
-        UserError: absolute, empty, with `..`, a backslash-free drive or a NUL.
+        UserError: empty, absolute, with an empty, `.` or `..` part, or with a NUL.
     """
     parts = key.split("/")
     if not key or key.startswith("/") or "\0" in key or any(p in {"", ".", ".."} for p in parts):
         raise UserError(f"{key!r}: not a relative path under the root")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix` itself, if its folder stays under the root; UserError as `check_key`."""
+    folder, slash, _ = prefix.rpartition("/")
+    if slash:
+        check_key(folder)
+    return prefix
 
 
 class LocalStore:
@@ -156,26 +171,32 @@ class LocalStore:
 
     def get(self, key: str) -> bytes:
         """All bytes of the file."""
-        return self._path(key).read_bytes()
+        with self._open(key) as file:
+            return file.read()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Bytes `start … start + length - 1`, fewer at the end of the file."""
-        with self._path(key).open("rb") as file:
+        with self._open(key) as file:
             file.seek(start)
-            return file.read(length)
+            return file.read(max(length, 0))
+
+    def _open(self, key: str) -> BinaryIO:
+        try:
+            return self._path(key).open("rb")
+        except NotADirectoryError:  # a file stands where the key has a folder: no such key
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from None
 
     def stat(self, key: str) -> Stat | None:
         """Size and time; the etag changes with every replacement (inode, time and size)."""
         try:
-            return _local_stat(key, self._path(key).stat())
+            found = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return _local_stat(key, found) if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str = "") -> Iterator[Stat]:
         """Every regular file below the root; symbolic links to folders are not followed."""
-        folder, _, start = prefix.rpartition("/")
-        if folder:
-            check_key(folder)
+        folder, _, start = check_prefix(prefix).rpartition("/")
         yield from self._walk(folder, start)
 
     def _walk(self, folder: str, start: str = "") -> Iterator[Stat]:
@@ -184,19 +205,21 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
-            if not entry.name.startswith(start) or entry.name.endswith(PARTIAL_SUFFIX):
+            if not entry.name.startswith(start) or _is_partial(entry.name):
                 continue
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(key)
             elif entry.is_file():
-                yield _local_stat(key, entry.stat())
+                with contextlib.suppress(FileNotFoundError):  # deleted while we list
+                    yield _local_stat(key, entry.stat())
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the files, and the folders that this empties, as on S3."""
         for key in keys:
             path = self._path(key)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
             with contextlib.suppress(OSError):  # not empty: it stays
                 for folder in path.relative_to(self.root).parents[:-1]:
                     Path(self.root, folder).rmdir()
@@ -204,6 +227,10 @@ class LocalStore:
     def uri(self, key: str = "") -> str:
         """The absolute path."""
         return os.path.join(self.root, check_key(key)) if key else self.root
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(PARTIAL_SUFFIX)
 
 
 def _local_stat(key: str, found: os.stat_result) -> Stat:

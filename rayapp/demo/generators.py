@@ -23,8 +23,8 @@ FAMILIES: tuple[Family, ...] = get_args(Family)  # the position is the code in a
 HELD_OUT: Family = "bilinear + convolution"
 
 _FOLD = 2
-_PATCH_PX = 48
-_BATCH = 16
+_PATCH_PX = 32
+_BATCH = 8
 _LEARNING_RATE = 5e-3
 
 

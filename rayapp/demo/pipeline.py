@@ -37,7 +37,7 @@ class DemoDataSettings(JobSettings):
 
     photos: str | None = Field(None, description="folder of own photographs instead of ours")
     seed: int = Field(42, description="seed of the generators' training")
-    generator_steps: int = Field(300, ge=1, description="training steps of each generator")
+    generator_steps: int = Field(1000, ge=1, description="training steps of each generator")
     crops_per_photograph: int = Field(24, ge=1, description="crops of 256 px, at most")
 
 

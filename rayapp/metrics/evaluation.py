@@ -130,7 +130,7 @@ class TestSet:
                 mine = codes_N == code
                 if (mine & ~real).any() if by_source else mine.any():
                     found.append((column, name, mine | real if by_source else mine))
-        return found
+        return _without_repeats(found)
 
     def scored(self, mask_N: Mask) -> Scored:
         """The images of a slice, for the metrics."""
@@ -141,6 +141,18 @@ class TestSet:
             self.probabilities_N[mask_N],
             groups,
         )
+
+
+def _without_repeats(slices: list[tuple[str, str, Mask]]) -> list[tuple[str, str, Mask]]:
+    """Where a family has one model, both columns cut the same slice: it is measured once."""
+    seen: set[tuple[str, bytes]] = set()
+    kept = []
+    for column, name, mask in slices:
+        key = (name, mask.tobytes())
+        if key not in seen:
+            seen.add(key)
+            kept.append((column, name, mask))
+    return kept
 
 
 def measure_slice(

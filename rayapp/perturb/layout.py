@@ -1,6 +1,7 @@
 """Names of the perturbed images, as published: `testset/<content>/<origin>/<generator>/<index>`."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +9,9 @@ from typing import Literal
 from rayapp.errors import UserError
 from rayapp.labels import AnnotationList, Item, item_id
 
-Order = Literal["clean", "legacy"]
+PlanName = Literal["clean", "legacy", "published"]
 _INDEX_DIGITS = 5  # of the published names
+_NEEDED = ("origin", "content", "generator")
 
 
 @dataclass(frozen=True)
@@ -21,18 +23,19 @@ class Target:
     name: str
 
 
-def targets(lists: Sequence[AnnotationList], order: Order) -> list[list[Target]]:
+def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target]]:
     """What each list becomes, numbered through all lists in order.
 
     Args:
         lists: of one label scheme with the columns origin, content and generator.
-        order: `clean` takes each image once, in the first list that names it; `legacy` keeps
-            repeats within a list and across lists, as the published lists do, the k-th repeat
-            of a path under the id `path#k`.
+        plan: `clean` takes each image once, in the first list that names it; `legacy` and
+            `published` keep repeats within a list and across lists, as the published lists do,
+            the k-th repeat of a path under the id `path#k`.
 
     Raises:
-        UserError: the scheme lacks one of the three columns.
+        UserError: the scheme lacks one of the three columns, or two lists have one name.
     """
+    _check(lists)
     seen: dict[str, int] = {}
     index = 0
     result = []
@@ -41,7 +44,7 @@ def targets(lists: Sequence[AnnotationList], order: Order) -> list[list[Target]]
         for item in one.items:
             identity = item_id(item.path)
             repeat = seen[identity] = seen.get(identity, -1) + 1
-            if repeat and order == "clean":
+            if repeat and plan == "clean":
                 continue
             unique = Item(f"{identity}#{repeat}" if repeat else identity, item.path, item.labels)
             named.append(Target(unique, identity, _name(one, item, index)))
@@ -50,11 +53,20 @@ def targets(lists: Sequence[AnnotationList], order: Order) -> list[list[Target]]
     return result
 
 
+def _check(lists: Sequence[AnnotationList]) -> None:
+    for one in lists:
+        missing = [column for column in _NEEDED if column not in one.scheme.columns]
+        if missing:
+            raise UserError(
+                f"{one.source}: label scheme {one.scheme.name} has no column {missing[0]}"
+            )
+    name, count = Counter(list_name(one.source) for one in lists).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{count} annotation lists would be written as lists/{name}; rename one")
+
+
 def _name(one: AnnotationList, item: Item, index: int) -> str:
     given = dict(zip(one.scheme.columns, item.labels, strict=False))
-    missing = [c for c in ("origin", "content", "generator") if c not in given]
-    if missing:
-        raise UserError(f"{one.source}: label scheme {one.scheme.name} has no column {missing[0]}")
     parts = ["testset", slug(one.scheme.names("content")[given["content"]])]
     parts.append("synthetic" if given["origin"] else "real")
     if given["origin"]:
@@ -65,3 +77,11 @@ def _name(one: AnnotationList, item: Item, index: int) -> str:
 def slug(name: str) -> str:
     """`DALL-E 3` → `dalle3`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def list_name(source: str) -> str:
+    """Name of the list of perturbed images: its own, `test_annotations_gan.txt` → `test_gan.txt`.
+
+    The shortening is that of the published lists.
+    """
+    return source.rsplit("/", 1)[-1].replace("test_annotations_", "test_")

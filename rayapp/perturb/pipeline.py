@@ -1,51 +1,53 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import cv2
 import pyarrow as pa
-from pydantic import Field
+import pyarrow.compute as pc
+from PIL import Image
+from pydantic import Field, model_validator
 
 from rayapp import cluster, manifest, rows, runs
-from rayapp.images import decode, pixel_sha256, sha256
-from rayapp.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists, write_list
-from rayapp.perturb.layout import Order, Target, targets
+from rayapp.errors import JobFailed, UserError
+from rayapp.images import FORMATS, decode, pixel_sha256, sha256
+from rayapp.labels import Item, LabelScheme, load_scheme, read_lists
+from rayapp.perturb.layout import PlanName, Target, targets
+from rayapp.perturb.preview import write_preview
+from rayapp.perturb.replay import check_published, replay
+from rayapp.perturb.results import (
+    MANIFEST,
+    STATUS_SKIPPED,
+    count_by_variant,
+    expand,
+    output_path,
+    row_schema,
+    write_lists,
+)
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store, read_uri
 from rayapp.transforms import (
     PLAIN,
+    Plan,
     Protocol,
+    SizeHW,
     apply_each,
     decode_fast,
     encode_lossless,
     load_protocol,
 )
+from rayapp.transforms.published import PUBLISHED_SEED
 
 _BATCH = 16
+_THREADS = 4  # of a worker: one computes while the others read and write
 _CARRIED = ("source", "licence", "group")
-_OUTPUTS = pa.list_(
-    pa.struct(
-        {
-            "variant": pa.string(),
-            "path": pa.string(),
-            "sha256": pa.string(),
-            "pixel_sha256": pa.string(),
-            "bytes": pa.int64(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "plan": pa.string(),
-        }
-    )
-)
-_EXTRA = {
-    "group": pa.string(),
-    "variant": pa.string(),
-    "source_path": pa.string(),
-    "pixel_sha256": pa.string(),
-    "plan": pa.string(),
-}
+_PUBLISHED_PROTOCOL = "imaginet-test"
+_HEADER_BYTES = 64 * 1024
+_SHOWN_MISSES = 5
 
 
 class PerturbSettings(JobSettings):
@@ -53,61 +55,87 @@ class PerturbSettings(JobSettings):
 
     annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists, in order")
     root: str = Field(description="folder or s3:// prefix under which the annotated images lie")
-    protocol: str = Field("imaginet-test", description="a shipped protocol's name, or a YAML file")
+    protocol: str = Field(
+        _PUBLISHED_PROTOCOL, description="a shipped protocol's name, or a YAML file"
+    )
     scheme: str = Field("imaginet", description="label scheme of the lists")
-    seed: int = Field(42, description="seed of all draws")
-    order: Order = Field("clean", description="clean: each image once; legacy: repeats kept")
+    seed: int = Field(PUBLISHED_SEED, description="seed of all draws")
+    plan: PlanName = Field(
+        "clean",
+        description="clean: each image once; legacy: repeats kept, as in the published lists; "
+        "published: legacy with the published test set's own draws, replayed",
+    )
     manifest: str | None = Field(
         None, description="the images' own manifest; its source, licence and group are carried over"
     )
+    preview: int = Field(
+        0, ge=0, le=100, description="so many images with their variants on one sheet, preview.png"
+    )
+
+    @model_validator(mode="after")
+    def _published_is_fixed(self) -> Self:
+        fixed = {"protocol": _PUBLISHED_PROTOCOL, "seed": PUBLISHED_SEED}
+        for name, value in fixed.items() if self.plan == "published" else ():
+            if getattr(self, name) != value:
+                raise ValueError(f"plan published has draws of its own: leave {name} at {value}")
+        return self
 
 
 def perturb(settings: PerturbSettings) -> runs.Run:
-    """Perturb every annotated image, or go on with it.
+    """Perturb every annotated image, or go on with it; images that failed are tried again.
 
     Raises:
         UserError: a wrong list or protocol, or an output that belongs to another run.
+        JobFailed: images of a finished run are gone.
     """
     scheme = load_scheme(settings.scheme)
     protocol = load_protocol(settings.protocol)
     lists = read_lists(settings.annotations, scheme)
+    planned = targets(lists, settings.plan)
+    if settings.plan == "published":
+        check_published(lists)
+    root = open_store(settings.root)
+    run = _start(settings, protocol)
+    if run.state == "done" and not run.counts["failed"]:
+        whole = manifest.read_table(run.store, MANIFEST)
+        _check_there(run, whole)
+    else:
+        if next(iter(root.list()), None) is None:
+            raise UserError(f"{root.root}: --root holds no file")
+        work = PerturbRows(root, run.store, protocol, settings.seed)
+        with cluster.session(settings):
+            table = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
+        whole = expand(table, scheme, protocol.variant_names)
+        manifest.write_table(run.store, MANIFEST, whole)
+        keys = write_lists(run.store, whole, lists, planned, protocol.variant_names)
+        run.finish(_counts(table, whole), _results(whole, keys, protocol))
+        if not run.counts["failed"]:
+            rows.drop_parts(run.store)
+    if settings.preview:
+        write_preview(root, run.store, whole, settings.preview)
+    return run
+
+
+def _start(settings: PerturbSettings, protocol: Protocol) -> runs.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
     inputs |= {"protocol": protocol.hash, "root": absolute_uri(settings.root)}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
-    run = runs.start(
-        "perturb", settings, inputs, output=settings.output, overwrite=settings.overwrite
-    )
-    if run.state == "done":
-        return run
-    planned = targets(lists, settings.order)
-    work = PerturbRows(open_store(settings.root), run.store, protocol, settings.seed)
-    with cluster.session(settings):
-        table = rows.map_rows(
-            _work_list(planned, scheme, settings.manifest),
-            work,
-            manifest.schema(
-                scheme, {"group": pa.string(), "name": pa.string(), "outputs": _OUTPUTS}
-            ),
-            run=run,
-            batch_size=_BATCH,
-            wait_s=settings.wait_s,
-        )
-    _finish(run, table, scheme, lists, planned, protocol)
-    return run
+    done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
+    return runs.start("perturb", done, inputs, output=settings.output, overwrite=settings.overwrite)
 
 
 def _work_list(
-    planned: Sequence[Sequence[Target]], scheme: LabelScheme, manifest_uri: str | None
+    planned: Sequence[Sequence[Target]], scheme: LabelScheme, settings: PerturbSettings
 ) -> pa.Table:
     """One row an image: id, path of the file it is made from, labels, target name."""
     flat = [target for named in planned for target in named]
     items = [Item(t.item.id, t.source, t.item.labels) for t in flat]
     table = manifest.item_rows(items, scheme)
     table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
-    if manifest_uri is None:
+    if settings.manifest is None:
         return table
-    known = manifest.read_table_uri(manifest_uri)
+    known = manifest.read_table_uri(settings.manifest)
     at = {path: index for index, path in enumerate(known["path"].to_pylist())}
     for column in _CARRIED:
         if column in known.column_names:
@@ -115,6 +143,84 @@ def _work_list(
             carried = [values[at[t.source]] if t.source in at else None for t in flat]
             table = table.append_column(column, pa.array(carried, pa.string()))
     return table
+
+
+def _on_ray(
+    table: pa.Table,
+    planned: Sequence[Sequence[Target]],
+    work: "PerturbRows",
+    run: runs.Run,
+    settings: PerturbSettings,
+) -> pa.Table:
+    """The work list through Ray: one row an image with what was made of it."""
+    if settings.plan == "published":
+        table = _with_published_plans(table, planned, work.root, run, settings)
+    return rows.map_rows(
+        table,
+        work,
+        row_schema(load_scheme(settings.scheme)),
+        run=run,
+        batch_size=_BATCH,
+        wait_s=settings.wait_s,
+        verify=lambda finished: _still_there(run.store, finished),
+    )
+
+
+def _with_published_plans(
+    table: pa.Table,
+    planned: Sequence[Sequence[Target]],
+    root: Store,
+    run: runs.Run,
+    settings: PerturbSettings,
+) -> pa.Table:
+    """A first pass for the sizes, then two columns more: the plan, or why there is none."""
+    paths = pc.unique(table["path"])
+    sized = rows.map_rows(
+        pa.table({"id": paths, "path": paths}),
+        SizeRows(root),
+        manifest.schema(),
+        run=run,
+        batch_size=_BATCH,
+        wait_s=settings.wait_s,
+        stage="image sizes",
+    )
+    columns = (sized[name].to_pylist() for name in ("path", "height", "width", "status"))
+    sizes = {
+        path: (height, width) if status == manifest.STATUS_OK else None
+        for path, height, width, status in zip(*columns, strict=True)
+    }
+    replayed = replay(planned, sizes)
+    found = [replayed[identity] for identity in table["id"].to_pylist()]
+    table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
+    return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
+
+
+@dataclass
+class SizeRows:
+    """Row work: height and width of an image, from its header."""
+
+    root: Store
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def setup(self) -> None:
+        """Reading a header is mostly waiting for it."""
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+        """The size of each image."""
+        return rows.each(batch, self._one, self._threads)
+
+    def _one(self, row: rows.Row) -> rows.Row:
+        try:
+            width, height = _header_size(self.root.get_range(row["path"], 0, _HEADER_BYTES))
+        except (OSError, ValueError):  # the header goes on, or stands at the end
+            width, height = _header_size(_read(self.root, row["path"]))
+        return {"width": width, "height": height}
+
+
+def _header_size(data: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.size
 
 
 @dataclass
@@ -125,83 +231,101 @@ class PerturbRows:
     output: Store
     protocol: Protocol
     seed: int
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def setup(self) -> None:
         """OpenCV's own threads would fight over the CPUs that Ray has dealt out."""
         cv2.setNumThreads(1)
+        self._threads = ThreadPoolExecutor(_THREADS)
 
     def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
         """Every variant of each image, written under its name."""
-        return rows.each(batch, self._one)
+        return rows.each(batch, self._one, self._threads)
 
     def _one(self, row: rows.Row) -> rows.Row:
-        data = self.root.get(row["path"])
-        pixels = decode_fast(data)
-        if pixels is None:
-            pixels = decode(data).pixels_HWC
-        plans = self.protocol.draw(pixels.shape[:2], row["id"], self.seed)
+        data = _read(self.root, row["path"])
+        pixels_HWC = decode_fast(data)
+        if pixels_HWC is None:
+            pixels_HWC = decode(data).pixels_HWC
+        height, width = pixels_HWC.shape[:2]
+        plans = self._plans(row, (height, width))
         outputs = []
-        for variant, changed in apply_each(plans, pixels):
-            file = encode_lossless(changed)
-            path = row["name"] if variant == PLAIN else f"{variant}/{row['name']}"
+        for variant, changed_HWC in apply_each(plans, pixels_HWC):
+            file = encode_lossless(changed_HWC)
+            path = output_path(row["name"], variant)
             self.output.put(path, file)
             outputs.append(
                 {
                     "variant": variant,
                     "path": path,
                     "sha256": sha256(file),
-                    "pixel_sha256": pixel_sha256(changed),
+                    "pixel_sha256": pixel_sha256(changed_HWC),
                     "bytes": len(file),
-                    "width": changed.shape[1],
-                    "height": changed.shape[0],
+                    "width": changed_HWC.shape[1],
+                    "height": changed_HWC.shape[0],
                     "plan": plans[variant].to_json(),
                 }
             )
-        return {"outputs": outputs}
+        source = {"source_sha256": sha256(data), "height": height, "width": width}
+        return {**source, "outputs": outputs}
+
+    def _plans(self, row: rows.Row, size_HW: SizeHW) -> dict[str, Plan]:
+        if row.get("fault"):
+            raise UserError(row["fault"])
+        if row.get("plan"):
+            return {PLAIN: Plan.from_json(row["plan"])}
+        return self.protocol.draw(size_HW, row["id"], self.seed)
 
 
-def _finish(
-    run: runs.Run,
-    table: pa.Table,
-    scheme: LabelScheme,
-    lists: Sequence[AnnotationList],
-    planned: Sequence[Sequence[Target]],
-    protocol: Protocol,
-) -> None:
-    """Manifest of the new images, a list beside each list that was given, then run.json."""
-    made = {row["id"]: row for row in table.to_pylist()}
-    new = [out for row in made.values() for out in _expanded(row)]
-    whole = manifest.from_rows(new, manifest.schema(scheme, _EXTRA))
-    manifest.write_table(run.store, "manifest.parquet", whole)
-    keys = []
-    for variant in protocol.variant_names:
-        for one, named in zip(lists, planned, strict=True):
-            items = _listed(named, made, variant)
-            if items:
-                name = one.source.rsplit("/", 1)[-1]
-                keys.append(f"lists/{name}" if variant == PLAIN else f"lists/{variant}/{name}")
-                write_list(run.store, keys[-1], items, scheme)
+def _read(root: Store, path: str) -> bytes:
+    try:
+        return root.get(path)
+    except FileNotFoundError:
+        raise UserError(f"{root.uri(path)}: no such file") from None
+
+
+def _still_there(store: Store, finished: pa.Table) -> pa.Table:
+    """The finished rows whose images are all there at their recorded size.
+
+    Images arrive whole or not at all, so a file of the right name and size is the one written;
+    bytes changed afterwards are for the manifest's sha256 to tell.
+    """
+    sizes = {stat.key: stat.size for stat in store.list()}
+    return finished.filter(
+        pa.array(
+            all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
+            for outputs in finished["outputs"].to_pylist()
+        )
+    )
+
+
+def _check_there(run: runs.Run, whole: pa.Table) -> None:
+    """A finished run whose images were removed since is not done."""
+    there = {stat.key for stat in run.store.list()}
+    pairs = zip(whole["path"].to_pylist(), whole["status"].to_pylist(), strict=True)
+    gone = [path for path, status in pairs if status == manifest.STATUS_OK and path not in there]
+    if gone:
+        raise JobFailed(
+            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
+            "--overwrite makes the set anew"
+        )
+
+
+def _counts(table: pa.Table, whole: pa.Table) -> dict[str, int]:
     failed = manifest.count_failed(table)
-    counts = {"in": table.num_rows, "failed": failed, "written": len(new) - failed}
-    run.finish(counts, {"lists": keys})
-    rows.drop_parts(run.store)
+    skipped = pc.sum(pc.equal(whole["status"], STATUS_SKIPPED)).as_py() or 0
+    written = whole.num_rows - failed - skipped
+    return {"in": table.num_rows, "written": written, "skipped": skipped, "failed": failed}
 
 
-def _expanded(row: rows.Row) -> Iterator[rows.Row]:
-    """One manifest row a variant; a failed image keeps one row with its error."""
-    base = {**row, "source_path": row["path"]}
-    if not row["outputs"]:
-        yield {**base, "path": row["name"]}
-    for output in row["outputs"] or ():
-        variant: Any = output["variant"]
-        identity = row["id"] if variant == PLAIN else f"{row['id']}@{variant}"
-        yield {**base, **output, "id": identity, "format": "WEBP"}
-
-
-def _listed(named: Sequence[Target], made: dict[str, rows.Row], variant: str) -> list[Item]:
-    return [
-        Item(output["path"], output["path"], target.item.labels)
-        for target in named
-        for output in made[target.item.id]["outputs"] or ()
-        if output["variant"] == variant
-    ]
+def _results(whole: pa.Table, keys: Sequence[str], protocol: Protocol) -> dict[str, Any]:
+    failed = whole.filter(pc.equal(whole["status"], manifest.STATUS_FAILED))
+    misses = failed.select(["source_path", "error"]).slice(0, _SHOWN_MISSES).to_pylist()
+    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))
+    pixels = zip(made["id"].to_pylist(), made["pixel_sha256"].to_pylist(), strict=True)
+    return {
+        "lists": list(keys),
+        "variants": count_by_variant(whole, protocol.variant_names),
+        "misses": [f"{miss['source_path']}: {miss['error']}" for miss in misses],
+        "pixels_sha256": runs.digest(*(text.encode() for pair in pixels for text in pair)),
+    }

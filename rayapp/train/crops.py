@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from rayapp.images import ImageError, decode
 from rayapp.storage import Store, open_store
+from rayapp.tiles import INDEX_FILE, TileIndex
 from rayapp.train.items import TrainItem
 from rayapp.transforms import (
     PLAIN,
@@ -29,9 +30,12 @@ from rayapp.transforms import (
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's part of a step; what could not be read is missing, and named."""
+    """This rank's part of a step; what could not be read is missing, and named.
 
-    images_NHWC: Tensor
+    `inputs` are images uint8 [N, H, W, C], or features float32 [N, C].
+    """
+
+    inputs: Tensor
     labels_N4: Tensor
     targets_N: Tensor
     failures: dict[str, str] = field(default_factory=dict)
@@ -43,7 +47,9 @@ class Batch:
 class Picture(Interface):
     """An image whose size is known and whose windows can be read."""
 
-    size_HW: SizeHW
+    @property
+    def size_HW(self) -> SizeHW:
+        """Height and width in px."""
 
     def read(self, window: Window) -> ImageHWC:
         """The pixels of a window, RGB uint8 [H, W, 3]."""
@@ -61,7 +67,11 @@ class DecodedPicture:
 
     def __init__(self, pixels_HWC: ImageHWC) -> None:
         self._pixels_HWC = pixels_HWC
-        self.size_HW: SizeHW = (pixels_HWC.shape[0], pixels_HWC.shape[1])
+
+    @property
+    def size_HW(self) -> SizeHW:
+        """Height and width in px."""
+        return (self._pixels_HWC.shape[0], self._pixels_HWC.shape[1])
 
     def read(self, window: Window) -> ImageHWC:
         """A view of the window."""
@@ -117,10 +127,22 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         return apply(rest, picture.read(window))
 
 
+class TileSource:
+    """Images of a tile store, of which only the tiles looked at are decoded."""
+
+    def __init__(self, root: Store) -> None:
+        self._index = TileIndex(root)
+
+    def open(self, item: TrainItem) -> Picture:
+        """The picture in the store."""
+        return self._index.picture(item.path)
+
+
 def open_source(root: str) -> PictureSource:
-    """The pictures under a root."""
+    """The pictures under a root: a tile store's, where it is one."""
     cv2.setNumThreads(1)  # its threads would fight over the CPUs that Ray has dealt out
-    return FileSource(open_store(root))
+    store = open_store(root)
+    return FileSource(store) if store.stat(INDEX_FILE) is None else TileSource(store)
 
 
 def collate(read: Sequence["tuple[ImageHWC, TrainItem] | Unreadable"]) -> Batch:

@@ -9,68 +9,26 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rayapp.errors import JobFailed
+from rayapp.images import ImageError
 from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.collectives import global_sum, num_ranks
-from rayapp.models.detector import DetectorSpec, build_network
+from rayapp.models.detector import build_network
 from rayapp.models.preprocessing import normalise
-from rayapp.train.batches import RankSteps, num_steps, share, steps
+from rayapp.train.batches import Indices, RankSteps, share, steps
 from rayapp.train.crops import Batch, Crops, collate
 from rayapp.train.dropout import Turn, share_dropout
-from rayapp.train.items import TrainItem
-from rayapp.train.objectives import Classifier, Contrastive, HeadOnly
+from rayapp.train.features import CachedFeatures, feature_items
+from rayapp.train.job import STAGE2, Job, Place, Stage
+from rayapp.train.objectives import Objective, create_objective
 from rayapp.train.optimisation import create_optimizer, learning_rate
-from rayapp.train.settings import StageSettings, TrainSettings
-from rayapp.transforms import Protocol, generator
+from rayapp.train.validation import validation_loss
+from rayapp.transforms import generator
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage's name, settings, augmentation and items."""
-
-    name: str
-    settings: StageSettings
-    protocol: Protocol
-    items: list[TrainItem]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps of one epoch."""
-        return num_steps(len(self.items), self.settings.batch_size)
-
-    @property
-    def num_steps(self) -> int:
-        """Optimiser steps of the stage."""
-        return self.steps_per_epoch * self.settings.epochs
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a rank must know to train; small enough to be sent to every worker."""
-
-    settings: TrainSettings
-    spec: DetectorSpec
-    stages: tuple[Stage, ...]
-    by_generator: bool
-
-    @property
-    def num_images(self) -> int:
-        """Images that all epochs of all stages take."""
-        return sum(len(stage.items) * stage.settings.epochs for stage in self.stages)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a rank runs, and how its module is made one of many (DDP); `wrap` None: alone."""
-
-    rank: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] | None = None
 
 
 @dataclass
@@ -86,11 +44,12 @@ class _Sums:
 class Engine:
     """Trains a job's stages; `state()` at the end of any epoch is enough to go on from there."""
 
-    def __init__(self, job: Job, place: Place = Place()) -> None:
-        self.job, self.place = job, place
+    def __init__(self, job: Job, place: Place | None = None) -> None:
+        self.job, self.place = job, place or Place()
         self.turn = Turn()
         self.history: list[dict[str, Any]] = []
         self.unreadable: dict[str, str] = {}
+        self.best: State | None = None
         self.stage_at = self.step_at = self.images_done = 0
         torch.manual_seed(job.settings.seed)
         settings = job.settings
@@ -98,6 +57,8 @@ class Engine:
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
+        if num_ranks() > 1:
+            convert_sync_batchnorm(self.network, self.place.device.type)
         share_dropout(self.network, self.turn)
         self._enter()
 
@@ -127,6 +88,7 @@ class Engine:
             "optimizer": {} if self.done else self._optimizer.state_dict(),
             "history": self.history,
             "unreadable": self.unreadable,
+            "best": self.best,
         }
 
     def load(self, state: State) -> None:
@@ -134,6 +96,7 @@ class Engine:
         self.stage_at, self.step_at = state["stage"], state["step"]
         self.images_done = state["images"]
         self.history, self.unreadable = list(state["history"]), dict(state["unreadable"])
+        self.best = state["best"]
         self.network.load_state_dict(state["network"])
         self._enter()
         if not self.done:
@@ -146,42 +109,40 @@ class Engine:
             return
         settings, stage = self.job.settings, self.stage
         torch.manual_seed(_seed(settings.seed, f"weights/{stage.name}", 0))
-        objective = self._new_objective()
-        if num_ranks() > 1:
-            convert_sync_batchnorm(objective, self.place.device.type)
-        memory = torch.channels_last if settings.channels_last else torch.contiguous_format
-        objective.to(self.place.device, memory_format=memory)
+        self.network.encoder.requires_grad_(stage.name != STAGE2)
+        objective = create_objective(self.network, stage.name, settings, self.job.by_generator)
+        objective.to(self.place.device)
+        if settings.channels_last:
+            objective.to(memory_format=torch.channels_last)
+        self._features = self._cached_features()
         self._objective = objective
         self._optimizer = create_optimizer(
             objective.parameters(), stage.settings, fused=self.place.device.type == "cuda"
         )
-        module: nn.Module = objective
-        if self.place.wrap:
-            module = self.place.wrap(module)
-        self._module = torch.compile(module) if settings.compile else module
-
-    def _new_objective(self) -> Contrastive | Classifier | HeadOnly:
-        settings = self.job.settings
-        if self.stage.name == "stage2":
-            return HeadOnly(self.network)
-        if settings.loss == "ce":
-            return Classifier(self.network)
-        return Contrastive(
-            self.network.encoder,
-            settings.embedding_size,
-            temperature=settings.temperature,
-            base_temperature=settings.base_temperature,
-            weights=settings.weights,
-            by_generator=self.job.by_generator,
+        self._wrapped = self.place.wrap(objective) if self.place.wrap else objective
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(self._wrapped) if settings.compile else self._wrapped
         )
+
+    def _cached_features(self) -> CachedFeatures | None:
+        """Features of the stage's items, where the stage is a probe on them."""
+        uri = self.job.settings.feature_cache
+        if uri is None or self.stage.name != STAGE2:
+            return None
+        return feature_items(uri, self.network, self.job, self.stage.items, self.place)
 
     # --- training -----------------------------------------------------------------------------
 
-    def epochs(self, on_step: Callable[["Engine"], None] | None = None) -> Iterator[dict[str, Any]]:
+    def epochs(self, on_step: Callable[["Engine"], bool] | None = None) -> Iterator[dict[str, Any]]:
         """Train to the end; yields the figures of each epoch when it is through.
 
+        Args:
+            on_step: called after each step; where it says True on every rank, the epoch is cut
+                there, so that its state can be kept before a machine goes away.
+
         Raises:
-            JobFailed: the loss is not finite, or nothing of a rank's part could be read.
+            JobFailed: the loss is not finite.
+            ImageError: nothing of this rank's part of a step could be read.
         """
         while not self.done:
             figures = self._epoch(on_step)
@@ -191,12 +152,12 @@ class Engine:
                 self._enter()
             yield figures
 
-    def _epoch(self, on_step: Callable[["Engine"], None] | None) -> dict[str, Any]:
+    def _epoch(self, on_step: Callable[["Engine"], bool] | None) -> dict[str, Any]:
         stage, start = self.stage, self.step_at % self.stage.steps_per_epoch
         epoch = self.step_at // stage.steps_per_epoch
         seed = self.job.settings.seed
         batches = steps(len(stage.items), stage.settings.batch_size, seed, stage.name, epoch)
-        self._module.train()
+        self._wrapped.train()
         sums = _Sums(torch.zeros((), device=self.place.device))
         loaded = iter(self._loader(batches[start:], epoch))
         for indices in batches[start:]:
@@ -205,18 +166,23 @@ class Engine:
             sums.waited_s += time.monotonic() - waiting
             self.unreadable |= batch.failures
             if not len(batch):
-                raise JobFailed(f"no image of a step could be read; {_first(batch.failures)}")
+                raise ImageError(f"no image of a step could be read; {_first(batch.failures)}")
             self._turn_to(indices)
             sums.loss += self._step(batch) * len(indices)
             self.step_at += 1
             sums.images += len(indices)
             self.images_done += len(indices)
-            if on_step:
-                on_step(self)
+            if on_step and on_step(self):
+                break
         return self._figures(stage, epoch, sums)
 
-    def _loader(self, batches: list[Any], epoch: int) -> DataLoader[Any]:
+    def _loader(self, batches: list[Indices], epoch: int) -> Any:
         settings = self.job.settings
+        if self._features:
+            return (
+                self._features.batch(share(indices, self.place.rank, num_ranks())[0])
+                for indices in batches
+            )
         processes = settings.loader_processes
         crops = Crops(self.stage.items, settings.root, self.stage.protocol, settings.seed)
         return DataLoader(
@@ -229,7 +195,7 @@ class Engine:
             pin_memory=self.place.device.type == "cuda",
         )
 
-    def _turn_to(self, indices: Any) -> None:
+    def _turn_to(self, indices: Indices) -> None:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
         torch.manual_seed(seed + self.place.rank)
@@ -252,13 +218,15 @@ class Engine:
     def loss(self, batch: Batch) -> Tensor:
         """This rank's share of the batch's loss, with its graph."""
         device, settings = self.place.device, self.job.settings
-        images_NHWC = batch.images_NHWC.to(device, non_blocking=True)
-        images_NCHW = normalise(images_NHWC, self.job.spec.preprocessing)
-        if settings.channels_last:
-            images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
+        inputs = batch.inputs.to(device, non_blocking=True)
+        if inputs.dtype == torch.uint8:
+            inputs = normalise(inputs, self.job.spec.preprocessing)
+            if settings.channels_last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            output = self._module(images_NCHW)
-        return self._objective.loss(output, batch.labels_N4.to(device), batch.targets_N.to(device))
+            output = self._forward(inputs)
+        objective = cast(Objective, self._objective)
+        return objective.loss(output, batch.labels_N4.to(device), batch.targets_N.to(device))
 
     def _figures(self, stage: Stage, epoch: int, sums: _Sums) -> dict[str, Any]:
         loss = float(global_sum(sums.loss)) / num_ranks() / max(sums.images, 1)
@@ -267,17 +235,32 @@ class Engine:
                 f"{stage.name}: the loss is {loss} in epoch {epoch + 1}; lower learning_rate"
             )
         seconds = time.monotonic() - sums.started
+        validation = self._validated()
         return {
             "stage": stage.name,
             "epoch": epoch + 1,
             "step": self.step_at,
             "images": self.images_done,
             "loss": loss,
+            "validation_loss": validation,
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "images_per_s": round(sums.images / max(seconds, 1e-9), 2),
             "data_wait_share": round(sums.waited_s / max(seconds, 1e-9), 4),
             "seconds": round(seconds, 3),
         }
+
+    def _validated(self) -> float | None:
+        """The detector's loss on the validation list; the best one so far is kept."""
+        trains_head = self.stage.name == STAGE2 or self.job.settings.loss == "ce"
+        if not self.job.validation or not trains_head:
+            return None
+        loss, failures = validation_loss(self.network, self.job, self.place)
+        self._wrapped.train()
+        self.unreadable |= failures
+        if self.best is None or loss < self.best["loss"]:
+            weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+            self.best = {"loss": loss, "network": weights}
+        return loss
 
 
 def _first(failures: dict[str, str]) -> str:

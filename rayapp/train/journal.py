@@ -12,7 +12,7 @@ from tensorboardX import SummaryWriter
 from rayapp.storage import Store
 
 METRICS_FILE = "metrics.csv"
-_TAGS = ("loss", "learning_rate", "images_per_s", "data_wait_share")
+_TAGS = ("loss", "validation_loss", "learning_rate", "images_per_s", "data_wait_share")
 
 
 def write_metrics(store: Store, history: Sequence[Mapping[str, Any]]) -> None:
@@ -32,7 +32,7 @@ def write_events(store: Store, number: int, figures: Mapping[str, Any]) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         with SummaryWriter(folder) as writer:
-            for tag in _TAGS:
+            for tag in (tag for tag in _TAGS if figures[tag] is not None):
                 writer.add_scalar(f"{figures['stage']}/{tag}", figures[tag], figures["step"])
         written = next(Path(folder).iterdir()).read_bytes()
     store.put(f"tensorboard/{number:06d}.tfevents", written)

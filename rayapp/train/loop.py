@@ -4,7 +4,7 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,26 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from rayapp import __version__, cluster, runs
+from rayapp import cluster, runs
 from rayapp.errors import JobFailed, UserError
-from rayapp.images import sha256
-from rayapp.labels import LabelScheme, load_scheme, read_lists
-from rayapp.models.backbones import normalisation
-from rayapp.models.detector import Architecture, Detector, DetectorSpec, build_network
+from rayapp.models.collectives import global_sum
+from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
-from rayapp.models.preprocessing import Preprocessing
 from rayapp.progress import Progress, watched
-from rayapp.storage import absolute_uri, open_store, read_uri
-from rayapp.train.engine import Engine, Job, Place, Stage
-from rayapp.train.items import ORIGIN, told, train_items
+from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.train.check import check
+from rayapp.train.engine import Engine
+from rayapp.train.job import Job, Place
 from rayapp.train.journal import METRICS_FILE, write_events, write_metrics
+from rayapp.train.plan import plan
 from rayapp.train.settings import TrainSettings
-from rayapp.transforms import load_protocol
 
 DETECTOR_FOLDER = "detector"
+LAST_FOLDER = "last"
 _CHECKPOINTS = "checkpoints"
 _STATE_FILE = "state.pt"
 _POST_EVERY_S = 1.0
+_ASK_EVERY_STEPS = 8
 
 
 def train(settings: TrainSettings) -> runs.Run:
@@ -42,17 +42,16 @@ def train(settings: TrainSettings) -> runs.Run:
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: training failed more often than `max_failures`.
     """
-    job, inputs = _plan(settings)
+    job, inputs = plan(settings)
     run = runs.start(
         "train", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    asked = {"CPU": settings.cpus_per_worker * (settings.min_workers or settings.num_workers)}
-    if settings.gpu:
-        asked["GPU"] = settings.min_workers or settings.num_workers
+    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
+    count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
-        cluster.require(asked, "train", settings.wait_s)
+        cluster.require(bundle, "train", settings.wait_s, count=count)
         with Progress("train", job.num_images) as progress:
             progress.skip(_images_before(run))
             with watched(progress) as board:
@@ -60,51 +59,6 @@ def train(settings: TrainSettings) -> runs.Run:
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
     return run
-
-
-def _plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
-    """The job, all that may be wrong in it found before anything starts; and its inputs' hashes."""
-    scheme = load_scheme(settings.scheme)
-    inputs = {"root": absolute_uri(settings.root)}
-    stages = []
-    for name, stage, uris in (
-        ("stage1", settings.stage1, settings.annotations),
-        ("stage2", settings.stage2, settings.head_annotations or settings.annotations),
-    ):
-        if not stage.epochs:
-            continue
-        inputs |= {uri: sha256(read_uri(uri)) for uri in uris}
-        protocol = load_protocol(stage.protocol)
-        inputs[f"protocol of {name}"] = protocol.hash
-        items = train_items(read_lists(uris, scheme), settings.target)
-        if name == "stage2" or settings.loss == "ce":
-            items = [item for item in items if item.target >= 0]
-        stages.append(Stage(name, stage, protocol, items))
-    spec = _spec(settings, scheme, inputs)
-    settings = settings.model_copy(update={"root": absolute_uri(settings.root)})
-    return Job(settings, spec, tuple(stages), "generator" in scheme.columns), inputs
-
-
-def _spec(settings: TrainSettings, scheme: LabelScheme, inputs: Mapping[str, str]) -> DetectorSpec:
-    labels = told(scheme, settings.target)
-    outputs = 1 if settings.target == ORIGIN else len(labels.classes)
-    head = settings.built.head.model_copy(update={"num_outputs": outputs})
-    architecture: Architecture = settings.built.model_copy(update={"head": head})
-    mean, std = normalisation(architecture.backbone)
-    preprocessing = Preprocessing(view=settings.view, size=settings.view_size, mean=mean, std=std)
-    with torch.device("meta"):
-        strides = build_network(architecture).encoder.backbone.strides()
-    return DetectorSpec(
-        architecture=architecture,
-        strides=strides,
-        preprocessing=preprocessing,
-        labels=labels,
-        provenance={
-            "code": __version__,
-            "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}),
-            "inputs": dict(inputs),
-        },
-    )
 
 
 def _images_before(run: runs.Run) -> int:
@@ -142,50 +96,74 @@ def _fit(job: Job, board: Any) -> dict[str, Any]:
         raise _cause(error) from None
     returned = result.return_value
     assert isinstance(returned, dict)
+    if "error" in returned:
+        kind = UserError if returned["error"] == "UserError" else JobFailed
+        raise kind(returned["message"])
     return returned
 
 
-def _cause(error: Exception) -> UserError | JobFailed:
+def _cause(error: Exception) -> JobFailed:
     """The first worker's failure as one line."""
     failures = getattr(error, "worker_failures", {})
-    for failure in failures.values():
-        cause = getattr(failure, "cause", failure)
-        if isinstance(cause, UserError | JobFailed):
-            return type(cause)(str(cause))
-        return JobFailed(f"training failed: {type(cause).__name__}: {cause}")
-    return JobFailed(f"training failed: {error}")
+    first = next(iter(failures.values()), error)
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+    return JobFailed(f"training failed: {lines[-1] if lines else type(first).__name__}")
 
 
 # --- on a worker ------------------------------------------------------------------------------
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
-    """Ray Train's function of one worker."""
+    """Ray Train's function of one worker; what every rank finds wrong is returned, not retried."""
     job, board = config["job"], config["board"]
-    settings: TrainSettings = job.settings
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(job.settings.threads)
+    torch.set_float32_matmul_precision("high")
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
-    engine = Engine(job, Place(rank, device, _wrap if num_workers > 1 else None))
+    wrap = _wrap if num_workers > 1 else None
+    try:
+        return _trained(job, Place(rank, ray.train.torch.get_device(), wrap), board)
+    except (UserError, JobFailed) as error:
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+def _trained(job: Job, place: Place, board: Any) -> dict[str, Any]:
+    """Train from the last checkpoint on, and write the detector."""
+    engine = Engine(job, place)
     checkpoint = ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as folder:
             state = Path(folder, _STATE_FILE).read_bytes()
-        engine.load(torch.load(io.BytesIO(state), map_location=device, weights_only=True))
-    store = open_store(absolute_uri(settings.output))
-    post = _Poster(board) if rank == 0 else None
-    for figures in engine.epochs(post):
-        if rank == 0:
+        engine.load(torch.load(io.BytesIO(state), map_location=place.device, weights_only=True))
+    else:
+        check(engine.network, job, place)
+    store = open_store(absolute_uri(job.settings.output))
+    for figures in engine.epochs(_OnStep(board, place)):
+        if place.rank == 0:
             write_metrics(store, engine.history)
             write_events(store, len(engine.history), figures)
-        with _saved(engine, rank) as saved:
+        with _saved(engine, place.rank) as saved:
             ray.train.report(figures, checkpoint=saved)
-    if rank == 0:
-        detector = Detector(engine.network.to("cpu"), job.spec)
-        digest = save_detector(detector, open_store(f"{store.uri()}/{DETECTOR_FOLDER}"))
-        return _summary(engine, digest)
-    return {}
+    return _finished(engine, store) if place.rank == 0 else {}
+
+
+def _finished(engine: Engine, store: Store) -> dict[str, Any]:
+    """Write the last detector, and the best one where it was chosen; say what was done."""
+    engine.network.to("cpu")
+    folders = [LAST_FOLDER, DETECTOR_FOLDER] if engine.best else [DETECTOR_FOLDER]
+    for folder in folders:
+        if engine.best and folder == DETECTOR_FOLDER:
+            engine.network.load_state_dict(engine.best["network"])
+        detector = Detector(engine.network, engine.job.spec)
+        digest = save_detector(detector, open_store(store.uri(folder)))
+    stages = {f"{stage.name} items": len(stage.items) for stage in engine.job.stages}
+    return {
+        "counts": {**stages, "unreadable": len(engine.unreadable)},
+        "detector": DETECTOR_FOLDER,
+        "detector_hash": digest,
+        "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
+        "unreadable": engine.unreadable,
+    }
 
 
 def _wrap(module: nn.Module) -> nn.Module:
@@ -195,16 +173,26 @@ def _wrap(module: nn.Module) -> nn.Module:
     return wrapped
 
 
-class _Poster:
-    """Tells the driver's progress line how far training is, at most once a second."""
+class _OnStep:
+    """After each step: tells the progress line how far training is, and asks about preemption."""
 
-    def __init__(self, board: Any) -> None:
-        self._board, self._posted = board, 0.0
+    def __init__(self, board: Any, place: Place) -> None:
+        self._board, self._place, self._posted = board, place, 0.0
+        self._cut = False
 
-    def __call__(self, engine: Engine) -> None:
-        if time.monotonic() - self._posted < _POST_EVERY_S:
-            return
-        self._posted = time.monotonic()
+    def __call__(self, engine: Engine) -> bool:
+        """Whether the epoch is to be cut here, because a machine is about to be taken away."""
+        if self._place.rank == 0 and time.monotonic() - self._posted >= _POST_EVERY_S:
+            self._posted = time.monotonic()
+            self._post(engine)
+        if self._cut or engine.step_at % _ASK_EVERY_STEPS:
+            return False
+        told = float(ray.train.get_preemption_info() is not None)
+        # Ranks hear of it at different moments, and must cut at the same step.
+        self._cut = bool(global_sum(torch.tensor(told, device=self._place.device)))
+        return self._cut
+
+    def _post(self, engine: Engine) -> None:
         last = engine.history[-1] if engine.history else None
         note = engine.stage.name
         if last:
@@ -221,15 +209,3 @@ def _saved(engine: Engine, rank: int) -> Iterator[ray.train.Checkpoint | None]:
     with tempfile.TemporaryDirectory() as folder:
         torch.save(engine.state(), Path(folder, _STATE_FILE))
         yield ray.train.Checkpoint.from_directory(folder)
-
-
-def _summary(engine: Engine, digest: str) -> dict[str, Any]:
-    stages = {stage.name: len(stage.items) for stage in engine.job.stages}
-    last = {figures["stage"]: figures["loss"] for figures in engine.history}
-    return {
-        "counts": {"items": stages, "unreadable": len(engine.unreadable)},
-        "detector": DETECTOR_FOLDER,
-        "detector_hash": digest,
-        "loss": last,
-        "unreadable": engine.unreadable,
-    }

@@ -18,6 +18,8 @@ from rayapp.models.losses import (
     multilabel_selfcon_loss,
     selfcon_loss,
 )
+from rayapp.train.job import STAGE2
+from rayapp.train.settings import TrainSettings
 
 
 class Objective(Protocol):
@@ -93,7 +95,6 @@ class HeadOnly(nn.Module):
         super().__init__()
         self.network = network
         self.extra = nn.ModuleList()
-        network.encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """The head alone changes mode."""
@@ -101,16 +102,34 @@ class HeadOnly(nn.Module):
         self.network.encoder.eval()
         return self
 
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Logits [N, 1], or [N, 1, K]."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [N, 1], or [N, 1, K], of images [N, C, H, W] or of features [N, C]."""
         with torch.no_grad():
-            features_NC = self.network.features(images_NCHW)
+            features_NC = inputs if inputs.ndim == 2 else self.network.features(inputs)
         logits: Tensor = self.network.head(features_NC)
         return logits.unsqueeze(1)
 
     def loss(self, output: Tensor, labels_N4: Tensor, targets_N: Tensor) -> Tensor:
         """Cross-entropy."""
         return _classified(output, targets_N)
+
+
+def create_objective(
+    network: Network, stage: str, settings: TrainSettings, by_generator: bool
+) -> Contrastive | Classifier | HeadOnly:
+    """What a stage trains of the network."""
+    if stage == STAGE2:
+        return HeadOnly(network)
+    if settings.loss == "ce":
+        return Classifier(network)
+    return Contrastive(
+        network.encoder,
+        settings.embedding_size,
+        temperature=settings.temperature,
+        base_temperature=settings.base_temperature,
+        weights=settings.weights,
+        by_generator=by_generator,
+    )
 
 
 def _classified(logits: Tensor, targets_N: Tensor) -> Tensor:

@@ -31,6 +31,9 @@ class TrainSettings(JobSettings):
     head_annotations: tuple[str, ...] = Field(
         (), description="annotation lists of stage 2; those of stage 1 where not given"
     )
+    validation: tuple[str, ...] = Field(
+        (), description="annotation lists that choose the best epoch; none: the last is taken"
+    )
     root: str = Field(description="folder, s3:// prefix or tile store that holds the images")
     scheme: str = Field("imaginet", description="label scheme of the lists")
     target: str = Field("origin", description="label column that the detector tells; see classes")
@@ -51,6 +54,11 @@ class TrainSettings(JobSettings):
     embedding_size: int = Field(128, ge=2, description="dimensions in which images are contrasted")
     stage1: StageSettings = Field(description="training of the encoder")
     stage2: StageSettings = Field(description="training of the head")
+    feature_cache: str | None = Field(
+        None,
+        description="folder for features of the frozen encoder: stage 2 is then a probe on them, "
+        "of the detector's own views without augmentation",
+    )
     seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses in fp32")
     channels_last: bool = Field(False, description="memory format of the images and weights")

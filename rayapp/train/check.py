@@ -1,0 +1,89 @@
+"""Found in the first seconds, not after hours: images that are not there, memory that is too small.
+
+Shapes: N images of this rank's part of a step · H W C.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+from rayapp.errors import UserError
+from rayapp.models.collectives import global_sum, num_ranks
+from rayapp.models.encoder import Network
+from rayapp.train.crops import Crops, Unreadable
+from rayapp.train.job import STAGE2, Job, Place, Stage
+from rayapp.train.objectives import create_objective
+
+_SAMPLED = 32
+
+
+def check(network: Network, job: Job, place: Place) -> None:
+    """Read a sample of every stage's images, and try a step of every stage.
+
+    Called by every rank, and raised on every rank.
+
+    Raises:
+        UserError: most of the sample can't be read, or a step does not fit into memory.
+    """
+    for stage in job.stages:
+        _check_images(stage, job)
+        if stage.name == STAGE2 and job.settings.feature_cache:
+            continue
+        fits = _fits(copy.deepcopy(network), stage, job, place)
+        if int(global_sum(torch.tensor(float(not fits), device=place.device))):
+            raise UserError(
+                f"{stage.name}.batch_size {stage.settings.batch_size} on {num_ranks()} workers "
+                "does not fit into memory; lower it, set checkpoint_activations, or add workers"
+            )
+
+
+def _check_images(stage: Stage, job: Job) -> None:
+    # The same items on every rank: all come to the same end without asking each other.
+    crops = Crops(stage.items, job.settings.root, stage.protocol, job.settings.seed)
+    sample = np.linspace(0, len(stage.items) - 1, min(_SAMPLED, len(stage.items))).astype(int)
+    read = [crops[0, int(index)] for index in sample]
+    failed = [one for one in read if isinstance(one, Unreadable)]
+    if 2 * len(failed) > len(read):
+        raise UserError(
+            f"{stage.name}: {len(failed)} of {len(read)} images tried under {job.settings.root} "
+            f"can't be read; first {failed[0].id}: {failed[0].reason}"
+        )
+    sizes = {one[0].shape for one in read if not isinstance(one, Unreadable)}
+    if len(sizes) > 1:
+        raise UserError(
+            f"protocol {stage.protocol.name} gives crops of several sizes, "
+            f"{min(sizes)} and {max(sizes)}; training wants one that ends with a crop"
+        )
+
+
+def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
+    """Whether a step of the stage goes through, on a copy of the network."""
+    settings = job.settings
+    crops = Crops(stage.items, settings.root, stage.protocol, settings.seed)
+    shape = next(
+        one[0].shape
+        for one in (crops[0, index] for index in range(len(stage.items)))
+        if not isinstance(one, Unreadable)
+    )
+    num_images = -(-min(stage.settings.batch_size, len(stage.items)) // num_ranks())
+    try:
+        objective = create_objective(network, stage.name, settings, job.by_generator)
+        objective.to(place.device).train()
+        images = torch.zeros(num_images, shape[2], shape[0], shape[1], device=place.device)
+        with torch.autocast(
+            place.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
+        ):
+            output = objective(images)
+        # Any loss will do: those of the objectives speak to other ranks, which may have failed.
+        output.float().square().mean().backward()
+    except torch.OutOfMemoryError:
+        return False
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        return False
+    finally:
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True

@@ -1,0 +1,79 @@
+"""Shared by all tests: one Ray session for the marker `ray`, one S3 server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before ray is imported: a local session would else write a token to the home folder.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
+import pytest
+from hypothesis import settings
+
+from tests.doubles.s3 import S3
+
+settings.register_profile("product", deadline=None, max_examples=60)  # machines may be loaded
+settings.load_profile("product")
+
+_PUBLISHED = Path("shared", "imaginet")  # beside the checkout, or further up
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray of 2 CPUs; only tests that ask for it start it."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=200 << 20,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _ray_for_its_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("ray"):
+        request.getfixturevalue("ray_session")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server on loopback."""
+    with S3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The S3 server, with the AWS environment pointing to it."""
+    from rayapp.s3 import _client_of, s3_client
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    if s3_client().meta.endpoint_url != s3_server.url:
+        _client_of.cache_clear()
+    return s3_server
+
+
+@pytest.fixture
+def new_s3_client(s3: S3) -> Iterator[None]:
+    """The process keeps its client; with this one a test's own AWS environment holds."""
+    from rayapp.s3 import _client_of
+
+    _client_of.cache_clear()
+    yield  # `s3` comes first: it makes a client of its own
+    _client_of.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """The published lists, which are not part of the repository."""
+    for folder in Path(__file__).resolve().parents:
+        if (folder / _PUBLISHED).is_dir():
+            return folder / _PUBLISHED
+    pytest.skip(f"the published lists are not here (../{_PUBLISHED})")

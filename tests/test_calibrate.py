@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rayapp import load_detector
+from rayapp.calibrate import CalibrateSettings, calibrate
+from rayapp.errors import UserError
+from rayapp.labels import load_scheme
+from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
+
+SCHEME = load_scheme("demo")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict:
+    origins = [0, 1] * 150
+    items = listed(tmp_path / "calibration.txt", origins, SCHEME)
+    truth = np.array(origins)
+    logits = np.random.default_rng(0).normal(3 * truth, 1.0) * 2 + 5
+    return {
+        "detector": saved_detector(tmp_path / "detector"),
+        "scores": saved_scores(tmp_path / "scores", tiny_detector(), items, logits, SCHEME),
+        "annotations": str(tmp_path / "calibration.txt"),
+        "scheme": "demo",
+        "output": str(tmp_path / "out"),
+    }
+
+
+def test_a_calibrated_detector_is_written(given: dict):
+    run = calibrate(CalibrateSettings(**given))
+    detector = load_detector(given["output"])
+    found = detector.spec.calibration
+    assert found is not None
+    assert (found.method, found.n, run.counts["real"]) == ("platt", 300, 150)
+    # Two unit Gaussians three apart, scaled by 2 and shifted: slope 3/2, midpoint 5 + 3.
+    assert found.parameters["slope"] == pytest.approx(1.5, rel=0.25)
+    assert found.apply([8.0])[0] == pytest.approx(0.5, abs=0.12)
+    assert detector.hash() == load_detector(given["detector"]).hash()
+    assert calibrate(CalibrateSettings(**given)).state == "done"
+
+
+def test_a_rate_of_false_positives_sets_the_threshold(given: dict):
+    calibrate(CalibrateSettings(**given, fpr=0.02))
+    found = load_detector(given["output"]).spec.calibration
+    assert found is not None
+    assert found.threshold > 0.5
+
+
+def test_scores_of_another_detector_are_refused(given: dict, tmp_path: Path):
+    given["detector"] = saved_detector(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match="run predict again"):
+        calibrate(CalibrateSettings(**given))
+
+
+def test_an_image_without_a_score_is_named(given: dict):
+    with open(given["annotations"], "a") as file:
+        file.write("i/none.png,0,0,4,4\n")
+    with pytest.raises(UserError, match=r"1 of 301 images have no score; first: i/none\.png"):
+        calibrate(CalibrateSettings(**given))
+
+
+def test_other_settings_need_another_output_or_overwrite(given: dict):
+    calibrate(CalibrateSettings(**given))
+    with pytest.raises(UserError, match='method was "platt", now "bias"'):
+        calibrate(CalibrateSettings(**given, method="bias"))
+    calibrate(CalibrateSettings(**given, method="bias", overwrite=True))
+    found = load_detector(given["output"]).spec.calibration
+    assert found is not None
+    assert found.method == "bias"

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from rayapp.train.batches import RankSteps, num_steps, share, steps
+
+
+def _ids(num_items: int, num_ranks: int, epoch: int = 0) -> list[list[int]]:
+    """Item indices of each step, put together from what the ranks read."""
+    batches = steps(num_items, 12, 7, "stage1", epoch)
+    read = [list(RankSteps(batches, epoch, rank, num_ranks)) for rank in range(num_ranks)]
+    return [[index for part in step for _, index in part] for step in zip(*read, strict=True)]
+
+
+@pytest.mark.parametrize("num_items", [1, 11, 12, 14, 15, 24, 100])
+def test_an_epoch_takes_every_item_once(num_items: int) -> None:
+    batches = steps(num_items, 12, 7, "stage1", 3)
+    assert sorted(np.concatenate(batches)) == list(range(num_items))
+    assert len(batches) == num_steps(num_items, 12)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_ranks_together_read_the_same_steps(num_ranks: int) -> None:
+    assert _ids(100, num_ranks) == _ids(100, 1)
+
+
+def test_order_changes_with_epoch_and_stage_only() -> None:
+    assert _ids(100, 1, epoch=1) != _ids(100, 1, epoch=0)
+    one, other = (steps(100, 12, 7, stage, 0)[0] for stage in ("stage1", "stage2"))
+    assert list(one) != list(other)
+
+
+def test_a_rest_under_a_quarter_joins_the_last_step() -> None:
+    assert [len(b) for b in steps(26, 12, 0, "stage1", 0)] == [12, 14]
+    assert [len(b) for b in steps(27, 12, 0, "stage1", 0)] == [12, 12, 3]
+
+
+def test_shares_are_even_and_in_order() -> None:
+    batch = np.arange(11)
+    parts = [share(batch, rank, 3) for rank in range(3)]
+    assert [list(p) for p, _ in parts] == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10]]
+    assert [offset for _, offset in parts] == [0, 3, 7]
+
+
+def test_the_draw_is_what_it_was() -> None:
+    assert list(steps(8, 8, 42, "stage1", 0)[0]) == [2, 7, 3, 0, 5, 1, 6, 4]

@@ -1,0 +1,108 @@
+import copy
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from rayapp.errors import JobFailed
+from rayapp.train.engine import Engine
+from rayapp.train.job import Place
+from rayapp.train.plan import plan
+from rayapp.train.settings import TrainSettings
+from tests.ddp import RankPool
+
+Tiny = Callable[..., TrainSettings]
+
+
+def _run(engine: Engine, num_epochs: int = 99) -> Engine:
+    for _, _figures in zip(range(num_epochs), engine.epochs(), strict=False):
+        pass
+    return engine
+
+
+def _weights(engine: Engine) -> dict[str, torch.Tensor]:
+    return engine.network.state_dict()
+
+
+def _saved_and_loaded(engine: Engine) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(engine.state(), buffer)
+    state: dict[str, Any] = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    return state
+
+
+@pytest.mark.parametrize("loss", ["selfcon", "supcon", "ce"])
+def test_every_loss_learns_to_tell_the_two_kinds_apart(tiny: Tiny, loss: str) -> None:
+    engine = _run(Engine(plan(tiny(loss=loss, stage1__epochs=5, stage2__epochs=9))[0]))
+    assert [f["stage"] for f in engine.history] == ["stage1"] * 5 + ["stage2"] * 9
+    last = engine.history[-1]
+    assert last["loss"] < 0.5
+    assert last["images"] == 14 * 44
+    assert engine.done
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 3])
+def test_going_on_from_a_state_gives_the_same_weights_to_the_bit(
+    tiny: Tiny, num_epochs: int
+) -> None:
+    job, _ = plan(tiny())
+    whole = _run(Engine(job))
+    state = _saved_and_loaded(_run(Engine(job), num_epochs))
+    resumed = Engine(job)
+    resumed.load(state)
+    torch.manual_seed(12345)  # whatever else drew random numbers meanwhile
+    _run(resumed)
+    for name, tensor in _weights(whole).items():
+        assert torch.equal(tensor, _weights(resumed)[name]), name
+    losses = [[f["loss"] for f in e.history] for e in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def test_an_epoch_that_is_cut_goes_on_where_it_stopped(tiny: Tiny) -> None:
+    job, _ = plan(tiny())
+    whole = _run(Engine(job))
+    cut = Engine(job)
+    next(cut.epochs(lambda engine: engine.step_at == 2))
+    assert cut.step_at == 2
+    resumed = Engine(job)
+    resumed.load(_saved_and_loaded(cut))
+    _run(resumed)
+    for name, tensor in _weights(whole).items():
+        assert torch.equal(tensor, _weights(resumed)[name]), name
+
+
+def test_another_seed_gives_other_weights(tiny: Tiny) -> None:
+    one, other = (_run(Engine(plan(tiny(seed=seed))[0])) for seed in (1, 2))
+    assert any(not torch.equal(t, _weights(other)[n]) for n, t in _weights(one).items())
+
+
+def _on_rank(settings: TrainSettings) -> dict[str, torch.Tensor]:
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    alone = dist.get_world_size() == 1
+    place = Place(
+        dist.get_rank(),
+        wrap=None if alone else lambda m: DistributedDataParallel(m, broadcast_buffers=False),
+    )
+    return copy.deepcopy(_weights(_run(Engine(plan(settings)[0], place))))
+
+
+@pytest.mark.parametrize("loss", ["selfcon", "ce"])
+def test_any_number_of_ranks_gives_the_same_weights(tiny: Tiny, ranks: RankPool, loss: str) -> None:
+    # 5 epochs of 4 steps: 20 steps of stage 1, then stage 2 with dropout.
+    settings = tiny(loss=loss, stage1__epochs=5, stage1__optimizer="sgd", stage2__optimizer="sgd")
+    alone = ranks.run(_on_rank, [(settings,)])[0]
+    for num_ranks in (2, 3) if loss == "selfcon" else (2,):
+        for weights in ranks.run(_on_rank, [(settings,)] * num_ranks):
+            for name, tensor in alone.items():
+                if tensor.is_floating_point():
+                    torch.testing.assert_close(weights[name], tensor, atol=1e-5, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tiny: Tiny) -> None:
+    settings = tiny(stage1__learning_rate=1e30, stage1__optimizer="sgd", loss="ce")
+    with pytest.raises(JobFailed, match=r"stage1: the loss is .* lower learning_rate"):
+        _run(Engine(plan(settings)[0]))
