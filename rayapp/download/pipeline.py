@@ -278,8 +278,8 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     context.print_on_execution_start = False
     context.execution_options.verbose_progress = False
     blocks = [pa.Table.from_pylist([asdict(task)]) for task in tasks]
-    most = capacity().live.get("CPU", 1.0)
-    workers = min(setup.settings.workers or max(int(most), 1), len(tasks))
+    most = max(capacity().fitting({"CPU": 1.0}), 1)
+    workers = min(setup.settings.workers or most, len(tasks))
     done = ray.data.from_arrow(blocks).map_batches(
         Fetcher,
         fn_constructor_args=(setup,),

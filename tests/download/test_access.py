@@ -32,7 +32,7 @@ def environment(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rayapp.s3._clients, "client", None, raising=False)
+    rayapp.s3._client_of.cache_clear()
     return s3
 
 
@@ -94,7 +94,7 @@ def test_46_refused_credentials_stop_the_run(
         from tests.download.helpers import SCHEME
 
         worker = Worker(run.store, run.access, SCHEME, book.sources, 2)
-        rayapp.s3._clients.client = None
+        rayapp.s3._client_of.cache_clear()
         with pytest.raises(UserError, match=r"secret key is wrong|denied"):
             list(worker.run(plan.tasks[0]))
 
