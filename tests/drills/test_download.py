@@ -59,17 +59,18 @@ class Drill:
 
 
 def fetcher_of(driver: int) -> int | None:
-    """The process that fetches, among the descendants of the driver's session."""
+    """The process that fetches, among the descendants of the driver."""
     for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
         try:
-            title = (folder / "cmdline").read_bytes()
-            session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
-        except (OSError, ValueError):
+            if folder.name.isdigit() and b"Fetcher" in (folder / "cmdline").read_bytes():
+                ancestor = int(folder.name)
+                while ancestor > 1:
+                    status = Path(f"/proc/{ancestor}/stat").read_text()
+                    ancestor = int(status.rpartition(")")[2].split()[1])
+                    if ancestor == driver:
+                        return int(folder.name)
+        except OSError:  # gone meanwhile
             continue
-        if b"Fetcher" in title and session == driver:
-            return int(folder.name)
     return None
 
 
