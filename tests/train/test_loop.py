@@ -8,12 +8,10 @@ import torch
 
 from rayapp.errors import UserError
 from rayapp.models.folder import load_detector
-from rayapp.storage import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.loop import train
 from rayapp.train.plan import plan
 from rayapp.train.settings import TrainSettings
-from tests.doubles.s3 import S3
 
 pytestmark = pytest.mark.ray
 
@@ -45,21 +43,3 @@ def test_a_run_on_ray_is_the_engine_s_run_and_is_done_once(tiny: Tiny, data: Pat
     assert train(settings).state == "done"
     with pytest.raises(UserError, match="setting seed was 42, now 1"):
         train(settings.model_copy(update={"seed": 1}))
-
-
-@pytest.mark.slow
-def test_everything_may_lie_on_s3(tiny: Tiny, data: Path, s3: S3) -> None:
-    images = open_store("s3://bucket/images")
-    for file in data.iterdir():
-        images.put(file.name, file.read_bytes())
-    settings = tiny(
-        root="s3://bucket/images",
-        annotations=["s3://bucket/images/all.txt"],
-        output="s3://bucket/out",
-        stage1__epochs=1,
-        stage2__epochs=1,
-    )
-    run = train(settings)
-    assert load_detector("s3://bucket/out/detector").hash() == run.results["detector_hash"]
-    assert run.store.stat("metrics.csv") is not None
-    assert not list(run.store.list("checkpoints/"))
