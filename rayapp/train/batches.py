@@ -4,6 +4,7 @@ Shapes: N items of a list · B items of a step.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +39,36 @@ def share(batch: Indices, rank: int, num_ranks: int) -> tuple[Indices, int]:
     return batch[start:end], start
 
 
+@dataclass(frozen=True)
+class Order:
+    """The order in which a stage takes its items."""
+
+    num_items: int
+    batch_size: int
+    num_epochs: int
+    seed: int
+    stage: str
+
+    def steps(self, epoch: int) -> list[Indices]:
+        """The item indices of each step of an epoch, see `steps`."""
+        return steps(self.num_items, self.batch_size, self.seed, self.stage, epoch)
+
+
 class RankSteps:
-    """What a data loader of one rank reads: a list of (epoch, index) for each step of an epoch."""
+    """What a data loader of one rank reads, step by step to the stage's end: (epoch, index) pairs.
 
-    def __init__(self, batches: list[Indices], epoch: int, rank: int, num_ranks: int) -> None:
-        self._shares = [share(batch, rank, num_ranks)[0] for batch in batches]
-        self._epoch = epoch
+    One loader serves all epochs, so that processes that read ahead start once.
+    """
 
-    def __len__(self) -> int:
-        return len(self._shares)
+    def __init__(self, order: Order, first_step: int, rank: int, num_ranks: int) -> None:
+        self._order, self._first_step = order, first_step
+        self._rank, self._num_ranks = rank, num_ranks
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for indices in self._shares:
-            yield [(self._epoch, int(index)) for index in indices]
+        per_epoch = num_steps(self._order.num_items, self._order.batch_size)
+        first_epoch, skipped = divmod(self._first_step, per_epoch)
+        for epoch in range(first_epoch, self._order.num_epochs):
+            for indices in self._order.steps(epoch)[skipped:]:
+                mine = share(indices, self._rank, self._num_ranks)[0]
+                yield [(epoch, int(index)) for index in mine]
+            skipped = 0

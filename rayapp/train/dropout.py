@@ -1,6 +1,7 @@
 """Dropout that is drawn for the whole batch: the same units drop on any number of ranks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +39,11 @@ def share_dropout(model: nn.Module, turn: Turn) -> None:
     for number, module in enumerate(layers):
         module.__class__ = BatchDropout
         module.turn, module.layer = turn, number  # type: ignore[assignment]
+
+
+def leave_dropout_eager(model: nn.Module) -> None:
+    """Keep torch.compile out of these layers: it would compile them anew for each step's seed."""
+    for module in model.modules():
+        if isinstance(module, BatchDropout):
+            disable: Any = torch.compiler.disable
+            module.forward = disable(module.forward)  # type: ignore[method-assign]

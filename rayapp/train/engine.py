@@ -4,7 +4,7 @@ Shapes: N images of this rank's part of a step · H W C.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,9 +18,9 @@ from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchno
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.detector import build_network
 from rayapp.models.preprocessing import normalise
-from rayapp.train.batches import Indices, RankSteps, share, steps
+from rayapp.train.batches import Indices, Order, RankSteps, share
 from rayapp.train.crops import Batch, Crops, collate
-from rayapp.train.dropout import Turn, share_dropout
+from rayapp.train.dropout import Turn, leave_dropout_eager, share_dropout
 from rayapp.train.features import CachedFeatures, feature_items
 from rayapp.train.job import STAGE2, Job, Place, Stage
 from rayapp.train.objectives import Objective, create_objective
@@ -115,14 +115,16 @@ class Engine:
         if settings.channels_last:
             objective.to(memory_format=torch.channels_last)
         self._features = self._cached_features()
+        self._loaded: Iterator[Batch] | None = None
         self._objective = objective
         self._optimizer = create_optimizer(
             objective.parameters(), stage.settings, fused=self.place.device.type == "cuda"
         )
         self._wrapped = self.place.wrap(objective) if self.place.wrap else objective
-        self._forward: Callable[[Tensor], Tensor] = (
-            torch.compile(self._wrapped) if settings.compile else self._wrapped
-        )
+        self._forward: Callable[[Tensor], Tensor] = self._wrapped
+        if settings.compile:
+            leave_dropout_eager(objective)
+            self._forward = torch.compile(self._wrapped)
 
     def _cached_features(self) -> CachedFeatures | None:
         """Features of the stage's items, where the stage is a probe on them."""
@@ -155,14 +157,14 @@ class Engine:
     def _epoch(self, on_step: Callable[["Engine"], bool] | None) -> dict[str, Any]:
         stage, start = self.stage, self.step_at % self.stage.steps_per_epoch
         epoch = self.step_at // stage.steps_per_epoch
-        seed = self.job.settings.seed
-        batches = steps(len(stage.items), stage.settings.batch_size, seed, stage.name, epoch)
+        batches = self._order().steps(epoch)
         self._wrapped.train()
         sums = _Sums(torch.zeros((), device=self.place.device))
-        loaded = iter(self._loader(batches[start:], epoch))
+        if self._loaded is None:
+            self._loaded = iter(self._loader())
         for indices in batches[start:]:
             waiting = time.monotonic()
-            batch = next(loaded)
+            batch = next(self._loaded)
             sums.waited_s += time.monotonic() - waiting
             self.unreadable |= batch.failures
             if not len(batch):
@@ -176,24 +178,27 @@ class Engine:
                 break
         return self._figures(stage, epoch, sums)
 
-    def _loader(self, batches: list[Indices], epoch: int) -> Any:
-        settings = self.job.settings
+    def _loader(self) -> Iterable[Batch]:
+        """This rank's part of every step from here to the end of the stage."""
+        settings, stage = self.job.settings, self.stage
+        steps = RankSteps(self._order(), self.step_at, self.place.rank, num_ranks())
         if self._features:
-            return (
-                self._features.batch(share(indices, self.place.rank, num_ranks())[0])
-                for indices in batches
-            )
+            return map(self._features.batch, steps)
         processes = settings.loader_processes
-        crops = Crops(self.stage.items, settings.root, self.stage.protocol, settings.seed)
         return DataLoader(
-            crops,
-            batch_sampler=RankSteps(batches, epoch, self.place.rank, num_ranks()),
+            Crops(stage.items, settings.root, stage.protocol, settings.seed),
+            batch_sampler=steps,
             collate_fn=collate,
             num_workers=processes,
             # Forked from a process with Ray's and torch's threads they would hang.
             multiprocessing_context="forkserver" if processes else None,
             pin_memory=self.place.device.type == "cuda",
         )
+
+    def _order(self) -> Order:
+        stage = self.stage
+        sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
+        return Order(*sizes, self.job.settings.seed, stage.name)
 
     def _turn_to(self, indices: Indices) -> None:
         """Seed all that is random in this step."""

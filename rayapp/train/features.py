@@ -16,7 +16,6 @@ from rayapp.images import ImageError
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.storage import Store, open_store
-from rayapp.train.batches import Indices
 from rayapp.train.crops import Batch, PictureSource, open_source
 from rayapp.train.items import TrainItem
 from rayapp.train.job import Job, Place
@@ -32,9 +31,10 @@ class CachedFeatures:
     features_NC: Tensor
     items: Sequence[TrainItem]
 
-    def batch(self, indices: Indices) -> Batch:
-        """The features of some items."""
-        rows = self.features_NC[torch.from_numpy(indices)]
+    def batch(self, step: Sequence[tuple[int, int]]) -> Batch:
+        """The features of a step's (epoch, index) pairs."""
+        indices = [index for _, index in step]
+        rows = self.features_NC[indices]
         good = ~rows.isnan().any(1)
         chosen = [self.items[index] for index in indices]
         failures = {item.id: "unreadable" for item, ok in zip(chosen, good, strict=True) if not ok}

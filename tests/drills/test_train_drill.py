@@ -3,6 +3,7 @@
 
 import csv
 import itertools
+import json
 import os
 import random
 import signal
@@ -19,8 +20,10 @@ import torch
 import yaml
 
 from rayapp.models.folder import load_detector
+from rayapp.storage import open_store
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
+from tests.doubles.s3 import S3
 from tests.train.conftest import data, tiny  # noqa: F401  fixtures, named again by the tests
 from tests.train.ranks import weights_on_rank
 
@@ -123,6 +126,27 @@ def test_a_killed_driver_goes_on_by_the_same_command(
     assert job.finish() == 0
     assert job.epochs() == 17
     _check(settings, ranks.run(weights_on_rank, [(settings,)] * 2)[0])
+
+
+def test_everything_may_lie_on_s3(tiny: Tiny, data: Path, tmp_path: Path, s3: S3) -> None:
+    root = f"s3://{s3.bucket}/train"
+    images = open_store(f"{root}/images")
+    for file in data.iterdir():
+        images.put(file.name, file.read_bytes())
+    settings = tiny(
+        cpus=2,
+        root=images.uri(),
+        annotations=[images.uri("all.txt")],
+        output=f"{root}/out",
+        stage1__epochs=1,
+        stage2__epochs=1,
+    )
+    assert Job(settings, tmp_path).finish() == 0
+    output = open_store(settings.output)
+    recorded = json.loads(output.get("run.json"))["results"]["detector_hash"]
+    assert load_detector(output.uri("detector")).hash() == recorded
+    assert output.stat("metrics.csv") is not None
+    assert not list(output.list("checkpoints/"))
 
 
 @pytest.mark.slow

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from rayapp.train.batches import RankSteps, num_steps, share, steps
+from rayapp.train.batches import Order, RankSteps, num_steps, share, steps
 
 
-def _ids(num_items: int, num_ranks: int, epoch: int = 0) -> list[list[int]]:
-    """Item indices of each step, put together from what the ranks read."""
-    batches = steps(num_items, 12, 7, "stage1", epoch)
-    read = [list(RankSteps(batches, epoch, rank, num_ranks)) for rank in range(num_ranks)]
-    return [[index for part in step for _, index in part] for step in zip(*read, strict=True)]
+def _ids(num_items: int, num_ranks: int, first_step: int = 0) -> list[list[tuple[int, int]]]:
+    """(epoch, index) of each step of two epochs, put together from what the ranks read."""
+    order = Order(num_items, 12, 2, 7, "stage1")
+    read = [RankSteps(order, first_step, rank, num_ranks) for rank in range(num_ranks)]
+    return [[pair for part in step for pair in part] for step in zip(*read, strict=True)]
 
 
 @pytest.mark.parametrize("num_items", [1, 11, 12, 14, 15, 24, 100])
@@ -23,10 +23,19 @@ def test_ranks_together_read_the_same_steps(num_ranks: int) -> None:
     assert _ids(100, num_ranks) == _ids(100, 1)
 
 
+@pytest.mark.parametrize("first_step", [1, 8, 13])
+def test_going_on_reads_what_is_left(first_step: int) -> None:
+    assert _ids(100, 2, first_step) == _ids(100, 1)[first_step:]
+    assert len(_ids(100, 1)) == 18
+
+
 def test_order_changes_with_epoch_and_stage_only() -> None:
-    assert _ids(100, 1, epoch=1) != _ids(100, 1, epoch=0)
-    one, other = (steps(100, 12, 7, stage, 0)[0] for stage in ("stage1", "stage2"))
-    assert list(one) != list(other)
+    one, again, later, other = (
+        list(steps(100, 12, 7, stage, epoch)[0])
+        for stage, epoch in (("stage1", 0), ("stage1", 0), ("stage1", 1), ("stage2", 0))
+    )
+    assert one == again
+    assert one not in (later, other)
 
 
 def test_a_rest_under_a_quarter_joins_the_last_step() -> None:

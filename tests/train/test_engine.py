@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from rayapp.errors import JobFailed
+from rayapp.errors import JobFailed, UserError
 from rayapp.train.engine import Engine
 from rayapp.train.plan import plan
 from rayapp.train.settings import TrainSettings
@@ -93,3 +93,24 @@ def test_a_loss_that_is_not_finite_ends_the_training(tiny: Tiny) -> None:
     settings = tiny(stage1__learning_rate=1e30, stage1__optimizer="sgd", loss="ce")
     with pytest.raises(JobFailed, match=r"stage1: the loss is .* lower learning_rate"):
         _run(Engine(plan(settings)[0]))
+
+
+def test_bfloat16_and_channels_last_train_too(tiny: Tiny) -> None:
+    settings = tiny(precision="bf16", channels_last=True, stage1__epochs=1, stage2__epochs=1)
+    plain = tiny(stage1__epochs=1, stage2__epochs=1)
+    losses = [[f["loss"] for f in Engine(plan(s)[0]).epochs()] for s in (settings, plain)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_reading_in_processes_of_their_own_changes_nothing(tiny: Tiny) -> None:
+    one, other = (
+        _run(Engine(plan(tiny(loader_processes=n, stage2__epochs=1))[0]), 1) for n in (0, 1)
+    )
+    for name, tensor in _weights(one).items():
+        assert torch.equal(tensor, _weights(other)[name]), name
+
+
+def test_a_backbone_without_checkpointing_says_so(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="has no activation checkpointing"):
+        Engine(plan(tiny(checkpoint_activations=True))[0])

@@ -54,6 +54,6 @@ def test_an_image_that_cannot_be_read_is_named(tiny: Tiny, data: Path, tmp_path:
     items = [job.stages[1].items[0], type(job.stages[1].items[0])("no", "no.png", (1, 0, 0, 0), 1)]
     network = build_network(job.spec.architecture)
     made = feature_items(str(tmp_path / "kept"), network, job, items, Place())
-    batch = made.batch(np.array([1, 0]))
+    batch = made.batch([(0, 1), (0, 0)])
     assert len(batch) == 1
     assert list(batch.failures) == ["no"]
