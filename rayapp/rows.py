@@ -126,8 +126,9 @@ def map_rows(
     if verify and finished.num_rows:
         finished = verify(finished)
     todo = _without(rows, finished)
-    with Progress(stage, rows.num_rows, unit=unit) as progress:
-        progress.skip(finished.num_rows)
+    progress = Progress(stage, rows.num_rows, unit=unit)
+    progress.skip(finished.num_rows)
+    with progress:
         parts = [finished]
         if todo.num_rows:
             asked = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
