@@ -163,8 +163,9 @@ def map_rows(
     if verify and finished.num_rows:
         finished = verify(finished)
     todo = _without(rows, finished)
-    with Progress(stage, rows.num_rows, unit=unit) as progress:
-        progress.skip(finished.num_rows)
+    progress = Progress(stage, rows.num_rows, unit=unit)
+    progress.skip(finished.num_rows)
+    with progress:
         parts = [finished]
         if todo.num_rows:
             require(resources.bundle, stage, wait_s)
