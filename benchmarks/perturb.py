@@ -26,7 +26,8 @@ from benchmarks.photographs import lay_out
 from rayapp import cluster, manifest
 from rayapp.labels import load_scheme, read_list
 from rayapp.perturb.layout import targets
-from rayapp.perturb.pipeline import PerturbRows, PerturbSettings, perturb
+from rayapp.perturb.pipeline import PerturbSettings, perturb
+from rayapp.perturb.work import PerturbRows
 from rayapp.storage import open_store
 from rayapp.transforms import (
     Plan,

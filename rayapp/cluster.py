@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -76,19 +77,19 @@ def _connect(settings: JobSettings) -> None:
     level = "INFO" if settings.verbose else "ERROR"
     common: dict[str, Any] = {"log_to_driver": settings.verbose, "logging_level": level}
     where = os.environ.get("RAY_ADDRESS")
+    if not where and settings.cpus is None:
+        started = ray._private.services.find_bootstrap_address(None)
+        where = started if started and _answers(started) else None  # its trace may outlive it
     if where:
+        if not _answers(where):
+            raise JobFailed(f"no Ray cluster answers at RAY_ADDRESS={where}")
         try:
-            ray.init(**common)
+            ray.init(address=where, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
-            raise JobFailed(f"no Ray cluster answers at RAY_ADDRESS={where}: {why}") from None
+            raise JobFailed(f"the Ray cluster at {where} can't be used: {why}") from None
+        os.environ["RAY_ADDRESS"] = where
         return
-    where = ray._private.services.find_bootstrap_address(None) if settings.cpus is None else None
-    if where:
-        with contextlib.suppress(ConnectionError):  # the trace of a cluster that is gone
-            ray.init(address=where, **common)
-            os.environ["RAY_ADDRESS"] = where
-            return
     # A local session listens on loopback only; without this Ray writes a token to the home.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(
@@ -100,11 +101,23 @@ def _connect(settings: JobSettings) -> None:
     )
 
 
+def _answers(address: str) -> bool:
+    """Whether something listens there; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return True  # `auto` and `local` are Ray's to understand
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _native_chatter_in_a_file() -> Iterator[None]:
     """What Ray's C++ core writes to file descriptor 2 goes to a file; Python's stderr stays.
 
-    The file is kept only where the block fails, and then it is named.
+    The file is kept only where the block fails and Ray wrote something; then it is named.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -120,7 +133,10 @@ def _native_chatter_in_a_file() -> Iterator[None]:
         log.unlink(missing_ok=True)
         raise
     except BaseException:
-        os.write(terminal, f"Ray's own messages are in {log}\n".encode())
+        if log.stat().st_size:
+            os.write(terminal, f"Ray's own messages are in {log}\n".encode())
+        else:
+            log.unlink()
         raise
     finally:
         os.dup2(terminal, 2)

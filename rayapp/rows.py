@@ -163,8 +163,9 @@ def map_rows(
     if verify and finished.num_rows:
         finished = verify(finished)
     todo = _without(rows, finished)
-    with Progress(stage, rows.num_rows, unit=unit) as progress:
-        progress.skip(finished.num_rows)
+    progress = Progress(stage, rows.num_rows, unit=unit)
+    progress.skip(finished.num_rows)
+    with progress:
         parts = [finished]
         if todo.num_rows:
             require(resources.bundle, stage, wait_s)
@@ -221,7 +222,7 @@ class _Stage:
 
     def _parts(self, todo: pa.Table, batch_size: int) -> Iterator[pa.Table]:
         fresh: list[pa.Table] = []
-        written = time.monotonic()
+        due = time.monotonic()  # the first block is kept at once
         for block in self._dataset(todo, batch_size).iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
@@ -230,9 +231,9 @@ class _Stage:
                 raise _BROKEN[first[0]["status"]](f"{self.name}: {first[0]['error']}")
             fresh.append(block.cast(self.schema))
             self.progress.update(block.num_rows, manifest.count_failed(block))
-            if time.monotonic() - written >= _PART_EVERY_S:
+            if time.monotonic() >= due:
                 yield _write_part(self.store, self.kept, fresh)
-                fresh, written = [], time.monotonic()
+                fresh, due = [], time.monotonic() + _PART_EVERY_S
         if fresh:
             yield _write_part(self.store, self.kept, fresh)
 

@@ -141,16 +141,9 @@ def test_wrong_use_inside_a_session_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.drill
 def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    done = _job(
-        tmp_path,
-        "--output",
-        "o",
-        RAY_ADDRESS="127.0.0.1:9",
-        RAY_gcs_rpc_server_connect_timeout_s="2",
-    )
+    done = _job(tmp_path, "--output", "o", RAY_ADDRESS="127.0.0.1:9")
     assert done.returncode == 1
-    assert "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "error: no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9\n"
 
 
 @pytest.mark.drill

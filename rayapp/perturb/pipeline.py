@@ -1,20 +1,15 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
-import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Self
 
-import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 from pydantic import Field, model_validator
 
 from rayapp import cluster, manifest, rows, runs
 from rayapp.errors import JobFailed, UserError
-from rayapp.images import FORMATS, decode, pixel_sha256, sha256
+from rayapp.images import sha256
 from rayapp.labels import Item, LabelScheme, load_scheme, read_lists
 from rayapp.perturb.layout import PlanName, Target, targets
 from rayapp.perturb.preview import write_preview
@@ -24,29 +19,21 @@ from rayapp.perturb.results import (
     STATUS_SKIPPED,
     count_by_variant,
     expand,
-    output_path,
     row_schema,
     write_lists,
 )
+from rayapp.perturb.work import PerturbRows, SizeRows
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store, read_uri
 from rayapp.transforms import (
-    PLAIN,
-    Plan,
     Protocol,
-    SizeHW,
-    apply_each,
-    decode_fast,
-    encode_lossless,
     load_protocol,
 )
 from rayapp.transforms.published import PUBLISHED_SEED
 
 _BATCH = 16
-_THREADS = 4  # of a worker: one computes while the others read and write
 _CARRIED = ("source", "licence", "group")
 _PUBLISHED_PROTOCOL = "imaginet-test"
-_HEADER_BYTES = 64 * 1024
 _SHOWN_MISSES = 5
 
 
@@ -148,7 +135,7 @@ def _work_list(
 def _on_ray(
     table: pa.Table,
     planned: Sequence[Sequence[Target]],
-    work: "PerturbRows",
+    work: PerturbRows,
     run: runs.Run,
     settings: PerturbSettings,
 ) -> pa.Table:
@@ -193,95 +180,6 @@ def _with_published_plans(
     found = [replayed[identity] for identity in table["id"].to_pylist()]
     table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
-
-
-@dataclass
-class SizeRows:
-    """Row work: height and width of an image, from its header."""
-
-    root: Store
-    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
-
-    def setup(self) -> None:
-        """Reading a header is mostly waiting for it."""
-        self._threads = ThreadPoolExecutor(_THREADS)
-
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
-        """The size of each image."""
-        return rows.each(batch, self._one, self._threads)
-
-    def _one(self, row: rows.Row) -> rows.Row:
-        try:
-            width, height = _header_size(self.root.get_range(row["path"], 0, _HEADER_BYTES))
-        except (OSError, ValueError):  # the header goes on, or stands at the end
-            width, height = _header_size(_read(self.root, row["path"]))
-        return {"width": width, "height": height}
-
-
-def _header_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return image.size
-
-
-@dataclass
-class PerturbRows:
-    """Row work: one source image in, its variants written; a pure function of bytes and id."""
-
-    root: Store
-    output: Store
-    protocol: Protocol
-    seed: int
-    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
-
-    def setup(self) -> None:
-        """OpenCV's own threads would fight over the CPUs that Ray has dealt out."""
-        cv2.setNumThreads(1)
-        self._threads = ThreadPoolExecutor(_THREADS)
-
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
-        """Every variant of each image, written under its name."""
-        return rows.each(batch, self._one, self._threads)
-
-    def _one(self, row: rows.Row) -> rows.Row:
-        data = _read(self.root, row["path"])
-        pixels_HWC = decode_fast(data)
-        if pixels_HWC is None:
-            pixels_HWC = decode(data).pixels_HWC
-        height, width = pixels_HWC.shape[:2]
-        plans = self._plans(row, (height, width))
-        outputs = []
-        for variant, changed_HWC in apply_each(plans, pixels_HWC):
-            file = encode_lossless(changed_HWC)
-            path = output_path(row["name"], variant)
-            self.output.put(path, file)
-            outputs.append(
-                {
-                    "variant": variant,
-                    "path": path,
-                    "sha256": sha256(file),
-                    "pixel_sha256": pixel_sha256(changed_HWC),
-                    "bytes": len(file),
-                    "width": changed_HWC.shape[1],
-                    "height": changed_HWC.shape[0],
-                    "plan": plans[variant].to_json(),
-                }
-            )
-        source = {"source_sha256": sha256(data), "height": height, "width": width}
-        return {**source, "outputs": outputs}
-
-    def _plans(self, row: rows.Row, size_HW: SizeHW) -> dict[str, Plan]:
-        if row.get("fault"):
-            raise UserError(row["fault"])
-        if row.get("plan"):
-            return {PLAIN: Plan.from_json(row["plan"])}
-        return self.protocol.draw(size_HW, row["id"], self.seed)
-
-
-def _read(root: Store, path: str) -> bytes:
-    try:
-        return root.get(path)
-    except FileNotFoundError:
-        raise UserError(f"{root.uri(path)}: no such file") from None
 
 
 def _still_there(store: Store, finished: pa.Table) -> pa.Table:

@@ -81,6 +81,8 @@ class S3:
             *(f"-master.port={master}", "-master.volumeSizeLimitMB=64", "-volume.max=8"),
             *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
             *("-s3", f"-s3.port={s3}", f"-s3.config={config}"),
+            # Without these two servers of one machine meet on fixed ports, and each reports home.
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
         ]
         self._log = (self.folder / "log.txt").open("wb")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)

@@ -1,0 +1,11 @@
+"""Fetch the images that annotation lists name, and nothing else.
+
+python jobs/download.py --sources coco generated --annotations test_annotations.txt --root data
+"""
+
+from rayapp.download.options import DownloadSettings
+from rayapp.download.pipeline import download
+from rayapp.settings import run_job
+
+if __name__ == "__main__":
+    run_job(DownloadSettings, download)

@@ -1,0 +1,1 @@
+"""Download: fetch what the annotations name, and nothing else."""

@@ -1,0 +1,66 @@
+"""The settings of the download job, and the table it shows before anything is fetched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from rayapp.download.access import Access, scheme_of
+from rayapp.download.catalogue import Catalogue, Source
+from rayapp.download.plan import Plan
+from rayapp.runs import duration
+from rayapp.settings import Settings
+from rayapp.storage import LocalStore, Store
+
+
+class DownloadSettings(Settings):
+    """Fetch the images that annotation lists name, and nothing else."""
+
+    root: str = Field(description="folder or s3:// prefix for the images, at their annotated paths")
+    sources: list[str] = Field(min_length=1, description="names of the catalogue, or all")
+    annotations: list[str] = Field([], description="annotation lists (files or s3:// URIs)")
+    scheme: str = Field("imaginet", description="label scheme of the lists")
+    catalogue: str = Field("sources", description="catalogue of sources: a name or a file")
+    dry_run: bool = Field(False, description="print what would be fetched and stop")
+    limit: int | None = Field(None, ge=1, description="at most so many images of each source")
+    workers: int | None = Field(None, ge=1, description="processes that fetch; else by CPUs")
+    threads: int = Field(16, ge=1, le=256, description="requests under way in one process")
+    attempts: int = Field(8, ge=1, description="times that one request is tried")
+    backoff_s: float = Field(0.5, gt=0, description="first pause before a retry, it doubles")
+    cpus: int | None = Field(None, ge=1, description="CPUs of the local Ray that the job starts")
+    verbose: bool = Field(False, description="show Ray's own messages")
+
+
+def print_plans(
+    catalogue: Catalogue,
+    sources: Mapping[str, Source],
+    store: Store,
+    plans: Sequence[Plan],
+    outside: int,
+) -> None:
+    """Per source: wanted, present, to fetch, bytes, requests, quota time, what is lacking."""
+    access = Access(catalogue)
+    head = f"{'source':<14}{'wanted':>9}{'present':>9}{'to fetch':>9}{'MB':>10}{'requests':>10}"
+    print(f"{head}{'quota time':>12}  lacks")
+    for plan in plans:
+        source = sources[plan.source]
+        origin = catalogue.origin(scheme_of(source.at[0]))
+        quota_s = plan.num_requests * origin.request_units / (origin.units_per_s or float("inf"))
+        to_fetch = plan.num_wanted - plan.num_present
+        lacks = access.lacks(source)
+        print(
+            f"{plan.source:<14}{plan.num_wanted:>9,}{plan.num_present:>9,}{to_fetch:>9,}"
+            f"{plan.num_bytes / 1e6:>10,.1f}{plan.num_requests:>10,}"
+            f"{duration(quota_s) if quota_s else '–':>12}  {lacks or '–'}"
+        )
+        if source.accept and to_fetch:
+            print(f"  {plan.source}: {source.accept}: {source.page}")
+    needed = sum(plan.num_bytes for plan in plans)
+    if isinstance(store, LocalStore):
+        free = shutil.disk_usage(store.root).free
+        note = "" if free > needed else " – NOT ENOUGH"
+        print(f"free disk {free / 1e9:,.1f} GB, to fetch about {needed / 1e9:,.1f} GB{note}")
+    if outside:
+        print(f"{outside:,} annotated images are not from the chosen sources")

@@ -1,0 +1,315 @@
+"""The download on Ray: plans as tasks, fetching as Ray Data, one quota governor for the cluster.
+
+The driver holds counts and no images: lists are cut up in pieces, plans and the manifest are made
+by tasks, and of the work only sums come back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from rayapp import __version__, manifest
+from rayapp.cluster import capacity, session
+from rayapp.download import ledger, wanted
+from rayapp.download.access import Access, scheme_of
+from rayapp.download.catalogue import Catalogue, Source, load_catalogue
+from rayapp.download.faults import Action, Fault
+from rayapp.download.governor import Governor, Grant, apply, share
+from rayapp.download.options import DownloadSettings, print_plans
+from rayapp.download.plan import Plan, Planner, Task
+from rayapp.download.reader import Patience
+from rayapp.download.wanted import STATE
+from rayapp.download.work import Done, Worker
+from rayapp.errors import JobFailed, UserError
+from rayapp.labels import LabelScheme, load_scheme
+from rayapp.progress import Progress
+from rayapp.runs import Run, digest
+from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings
+from rayapp.storage import Store, absolute_uri, open_store, read_uri
+
+MANIFEST = "manifest.parquet"
+MISSES = "misses.csv"
+_LEASE_S = 1.0
+_LEASE_REQUESTS = 64
+
+
+@ray.remote(num_cpus=0)
+class Quotas:
+    """The governors of all origins, in one actor."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._governors: dict[str, Governor] = {}
+
+    def _of(self, origin: str) -> Governor:
+        quota = self._catalogue.origin(scheme_of(origin) if "://" in origin else origin).quota()
+        return self._governors.setdefault(origin, Governor(quota))
+
+    def lease(self, origin: str, file: str, count: int) -> Grant:
+        """`Governor.lease`."""
+        return self._of(origin).lease(file, count, time.monotonic())
+
+    def report(self, origin: str, file: str, fault: Fault | None) -> None:
+        """A fault, or None for a success."""
+        if fault is None:
+            self._of(origin).served()
+        else:
+            apply(self._of(origin), file, fault, time.monotonic())
+
+    def lookup(self, origin: str, key: str, stale: str) -> tuple[str, bool]:
+        """`Governor.lookup`."""
+        return self._of(origin).lookup(key, stale, time.monotonic())
+
+    def publish(self, origin: str, key: str, value: str) -> None:
+        """`Governor.publish`."""
+        self._of(origin).publish(key, value)
+
+
+class RayGate:
+    """A `Gate` that asks the cluster's governor; without a rate it asks for many at once."""
+
+    def __init__(self, quotas: Any, origin: str, metered: bool):
+        self._quotas, self._origin = quotas, origin
+        self._count = 1 if metered else _LEASE_REQUESTS
+        self._left = 0
+        self._until = 0.0
+        self._struck = False
+        self._lock = threading.Lock()
+
+    def admit(self, file: str) -> None:
+        """Return when one request for `file` may be sent; raises Fault when it is parked."""
+        wait_s = 0.0
+        with self._lock:
+            if self._left == 0 or time.monotonic() > self._until:
+                grant = ray.get(self._quotas.lease.remote(self._origin, file, self._count))
+                if grant.parked:
+                    raise Fault(Action.PARK, grant.parked)
+                self._left = grant.num_requests
+                self._until = time.monotonic() + grant.wait_s + _LEASE_S
+                wait_s = grant.wait_s
+            self._left -= 1
+        if wait_s:
+            time.sleep(wait_s)
+
+    def served(self) -> None:
+        """Tell of a success after a refusal; the others are of no interest."""
+        if self._struck:
+            self._struck = False
+            self._quotas.report.remote(self._origin, "", None)
+
+    def report(self, file: str, fault: Fault) -> None:
+        """Tell of a refusal; what was leased before it is void."""
+        self._struck = True
+        self._left = 0
+        ray.get(self._quotas.report.remote(self._origin, file, fault))
+
+    def share(self, key: str, stale: str, mint: Callable[[], str]) -> str:
+        """The value the whole cluster shares under `key`."""
+        return share(
+            lambda k, s: ray.get(self._quotas.lookup.remote(self._origin, k, s)),
+            lambda k, v: ray.get(self._quotas.publish.remote(self._origin, k, v)),
+            key,
+            stale,
+            mint,
+        )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker needs, small enough to travel."""
+
+    settings: DownloadSettings
+    catalogue: Catalogue
+    scheme: LabelScheme
+    sources: dict[str, Source]
+    quotas: Any = field(repr=False)
+
+    def access(self) -> Access:
+        """Readers behind the cluster's governor."""
+
+        def gate(origin: str) -> RayGate:
+            scheme = scheme_of(origin) if "://" in origin else origin
+            return RayGate(
+                self.quotas, origin, self.catalogue.origin(scheme).units_per_s is not None
+            )
+
+        patience = Patience(attempts=self.settings.attempts, base_s=self.settings.backoff_s)
+        return Access(self.catalogue, gate, patience, self.settings.threads)
+
+    def store(self) -> Store:
+        """Where images and state go."""
+        return open_store(self.settings.root)
+
+
+def _plan_source(setup: Setup, name: str) -> Plan:
+    """Plan one source; what can't be planned is named, image by image."""
+    source, limit = setup.sources[name], setup.settings.limit
+    access = setup.access()
+    planner = Planner(setup.store(), access, setup.scheme, name, source)
+    if setup.settings.dry_run:
+        return planner.dry(limit)
+    lacks = access.lacks(source)
+    try:
+        if not lacks:
+            return planner.make(limit)
+        reason = f"missing: {lacks}"
+    except Fault as fault:
+        reason = fault.reason
+    fresh = Planner(setup.store(), access, setup.scheme, name, source)
+    return fresh.give_up(limit, reason)
+
+
+class Fetcher:
+    """The actor that Ray Data runs: one `Worker`, kept across tasks."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._worker = Worker(
+            setup.store(), setup.access(), setup.scheme, setup.sources, setup.settings.threads
+        )
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """What each task of the block did, as it is done."""
+        for row in block.to_pylist():
+            for done in self._worker.run(Task(**row)):
+                yield pa.Table.from_pylist([done._asdict()])
+
+
+def _assemble(setup: Setup) -> dict[str, Any]:
+    """Write manifest and misses from the ledger; returns the counts."""
+    store, schema = setup.store(), ledger.schema(setup.scheme)
+    folders = {stat.key.split("/")[2] for stat in store.list(f"{STATE}/ledger/")}
+    tables, misses = [], []
+    for name in sorted(folders):
+        rows = list(ledger.best_rows(store, name).values())
+        misses += [row for row in rows if row["status"] != manifest.STATUS_OK]
+        tables.append(manifest.from_rows(rows, schema))
+    table = pa.concat_tables([*tables, schema.empty_table()]).sort_by("id")
+    manifest.write_table(store, MANIFEST, table)
+    store.put(MISSES, ledger.misses_csv(sorted(misses, key=lambda row: str(row["path"]))))
+    mine = table.filter(pc.is_in(table["source"], pa.array(list(setup.sources))))
+    failed = manifest.count_failed(mine)
+    hashes = sorted(filter(None, table["sha256"].to_pylist()))
+    content = digest(*(sha256.encode() for sha256 in hashes))
+    return {"ok": mine.num_rows - failed, "failed": failed, "content": content}
+
+
+def download(settings: DownloadSettings) -> int:
+    """Run the job; returns the exit code.
+
+    Raises:
+        UserError: wrong settings, lists or catalogue, or a target that can't be written.
+        JobFailed: the target takes no more (disk full, credentials expired); rerun to go on.
+    """
+    start = time.monotonic()
+    settings = settings.model_copy(update={"root": absolute_uri(settings.root)})
+    catalogue = load_catalogue(settings.catalogue)
+    sources = catalogue.choose(settings.sources)
+    scheme = load_scheme(settings.scheme)
+    if not settings.annotations and not all(
+        s.files or s.form == "folder" for s in sources.values()
+    ):
+        raise UserError("--annotations: name the lists whose images are wanted")
+    store = open_store(settings.root)
+    try:
+        store.put(f"{STATE}/writable", b"")
+        store.delete([f"{STATE}/writable"])
+    except OSError as error:
+        raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
+    outside = wanted.cut_up(store, settings.annotations, scheme, sources)
+    job = JobSettings(output=settings.root, cpus=settings.cpus, verbose=settings.verbose)
+    with session(job):
+        quotas = Quotas.remote(catalogue)  # type: ignore[attr-defined]
+        setup = Setup(settings, catalogue, scheme, sources, quotas)
+        plans = _plans(setup)
+        print_plans(catalogue, sources, store, plans, outside)
+        if settings.dry_run:
+            return EXIT_DONE
+        totals = _fetch(setup, plans)
+        result: dict[str, Any] = ray.get(ray.remote(_assemble).options(num_cpus=0.5).remote(setup))
+    return _finish(setup, store, result, totals, outside, start)
+
+
+def _plans(setup: Setup) -> list[Plan]:
+    task = ray.remote(_plan_source).options(num_cpus=0.5)
+    return ray.get([task.remote(setup, name) for name in setup.sources])  # type: ignore[no-any-return]
+
+
+def _fetch(setup: Setup, plans: list[Plan]) -> Mapping[str, float]:
+    """Run all tasks; raises JobFailed when the target takes no more."""
+    tasks = [task for plan in plans for task in plan.tasks]
+    # A stream can't be divided, so it starts first; else sources take turns, each has its quota.
+    tasks.sort(key=lambda task: (task.route != "stream", task.key.rpartition("/")[2], task.source))
+    total = sum(plan.num_wanted for plan in plans)
+    num_bytes = num_requests = 0
+    per_source: dict[str, int] = {p.source: p.num_present + p.num_missing for p in plans}
+    of_source = {plan.source: plan.num_wanted for plan in plans}
+    start = time.monotonic()
+    with Progress("download", total) as progress:
+        progress.skip(sum(per_source.values()), sum(plan.num_missing for plan in plans))
+        for done in _stream(setup, tasks):
+            if done.fatal:
+                raise JobFailed(f"{done.fatal}; free the target and run the same command again")
+            num_bytes += done.num_bytes
+            num_requests += done.num_requests
+            per_source[done.source] += done.num_done
+            rate = num_bytes / 1e6 / max(time.monotonic() - start, 1e-3)
+            parts = [f"{name} {n:,}/{of_source[name]:,}" for name, n in per_source.items()]
+            note = f"{rate:,.1f} MB/s · " + " · ".join(parts)
+            progress.update(done.num_done, done.num_failed, note)
+        if progress.done != total:
+            raise JobFailed(f"{total:,} images were wanted, {progress.done:,} accounted for")
+    return {"bytes_moved": num_bytes, "requests": num_requests}
+
+
+def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
+    if not tasks:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.verbose_progress = False
+    blocks = [pa.Table.from_pylist([asdict(task)]) for task in tasks]
+    most = max(capacity().fitting({"CPU": 1.0}), 1)
+    workers = min(setup.settings.workers or most, len(tasks))
+    done = ray.data.from_arrow(blocks).map_batches(
+        Fetcher,
+        fn_constructor_args=(setup,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        num_cpus=min(0.5, most / (2 * workers)),
+    )
+    for row in done.iter_rows():
+        yield Done(**row)
+
+
+def _finish(
+    setup: Setup,
+    store: Store,
+    result: Mapping[str, Any],
+    totals: Mapping[str, float],
+    outside: int,
+    start: float,
+) -> int:
+    settings = setup.settings
+    inputs = {uri: digest(read_uri(uri)) for uri in settings.annotations}
+    fingerprint = {"settings": settings.model_dump(), "inputs": inputs, "code": __version__}
+    run = Run("download", store, fingerprint, "new", _start=start)
+    counts = {"ok": result["ok"], "failed": result["failed"], "outside": outside, **totals}
+    run.finish(counts, {"content_sha256": result["content"]})
+    print(f"{result['ok']:,} images are in place and verified, {result['failed']:,} missing")
+    print(f"manifest: {store.uri(MANIFEST)}")
+    if result["failed"]:
+        print(f"misses, with reasons: {store.uri(MISSES)} (the same command tries them again)")
+        return EXIT_MISSES
+    print(f"next: python jobs/prune.py --images {store.root}")
+    return EXIT_DONE

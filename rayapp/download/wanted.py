@@ -1,0 +1,169 @@
+"""Which images are wanted: annotation lists, read in pieces and cut up by source.
+
+Lists may name millions of images, so they are never held whole: lines are spread over buckets by a
+hash of the id, and each bucket is small enough to be checked for repeats by itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from rayapp import manifest
+from rayapp.download.catalogue import Source
+from rayapp.errors import UserError
+from rayapp.labels import Item, LabelScheme, item_id, parse_list
+from rayapp.storage import Store, split_uri
+
+STATE = ".download"
+_PIECE_BYTES = 1 << 20
+_BUCKET_BYTES = 4 << 20
+_SPILL_ROWS = 20_000
+
+
+def items_of(uri: str, scheme: LabelScheme) -> Iterator[list[Item]]:
+    """The items of a list, a piece of about a megabyte at a time.
+
+    Raises:
+        UserError: no such file, not UTF-8, or a defect, named by file and line.
+    """
+    store, key = split_uri(uri)
+    found = store.stat(key)
+    if found is None:
+        raise UserError(f"{uri}: no such file")
+    rest, line = b"", 0
+    for start in range(0, found.size, _PIECE_BYTES):
+        rest += store.get_range(key, start, _PIECE_BYTES)
+        last = start + _PIECE_BYTES >= found.size
+        cut = len(rest) if last else rest.rfind(b"\n") + 1
+        try:
+            text = rest[:cut].decode("utf-8-sig" if line == 0 else "utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{uri}: not UTF-8 text; save it as UTF-8") from None
+        parsed = parse_list(text, scheme, uri)
+        if parsed.defects:
+            defect = parsed.defects[0]
+            raise UserError(str(replace(defect, line=defect.line + line)))
+        line += text.count("\n")
+        rest = rest[cut:]
+        yield parsed.items
+
+
+def cut_up(
+    store: Store, lists: Sequence[str], scheme: LabelScheme, sources: Mapping[str, Source]
+) -> int:
+    """Write the wanted images of each source as Parquet buckets under the state folder.
+
+    Returns:
+        The number of annotated images that no chosen source provides.
+
+    Raises:
+        UserError: a list that is wrong, or two lines that give one path other labels.
+    """
+    _clear(store, "wanted/")
+    sizes = [_size(uri) for uri in lists]
+    num_buckets = max(1, -(-sum(sizes) // _BUCKET_BYTES))
+    _spill(store, lists, scheme, num_buckets)
+    outside = 0
+    for bucket in range(num_buckets):
+        rows = _distinct(store, bucket, scheme)
+        for owner, table in _by_source(rows, scheme, sources):
+            if owner is None:
+                outside += table.num_rows
+                continue
+            manifest.write_table(store, f"{STATE}/wanted/{owner}/{bucket:05}.parquet", table)
+    _clear(store, "wanted/.spill/")
+    for name, source in sources.items():
+        if source.files:
+            fixed = [Item(path, path, ()) for path in sorted(source.files)]
+            table = _table(fixed, sorted(source.files), scheme)
+            manifest.write_table(store, f"{STATE}/wanted/{name}/files.parquet", table)
+    return outside
+
+
+def buckets(store: Store, source: str) -> Iterator[pa.Table]:
+    """The wanted images of one source: columns id, path, inside, and the labels."""
+    for stat in list(store.list(f"{STATE}/wanted/{source}/")):
+        yield manifest.read_table(store, stat.key)
+
+
+def _size(uri: str) -> int:
+    store, key = split_uri(uri)
+    found = store.stat(key)
+    return found.size if found else 0
+
+
+def _spill(store: Store, lists: Sequence[str], scheme: LabelScheme, num_buckets: int) -> None:
+    waiting: list[list[Item]] = [[] for _ in range(num_buckets)]
+    num_waiting = num_spills = 0
+    for uri in lists:
+        for items in items_of(uri, scheme):
+            for item in items:
+                key = item_id(item.path)
+                waiting[zlib.crc32(key.encode()) % num_buckets].append(Item(key, key, item.labels))
+            num_waiting += len(items)
+            if num_waiting >= _SPILL_ROWS:
+                _flush(store, waiting, scheme, num_spills)
+                num_waiting, num_spills = 0, num_spills + 1
+    _flush(store, waiting, scheme, num_spills)
+
+
+def _flush(store: Store, waiting: list[list[Item]], scheme: LabelScheme, spill: int) -> None:
+    for bucket, items in enumerate(waiting):
+        if items:
+            table = manifest.item_rows(items, scheme)
+            key = f"{STATE}/wanted/.spill/{bucket:05}-{spill:05}.parquet"
+            manifest.write_table(store, key, table)
+            items.clear()
+
+
+def _distinct(store: Store, bucket: int, scheme: LabelScheme) -> list[Item]:
+    seen: dict[str, Item] = {}
+    names = list(scheme.columns)
+    for stat in list(store.list(f"{STATE}/wanted/.spill/{bucket:05}-")):
+        for row in manifest.read_table(store, stat.key).to_pylist():
+            labels = tuple(row[name] for name in names if row[name] is not None)
+            item = seen.setdefault(row["id"], Item(row["id"], row["path"], labels))
+            if item.labels != labels:
+                raise UserError(f"{item.path}: labels {item.labels} and {labels} in the lists")
+    return list(seen.values())
+
+
+def _by_source(
+    items: list[Item], scheme: LabelScheme, sources: Mapping[str, Source]
+) -> Iterator[tuple[str | None, pa.Table]]:
+    split: dict[str | None, tuple[list[Item], list[str]]] = {}
+    for item in items:
+        owner, inside = next(
+            ((name, i) for name, s in sources.items() if (i := s.inside(item.path)) is not None),
+            (None, ""),
+        )
+        kept, insides = split.setdefault(owner, ([], []))
+        kept.append(item)
+        insides.append(inside)
+    for key, (kept, insides) in split.items():
+        yield key, _table(kept, insides, scheme)
+
+
+def _table(items: list[Item], insides: list[str], scheme: LabelScheme) -> pa.Table:
+    table = manifest.item_rows(items, scheme)
+    return table.append_column("inside", pa.array(insides, pa.string()))
+
+
+def _clear(store: Store, prefix: str) -> None:
+    store.delete([stat.key for stat in list(store.list(f"{STATE}/{prefix}"))])
+
+
+def label_columns(table: pa.Table) -> list[str]:
+    """Names of the label columns of a wanted table."""
+    return [name for name in table.column_names if name not in ("id", "path", "inside")]
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """A wanted table as rows."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

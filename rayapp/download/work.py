@@ -1,0 +1,313 @@
+"""Do one task: fetch its rows by their route, verify, store, and enter them in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rayapp import manifest
+from rayapp.download import fetch, ledger, streams
+from rayapp.download.access import Access, scheme_of
+from rayapp.download.catalogue import Source
+from rayapp.download.faults import Action, Fault
+from rayapp.download.fetch import Span, in_parallel
+from rayapp.download.handover import BATCH, batches, load_point, point_key, save_point
+from rayapp.download.names import Wanted
+from rayapp.download.plan import NO_MEMBER, Task
+from rayapp.download.reader import Reader
+from rayapp.download.seven import seven_stream
+from rayapp.download.streams import Found, ResumePoint
+from rayapp.download.transport import HttpReader
+from rayapp.download.zips import Member
+from rayapp.errors import UserError
+from rayapp.labels import LabelScheme
+from rayapp.storage import Store
+
+Row = dict[str, Any]
+
+
+class Done(NamedTuple):
+    """What a task did since the last one of these; `fatal` names why nothing can go on."""
+
+    source: str
+    num_done: int
+    num_failed: int
+    num_bytes: int
+    num_requests: int
+    fatal: str = ""
+
+
+class CannotStore(Exception):
+    """The target takes no more files: disk full, no permission, credentials expired."""
+
+
+class Worker:
+    """Does tasks with `num_threads` requests under way; one a process.
+
+    Args:
+        store: where images and state go.
+        access: readers of the origins.
+        scheme: label columns of the rows.
+        sources: the catalogue's entries by name.
+        num_threads: requests and puts under way at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        scheme: LabelScheme,
+        sources: Mapping[str, Source],
+        num_threads: int = 16,
+    ):
+        self._store, self._access, self._sources = store, access, sources
+        self._schema = ledger.schema(scheme)
+        self._threads = num_threads
+        self._counted = (0, 0)
+
+    def run(self, task: Task) -> Iterator[Done]:
+        """Do a task; every row of it ends in the ledger, unless a `Done` says what is fatal."""
+        rows = manifest.read_table(self._store, task.key).to_pylist()
+        source = self._sources[task.source]
+        finished: list[Row] = []
+        try:
+            for row in self._rows(task, source, rows):
+                finished.append(row)
+                if len(finished) >= BATCH:
+                    yield self._entered(task, finished)
+                    finished = []
+            if finished:
+                yield self._entered(task, finished)
+        except CannotStore as error:
+            if finished:
+                yield self._entered(task, finished)
+            yield Done(task.source, 0, 0, 0, 0, str(error))
+
+    def _rows(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
+        """One result a row; of a task that was begun before, what is done is not done again."""
+        begun = f"{task.key}.begun"
+        if self._store.stat(begun):
+            best = ledger.best_rows(self._store, task.source)
+            left = []
+            for row in rows:
+                done = ledger.found_good(self._store, source, task.source, row, best)
+                if done:
+                    yield done
+                else:
+                    left.append(row)
+            rows = left
+        else:
+            self._store.put(begun, b"")
+        route = {"range": self._ranges, "single": self._singles, "stream": self._stream}
+        if rows:
+            yield from route[task.route](task, source, rows)
+
+    def _entered(self, task: Task, rows: list[Row]) -> Done:
+        try:
+            ledger.write(self._store, task.source, rows, self._schema)
+        except (OSError, UserError, ClientError, BotoCoreError) as error:
+            raise CannotStore(f"{self._store.root}: {error}") from error
+        traffic = self._access.traffic
+        before, self._counted = self._counted, (traffic.num_bytes, traffic.num_requests)
+        failed = sum(row["status"] != manifest.STATUS_OK for row in rows)
+        num_bytes = self._counted[0] - before[0]
+        return Done(task.source, len(rows), failed, num_bytes, self._counted[1] - before[1])
+
+    # --- routes ---------------------------------------------------------------------------------
+
+    def _ranges(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
+        by_name = {row["inside"]: row for row in rows}
+        members = [_member(row) for row in rows]
+        try:
+            reader = self._reader(task, source)
+            pin = reader.pin()
+            if pin != (rows[0]["archive_bytes"], rows[0]["archive_etag"]):
+                raise Fault(Action.CHANGED, f"{task.uri}: replaced at the origin since its index")
+        except Fault as fault:
+            yield from (ledger.bad_row(row, source, task.source, fault.reason) for row in rows)
+            return
+        extent = max(m.offset + m.room for m in members) - min(m.offset for m in members)
+        dense = fetch.is_dense(members, extent)
+        gap_bytes = extent if dense else self._access.gap_bytes(task.uri)
+        spans = fetch.coalesce(members, gap_bytes)
+
+        def span_rows(span: Span) -> list[Row]:
+            found = fetch.read_span(reader, span)
+            return [self._keep(task, source, by_name[m.name], c, True) for m, c in found]
+
+        for done in in_parallel(span_rows, spans, self._threads):
+            yield from done
+
+    def _singles(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
+        def single(row: Row) -> Row:
+            content: bytes | Fault
+            try:
+                content, vouched = self._single(row)
+            except Fault as fault:
+                content, vouched = fault, False
+            return self._keep(task, source, {**row, "route": "single"}, content, vouched)
+
+        yield from in_parallel(single, rows, self._threads)
+
+    def _stream(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
+        left = {row["inside"]: row for row in rows}
+        missing = NO_MEMBER
+        try:
+            for batch, point in batches(lambda put: self._unpack(task, source, set(left), put)):
+                fresh = [(found, left.pop(found.name)) for found in batch if found.name in left]
+                done = list(
+                    in_parallel(
+                        lambda pair: self._keep_found(task, source, *pair), fresh, self._threads
+                    )
+                )
+                if point:  # all before it must be in the ledger first
+                    if done:
+                        ledger.write(self._store, task.source, done, self._schema)
+                    save_point(self._store, task, point, [row["inside"] for row in rows])
+                yield from done
+            self._store.delete([point_key(task)])
+        except Fault as fault:
+            missing = fault.reason
+        for row in left.values():
+            yield ledger.bad_row(row, source, task.source, missing)
+
+    def _unpack(
+        self,
+        task: Task,
+        source: Source,
+        names: set[str],
+        put: Callable[[Found | ResumePoint], None],
+    ) -> None:
+        """Send every wanted member of the task's archive to `put`, whatever archive it is."""
+        wanted = Wanted(names, source.match == "name")
+        password = os.environ.get(source.password_variable, "") if source.password_variable else ""
+        reader = self._reader(task, source)
+        with tempfile.TemporaryDirectory() as folder:
+            kind = streams.kind_of(reader)
+            if kind == "zip" and not password and _has_ranges(reader):
+                inner = streams.nested(reader, Path(folder), source.inner)
+                if inner is None:
+                    raise Fault(Action.FAIL, NO_MEMBER)
+                reader, kind = inner, streams.kind_of(inner)
+                if kind == "zip":
+                    streams.zip_by_index(reader, wanted, put)
+                    return
+            if kind == "zip":
+                streams.zip_stream(reader, wanted, put, password)
+            elif kind == "7z":
+                seven_stream(reader, wanted, put, password)
+            else:
+                resume = load_point(self._store, task, names)
+                gzipped = kind == "gz"
+                streams.tar_stream(reader, wanted, put, gzipped=gzipped, resume=resume, save=put)
+
+    def _reader(self, task: Task, source: Source) -> Reader:
+        if source.form == "volumes":
+            return self._access.archives(source)[0][1]
+        return self._access.reader(task.uri)
+
+    # --- one file -------------------------------------------------------------------------------
+
+    def _single(self, row: Row) -> tuple[bytes, bool]:
+        """(content, whether a checksum of the origin vouches for it); raises Fault."""
+        uri, check = row["uri"], row["check"] or ""
+        reader = self._access.reader(uri)
+        if scheme_of(uri) == "drive":
+            found = self._access.drive.metadata(uri.removeprefix("drive://"))
+            row |= {"archive_etag": found.revision, "archive_bytes": found.num_bytes}
+            checks = [check, f"md5:{found.md5}" if found.md5 else ""]
+        else:
+            checks = [check]
+        fault: Fault | None = None
+        for _ in range(2):  # a bit that flipped on the way is worth one more reading
+            content = _whole(reader)
+            fault = next((f for c in checks if (f := _check(content, c, uri))), None)
+            if fault is None:
+                return content, any(c and not c.startswith("pixels:") for c in checks)
+        assert fault
+        raise fault
+
+    def _keep_found(self, task: Task, source: Source, found: Found, row: Row) -> Row:
+        row = {**row, "member": found.member, "offset": found.offset}
+        return self._keep(task, source, row, found.content, False)
+
+    def _keep(
+        self, task: Task, source: Source, row: Row, content: bytes | Fault, vouched: bool
+    ) -> Row:
+        """Store the content under the annotated path; the row tells how it went."""
+        if isinstance(content, Fault):
+            return ledger.bad_row(row, source, task.source, content.reason)
+        check = row.get("check") or ""
+        wants_pixels = check.startswith("pixels:")
+        try:
+            good = ledger.good_row(
+                row, source, task.source, content, checked=vouched, pixels=wants_pixels
+            )
+            if wants_pixels and good["pixel_md5"] != check.removeprefix("pixels:"):
+                raise Fault(Action.FAIL, "the md5 of its pixels is not the published one")
+            self._put(row["path"], content)
+        except Fault as fault:
+            return ledger.bad_row(row, source, task.source, fault.reason)
+        found = self._store.stat(row["path"])
+        return {**good, "etag": found.etag if found else ""}
+
+    def _put(self, path: str, content: bytes) -> None:
+        for attempt in range(3):
+            try:
+                self._store.put(path, content)
+            except ClientError as error:
+                if attempt == 2:
+                    raise Fault(Action.FAIL, f"not stored: {error}") from error
+            except (OSError, UserError, BotoCoreError) as error:
+                raise CannotStore(f"{self._store.root}: {error}") from error
+            else:
+                return
+
+
+def _member(row: Row) -> Member:
+    return Member(
+        row["inside"],
+        row["offset"],
+        row["csize"],
+        row["usize"],
+        row["crc32"],
+        row["method"],
+        row["room"],
+    )
+
+
+def _whole(reader: Reader) -> bytes:
+    if isinstance(reader, HttpReader):
+        return reader.read_all()
+    return reader.read(0, reader.pin().num_bytes)
+
+
+def _has_ranges(reader: Reader) -> bool:
+    try:
+        reader.pin()
+    except Fault as fault:
+        if fault.action is Action.STREAM:
+            return False
+        raise
+    return True
+
+
+def _check(content: bytes, check: str, what: str) -> Fault | None:
+    """The fault when a checksum `kind:hex` is not the content's, else None."""
+    kind, _, wanted = check.partition(":")
+    if kind in ("", "pixels"):
+        return None
+    if kind == "git":
+        head = f"blob {len(content)}\0".encode()
+        given = hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+    else:
+        given = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
+    if given == wanted:
+        return None
+    return Fault(Action.FAIL, f"{what}: its {kind} is {given}, {wanted} is wanted")

@@ -1,0 +1,40 @@
+import io
+
+import pytest
+from PIL import Image
+
+from rayapp import manifest
+from rayapp.labels import load_scheme, read_list
+from rayapp.perturb.layout import targets
+from rayapp.perturb.preview import _said, write_preview
+from rayapp.perturb.results import expand, row_schema
+from rayapp.perturb.work import PerturbRows
+from rayapp.storage import open_store
+from rayapp.transforms import load_protocol
+from tests.perturb.sets import make_set
+
+
+@pytest.mark.parametrize(("most", "rows"), [(1, 1), (3, 3), (9, 5)])
+def test_a_row_for_each_image_and_a_column_for_each_variant(tmp_path, most, rows):
+    scheme, protocol = load_scheme("demo"), load_protocol("blur-grid")
+    listed = read_list(make_set(tmp_path / "in", 5), scheme)
+    root, output = open_store(tmp_path / "in"), open_store(tmp_path / "out")
+    work = PerturbRows(root, output, protocol, 1)
+    work.setup()
+    (named,) = targets([listed], "clean")
+    done = work.batch([{"id": t.item.id, "path": t.source, "name": t.name} for t in named])
+    whole = expand(manifest.from_rows(done, row_schema(scheme)), scheme, protocol.variant_names)
+    uri = write_preview(root, output, whole, most)
+    sheet = Image.open(io.BytesIO(output.get("preview.png")))
+    assert uri == str(tmp_path / "out" / "preview.png")
+    assert sheet.size == (8 + 6 * 200, 8 + rows * 232)
+
+
+def test_captions_say_what_was_done():
+    plan = (
+        '[{"op":"crop","top":0,"left":0,"height":300,"width":300},'
+        '{"op":"resize","height":256,"width":256,"filter":"lanczos4"},'
+        '{"op":"jpeg","quality":80,"channels":"bgr"}]'
+    )
+    assert _said(plan) == "crop 300x300, resize 256x256, jpeg 80"
+    assert _said("[]") == "as it is"
