@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rayapp import cluster
 from rayapp.demo.photographs import crops, shipped_photographs
 from rayapp.labels import Item, load_scheme, write_list
 from rayapp.pack import PackSettings, pack
@@ -104,7 +105,7 @@ def main() -> None:
     num_images, num_crops = (4, 40) if quick else (24, 240)
     cv2.setNumThreads(1)
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, cluster.kept_open():
         folder = Path(name)
         pictures = mosaics(num_images)
         for suffix, options in SUFFIXES.items():

@@ -161,7 +161,7 @@ def test_a_lost_worker_comes_back(
         min_workers=1,
         cpus_per_worker=1,
         resize_check_s=2,
-        stage1__epochs=400,
+        stage1__epochs=300,
         stage1__learning_rate=0.001,
         stage1__optimizer="sgd",
         stage2__learning_rate=0.001,

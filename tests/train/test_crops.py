@@ -1,11 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from rayapp import manifest
 from rayapp.images import decode
+from rayapp.labels import load_scheme
+from rayapp.pack import PackRows
 from rayapp.storage import open_store
-from rayapp.train.crops import Crops, Unreadable, collate
+from rayapp.tiles import INDEX_COLUMNS, INDEX_FILE, Codec
+from rayapp.train.crops import Crops, TileSource, Unreadable, collate
 from rayapp.train.items import TrainItem
 from rayapp.transforms import PLAIN, apply, load_protocol
 
@@ -44,3 +49,20 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(data: Path, tmp_path:
     assert batch.inputs.dtype == torch.uint8
     assert set(batch.failures) == {"bad.png", "gone.png"}
     assert len(collate([crops[0, 2]])) == 0
+
+
+@pytest.mark.parametrize("codec", ["webp", "zstd"])
+def test_crops_from_a_tile_store_are_those_from_the_files(
+    data: Path, tmp_path: Path, codec: Codec
+) -> None:
+    names = ["00.png", "01.png", "02.png"]
+    work = PackRows(open_store(data), open_store(tmp_path), codec, 16)
+    rows = work.batch([{"id": name, "path": name} for name in names])
+    table = manifest.from_rows(rows, manifest.schema(load_scheme("demo"), INDEX_COLUMNS))
+    manifest.write_table(open_store(tmp_path), INDEX_FILE, table)
+    files, tiles = _crops(data, *names), _crops(data, *names)
+    tiles._root = str(tmp_path)
+    for epoch in range(4):
+        for item in files.items:
+            np.testing.assert_array_equal(files.crop(item, epoch), tiles.crop(item, epoch))
+    assert isinstance(tiles._source, TileSource)
