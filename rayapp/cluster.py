@@ -32,11 +32,10 @@ _kept: contextlib.ExitStack | None = None
 
 @contextlib.contextmanager
 def session(settings: JobSettings) -> Iterator[None]:
-    """A Ray session for the block.
+    """A Ray session for the block: the cluster at RAY_ADDRESS, else a local one of our own.
 
-    A session that is already open is used and left so. Else it is the cluster at RAY_ADDRESS;
-    else, unless `cpus` asks for a local one, a cluster that `ray start` runs on this machine (on
-    its head node a submitted script has no address); else a local one of our own.
+    A session that is already open is used and left so. `RAY_ADDRESS=auto` is the cluster that
+    `ray start` runs on this machine, such as on the head node that a script is submitted to.
 
     Raises:
         JobFailed: the cluster can't be reached.
@@ -76,11 +75,7 @@ def _opened(settings: JobSettings) -> Iterator[None]:
 def _connect(settings: JobSettings) -> None:
     level = "INFO" if settings.verbose else "ERROR"
     common: dict[str, Any] = {"log_to_driver": settings.verbose, "logging_level": level}
-    where = os.environ.get("RAY_ADDRESS")
-    if not where and settings.cpus is None:
-        started = ray._private.services.find_bootstrap_address(None)
-        where = started if started and _answers(started) else None  # its trace may outlive it
-    if where:
+    if where := os.environ.get("RAY_ADDRESS"):
         if not _answers(where):
             raise JobFailed(f"no Ray cluster answers at RAY_ADDRESS={where}")
         try:
@@ -88,12 +83,13 @@ def _connect(settings: JobSettings) -> None:
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
             raise JobFailed(f"the Ray cluster at {where} can't be used: {why}") from None
-        os.environ["RAY_ADDRESS"] = where
         return
     # A local session listens on loopback only; without this Ray writes a token to the home.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # One machine that sleeps or is overloaded for minutes is no lost node.
+    os.environ.setdefault("RAY_health_check_failure_threshold", "100")
     ray.init(
-        address="local",
+        address="local",  # never another program's session, which would end with that program
         num_cpus=settings.cpus,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
