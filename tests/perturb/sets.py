@@ -98,7 +98,7 @@ def damaged(count: int, seed: int = 0) -> dict[str, bytes]:
         suffix, data = whole[index % len(whole)]
         bad = bytearray(data)
         for _ in range(rng.choice((1, 1, 3, 20))):
-            at = rng.randrange(len(bad))
+            at = rng.randrange(max(len(bad), 1))
             length = rng.choice((1, 2, 16, 400))
             kind = rng.randrange(4)
             if kind == 0:
