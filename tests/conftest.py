@@ -10,6 +10,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import pytest
 from hypothesis import settings
 
+from tests.ddp import RankPool
 from tests.doubles.s3 import S3
 
 settings.register_profile("product", deadline=None, max_examples=60)  # machines may be loaded
@@ -39,6 +40,13 @@ def ray_session() -> Iterator[None]:
 def _ray_for_its_marker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("ray"):
         request.getfixturevalue("ray_session")
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[RankPool]:
+    """Processes for tests on several ranks."""
+    with RankPool() as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,9 @@ class RankPool:
         # The fork server imports what all ranks need once (DDP imports dynamo when first used); a
         # plain fork would inherit the autograd threads of this process, which torch refuses.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch._dynamo", "timm", "pytest"])
+        context.set_forkserver_preload(
+            ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
+        )
         self._folder = tempfile.TemporaryDirectory()
         self._num_runs = 0
         self._pipes: list[Connection] = []

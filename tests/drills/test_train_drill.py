@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,6 @@ pytestmark = pytest.mark.drill
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 270
 Tiny = Callable[..., TrainSettings]
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[RankPool]:
-    with RankPool() as pool:
-        yield pool
 
 
 class Job:

@@ -1,15 +1,5 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
-
-from tests.ddp import RankPool
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[RankPool]:
-    with RankPool() as pool:
-        yield pool
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """A tiny list of images of two kinds, and a job that trains on it in about a second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from rayapp.labels import Item, load_scheme, write_list
 from rayapp.settings import validated
 from rayapp.storage import open_store
 from rayapp.train.settings import TrainSettings
-from tests.ddp import RankPool
 
 NUM_ITEMS = 44
 PROTOCOL = """
@@ -28,12 +27,6 @@ steps:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[RankPool]:
-    with RankPool() as pool:
-        yield pool
 
 
 @pytest.fixture(scope="session")
