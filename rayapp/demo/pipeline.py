@@ -60,7 +60,7 @@ def build(settings: DemoDataSettings) -> runs.Run:
         work = DemoImages(photos, settings.crops_per_photograph, trained, run.store)
         scheme = load_scheme("demo")
         table = rows.map_rows(
-            images,
+            images.sort_by([("photo", "ascending"), ("number", "ascending")]),
             work,
             manifest.schema(scheme, _EXTRA | {"photo": pa.int32(), "number": pa.int32()}),
             run=run,
