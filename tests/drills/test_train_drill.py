@@ -27,7 +27,7 @@ from tests.doubles.s3 import S3
 from tests.train.conftest import data, tiny  # noqa: F401  fixtures, named again by the tests
 from tests.train.ranks import weights_on_rank
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 270
@@ -155,7 +155,7 @@ def test_a_lost_worker_comes_back(
         min_workers=1,
         cpus_per_worker=1,
         resize_check_s=2,
-        stage1__epochs=300,
+        stage1__epochs=200,
         stage1__learning_rate=0.001,
         stage1__optimizer="sgd",
         stage2__learning_rate=0.001,
