@@ -88,6 +88,7 @@ def _connect(settings: JobSettings) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # One machine that sleeps or is overloaded for minutes is no lost node.
     os.environ.setdefault("RAY_health_check_failure_threshold", "100")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     ray.init(
         address="local",  # never another program's session, which would end with that program
         num_cpus=settings.cpus,
