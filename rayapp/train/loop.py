@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,10 +100,18 @@ def _fit(job: Job, board: Any) -> dict[str, Any]:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         result = trainer.fit()
+    except SystemExit:
+        # Ray takes Ctrl-C over while it trains, and ends with this.
+        raise KeyboardInterrupt from None
     except ray.train.TrainingFailedError as error:
         raise _cause(error) from None
+    finally:
+        # Ray leaves its handler behind.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_interrupt)
     returned = result.return_value
     assert isinstance(returned, dict)
     if "error" in returned:
