@@ -74,7 +74,6 @@ def pixels_without_ray(folder, output, protocol, names):
     return digest(*(text.encode() for pair in sorted(found.items()) for text in pair))
 
 
-@pytest.mark.first
 def test_killed_and_resumed_it_makes_the_same_set_and_says_nothing_else(tmp_path):
     folder, output = tmp_path / "in", tmp_path / "out"
     listed = make_set(folder, 160, (200, 300))
