@@ -116,14 +116,13 @@ class Planner:
         return self.plan
 
     def _folder(self) -> None:
-        """Everything that a Drive folder holds, under a folder of the source's name."""
-        folder = self._source.at[0].removeprefix("drive://").rstrip("/")
+        """Everything that a folder holds, under a folder of the source's name."""
         done = ledger.best_rows(self._store, self._name)
         left: list[Row] = []
-        for file in self._access.drive.folder(folder):
+        for file in self._access.listing(self._source.at[0]):
             path = f"{self._name}/{file.name.replace('/', '_')}"
-            uri = f"drive://{file.id}"
-            row = {"id": path, "path": path, "uri": uri, "origin_uri": uri, "inside": file.name}
+            row = {"id": path, "path": path, "uri": file.uri, "origin_uri": file.uri}
+            row |= {"inside": file.name, "check": file.check}
             self.plan.num_wanted += 1
             good = ledger.still_good(self._store, done.get(path), self._store.stat(path))
             self.plan.num_present += good

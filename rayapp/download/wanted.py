@@ -80,7 +80,7 @@ def cut_up(
     for name, source in sources.items():
         if source.files:
             fixed = [Item(path, path, ()) for path in sorted(source.files)]
-            table = _table(fixed, sorted(source.files), scheme)
+            table = _table(fixed, [source.inside(item.path) or "" for item in fixed], scheme)
             manifest.write_table(store, f"{STATE}/wanted/{name}/files.parquet", table)
     return outside
 

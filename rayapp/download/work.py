@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rayapp import manifest
-from rayapp.download import fetch, ledger, streams
+from rayapp.download import fetch, ledger, parts, streams
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
 from rayapp.download.faults import Action, Fault
@@ -148,10 +148,13 @@ class Worker:
         def single(row: Row) -> Row:
             content: bytes | Fault
             try:
-                content, vouched = self._single(row)
+                content, vouched = self._single(source, row)
             except Fault as fault:
                 content, vouched = fault, False
-            return self._keep(task, source, {**row, "route": "single"}, content, vouched)
+            done = self._keep(task, source, {**row, "route": "single"}, content, vouched)
+            if source.kind == "weights" and done["status"] == manifest.STATUS_OK:
+                parts.discard(self._store, row["uri"])
+            return done
 
         yield from in_parallel(single, rows, self._threads)
 
@@ -214,7 +217,16 @@ class Worker:
 
     # --- one file -------------------------------------------------------------------------------
 
-    def _single(self, row: Row) -> tuple[bytes, bool]:
+    def _content(self, source: Source, reader: Reader, row: Row) -> bytes:
+        """The whole object; weights, which are large, in parts that a later run goes on from."""
+        if source.kind != "weights" or not _has_ranges(reader):
+            return _whole(reader)
+        try:
+            return parts.fetch(self._store, reader, row.get("archive_etag") or "")
+        except (OSError, UserError, ClientError, BotoCoreError) as error:
+            raise CannotStore(f"{self._store.root}: {error}") from error
+
+    def _single(self, source: Source, row: Row) -> tuple[bytes, bool]:
         """(content, whether a checksum of the origin vouches for it); raises Fault."""
         uri, check = row["uri"], row["check"] or ""
         reader = self._access.reader(uri)
@@ -226,10 +238,11 @@ class Worker:
             checks = [check]
         fault: Fault | None = None
         for _ in range(2):  # a bit that flipped on the way is worth one more reading
-            content = _whole(reader)
+            content = self._content(source, reader, row)
             fault = next((f for c in checks if (f := _check(content, c, uri))), None)
             if fault is None:
                 return content, any(c and not c.startswith("pixels:") for c in checks)
+            parts.discard(self._store, uri)
         assert fault
         raise fault
 
