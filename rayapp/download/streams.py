@@ -156,7 +156,7 @@ def tar_stream(
     gzipped: bool,
     resume: ResumePoint | None = None,
     save: Callable[[ResumePoint], None] = lambda point: None,
-    save_every_s: float = 30.0,
+    save_every_s: float = 10.0,
     spacing_bytes: int = 32 << 20,
 ) -> None:
     """Every wanted member of a tar or tgz in one pass, taken up at `resume`.

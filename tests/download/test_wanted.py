@@ -44,7 +44,6 @@ def test_each_image_once_and_to_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket_bytes: int
 ) -> None:
     monkeypatch.setattr(wanted, "_BUCKET_BYTES", bucket_bytes)
-    monkeypatch.setattr(wanted, "_SPILL_ROWS", 10)
     names = [f"train2017/{n}.jpg" for n in range(40)] + ["other/x.jpg", "train2017/3.jpg"]
     uri = write_list(tmp_path / "l.txt", names)
     book = catalogue({"at": ["x"], "paths": {"train2017/": "inner/"}})
