@@ -43,6 +43,7 @@ MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
 _LEASE_S = 1.0
 _LEASE_REQUESTS = 64
+_MOST_BLOCKS = 512
 _RETRIES = 10  # of a task whose worker died: a lost node is no fault of the task
 
 
@@ -288,9 +289,9 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     context.execution_options.verbose_progress = False
     context.max_errored_blocks = -1  # a task whose worker dies again and again stops no other
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
-    blocks = [pa.Table.from_pylist([asdict(task)]) for task in tasks]
+    blocks = list(_blocks(tasks))
     most = max(capacity().fitting({"CPU": 1.0}), 1)
-    workers = min(setup.settings.workers or most, len(tasks))
+    workers = min(setup.settings.workers or most, len(blocks))
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -309,6 +310,18 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
             yield Done(**row)
     except ray.exceptions.RayError as error:
         raise _plain(error) from None
+
+
+def _blocks(tasks: list[Task]) -> Iterator[pa.Table]:
+    """A stream by itself; of the others a few in one block, for Ray keeps a record of each block.
+
+    Every so-many-th task goes together: neighbours are of sources that have quotas of their own.
+    """
+    streams = [task for task in tasks if task.route == "stream"]
+    others = [task for task in tasks if task.route != "stream"]
+    num_blocks = min(len(others), _MOST_BLOCKS)
+    for group in [[task] for task in streams] + [others[n::num_blocks] for n in range(num_blocks)]:
+        yield pa.Table.from_pylist([asdict(task) for task in group])
 
 
 def _plain(error: Exception) -> Exception:
