@@ -149,13 +149,13 @@ def _by_source(
 ) -> Iterator[tuple[str | None, pa.Table]]:
     split: dict[str | None, tuple[list[Item], list[str]]] = {}
     for item in items:
-        owner, inside = next(
-            ((name, i) for name, s in sources.items() if (i := s.inside(item.path)) is not None),
-            (None, ""),
-        )
+        # The nearest prefix owns a path, whatever the order: `corvi` takes what no other has.
+        name = max(sources, key=lambda each: sources[each].claim(item.path))
+        inside = sources[name].inside(item.path)
+        owner = None if inside is None else name
         kept, insides = split.setdefault(owner, ([], []))
         kept.append(item)
-        insides.append(inside)
+        insides.append(inside or "")
     for key, (kept, insides) in split.items():
         yield key, _table(kept, insides, scheme)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from rayapp.download.plan import Plan
+from rayapp.download.pipeline import _blocks, _plain
+from rayapp.download.plan import Plan, Task
 from rayapp.download.shown import SourceRates
 from rayapp.download.work import Done
+from rayapp.errors import UserError
 
 
 def test_each_source_has_its_bytes_a_second_and_time_left() -> None:
@@ -30,3 +32,23 @@ def test_each_source_has_its_bytes_a_second_and_time_left() -> None:
     assert fronts == {"coco", "ffhq"}
     rates.add(Done("coco", 600, 0, 1, 1))
     assert "coco" not in rates.note()  # done
+
+
+def test_sources_take_turns_and_streams_are_alone() -> None:
+    tasks = [Task("coco", f"c{n}", "range", "u", 1, 1) for n in range(1200)]
+    tasks += [Task("journeydb", "s", "stream", "u", 1, 1)]
+    blocks = [[Task(**row) for row in block.to_pylist()] for block in _blocks(tasks)]
+    assert blocks[0] == [tasks[-1]]
+    assert len(blocks) == 513
+    assert sorted(task.key for block in blocks for task in block) == sorted(t.key for t in tasks)
+    assert list(_blocks([])) == []
+
+
+def test_what_a_task_raised_is_one_line() -> None:
+    class Raised(Exception):
+        cause: Exception | None = None
+
+    error = Raised("Traceback\n  File x\nValueError: why")
+    assert str(_plain(error)) == "ValueError: why; the same command goes on from here"
+    error.cause = UserError("s3://b/k: the secret key is wrong")
+    assert _plain(error) is error.cause
