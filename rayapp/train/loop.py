@@ -23,24 +23,20 @@ from torch import nn
 from rayapp import cluster, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.models.collectives import global_sum
-from rayapp.models.detector import Detector
-from rayapp.models.folder import save_detector
 from rayapp.progress import Progress, watched
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import absolute_uri, open_store
+from rayapp.train.alone import train_alone
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.job import Job, Place
-from rayapp.train.journal import METRICS_FILE, write_events, write_metrics
-from rayapp.train.plan import plan
+from rayapp.train.journal import METRICS_FILE
+from rayapp.train.outcome import STATE_FILE, record_end, record_epoch
+from rayapp.train.plan import open_run, plan
 from rayapp.train.settings import TrainSettings
 
-DETECTOR_FOLDER = "detector"
-LAST_FOLDER = "last"
 _CHECKPOINTS = "checkpoints"
-_STATE_FILE = "state.pt"
 _POST_EVERY_S = 1.0
 _ASK_EVERY_STEPS = 8
-_NAMED_UNREADABLE = 100
 
 
 def train(settings: TrainSettings) -> runs.Run:
@@ -51,11 +47,11 @@ def train(settings: TrainSettings) -> runs.Run:
         JobFailed: training failed more often than `max_failures`.
     """
     job, inputs = plan(settings)
-    run = runs.start(
-        "train", settings, inputs, output=settings.output, overwrite=settings.overwrite
-    )
+    run = open_run(settings, inputs)
     if run.state == "done":
         return run
+    if not settings.num_workers:
+        return _train_here(settings, job, run)
     bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
     count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
@@ -68,6 +64,18 @@ def train(settings: TrainSettings) -> runs.Run:
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
     return run
+
+
+def _train_here(settings: TrainSettings, job: Job, run: runs.Run) -> runs.Run:
+    """In this process, with the same progress line."""
+    with Progress("train", job.num_images) as progress:
+        progress.skip(_images_before(run))
+
+        def on_step(engine: Engine) -> bool:
+            progress.update(engine.images_done - progress.done, note=_note(engine))
+            return False
+
+        return train_alone(settings, on_step=on_step)
 
 
 def _images_before(run: runs.Run) -> int:
@@ -151,37 +159,17 @@ def _trained(job: Job, place: Place, board: Any) -> dict[str, Any]:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as folder:
-            state = Path(folder, _STATE_FILE).read_bytes()
+            state = Path(folder, STATE_FILE).read_bytes()
         engine.load(torch.load(io.BytesIO(state), map_location=place.device, weights_only=True))
     else:
         check(engine.network, job, place)
     store = open_store(absolute_uri(job.settings.output))
     for figures in engine.epochs(_OnStep(board, place)):
         if place.rank == 0:
-            write_metrics(store, engine.history)
-            write_events(store, len(engine.history), figures)
+            record_epoch(engine, store, figures)
         with _saved(engine, place.rank) as saved:
             ray.train.report(figures, checkpoint=saved)
-    return _finished(engine, store) if place.rank == 0 else {}
-
-
-def _finished(engine: Engine, store: Store) -> dict[str, Any]:
-    """Write the last detector, and the best one where it was chosen; say what was done."""
-    engine.network.to("cpu")
-    folders = [LAST_FOLDER, DETECTOR_FOLDER] if engine.best else [DETECTOR_FOLDER]
-    for folder in folders:
-        if engine.best and folder == DETECTOR_FOLDER:
-            engine.network.load_state_dict(engine.best["network"])
-        detector = Detector(engine.network, engine.job.spec)
-        digest = save_detector(detector, open_store(store.uri(folder)))
-    stages = {f"{stage.name} items": len(stage.items) for stage in engine.job.stages}
-    return {
-        "counts": {**stages, "unreadable": len(engine.unreadable)},
-        "detector": DETECTOR_FOLDER,
-        "detector_hash": digest,
-        "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
-        "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
-    }
+    return record_end(engine, store) if place.rank == 0 else {}
 
 
 def _wrap(module: nn.Module) -> nn.Module:
@@ -202,7 +190,7 @@ class _OnStep:
         """Whether the epoch is to be cut here, because a machine is about to be taken away."""
         if self._place.rank == 0 and time.monotonic() - self._posted >= _POST_EVERY_S:
             self._posted = time.monotonic()
-            self._post(engine)
+            self._board.post.remote(engine.images_done, _note(engine))
         if self._cut or engine.step_at % _ASK_EVERY_STEPS:
             return False
         told = float(ray.train.get_preemption_info() is not None)
@@ -210,12 +198,14 @@ class _OnStep:
         self._cut = bool(global_sum(torch.tensor(told, device=self._place.device)))
         return self._cut
 
-    def _post(self, engine: Engine) -> None:
-        last = engine.history[-1] if engine.history else None
-        note = engine.stage.name
-        if last:
-            note += f", loss {last['loss']:.4f}, learning rate {last['learning_rate']:.2g}"
-        self._board.post.remote(engine.images_done, note)
+
+def _note(engine: Engine) -> str:
+    """What the progress line says beside the counts."""
+    if not engine.history:
+        return engine.stage.name
+    last = engine.history[-1]
+    rate = last["learning_rate"]
+    return f"{engine.stage.name}, loss {last['loss']:.4f}, learning rate {rate:.2g}"
 
 
 @contextlib.contextmanager
@@ -225,5 +215,5 @@ def _saved(engine: Engine, rank: int) -> Iterator[ray.train.Checkpoint | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(engine.state(), Path(folder, _STATE_FILE))
+        torch.save(engine.state(), Path(folder, STATE_FILE))
         yield ray.train.Checkpoint.from_directory(folder)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rayapp import __version__
+from rayapp import __version__, runs
 from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import load_scheme, read_lists
@@ -14,7 +14,7 @@ from rayapp.models.preprocessing import Preprocessing
 from rayapp.storage import absolute_uri, read_uri
 from rayapp.train.items import ORIGIN, TrainItem, told, train_items
 from rayapp.train.job import STAGE1, STAGE2, Job, Stage
-from rayapp.train.settings import TrainSettings
+from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.transforms import load_protocol
 
 
@@ -54,6 +54,22 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     settings = settings.model_copy(update=placed)
     by_generator = "generator" in scheme.columns
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> runs.Run:
+    """The run at the settings' output: new, to be resumed, or done; on whatever machines.
+
+    Raises:
+        UserError: the output belongs to another run.
+    """
+    return runs.start(
+        "train",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
 
 
 def _told_apart(

@@ -7,6 +7,19 @@ from pydantic import Field, model_validator
 from rayapp.models.detector import Architecture
 from rayapp.settings import JobSettings, Settings
 
+# Where training runs and how it is kept going: a run may be resumed with other ones.
+PLACEMENT = frozenset(
+    {
+        "num_workers",
+        "min_workers",
+        "resize_check_s",
+        "max_failures",
+        "gpu",
+        "cpus_per_worker",
+        "threads",
+        "loader_processes",
+    }
+)
 # Every rank gets an image in every step, and BatchNorm more than one, down to a quarter of a batch.
 _MIN_PER_RANK = 4
 
@@ -66,7 +79,9 @@ class TrainSettings(JobSettings):
     checkpoint_activations: bool = Field(
         False, description="compute activations twice instead of keeping them: less memory"
     )
-    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    num_workers: int = Field(
+        1, ge=0, description="Ray Train workers; 0: train in the job's own process, without Ray"
+    )
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"
     )
