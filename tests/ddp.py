@@ -5,6 +5,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +15,24 @@ MAX_RANKS = 3
 TIMEOUT_S = 60
 
 
+def prepare() -> None:
+    """Start the fork server; it imports what all ranks need while other tests run.
+
+    DDP imports dynamo when first used, and a plain fork would inherit the autograd threads of this
+    process, which torch refuses.
+    """
+    multiprocessing.set_forkserver_preload(
+        ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
+    )
+    forkserver.ensure_running()
+
+
 class RankPool:
     """Runs a module-level function on 1 to MAX_RANKS ranks, each time in a fresh process group."""
 
     def __init__(self) -> None:
-        # The fork server imports what all ranks need once (DDP imports dynamo when first used); a
-        # plain fork would inherit the autograd threads of this process, which torch refuses.
+        prepare()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
-        )
         self._folder = tempfile.TemporaryDirectory()
         self._num_runs = 0
         self._pipes: list[Connection] = []
