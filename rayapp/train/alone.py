@@ -38,6 +38,8 @@ def train_alone(
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: the loss is not finite.
     """
+    if settings.ingest == "stream":
+        raise UserError("ingest stream wants Ray Train's workers; give --ingest indexed")
     job, inputs = plan(settings)
     run = open_run(settings, inputs)
     if run.state == "done":

@@ -66,7 +66,7 @@ def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
         for one in (crops[0, index] for index in range(len(stage.items)))
         if not isinstance(one, Unreadable)
     )
-    num_images = -(-min(stage.settings.batch_size, len(stage.items)) // num_ranks())
+    num_images = -(-max(stage.step_sizes) // num_ranks())
     try:
         objective = create_objective(network, stage.name, settings, job.by_generator)
         objective.to(place.device).train()

@@ -103,13 +103,23 @@ class Unreadable:
 class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
     """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
 
-    def __init__(self, items: Sequence[TrainItem], root: str, protocol: Protocol, seed: int):
+    def __init__(
+        self,
+        items: Sequence[TrainItem],
+        root: str,
+        protocol: Protocol,
+        seed: int,
+        source: PictureSource | None = None,
+    ) -> None:
         self.items, self._root, self._protocol, self._seed = items, root, protocol, seed
-        self._source: PictureSource | None = None
+        self._source = source
 
     def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
         epoch, index = key
-        item = self.items[index]
+        return self.read(self.items[index], epoch)
+
+    def read(self, item: TrainItem, epoch: int) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+        """The item with its crop, or why there is none."""
         try:
             return self.crop(item, epoch), item
         except (ImageError, OSError) as error:

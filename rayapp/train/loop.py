@@ -1,6 +1,7 @@
 """Training on Ray Train: workers, checkpoints, restarts; the training itself is `engine`."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -33,6 +34,7 @@ from rayapp.train.journal import METRICS_FILE
 from rayapp.train.outcome import STATE_FILE, record_end, record_epoch
 from rayapp.train.plan import open_run, plan
 from rayapp.train.settings import TrainSettings
+from rayapp.train.stream import parts, streamed
 
 _CHECKPOINTS = "checkpoints"
 _POST_EVERY_S = 1.0
@@ -90,11 +92,15 @@ def _images_before(run: runs.Run) -> int:
 def _fit(job: Job, board: Any) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
     settings = job.settings
+    datasets = {}
+    if settings.ingest == "stream":
+        job, datasets = streamed(job)
     workers = settings.num_workers
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpu else {})
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
+        datasets=datasets,
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
             elastic_resize_monitor_interval_s=settings.resize_check_s,
@@ -146,9 +152,14 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
-    wrap = _wrap if num_workers > 1 else None
+    place = Place(
+        rank,
+        ray.train.torch.get_device(),
+        _wrap if num_workers > 1 else None,
+        functools.partial(parts, num_workers=num_workers),
+    )
     try:
-        return _trained(job, Place(rank, ray.train.torch.get_device(), wrap), board)
+        return _trained(job, place, board)
     except (UserError, JobFailed) as error:
         return {"error": type(error).__name__, "message": str(error)}
 

@@ -30,7 +30,7 @@ def record_end(engine: Engine, store: Store) -> dict[str, Any]:
             engine.network.load_state_dict(engine.best["network"])
         detector = Detector(engine.network, engine.job.spec)
         digest = save_detector(detector, open_store(store.uri(folder)))
-    stages = {f"{stage.name} items": len(stage.items) for stage in engine.job.stages}
+    stages = {f"{stage.name} items": stage.num_items for stage in engine.job.stages}
     return {
         "counts": {**stages, "unreadable": len(engine.unreadable)},
         "detector": DETECTOR_FOLDER,

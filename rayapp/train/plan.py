@@ -42,6 +42,11 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
             items = _told_apart(items, settings, uris)
+        if settings.ingest == "stream" and len(items) < stage.batch_size:
+            raise UserError(
+                f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
+                f"({stage.batch_size}), and ingest stream has whole batches only"
+            )
         stages.append(Stage(name, stage, protocol, items))
     validation = []
     if settings.validation:

@@ -73,6 +73,12 @@ class TrainSettings(JobSettings):
         "of the detector's own views without augmentation",
     )
     seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
+    ingest: Literal["indexed", "stream"] = Field(
+        "indexed",
+        description="indexed: batches by index, the same on any number of workers and after a "
+        "kill; stream: Ray Data brings crops as they come, for lists too large for every worker to "
+        "hold; whole batches only, and NOT reproducible",
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses in fp32")
     channels_last: bool = Field(False, description="memory format of the images and weights")
     compile: bool = Field(False, description="compile the network with torch.compile")
@@ -111,9 +117,24 @@ class TrainSettings(JobSettings):
                 )
         if self.loss != "ce" and not self.stage2.epochs:
             raise ValueError("stage2.epochs is 0: only loss ce trains a head in stage 1")
+        if self.ingest == "stream":
+            self._streams_fit()
         if not self.stage1.epochs and not self.stage2.epochs:
             raise ValueError("both stages have 0 epochs")
         return self
+
+    def _streams_fit(self) -> None:
+        """Ray Data deals out equal parts, and knows neither indices nor features."""
+        if not self.num_workers or self.min_workers is not None or self.feature_cache is not None:
+            raise ValueError(
+                "ingest stream wants num_workers above 0, no min_workers and no feature_cache"
+            )
+        for stage in (self.stage1, self.stage2):
+            if stage.epochs and stage.batch_size % self.num_workers:
+                raise ValueError(
+                    f"ingest stream wants batches that {self.num_workers} workers share evenly, "
+                    f"not {stage.batch_size}"
+                )
 
     @property
     def built(self) -> Architecture:
