@@ -43,6 +43,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets_N)
 
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from which a GPU copies while it computes; torch calls this."""
+        inputs, labels_N4, targets_N = (
+            tensor.pin_memory() for tensor in (self.inputs, self.labels_N4, self.targets_N)
+        )
+        return Batch(inputs, labels_N4, targets_N, self.failures)
+
 
 class Picture(Interface):
     """An image whose size is known and whose windows can be read."""

@@ -230,7 +230,8 @@ class Engine:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             output = self._forward(inputs)
         objective = cast(Objective, self._objective)
-        return objective.loss(output, batch.labels_N4.to(device), batch.targets_N.to(device))
+        labels_N4 = batch.labels_N4.to(device, non_blocking=True)
+        return objective.loss(output, labels_N4, batch.targets_N.to(device, non_blocking=True))
 
     def _figures(self, stage: Stage, epoch: int, sums: _Sums) -> dict[str, Any]:
         loss = float(global_sum(sums.loss)) / num_ranks() / max(sums.images, 1)

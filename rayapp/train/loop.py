@@ -38,6 +38,8 @@ from rayapp.train.stream import parts, streamed
 
 _CHECKPOINTS = "checkpoints"
 _POST_EVERY_S = 1.0
+# Ray's answer costs a round trip through an actor, and Ray itself looks every 5 s.
+_ASK_EVERY_S = 2.0
 _ASK_EVERY_STEPS = 8
 
 
@@ -58,10 +60,13 @@ def train(settings: TrainSettings) -> runs.Run:
     count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
         cluster.require(bundle, "train", settings.wait_s, count=count)
+        datasets = {}
+        if settings.ingest == "stream":
+            job, datasets = streamed(job)
         with Progress("train", job.num_images) as progress:
             progress.skip(_images_before(run))
             with watched(progress) as board:
-                result = _fit(job, board)
+                result = _fit(job, datasets, board)
             progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
@@ -89,12 +94,9 @@ def _images_before(run: runs.Run) -> int:
     return int(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["images"])
 
 
-def _fit(job: Job, board: Any) -> dict[str, Any]:
+def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
     settings = job.settings
-    datasets = {}
-    if settings.ingest == "stream":
-        job, datasets = streamed(job)
     workers = settings.num_workers
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpu else {})
     trainer = ray.train.torch.TorchTrainer(
@@ -194,7 +196,8 @@ class _OnStep:
     """After each step: tells the progress line how far training is, and asks about preemption."""
 
     def __init__(self, board: Any, place: Place) -> None:
-        self._board, self._place, self._posted = board, place, 0.0
+        self._board, self._place = board, place
+        self._posted = self._asked = time.monotonic()
         self._cut = False
 
     def __call__(self, engine: Engine) -> bool:
@@ -204,9 +207,12 @@ class _OnStep:
             self._board.post.remote(engine.images_done, _note(engine))
         if self._cut or engine.step_at % _ASK_EVERY_STEPS:
             return False
-        told = float(ray.train.get_preemption_info() is not None)
-        # Ranks hear of it at different moments, and must cut at the same step.
-        self._cut = bool(global_sum(torch.tensor(told, device=self._place.device)))
+        due = self._place.rank == 0 and time.monotonic() - self._asked >= _ASK_EVERY_S
+        # All ranks must ask, and then all get one answer.
+        if not global_sum(torch.tensor(float(due), device=self._place.device)):
+            return False
+        self._asked = time.monotonic()
+        self._cut = ray.train.get_preemption_info() is not None
         return self._cut
 
 

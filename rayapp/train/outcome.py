@@ -37,5 +37,6 @@ def record_end(engine: Engine, store: Store) -> dict[str, Any]:
         "detector_hash": digest,
         "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
         "validation_loss": engine.best["loss"] if engine.best else None,
+        "reproducible": engine.job.settings.ingest == "indexed",
         "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
     }

@@ -143,6 +143,21 @@ def test_everything_may_lie_on_s3(tiny: Tiny, data: Path, tmp_path: Path, s3: S3
     assert not list(output.list("checkpoints/"))
 
 
+def test_a_stream_trains_too_and_says_that_it_cannot_be_repeated(
+    tiny: Tiny, data: Path, tmp_path: Path
+) -> None:
+    settings = tiny(
+        cpus=2, num_workers=2, ingest="stream", validation=[str(data / "all.txt")], stage2__epochs=6
+    )
+    assert Job(settings, tmp_path).finish() == 0
+    record = json.loads((Path(settings.output) / "run.json").read_text())
+    assert record["counts"] == {"stage1 items": 44, "stage2 items": 44, "unreadable": 0}
+    assert record["results"]["reproducible"] is False
+    lines = list(csv.DictReader((Path(settings.output) / "metrics.csv").read_text().splitlines()))
+    assert [line["images"] for line in lines] == [str(36 * (n + 1)) for n in range(8)]
+    assert record["results"]["validation_loss"] < 0.69, "no better than chance"
+
+
 @pytest.mark.slow
 def test_a_lost_worker_comes_back(
     tiny: Tiny, tmp_path: Path, ranks: RankPool, monkeypatch: pytest.MonkeyPatch
