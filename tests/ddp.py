@@ -44,16 +44,21 @@ class RankPool:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def run(self, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
+    def run(
+        self,
+        function: Callable[..., Any],
+        arguments: list[tuple[Any, ...]],
+        timeout_s: float = TIMEOUT_S,
+    ) -> list[Any]:
         """Results of `function(*arguments[rank])`, one rank for each entry of `arguments`."""
         self._num_runs += 1
         meeting = Path(self._folder.name) / str(self._num_runs)
         pipes = self._pipes[: len(arguments)]
         for rank, pipe in enumerate(pipes):
-            pipe.send((function, arguments[rank], rank, len(arguments), str(meeting)))
+            pipe.send((function, arguments[rank], rank, len(arguments), str(meeting), timeout_s))
         answers = []
         for rank, pipe in enumerate(pipes):
-            assert pipe.poll(TIMEOUT_S), f"rank {rank} did not answer in {TIMEOUT_S} s"
+            assert pipe.poll(timeout_s), f"rank {rank} did not answer in {timeout_s:g} s"
             answers.append(pipe.recv())
         failures = [failure for failure, _ in answers if failure]
         assert not failures, "\n".join(failures)
@@ -83,7 +88,7 @@ def _serve(pipe: Connection) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            function, arguments, rank, num_ranks, meeting = pipe.recv()
+            function, arguments, rank, num_ranks, meeting, timeout_s = pipe.recv()
         except EOFError:
             return
         try:
@@ -92,7 +97,7 @@ def _serve(pipe: Connection) -> None:
                 init_method=f"file://{meeting}",
                 rank=rank,
                 world_size=num_ranks,
-                timeout=timedelta(seconds=TIMEOUT_S),
+                timeout=timedelta(seconds=timeout_s),
             )
             pipe.send((None, function(*arguments)))
         except Exception:  # noqa: BLE001  whatever it was, the test that asked shows it

@@ -17,6 +17,7 @@ from rayapp.images import ImageError
 from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.detector import build_network
+from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
 from rayapp.train.batches import Order, RankSteps, share
 from rayapp.train.crops import Batch, Crops, collate
@@ -54,6 +55,9 @@ class Engine:
         torch.manual_seed(job.settings.seed)
         settings = job.settings
         self.network = build_network(job.spec.architecture, pretrained=settings.pretrained)
+        if settings.encoder:
+            trained = load_detector(settings.encoder).network.encoder
+            self.network.encoder.load_state_dict(trained.state_dict())
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))

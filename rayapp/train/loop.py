@@ -60,7 +60,7 @@ def train(settings: TrainSettings) -> runs.Run:
     count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
         cluster.require(bundle, "train", settings.wait_s, count=count)
-        datasets = {}
+        datasets: dict[str, Any] = {}
         if settings.ingest == "stream":
             job, datasets = streamed(job)
         with Progress("train", job.num_images) as progress:

@@ -52,6 +52,9 @@ class TrainSettings(JobSettings):
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
     pretrained: bool = Field(False, description="start from timm's published weights")
+    encoder: str | None = Field(
+        None, description="detector folder whose trained encoder to start from"
+    )
     view: Literal["centre", "five", "tiles", "resize"] = Field(
         "centre", description="how the detector will look at an image; see its preprocessing"
     )
@@ -69,8 +72,9 @@ class TrainSettings(JobSettings):
     stage2: StageSettings = Field(description="training of the head")
     feature_cache: str | None = Field(
         None,
-        description="folder for features of the frozen encoder: stage 2 is then a probe on them, "
-        "of the detector's own views without augmentation",
+        description="folder or, for workers on several machines, s3:// prefix for features of the "
+        "frozen encoder: stage 2 is then a probe on them, of the detector's own views without "
+        "augmentation",
     )
     seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
     ingest: Literal["indexed", "stream"] = Field(
@@ -117,6 +121,8 @@ class TrainSettings(JobSettings):
                 )
         if self.loss != "ce" and not self.stage2.epochs:
             raise ValueError("stage2.epochs is 0: only loss ce trains a head in stage 1")
+        if self.encoder is not None and self.pretrained:
+            raise ValueError("encoder and pretrained both say where to start; set one of them")
         if self.ingest == "stream":
             self._streams_fit()
         if not self.stage1.epochs and not self.stage2.epochs:

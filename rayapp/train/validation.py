@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rayapp.errors import JobFailed
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.train.job import Job, Place
@@ -11,7 +12,11 @@ from rayapp.train.views import scored
 
 
 def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, dict[str, str]]:
-    """Mean cross-entropy over the validation items of all ranks, and what could not be read."""
+    """Mean cross-entropy over the validation items of all ranks, and what could not be read.
+
+    Raises:
+        JobFailed: nothing could.
+    """
     network.eval()
     total = torch.zeros(2, dtype=torch.float64)
     failures = {}
@@ -22,7 +27,9 @@ def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, di
         else:
             total += torch.tensor([_loss(logits[None], torch.tensor([item.target])), 1.0])
     loss, count = global_sum(total.to(place.device)).tolist()
-    return loss / max(count, 1), failures
+    if not count:
+        raise JobFailed(f"none of {len(job.validation)} validation images could be read")
+    return loss / count, failures
 
 
 def _loss(logits: Tensor, targets: Tensor) -> float:

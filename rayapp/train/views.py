@@ -4,6 +4,7 @@ Shapes: K views of an image · H W C · V views of a batch · C features or outp
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def scored(
     loader = DataLoader(
         ItemViews(items, job),
         batch_size=None,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=processes,
         multiprocessing_context="forkserver" if processes else None,
     )
@@ -93,13 +94,14 @@ def _means(
         scores = torch.cat(
             [
                 score(normalise(part.to(place.device), job.spec.preprocessing)).float().cpu()
-                for part in views_KHWC.split(_VIEWS_AT_ONCE)
+                for part in torch.split(views_KHWC, _VIEWS_AT_ONCE)
             ]
         )
-        means = [part.mean(0) for part in scores.split(counts)]
+        means = [part.mean(0) for part in torch.split(scores, counts)]
     for (item, _), mean in zip(pending, means, strict=True):
         yield item, mean.clone()
 
 
-def _as_it_is(read: "Views | Unreadable") -> "Views | Unreadable":
+def _unchanged(read: Any) -> Any:
+    """In place of torch's own, which would make tensors of arrays."""
     return read

@@ -47,6 +47,23 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
     assert len(told) == 3
 
 
+def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_path: Path) -> None:
+    first = train_alone(tiny(stage1__epochs=1, stage2__epochs=1))
+    encoder = first.store.uri("detector")
+    settings = tiny(
+        output=str(tmp_path / "second"), encoder=encoder, target="model", stage1__epochs=0
+    )
+    second = load_detector(train_alone(settings).store.uri("detector")).network
+    assert second.head.output.out_features == 4
+    for name, tensor in load_detector(encoder).network.encoder.state_dict().items():
+        assert torch.equal(tensor, second.encoder.state_dict()[name]), name
+    other = {**settings.architecture.model_dump(), "tap_depths": [0.9]}
+    with pytest.raises(UserError, match=r"its tap_depths is \(0.5,\), architecture says \(0.9,\)"):
+        plan(tiny(encoder=encoder, architecture=other))
+    with pytest.raises(UserError, match="encoder and pretrained both say where to start"):
+        tiny(encoder=encoder, pretrained=True)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="gpu: there is none on this machine"):
