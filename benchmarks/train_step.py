@@ -144,7 +144,7 @@ def measure_gpu(folder: Path, quick: bool) -> dict[str, float]:
     plain, ours = compared(kinds, batch, 5 if quick else 30, device)
     memory = peak_gib(engine.step, batch)
     rate = size / ours
-    share = data_bound_share(folder, job, 20 if quick else 150)
+    share = data_bound_share(folder, job, 20 if quick else 150, device)
     name = torch.cuda.get_device_name()
     print(f"{name}, batch {size}: plain {1e3 * plain:.1f} ms, ours {1e3 * ours:.1f} ms a step")
     print(
@@ -159,7 +159,7 @@ def measure_gpu(folder: Path, quick: bool) -> dict[str, float]:
     }
 
 
-def data_bound_share(folder: Path, job: Job, num_steps: int) -> float:
+def data_bound_share(folder: Path, job: Job, num_steps: int, device: torch.device) -> float:
     """Share of a second epoch's time in which the GPU waits for crops from a tile store."""
     store = folder / "tiles"
     pack(PackSettings(annotations=(str(folder / "all.txt"),), root=str(folder), output=str(store)))
@@ -171,9 +171,7 @@ def data_bound_share(folder: Path, job: Job, num_steps: int) -> float:
     settings = job.settings.model_copy(update={"root": str(store)})
     epochs = stage.settings.model_copy(update={"epochs": 2})
     stage = replace(stage, items=items, settings=epochs)
-    engine = Engine(
-        replace(job, settings=settings, stages=(stage,)), Place(0, torch.device("cuda"))
-    )
+    engine = Engine(replace(job, settings=settings, stages=(stage,)), Place(0, device))
     # The first epoch compiles and starts the reading processes.
     return float([figures["data_wait_share"] for figures in engine.epochs()][-1])
 

@@ -36,6 +36,7 @@ def test_less_than_a_batch_is_refused(tiny: Tiny) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
     tiny: Tiny, data: Path, tmp_path: Path
 ) -> None:
