@@ -217,18 +217,32 @@ def test_a_lost_worker_comes_back(
 
 @pytest.mark.slow
 def test_the_state_is_kept_before_a_machine_is_taken_away(
-    tiny: Tiny, tmp_path: Path, ranks: RankPool, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, data: Path, tmp_path: Path, ranks: RankPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
-    settings = _elastic(tiny, stage1__epochs=150, stage1__batch_size=8)
-    per_epoch = 6
+    # 127 steps an epoch: one that is cut will not look like one that ended by itself.
+    root, lines = tmp_path / "images", (data / "all.txt").read_text().splitlines()
+    for copy in range(23):
+        (root / str(copy)).mkdir(parents=True)
+        for image in data.glob("*.png"):
+            os.link(image, root / str(copy) / image.name)
+    (root / "all.txt").write_text("\n".join(f"{n}/{line}" for n in range(23) for line in lines))
+    settings = _elastic(
+        tiny,
+        root=str(root),
+        annotations=[str(root / "all.txt")],
+        stage1__epochs=10,
+        stage1__batch_size=8,
+        stage2__epochs=1,
+    )
+    per_epoch = 127
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=1)
         job = Job(settings, tmp_path, cluster.address)
-        job.wait_for_epoch(3)
+        job.wait_for_epoch(2)
         subprocess.run(
             [str(Path(sys.executable).with_name("ray")), "drain-node", "--address",
              cluster.address, "--node-id", node.node_id, "--reason",
