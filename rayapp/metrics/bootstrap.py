@@ -86,7 +86,7 @@ def macro_with_intervals(
     """Unweighted mean of each figure over slices that name groups, with 95 % intervals.
 
     Groups are resampled once for all slices, so what slices share moves them together. Slices
-    without a value are left out of the mean, and are named; so has calibration error no interval.
+    without a value are left out of the mean, and are named; calibration error has no interval, as its resamples are biased.
     """
     values = {name: evaluate(scored, threshold) for name, scored in slices.items()}
     means = {figure: _mean_of({n: v[figure] for n, v in values.items()}) for figure in FIGURES}
@@ -96,17 +96,16 @@ def macro_with_intervals(
     strata = group_strata(np.concatenate(list(codes.values())), len(names), all_labels)
     if not strata or min(len(groups) for groups in strata) < 2:
         return means
+    defined = [f for f in FIGURES if f != "calibration_error" and means[f].value is not None]
     weighted = {name: Weighted(s, threshold) for name, s in slices.items()}
     longest = max(len(s.labels_N) for s in slices.values())
     batches = []
     for weights_RG in resampled_groups(strata, len(names), longest, rng, num_resamples):
         found = [w.figures(weights_RG[:, codes[name]]) for name, w in weighted.items()]
-        batches.append({f: np.nanmean([one[f] for one in found], axis=0) for f in FIGURES})
-    return {
-        figure: means[figure]
-        if figure == "calibration_error"
-        else _with_interval(figure, means[figure], np.zeros(1), _join(batches, figure), len(names))
-        for figure in FIGURES
+        batches.append({f: np.nanmean([one[f] for one in found], axis=0) for f in defined})
+    return means | {
+        figure: _with_interval(figure, means[figure], np.zeros(1), _join(batches, figure), len(names))
+        for figure in defined
     }
 
 

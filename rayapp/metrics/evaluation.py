@@ -150,7 +150,8 @@ class Evaluation(Settings):
     @property
     def table(self) -> list[Slice]:
         """The rows of the published table: every slice but the whole, then the mean."""
-        return [*self.slices[1:], *([self.mean] if self.mean else [])]
+        slices = self.slices if self.axis else self.slices[1:]
+        return [*slices, *([self.mean] if self.mean else [])]
 
     @property
     def headline(self) -> tuple[str, str]:
@@ -270,10 +271,8 @@ def measure_slice(
     )
 
 
-def measure_mean(
-    test: TestSet, parts: Sequence[Part], measured: Sequence[Slice], seed: int, resamples: int
-) -> tuple[Slice, dict[str, Worst]]:
-    """The unweighted mean of every figure over slices, and the slice in which each is worst.
+def measure_mean(test: TestSet, parts: Sequence[Part], seed: int, resamples: int) -> Slice:
+    """The unweighted mean of every figure over slices.
 
     The interval of the mean resamples all slices together: reals that they share are one draw.
     """
@@ -282,14 +281,13 @@ def measure_mean(
     means = macro_with_intervals(names, draws, test.threshold, resamples)
     chosen = np.any([mask for _, _, mask in parts], axis=0)
     real = test.codes["origin"][chosen] == 0
-    mean = Slice(
+    return Slice(
         column="",
         name=MEAN,
         num_real=int(real.sum()),
         num_synthetic=int((~real).sum()),
         figures={figure: Figure.of(measure) for figure, measure in means.items()},
     )
-    return mean, worst_slices(measured)
 
 
 def worst_slices(measured: Sequence[Slice]) -> dict[str, Worst]:
