@@ -32,6 +32,7 @@ def identities(items: Sequence[Item], known: Sequence[pa.Table]) -> pa.Table:
 
 def leaks(calibration: pa.Table, others: pa.Table) -> pa.Table:
     """The images of a calibration that are also in another set (`overlap.SHARED`), each once."""
+    calibration, others = _filled(calibration), _filled(others)
     found = shared(calibration, others)
     bytes_of = [
         dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
@@ -43,6 +44,14 @@ def leaks(calibration: pa.Table, others: pa.Table) -> pa.Table:
                                     strict=True)
     ]  # fmt: skip
     return found.filter(pc.invert(pa.array(differ, pa.bool_())))
+
+
+def _filled(table: pa.Table) -> pa.Table:
+    """With every column of the comparison, null where nothing is known."""
+    for column in COLUMNS:
+        if column not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows, pa.string()))
+    return table.select(list(COLUMNS))
 
 
 def refuse(found: pa.Table, num_items: int, where: str, what_to_do: str) -> None:

@@ -53,7 +53,9 @@ class Suite(Settings):
         {}, description="list: the list of the photographs it was made from, line by line"
     )
     column: str = Field("", description="what slices are cut by: a label column, or list")
-    slices: dict[str, int | str] = Field({}, description="name in the published table: code or list")
+    slices: dict[str, int | str] = Field(
+        {}, description="name in the published table: code or list"
+    )
     reals: RealsRule = Field(RealsRule(), description="which reals a slice holds")
     calibration: str | None = Field(None, description="list that the original calibrates on")
     sweep: Sweep | None = Field(None, description="a perturbation at several strengths")
@@ -151,7 +153,7 @@ def read_items(
                  "the list it was made from is not beside it",)  # fmt: skip
     found = TestItems(scheme, items, names, sources, notes=notes)
     if suite.task == "identification":
-        found = found.only([item.labels[0] == 1 for item in items], "real")
+        found = replace(found.only([i.labels[0] == 1 for i in items], "real"), dropped={})
     return _each_once(found) if protocol == "clean" else found
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from rayapp import guard
+from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured
 from rayapp.labels import AnnotationList, Item, LabelScheme, item_id
 from rayapp.metrics.evaluation import Part, TestSet
@@ -175,8 +176,7 @@ def _guarded(detector: Measured, suite: Suite, rows: pa.Table) -> tuple[str, ...
     """Refuse a test set with the detector's calibration images; a note where they aren't known."""
     if detector.calibrated_on is None:
         return ("on which images the detector was calibrated isn't recorded beside it",)
-    kept = [name for name in guard.COLUMNS if name in rows.column_names]
-    found = guard.leaks(detector.calibrated_on, rows.select(kept))
+    found = guard.leaks(detector.calibrated_on, rows)
     guard.refuse(
         found,
         detector.calibrated_on.num_rows,
@@ -225,10 +225,8 @@ def class_probabilities(
     """True class [N], probabilities [N, K], class names, rows of a detector of several outputs.
 
     Raises:
-        guard's and select's UserError; a class of the detector that the label scheme lacks.
+        UserError: a row has no score, or the classes are not those of the label scheme.
     """
-    from rayapp.errors import UserError
-
     rows = select(scores, items.items, items.scheme, suite.name)
     classes = detector.spec.labels.classes
     codes = _class_codes(items.scheme, suite.column, classes)

@@ -11,7 +11,6 @@ from rayapp import cluster, runs
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.plans import Bench, Planned
-from rayapp.evaluate.published import load_published
 from rayapp.evaluate.tables import as_csv, published_tables
 from rayapp.evaluate.work import Task, compare
 from rayapp.images import sha256
@@ -21,6 +20,7 @@ from rayapp.metrics.bootstrap import NUM_RESAMPLES
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results, SeedSpread
 from rayapp.metrics.slices import spread
 from rayapp.progress import Progress
+from rayapp.published import load_published
 from rayapp.scores import SCORES_FILE
 from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri
@@ -35,7 +35,9 @@ class EvaluateSettings(JobSettings):
     detector: tuple[str, ...] = Field(
         min_length=1, description="folders or s3:// prefixes of (calibrated) detectors"
     )
-    names: tuple[str, ...] = Field((), description="their names in tables; from their paths if none")
+    names: tuple[str, ...] = Field(
+        (), description="their names in tables; from their paths if none"
+    )
     suite: tuple[str, ...] = Field(
         (FOLDER,), min_length=1, description="test sets: names in configs/suites, or YAML files"
     )
@@ -45,7 +47,9 @@ class EvaluateSettings(JobSettings):
         "published, to the letter",
     )
     scores: tuple[str, ...] = Field((), description="outputs of predict, or folders that hold them")
-    root: str | None = Field(None, description="folder or s3:// prefix where the lists' paths start")
+    root: str | None = Field(
+        None, description="folder or s3:// prefix where the lists' paths start"
+    )
     lists: str | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
     sweeps: str | None = Field(
         None, description="folder of perturbed sets, one a protocol; for the suites robustness-*"
@@ -81,7 +85,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
             a detector was calibrated on is in its test set (`clean`).
     """
     detectors = load_all(settings.detector, settings.names)
-    suites = [_suite(name, settings) for name in dict.fromkeys(settings.suite)]
+    suites = load_suites(settings)
     _check(settings, detectors, suites)
     bench = Bench(settings, detectors)
     inputs = _inputs(settings, detectors, suites, bench)
@@ -113,6 +117,11 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
     run.finish(counts | {"slices": sum(len(one.slices) for one in evaluations)})
     return run
+
+
+def load_suites(settings: EvaluateSettings) -> list[Suite]:
+    """The suites by name, each once; the user's own lists in the suite folder."""
+    return [_suite(name, settings) for name in dict.fromkeys(settings.suite)]
 
 
 def _suite(name: str, settings: EvaluateSettings) -> Suite:

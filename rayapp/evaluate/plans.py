@@ -60,16 +60,18 @@ def levels(suite: Suite, settings: "EvaluateSettings") -> Iterator[Level]:
         if settings.sweeps is None:
             raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
         made = f"{absolute_uri(settings.sweeps).rstrip('/')}/{protocol.name}"
+        store = open_store(made)
+        there = {stat.key for stat in store.list("lists/")}
+        if not there:
+            raise UserError(f"{made}: no lists of perturbed images; run jobs/perturb.py with "
+                            f"--protocol {protocol.name} --output {made}")  # fmt: skip
         names = [name.replace("test_annotations_", "test_") for name in suite.lists]
         for variant in protocol.variant_names:
-            at = f"{made}/lists" if variant == PLAIN else f"{made}/lists/{variant}"
+            at = "lists" if variant == PLAIN else f"lists/{variant}"
             value = 1.0 if variant == PLAIN else strength(variant)
-            there = {stat.key for stat in open_store(at).list()}
-            uris = tuple(f"{at}/{name}" for name in names if name in there)
-            if not there:
-                raise UserError(f"{at}: no lists of perturbed images; run jobs/perturb.py with "
-                                f"--protocol {protocol.name} --output {made}")  # fmt: skip
-            yield Level(variant, value, made, uris)
+            found = [f"{at}/{name}" for name in names if f"{at}/{name}" in there]
+            if found:  # none: every image is too small for this strength
+                yield Level(variant, value, made, tuple(store.uri(key) for key in found))
 
 
 def sweep_protocol(suite: Suite, settings: "EvaluateSettings") -> str:
@@ -105,7 +107,10 @@ class Bench:
         if suite.name != FOLDER and suite.sweep is None:
             folder = lists_folder(self.settings, suite)
             store = open_store(folder)
-            others = [*suite.made_from.values(), *([suite.calibration] if suite.calibration else [])]
+            others = [
+                *suite.made_from.values(),
+                *([suite.calibration] if suite.calibration else []),
+            ]
             uris += [f"{folder}/{name}" for name in others if store.stat(name) is not None]
         return uris
 
@@ -190,7 +195,6 @@ class Bench:
         found = {
             level.name: (level.value, self._judged(detector, suite, level))
             for level in levels(suite, self.settings)
-            if level.uris
         }
         one = next(iter(found.values()))[1]
         first = next(levels(suite, self.settings))
@@ -198,9 +202,7 @@ class Bench:
         tests = {name: (value, judged.test) for name, (value, judged) in found.items()}
         return plan_sweep(fields, tests, self.settings.seed, self.settings.resamples)
 
-    def _identification(
-        self, detector: Measured, suite: Suite
-    ) -> tuple[Plan, pa.Table | None]:
+    def _identification(self, detector: Measured, suite: Suite) -> tuple[Plan, pa.Table | None]:
         asked = suite.model_copy(update={"task": "identification"})
         found: dict[str, Any] = {}
         rows = None

@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from rayapp.evaluate.judge import Judged
 from rayapp.metrics.binary import FIGURES
-from rayapp.metrics.evaluation import Evaluation
+from rayapp.metrics.evaluation import Evaluation, Slice, difference
 from rayapp.suites import Suite
+
+SHORT = {"balanced_accuracy": "balanced accuracy", "recall": "accuracy", "roc_auc": "ROC AUC"}
 
 
 def as_csv(evaluations: Iterable[Evaluation]) -> str:
@@ -22,16 +24,19 @@ def as_csv(evaluations: Iterable[Evaluation]) -> str:
     for one in evaluations:
         for part in [*one.slices, *([one.mean] if one.mean else [])]:
             found = [part.figures.get(name) for name in figures]
-            values = [v for f in found for v in ((f.value, f.low, f.high) if f else (None,) * 3)]
+            none = (None, None, None)
+            values = [v for f in found for v in ((f.value, f.low, f.high) if f else none)]
             lines.append([one.suite, one.protocol, one.detector_name, one.test_set, part.column,
                           part.name, part.num_real, part.num_synthetic,
-                          *("" if value is None else f"{value:.6f}" for value in values)])  # fmt: skip
+                          *map(_exact, values)])  # fmt: skip
     return _written(lines)
 
 
-def published_tables(
-    evaluations: Iterable[Evaluation], suites: Sequence[Suite]
-) -> dict[str, str]:
+def _exact(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def published_tables(evaluations: Iterable[Evaluation], suites: Sequence[Suite]) -> dict[str, str]:
     """Each table in the layout of the original's CSV files: Model, ACC, AUC, a row for the mean."""
     headings = {suite.name: suite.heading for suite in suites}
     found = {}
@@ -75,3 +80,35 @@ def evidence(judged: Judged, root: str | None) -> pa.Table:
 def slug(name: str) -> str:
     """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"
+
+
+def as_text(one: Evaluation) -> str:
+    """The table for a terminal: both figures with intervals, what was published, the difference."""
+    accuracy, auc = (SHORT[name] for name in one.headline)
+    head = ["slice", accuracy, "published", "difference", auc, "published", "difference"]
+    lines = [head] + [
+        [part.name, *(text for name in one.headline for text in _beside(part, name))]
+        for part in (one.table or one.slices)
+    ]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    rows = [
+        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) for line in lines
+    ]
+    title = f"{one.test_set}: {one.detector_name} ({one.protocol} protocol)"
+    remarks = [f"calibration: {one.calibration}", *one.notes]
+    return "\n  ".join([title, *(row.rstrip() for row in rows), *remarks])
+
+
+def _beside(part: Slice, name: str) -> list[str]:
+    """A figure with its interval, the published one, and the difference marked where inside."""
+    figure = part.figures[name]
+    if figure.value is None:
+        return [f"– ({figure.reason})", _number(part.published.get(name)), ""]
+    interval = "" if figure.low is None else f" [{figure.low:.4f}, {figure.high:.4f}]"
+    found = difference(part, name)
+    told = "" if found is None else f"{found[0]:+.4f}{' (within)' if found[1] else ''}"
+    return [f"{figure.value:.4f}{interval}", _number(part.published.get(name)), told]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from rayapp.evaluate.judge import Judged
-from rayapp.evaluate.published import MEAN, Pair
 from rayapp.metrics.bootstrap import compare_figures
 from rayapp.metrics.compare import compare_auc
 from rayapp.metrics.evaluation import (
@@ -24,6 +23,7 @@ from rayapp.metrics.evaluation import (
 )
 from rayapp.metrics.identification import Identification, identify_with_intervals
 from rayapp.metrics.slices import cross_source_auc
+from rayapp.published import MEAN, Pair
 from rayapp.transforms.draws import generator
 
 COMPARED = ("balanced_accuracy", "tpr_at_fpr_5pct", "nll")

@@ -86,7 +86,8 @@ def macro_with_intervals(
     """Unweighted mean of each figure over slices that name groups, with 95 % intervals.
 
     Groups are resampled once for all slices, so what slices share moves them together. Slices
-    without a value are left out of the mean, and are named; calibration error has no interval, as its resamples are biased.
+    without a value are left out of the mean and named. Calibration error has no interval, as
+    its resamples are biased.
     """
     values = {name: evaluate(scored, threshold) for name, scored in slices.items()}
     means = {figure: _mean_of({n: v[figure] for n, v in values.items()}) for figure in FIGURES}
@@ -104,7 +105,9 @@ def macro_with_intervals(
         found = [w.figures(weights_RG[:, codes[name]]) for name, w in weighted.items()]
         batches.append({f: np.nanmean([one[f] for one in found], axis=0) for f in defined})
     return means | {
-        figure: _with_interval(figure, means[figure], np.zeros(1), _join(batches, figure), len(names))
+        figure: _with_interval(
+            figure, means[figure], np.zeros(1), _join(batches, figure), len(names)
+        )
         for figure in defined
     }
 

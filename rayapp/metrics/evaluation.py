@@ -54,6 +54,20 @@ class Slice(Settings):
     published: dict[str, float] = Field({}, description="published value of a figure, by its name")
 
 
+def difference(part: Slice, name: str) -> tuple[float, bool | None] | None:
+    """Our figure minus the published one, and whether that lies in our interval.
+
+    None where either figure is missing, or the interval.
+    """
+    figure, published = part.figures[name], part.published.get(name)
+    if figure.value is None or published is None:
+        return None
+    within = None
+    if figure.low is not None and figure.high is not None:
+        within = figure.low <= published <= figure.high
+    return figure.value - published, within
+
+
 class Worst(Settings):
     """The slice in which a figure is worst."""
 
@@ -204,9 +218,7 @@ class TestSet:
         """How many photographs (images, where nothing groups them) there are."""
         return len(self.logits_N) if self.groups_N is None else len(np.unique(self.groups_N))
 
-    def slices(
-        self, scheme: LabelScheme, held_out: tuple[str, ...] = ()
-    ) -> list[Part]:
+    def slices(self, scheme: LabelScheme, held_out: tuple[str, ...] = ()) -> list[Part]:
         """Every slice as (column, name, mask over images), the whole first.
 
         A slice by generator or model holds its synthetic images and all real ones; a slice by

@@ -10,7 +10,7 @@ from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.pipeline import DemoDataSettings, build
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.report import REPORT_FILE, ReportSettings, report
@@ -153,7 +153,8 @@ class _Stages:
                 **self._place(f"evaluation-{test_set}"),
             )
         )
-        return Evaluation.model_validate_json(run.store.get(EVALUATION_FILE))
+        results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+        return results.evaluations[0]
 
     def report(self) -> None:
         ran = tuple(self.at(stage) for stage in self.ran)

@@ -1,4 +1,4 @@
-"""Figures that others published, with their sources (`published.yaml` beside this file)."""
+"""Figures that others published, with their sources (`evaluate/published.yaml`)."""
 
 import functools
 from pathlib import Path
@@ -9,7 +9,9 @@ from rayapp.errors import UserError
 from rayapp.settings import Settings, parse_yaml
 
 MEAN = "Mean"
-_FILE = Path(__file__).with_name("published.yaml")
+_FILE = (
+    Path(__file__).parent / "evaluate" / "published.yaml"
+)  # data of that room; pages show it too
 
 Pair = tuple[float | None, float | None]
 

@@ -1,0 +1,203 @@
+"""The tables of a report: figures beside published ones, detectors beside each other."""
+
+from collections.abc import Sequence
+
+from rayapp.metrics.binary import TITLES
+from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
+from rayapp.metrics.measure import Measure
+from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
+from rayapp.published import MEAN, Published
+from rayapp.report.evidence import Evidence
+
+SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",
+         "tpr_at_fpr_5pct", "eer", "nll", "brier", "calibration_error")  # fmt: skip
+NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy_real": "accuracy, reals",
+    "accuracy_synthetic": "accuracy, synthetics",
+    "roc_auc": "ROC AUC",
+    "recall": "accuracy of the class",
+    "accuracy": "accuracy",
+}
+_NOT_MEASURED = Measure(None, reason="not measured")
+
+
+def heading(figure: str) -> str:
+    """A figure's name as a column's heading."""
+    return NAMES.get(figure) or TITLES[figure]
+
+
+def beside_published(several: Sequence[Evidence]) -> list[Block]:
+    """One suite: both headline figures of every slice and detector beside the published ones."""
+    first = several[0].evaluation
+    names = first.headline
+    known = any(part.published for one in several for part in one.evaluation.table)
+    columns = ["slice", "detector", "real", "synthetic"]
+    for name in names:
+        columns += [heading(name)]
+        if known:
+            columns += [f"published {heading(name)}", f"difference in {heading(name)}",
+                        f"{heading(name)}: published within"]  # fmt: skip
+    rows: list[list[Value]] = []
+    order = dict.fromkeys(part.name for one in several for part in rows_of(one.evaluation))
+    for wanted in order:
+        for one in several:
+            parts = [part for part in rows_of(one.evaluation) if part.name == wanted]
+            rows += [_row(one.evaluation, part, names, known) for part in parts]
+    formats = {f"difference in {heading(name)}": "+.4f" for name in names}
+    formats |= {c: ".4f" for n in names for c in (heading(n), f"published {heading(n)}")}
+    told = (
+        "Published: the paper's figure under its own protocol, within: whether it lies in our "
+        "95 % interval."
+        if known
+        else "Figures with their 95 % intervals."
+    )
+    kept = {name: form for name, form in formats.items() if name in columns}
+    return [*remarks(several), Table(columns, rows, told, kept)]
+
+
+def rows_of(one: Evaluation) -> list[Slice]:
+    """The rows of an evaluation's table; the whole set where it has no slices."""
+    return one.table if len(one.table) > (1 if one.mean else 0) else one.slices
+
+
+def _row(one: Evaluation, part: Slice, names: Sequence[str], known: bool) -> list[Value]:
+    row: list[Value] = [part.name, one.detector_name, part.num_real, part.num_synthetic]
+    for name in names:
+        row.append(part.figures[name].measure())
+        if known:
+            found = difference(part, name)
+            within = None if found is None else found[1]
+            row += [part.published.get(name), None if found is None else found[0],
+                    "–" if within is None else "yes" if within else "no"]  # fmt: skip
+    return row
+
+
+def remarks(several: Sequence[Evidence]) -> list[Block]:
+    """What the protocol did, detector by detector; said once where it is the same."""
+    told: dict[str, list[str]] = {}
+    for one in several:
+        e = one.evaluation
+        words = ". ".join([f"Calibration: {e.calibration}", *e.notes])
+        told.setdefault(f"{e.view}. {words}.", []).append(e.detector_name)
+    legacy = several[0].evaluation.protocol == "legacy"
+    lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in told.items())
+    blocks: list[Block] = []
+    if legacy:
+        blocks.append(Notice(
+            "Legacy protocol: as published, calibration images and repeated reals included. "
+            "For comparison with published figures only.", "warning"))  # fmt: skip
+    return [*blocks, Prose(lines)]
+
+
+def every_figure(several: Sequence[Evidence]) -> Table:
+    """Every figure of every slice and detector."""
+    measured = {name for one in several for part in one.evaluation.slices for name in part.figures}
+    chosen = [name for name in (*TITLES, "recall", "accuracy") if name in measured]
+    rows: list[list[Value]] = []
+    for one in several:
+        e = one.evaluation
+        for part in [*e.slices, *([e.mean] if e.mean else [])]:
+            figures = [
+                part.figures[n].measure() if n in part.figures else _NOT_MEASURED for n in chosen
+            ]
+            label = f"{part.column}: {part.name}" if part.column else part.name
+            rows.append([label, e.detector_name, part.num_real, part.num_synthetic, *figures])
+        rows += _worst(e, chosen)
+    columns = ["slice", "detector", "real", "synthetic", *map(heading, chosen)]
+    return Table(columns, rows, "Every figure, with 95 % intervals; worst: over the table's rows.")
+
+
+def _worst(one: Evaluation, chosen: Sequence[str]) -> list[list[Value]]:
+    if not one.worst:
+        return []
+    figures: list[Value] = [
+        one.worst[name].figure.measure() if name in one.worst else _NOT_MEASURED for name in chosen
+    ]
+    named = ", ".join(dict.fromkeys(w.name for n, w in one.worst.items() if n == "roc_auc"))
+    return [
+        [f"worst{f' (AUC: {named})' if named else ''}", one.detector_name, None, None, *figures]
+    ]
+
+
+def compared(comparisons: Sequence[Comparison]) -> Table:
+    """Pairs of detectors on the same images."""
+    rows: list[list[Value]] = [
+        [
+            one.suite,
+            one.slice,
+            heading(one.figure),
+            one.first,
+            one.second,
+            one.difference.measure(),
+            one.p_value,
+            one.method,
+        ]
+        for one in comparisons
+    ]
+    columns = ["suite", "slice", "figure", "A", "B", "A − B", "p", "test"]
+    told = (
+        "Paired by image. p is two-sided and not adjusted for their number: of "
+        f"{len(rows)} tests without any difference about {len(rows) / 20:.0f} fall below 0.05."
+    )
+    return Table(columns, rows, told, {"A − B": "+.4f", "p": ".2g"})
+
+
+def over_seeds(spreads: Sequence[SeedSpread]) -> Table:
+    """Figures over runs that differ in their seed."""
+    rows: list[list[Value]] = [
+        [s.suite, s.slice, heading(s.figure), s.num_runs, s.mean, s.std, s.minimum, s.maximum]
+        for s in spreads
+    ]
+    columns = [
+        "suite",
+        "slice",
+        "figure",
+        "runs",
+        "mean",
+        "standard deviation",
+        "lowest",
+        "highest",
+    ]
+    formats = dict.fromkeys(columns[4:], ".4f")
+    return Table(columns, rows, "Runs of one recipe that differ in their seed.", formats)
+
+
+def across_sources(one: Evaluation) -> Table | None:
+    """ROC AUC of each source of reals against each source of synthetics."""
+    reals = list(dict.fromkeys(pair.real for pair in one.sources))
+    synthetics = list(dict.fromkeys(pair.synthetic for pair in one.sources))
+    if len(reals) * len(synthetics) < 2:
+        return None
+    found = {(p.real, p.synthetic): p.roc_auc.measure() for p in one.sources}
+    rows: list[list[Value]] = [
+        [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)] for real in reals
+    ]
+    told = (f"{one.detector_name}: ROC AUC of each source of reals (rows) against each source of "
+            "synthetics. One pooled AUC hides a shift of scores between sources.")  # fmt: skip
+    return Table(["reals from", *synthetics], rows, told)
+
+
+def published_only(published: Published) -> list[tuple[str, list[Block]]]:
+    """Every published table as it stands, with its source."""
+    found: list[tuple[str, list[Block]]] = []
+    for name, suite in published.suites.items():
+        columns = ["slice"]
+        identification = all(
+            pair[1] is None for d in suite.figures.values() for s, pair in d.items() if s != MEAN
+        )
+        accuracy = "accuracy" if identification else "balanced accuracy"
+        for detector in suite.figures:
+            columns += [f"{detector}: {accuracy}", f"{detector}: ROC AUC"]
+        slices = dict.fromkeys(s for figures in suite.figures.values() for s in figures)
+        rows: list[list[Value]] = [
+            [s, *(v for d in suite.figures.values() for v in d.get(s, (None, None)))]
+            for s in slices
+        ]
+        formats = dict.fromkeys(columns[1:], ".4f")
+        blocks: list[Block] = [Prose(f"Source: {suite.source}. {' '.join(suite.remarks)}")]
+        found.append((name, [*blocks, Table(columns, rows, f"{name}, as published.", formats)]))
+    time = published.inference_time
+    timed: list[list[Value]] = [[name, value] for name, value in time.milliseconds.items()]
+    table = Table(["detector", "ms"], timed, f"Inference time: {time.about}.", {"ms": ".2f"})
+    return [*found, ("Inference time", [Prose(f"Source: {time.source}."), table])]
