@@ -188,7 +188,10 @@ class Bench:
         in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
         fields = self._fields(detector, suite, level) | _judged_fields(judged)
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
-        plan = plan_origin(fields, judged, parts, in_table, settings.seed, settings.resamples)
+        names = {str(file): name for name, file in suite.slices.items()}
+        plan = plan_origin(
+            fields, judged, parts, in_table, names, settings.seed, settings.resamples
+        )
         return plan, evidence(judged, level.root)
 
     def _sweep(self, detector: Measured, suite: Suite) -> Plan:

@@ -69,6 +69,7 @@ def plan_origin(
     judged: Judged,
     parts: list[Part],
     in_table: Sequence[Part],
+    list_names: Mapping[str, str],
     seed: int,
     resamples: int,
 ) -> Plan:
@@ -80,7 +81,7 @@ def plan_origin(
     }
     if len(in_table) > 1:
         tasks["mean"] = Task(measure_mean, (test,), (list(in_table), seed, resamples))
-    tasks["sources"] = Task(measure_sources, (test, *sources_of(judged)))
+    tasks["sources"] = Task(measure_sources, (test, *sources_of(judged, list_names)))
 
     def assemble(found: Mapping[str, Any]) -> dict[str, Any]:
         slices = [found[f"slice {at}"] for at in range(len(parts))]
@@ -179,11 +180,11 @@ def _level(one: Identification, column: str, name: str, level: float | None) -> 
     )
 
 
-def sources_of(judged: Judged) -> tuple[Any]:
+def sources_of(judged: Judged, names: Mapping[str, str]) -> tuple[Any]:
     """Where each image comes from, as far as it is known: [N] names.
 
     Reals: the manifest's source, else the first folder of the photograph's own path, else their
-    content; synthetics: their generator.
+    content; synthetics: their generator, or what `names` says of their list.
     """
     codes, scheme = judged.test.codes, judged.items.scheme
     real = codes["origin"] == 0
@@ -194,7 +195,7 @@ def sources_of(judged: Judged) -> tuple[Any]:
         if not real[at]:
             column = next((c for c in ("model", "generator") if c in codes), None)
             told = scheme.names(column)[int(codes[column][at])] if column else None
-            named.append(told or judged.items.lists_N[at].removesuffix(".txt"))
+            named.append(told or names.get(judged.items.lists_N[at], "synthetic"))
         elif stored and stored[at]:
             named.append(stored[at])
         elif photograph != paths[at] and "/" in photograph:

@@ -1,5 +1,6 @@
 """Evaluation from images: sweeps are perturbed, missing scores predicted, every table measured."""
 
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def measure(settings: EvaluateJobSettings) -> runs.Run:
                     _scoring(settings), settings,
                 )  # fmt: skip
             if settings.embedding:
-                _embed(detectors, needed, settings)
+                _embed(detectors, asked, suites, settings)
         return evaluate(asked, command=_command())
 
 
@@ -68,7 +69,7 @@ def _scoring(settings: EvaluateJobSettings) -> ScoringSettings:
 
 def _command() -> str:
     """What the user typed."""
-    return " ".join(["python", *sys.argv])
+    return shlex.join(["python", *sys.argv])
 
 
 def _perturb(suite: Suite, asked: EvaluateSettings, settings: EvaluateJobSettings) -> None:
@@ -114,14 +115,14 @@ def _needed(
 
 def _embed(
     detectors: Sequence[Measured],
-    needed: dict[tuple[int, str], set[str]],
+    asked: EvaluateSettings,
+    suites: Sequence[Suite],
     settings: EvaluateJobSettings,
 ) -> None:
-    """The features of some test images of each detector, in two dimensions."""
-    root = absolute_uri(str(settings.root)).rstrip("/")
-    for at, detector in enumerate(detectors):
-        paths = needed.get((at, root), set())
-        if paths:
+    """The features of some images of the first suite of each detector, in two dimensions."""
+    for detector in detectors:
+        plain = [one for one in suites if one.sweep is None and one.task == detector.task]
+        for (_, root), paths in _needed(asked, [detector], plain[:1]).items():
             embed(
                 EmbedSettings(
                     detector=detector.uri,

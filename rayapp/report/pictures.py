@@ -126,10 +126,11 @@ def embeddings(uris: Sequence[str], evidence: Sequence[Evidence]) -> list[Figure
     found = []
     for uri in uris:
         digest, table = read_embedding(uri)
-        one = next((e for e in evidence if e.table and e.evaluation.detector_hash == digest), None)
-        if one is None:
+        mine = [e for e in evidence if e.table and e.evaluation.detector_hash == digest]
+        if not mine:
             continue
-        named = _names(one)
+        one = mine[0]
+        named = {path: name for e in reversed(mine) for path, name in _names(e).items()}
         rows = [at for at, path in enumerate(table["path"].to_pylist()) if path in named]
         names = sorted({named[table["path"][at].as_py()] for at in rows})
         classes = [names.index(named[table["path"][at].as_py()]) for at in rows]

@@ -205,8 +205,11 @@ def _across(suites: dict[str, list[Evidence]]) -> list[Section]:
 
 def _highlights(evidence: Sequence[Evidence]) -> Highlights:
     items: list[Highlight] = []
+    first = evidence[0].evaluation
     for one in evidence:
         e = one.evaluation
+        if e.axis or (e.suite != first.suite and e.detector_name != first.detector_name):
+            continue
         chosen = [e.slice("training", name) for name in ("seen", "held-out")]
         for part in [p for p in chosen if p] or [e.mean or e.whole]:
             name = part.name.lower() if part.name != "all" else "all"

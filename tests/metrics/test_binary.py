@@ -68,6 +68,7 @@ def test_blocks_give_exactly_what_one_process_gives(grouped: bool) -> None:
         np.testing.assert_array_equal(merged.group_codes()[0], whole.group_codes()[0])
 
 
+@pytest.mark.slow
 def test_a_million_rows_within_seconds() -> None:
     labels, scores, p = draw(1_000_000)
     start = time.perf_counter()
