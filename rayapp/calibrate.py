@@ -79,15 +79,15 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
         "annotations": sha256(read_uri(settings.annotations)),
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
+    forbidden = _tables(settings, scheme)
+    known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
+    own = guard.identities(items, [*known, rows])
+    leaked = _guarded(own, forbidden, settings)  # before anything is written
     run = runs.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    forbidden = _tables(settings, scheme)
-    known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
-    own = guard.identities(items, [*known, rows])
-    leaked = _guarded(own, forbidden, settings)
     logits = rows["logit"].to_numpy().astype(np.float64)
     labels = rows["origin"].to_numpy().astype(np.int64)
     fitted = calibrators.fit(settings.method, logits, labels)

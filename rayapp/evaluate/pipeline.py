@@ -5,76 +5,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from pydantic import Field, field_validator
 
 from rayapp import cluster, runs
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.plans import Bench, Planned
+from rayapp.evaluate.settings import EvaluateSettings, load_suites
 from rayapp.evaluate.tables import as_csv, published_tables
 from rayapp.evaluate.work import Task, compare
 from rayapp.images import sha256
 from rayapp.labels import LabelScheme, load_scheme
 from rayapp.manifest import write_table
-from rayapp.metrics.bootstrap import NUM_RESAMPLES
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results, SeedSpread
 from rayapp.metrics.slices import spread
 from rayapp.progress import Progress
 from rayapp.published import load_published
 from rayapp.scores import SCORES_FILE
-from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri
-from rayapp.suites import FOLDER, ProtocolName, Suite, load_suite
+from rayapp.suites import Suite
+
+__all__ = ["CSV_FILE", "EvaluateSettings", "evaluate"]
 
 CSV_FILE = "metrics.csv"
-
-
-class EvaluateSettings(JobSettings):
-    """Measure detectors on suites from their stored scores: every table, with intervals."""
-
-    detector: tuple[str, ...] = Field(
-        min_length=1, description="folders or s3:// prefixes of (calibrated) detectors"
-    )
-    names: tuple[str, ...] = Field(
-        (), description="their names in tables; from their paths if none"
-    )
-    suite: tuple[str, ...] = Field(
-        (FOLDER,), min_length=1, description="test sets: names in configs/suites, or YAML files"
-    )
-    protocol: ProtocolName = Field(
-        "clean",
-        description="clean: each photograph once, no calibration image measured; legacy: as "
-        "published, to the letter",
-    )
-    scores: tuple[str, ...] = Field((), description="outputs of predict, or folders that hold them")
-    root: str | None = Field(
-        None, description="folder or s3:// prefix where the lists' paths start"
-    )
-    lists: str | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
-    sweeps: str | None = Field(
-        None, description="folder of perturbed sets, one a protocol; for the suites robustness-*"
-    )
-    annotations: tuple[str, ...] = Field((), description="suite folder: lists of the test images")
-    scheme: str = Field("imaginet", description="suite folder: label scheme of the lists")
-    name: str = Field("Own images", description="suite folder: name of the test set in tables")
-    held_out: tuple[str, ...] = Field(
-        (), description="suite folder: generators (names of the scheme) that were never trained on"
-    )
-    published_as: tuple[str, ...] = Field(
-        ("imaginet",),
-        min_length=1,
-        description="whose published figures stand beside each detector's: one name, or one each",
-    )
-    same_recipe: bool = Field(
-        False, description="the detectors are runs of one recipe that differ in their seed"
-    )
-    resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
-    seed: int = Field(42, description="seed of the resampling, and of reals that legacy draws")
-
-    @field_validator("detector", "suite", "scores", "annotations", "published_as", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
@@ -88,13 +40,14 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     suites = load_suites(settings)
     _check(settings, detectors, suites)
     bench = Bench(settings, detectors)
-    inputs = _inputs(settings, detectors, suites, bench)
+    _check_scores(settings)
+    planned = bench.plan(suites)
+    inputs = _inputs(detectors, suites, bench, planned)
     run = runs.start(
         "evaluate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    planned = bench.plan(suites)
     with cluster.session(settings):
         evaluations, comparisons = _measured(planned, settings)
     for one, evaluation in zip(planned, evaluations, strict=True):
@@ -117,23 +70,6 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
     run.finish(counts | {"slices": sum(len(one.slices) for one in evaluations)})
     return run
-
-
-def load_suites(settings: EvaluateSettings) -> list[Suite]:
-    """The suites by name, each once; the user's own lists in the suite folder."""
-    return [_suite(name, settings) for name in dict.fromkeys(settings.suite)]
-
-
-def _suite(name: str, settings: EvaluateSettings) -> Suite:
-    suite = load_suite(name)
-    if suite.name == FOLDER:
-        if not settings.annotations:
-            raise UserError("suite folder: give --annotations, the lists of the test images")
-        lists = settings.annotations
-        return suite.model_copy(
-            update={"lists": lists, "scheme": settings.scheme, "title": settings.name}
-        )
-    return suite
 
 
 def _check(
@@ -165,13 +101,19 @@ def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
             raise UserError(f"held_out: {name!r} is no generator (known: {', '.join(known)})")
 
 
+def _check_scores(settings: EvaluateSettings) -> None:
+    for uri in settings.scores:
+        if not any(s.key.rpartition("/")[2] == SCORES_FILE for s in open_store(uri).list()):
+            raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
+
+
 def _inputs(
-    settings: EvaluateSettings,
     detectors: Sequence[Measured],
     suites: Sequence[Suite],
-    bench: "Bench",
+    bench: Bench,
+    planned: Sequence[Planned],
 ) -> dict[str, str]:
-    """What the figures depend on, by hash."""
+    """What the figures depend on, by hash; of the scores only those that are measured."""
     found = {}
     for detector in detectors:
         calibration = detector.spec.calibration
@@ -181,12 +123,8 @@ def _inputs(
         found[f"suite {suite.name}"] = runs.digest(suite.model_dump_json().encode())
         for uri in bench.list_uris(suite):
             found[uri] = sha256(read_uri(uri))
-    for uri in settings.scores:
-        store = open_store(uri)
-        keys = [s.key for s in store.list() if s.key.rpartition("/")[2] == SCORES_FILE]
-        if not keys:
-            raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
-        found[f"scores {uri}"] = runs.digest(*(store.get(key) for key in keys))
+    for one in planned:
+        found[f"scores {one.suite.name} {one.detector.name}"] = one.plan.fingerprint
     return found
 
 

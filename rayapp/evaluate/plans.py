@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, slices_of
+from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.evaluate.tables import evidence, evidence_key
 from rayapp.evaluate.work import Plan, plan_identification, plan_origin, plan_sweep
 from rayapp.labels import AnnotationList, read_list
@@ -17,9 +18,6 @@ from rayapp.scores import read_matching
 from rayapp.storage import Store, absolute_uri, open_store
 from rayapp.suites import FOLDER, Suite, TestItems, read_items, strength
 from rayapp.transforms import PLAIN, load_protocol
-
-if TYPE_CHECKING:
-    from rayapp.evaluate.pipeline import EvaluateSettings
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Level:
     uris: tuple[str, ...]
 
 
-def levels(suite: Suite, settings: "EvaluateSettings") -> Iterator[Level]:
+def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
     """Every strength of a sweep; of another suite the one test set.
 
     Raises:
@@ -74,14 +72,14 @@ def levels(suite: Suite, settings: "EvaluateSettings") -> Iterator[Level]:
                 yield Level(variant, value, made, tuple(store.uri(key) for key in found))
 
 
-def sweep_protocol(suite: Suite, settings: "EvaluateSettings") -> str:
+def sweep_protocol(suite: Suite, settings: EvaluateSettings) -> str:
     """The name of the perturbation protocol of a sweep."""
     assert suite.sweep is not None
     published = suite.sweep.legacy if settings.protocol == "legacy" else None
     return published or suite.sweep.clean
 
 
-def lists_folder(settings: "EvaluateSettings", suite: Suite) -> str:
+def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
     """Where the lists of the suites lie.
 
     Raises:
@@ -97,7 +95,7 @@ def lists_folder(settings: "EvaluateSettings", suite: Suite) -> str:
 class Bench:
     """Reads lists and scores once, and plans every detector on every suite that fits it."""
 
-    settings: "EvaluateSettings"
+    settings: EvaluateSettings
     detectors: Sequence[Measured]
     _scores: dict[tuple[str, str | None], pa.Table] = field(default_factory=dict)
 

@@ -84,30 +84,35 @@ def slug(name: str) -> str:
 
 def as_text(one: Evaluation) -> str:
     """The table for a terminal: both figures with intervals, what was published, the difference."""
-    accuracy, auc = (SHORT[name] for name in one.headline)
-    head = ["slice", accuracy, "published", "difference", auc, "published", "difference"]
+    rows = one.table or one.slices
+    known = any(part.published for part in rows)
+    head = ["slice"]
+    for name in one.headline:
+        head += [SHORT[name], *(("published", "difference") if known else ())]
     lines = [head] + [
-        [part.name, *(text for name in one.headline for text in _beside(part, name))]
-        for part in (one.table or one.slices)
+        [part.name, *(text for name in one.headline for text in _beside(part, name, known))]
+        for part in rows
     ]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    rows = [
+    told = [
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) for line in lines
     ]
     title = f"{one.test_set}: {one.detector_name} ({one.protocol} protocol)"
     remarks = [f"calibration: {one.calibration}", *one.notes]
-    return "\n  ".join([title, *(row.rstrip() for row in rows), *remarks])
+    return "\n  ".join([title, *(row.rstrip() for row in told), *remarks])
 
 
-def _beside(part: Slice, name: str) -> list[str]:
-    """A figure with its interval, the published one, and the difference marked where inside."""
+def _beside(part: Slice, name: str, known: bool) -> list[str]:
+    """A figure with its interval; the published one, and the difference marked where inside."""
     figure = part.figures[name]
-    if figure.value is None:
-        return [f"– ({figure.reason})", _number(part.published.get(name)), ""]
-    interval = "" if figure.low is None else f" [{figure.low:.4f}, {figure.high:.4f}]"
+    text = f"– ({figure.reason})" if figure.value is None else f"{figure.value:.4f}"
+    if figure.low is not None:
+        text += f" [{figure.low:.4f}, {figure.high:.4f}]"
+    if not known:
+        return [text]
     found = difference(part, name)
     told = "" if found is None else f"{found[0]:+.4f}{' (within)' if found[1] else ''}"
-    return [f"{figure.value:.4f}{interval}", _number(part.published.get(name)), told]
+    return [text, _number(part.published.get(name)), told]
 
 
 def _number(value: float | None) -> str:

@@ -24,6 +24,7 @@ from rayapp.metrics.evaluation import (
 from rayapp.metrics.identification import Identification, identify_with_intervals
 from rayapp.metrics.slices import cross_source_auc
 from rayapp.published import MEAN, Pair
+from rayapp.runs import digest
 from rayapp.transforms.draws import generator
 
 COMPARED = ("balanced_accuracy", "tpr_at_fpr_5pct", "nll")
@@ -46,6 +47,7 @@ class Plan:
     fields: dict[str, Any]
     tasks: dict[str, Task]
     assemble: Callable[[Mapping[str, Any]], dict[str, Any]]
+    fingerprint: str  # of the scores that are measured
     parts: list[Part] = field(default_factory=list)
     judged: Judged | None = None
 
@@ -93,7 +95,8 @@ def plan_origin(
             "sources": found["sources"],
         }
 
-    return Plan(fields, tasks, assemble, parts, judged)
+    fingerprint = digest(test.logits_N.tobytes(), test.probabilities_N.tobytes())
+    return Plan(fields, tasks, assemble, fingerprint, parts, judged)
 
 
 def plan_sweep(
@@ -112,7 +115,8 @@ def plan_sweep(
         ]
         return {"slices": slices, "worst": worst_slices(slices)}
 
-    return Plan(fields, tasks, assemble)
+    fingerprint = digest(*(test.probabilities_N.tobytes() for _, test in levels.values()))
+    return Plan(fields, tasks, assemble, fingerprint)
 
 
 def _all(test: TestSet) -> Any:
@@ -155,7 +159,8 @@ def plan_identification(
         return {"slices": [whole, *rows], "mean": mean, "worst": worst, "confusion": confusion}
 
     kept = {k: v for k, v in fields.items() if k not in {"column", "names"}}
-    return Plan(kept | {"classes": classes}, tasks, assemble)
+    fingerprint = digest(*(given[1].tobytes() for _, given in levels.values()))
+    return Plan(kept | {"classes": classes}, tasks, assemble, fingerprint)
 
 
 def _identified(

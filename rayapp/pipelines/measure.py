@@ -10,8 +10,9 @@ from pydantic import Field
 from rayapp import cluster, runs
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured, load_all
-from rayapp.evaluate.pipeline import EvaluateSettings, evaluate, load_suites
+from rayapp.evaluate.pipeline import evaluate
 from rayapp.evaluate.plans import Bench, levels, lists_folder, sweep_protocol
+from rayapp.evaluate.settings import EvaluateSettings, load_suites
 from rayapp.evaluate.tables import slug
 from rayapp.metrics.evaluation import Results
 from rayapp.perturb.pipeline import PerturbSettings, perturb

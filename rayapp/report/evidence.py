@@ -96,9 +96,9 @@ def read_embedding(uri: str) -> tuple[str, pa.Table]:
 
 
 def by_suite(evidence: Sequence[Evidence]) -> dict[str, list[Evidence]]:
-    """Suite (with its protocol and test set) → the evaluations on it, in order."""
+    """Suite (with test set, protocol and task) → the evaluations on it, in order."""
     found: dict[str, list[Evidence]] = {}
     for one in evidence:
         e = one.evaluation
-        found.setdefault(f"{e.suite}/{e.test_set}/{e.protocol}", []).append(one)
+        found.setdefault(f"{e.suite}/{e.test_set}/{e.protocol}/{e.task}", []).append(one)
     return found

@@ -170,7 +170,8 @@ def _focus_curves(evidence: Sequence[Evidence], focus: Sequence[Evidence]) -> li
 
 def _title(several: Sequence[Evidence]) -> str:
     e = several[0].evaluation
-    return f"{e.test_set} ({e.protocol})" if e.protocol == "legacy" else e.test_set
+    name = f"{e.test_set}: which generator" if e.axis and e.task == "identification" else e.test_set
+    return f"{name} ({e.protocol})" if e.protocol == "legacy" else name
 
 
 def _suite(several: Sequence[Evidence]) -> list[Block]:
