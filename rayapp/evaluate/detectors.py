@@ -1,5 +1,6 @@
 """The detectors that are compared: their specs, hashes, and names in tables."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def load_all(uris: Sequence[str], names: Sequence[str]) -> list[Measured]:
     if names and len(names) != len(uris):
         raise UserError(f"names: {len(names)} for {len(uris)} detectors")
     whole = [absolute_uri(uri).rstrip("/") for uri in uris]
-    for several in (names, whole):
+    for several in (names, whole, [slug(name) for name in names or short_names(whole)]):
         twice = next((name for name in several if list(several).count(name) > 1), None)
         if twice is not None:
             raise UserError(f"detector {twice} stands twice")
@@ -65,3 +66,8 @@ def short_names(uris: Sequence[str]) -> list[str]:
         if len(set(ends)) == len(ends) and not _GENERIC & set(ends):
             return ends
     return list(uris)
+
+
+def slug(name: str) -> str:
+    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"

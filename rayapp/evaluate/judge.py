@@ -87,7 +87,8 @@ def judge(
         told = f"platt on {fitted.n} published images, which are left out of the test set"
         return _judged(rows, items, fitted, told, notes)
     rows = select(scores, items.items, items.scheme, suite.name)
-    return _judged(rows, items, None, "none: sigmoid of the logit, threshold 0.5", notes)
+    why = f" ({suite.calibration} is not among the lists)" if suite.calibration else ""
+    return _judged(rows, items, None, f"none{why}: sigmoid of the logit, threshold 0.5", notes)
 
 
 def _judged(

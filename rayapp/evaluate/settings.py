@@ -52,7 +52,16 @@ class EvaluateSettings(JobSettings):
     resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
     seed: int = Field(42, description="seed of the resampling, and of reals that legacy draws")
 
-    @field_validator("detector", "suite", "scores", "annotations", "published_as", mode="before")
+    @field_validator(
+        "detector",
+        "names",
+        "suite",
+        "scores",
+        "annotations",
+        "held_out",
+        "published_as",
+        mode="before",
+    )
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -2,11 +2,11 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from rayapp.evaluate.detectors import slug
 from rayapp.evaluate.judge import Judged
 from rayapp.metrics.binary import FIGURES
 from rayapp.metrics.evaluation import Evaluation, Slice, difference
@@ -75,11 +75,6 @@ def evidence(judged: Judged, root: str | None) -> pa.Table:
         }
     )
     return table.combine_chunks()
-
-
-def slug(name: str) -> str:
-    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"
 
 
 def as_text(one: Evaluation) -> str:

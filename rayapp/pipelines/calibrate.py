@@ -1,6 +1,6 @@
 """Calibration from images: missing scores are predicted, the guard's hashes made, then the fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from rayapp import cluster, load_detector, manifest, runs
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.errors import UserError
-from rayapp.guard import identities
+from rayapp.guard import identities, leaks, refuse
 from rayapp.labels import Item, load_scheme, read_list
 from rayapp.pipelines.identities import identify
 from rayapp.pipelines.scoring import ScoringSettings, score_missing
@@ -48,11 +48,15 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> runs.Run:
     Raises:
         UserError: see calibrate; or a list of a suite is missing.
     """
+    if not settings.root and not settings.scores:
+        raise UserError("give --root, the folder of the images, or --scores, where they are scored")
     detector = load_detector(settings.detector)
     items = read_list(settings.annotations, load_scheme(settings.scheme)).items
     kept = settings.scores or (f"{absolute_uri(settings.output).rstrip('/')}-scores",)
     others = [*_given(settings), *_trained_on(detector.spec.provenance)]
     looks = settings.guard == "look" and settings.protocol == "clean" and bool(others)
+    if settings.protocol == "clean":
+        _refuse_paths(items, others, settings)
     own: str | None = None
     with cluster.kept_open():
         if settings.root:
@@ -74,6 +78,17 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> runs.Run:
     fields = settings.model_dump(include=set(CalibrateSettings.model_fields))
     fields |= {"scores": kept, "against": (*ready, *against), "identities": own}
     return calibrate(CalibrateSettings(**fields))
+
+
+def _refuse_paths(
+    items: list[Item], others: Sequence[_Set], settings: CalibrateJobSettings
+) -> None:
+    """What the paths alone tell, before an image is read; under one root they are the images."""
+    own = identities(items, [])
+    for one in others:
+        if one.root == settings.root:
+            found = leaks(own, identities(one.items, []))
+            refuse(found, own.num_rows, one.name, "take other images, or --protocol legacy")
 
 
 def _given(settings: CalibrateJobSettings) -> Iterator[_Set]:

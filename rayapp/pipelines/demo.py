@@ -134,6 +134,7 @@ class _Stages:
                 detector=f"{self.at('train')}/detector",
                 scores=self.at("scores-perturbed"),
                 annotations=f"{self.at('perturbed')}/lists/calibration.txt",
+                against=f"{self.at('perturbed')}/lists/test.txt",
                 scheme=_SCHEME,
                 **self._place("detector"),
             )
@@ -144,6 +145,7 @@ class _Stages:
         run = evaluate(
             EvaluateSettings(
                 detector=self.at("detector"),
+                names="the detector",
                 scores=self.at(f"scores-{test_set}"),
                 annotations=f"{images}/lists/test.txt",
                 scheme=_SCHEME,

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from rayapp import cluster, runs
 from rayapp.errors import UserError
-from rayapp.evaluate.detectors import Measured, load_all
+from rayapp.evaluate.detectors import Measured, load_all, slug
 from rayapp.evaluate.pipeline import evaluate
 from rayapp.evaluate.plans import Bench, levels, lists_folder, sweep_protocol
 from rayapp.evaluate.settings import EvaluateSettings, load_suites
-from rayapp.evaluate.tables import slug
 from rayapp.metrics.evaluation import Results
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.pipelines.embed import EMBEDDING_FILE, EmbedSettings, embed
@@ -40,6 +39,8 @@ def measure(settings: EvaluateJobSettings) -> runs.Run:
     Raises:
         UserError: see evaluate; JobFailed where no image can be read.
     """
+    if not settings.root and not settings.scores:
+        raise UserError("give --root, the folder of the images, or --scores, where they are scored")
     output = absolute_uri(settings.output).rstrip("/")
     kept = settings.scores or ((f"{output}-scores",) if settings.root else ())
     fields = settings.model_dump(include=set(EvaluateSettings.model_fields))

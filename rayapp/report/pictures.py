@@ -91,7 +91,7 @@ def robustness(several: Sequence[Evidence]) -> list[Figure]:
     """Both headline figures against the strength of a perturbation, with bands."""
     first = several[0].evaluation
     found = []
-    for figure in first.headline:
+    for figure in first.headline if len(first.slices) > 1 else ():
         drawn = {
             one.evaluation.detector_name: sorted(
                 (

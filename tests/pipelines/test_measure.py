@@ -164,13 +164,19 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
         listed.append(f"copies/{number}.webp,{labels}")
     write(root / "copied.txt", listed)
     common = {"detector": detector, "root": str(root), "suite": ("imaginet",)}
-    for annotations, way in ((root / "lists/test_calibration.txt", "path"),
-                             (root / "copied.txt", "sha256")):  # fmt: skip
-        with pytest.raises(UserError, match=rf"\d+ of 80 .*against/imaginet\.parquet .*by {way}"):
+    refused = {
+        "lists/test_calibration.txt": r"imaginet \(\d+ by path",
+        "copied.txt": r"imaginet\.parquet \(\d+ by sha256",
+    }
+    for annotations, where in refused.items():
+        with pytest.raises(UserError, match=rf"\d+ of 80 calibration images are in .*{where}"):
             calibrate_from_images(
-                CalibrateJobSettings(annotations=str(annotations), output=str(tmp_path / way),
-                                     **common)  # type: ignore[arg-type]
-            )  # fmt: skip
+                CalibrateJobSettings(
+                    annotations=str(root / annotations),
+                    output=str(tmp_path / "no"),
+                    **common,  # type: ignore[arg-type]
+                )
+            )
     run = calibrate_from_images(
         CalibrateJobSettings(annotations=str(root / "lists/test_calibration.txt"),
                              output=str(tmp_path / "legacy"), protocol="legacy",
