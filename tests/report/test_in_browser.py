@@ -1,11 +1,13 @@
 """A report of three detectors on 40,000 images each, as a reader meets it."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
 from rayapp.labels import Item, load_scheme, write_list
@@ -47,10 +49,17 @@ def page(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = items()
     write_list(open_store(folder), "test.txt", rows, SCHEME)
     origins = np.array([item.labels[0] for item in rows])
+    picture = folder / "picture"
+    pixels = np.random.default_rng(9).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture, "JPEG", quality=90)
     detectors, scores = [], []
     for seed, gap in enumerate((2.5, 2.3, 1.5)):
         logits = np.random.default_rng(seed).normal(gap * origins, 1)
         detectors.append(saved_detector(folder / f"detector {seed}", seed))
+        images = folder / f"scores{seed}" / "testset"
+        images.mkdir(parents=True)
+        for item in rows:  # one file under 40,000 names
+            os.link(picture, images / item.path.rpartition("/")[2])
         scores.append(
             saved_scores(folder / f"scores{seed}", tiny_detector(seed), rows, logits, SCHEME)
         )
@@ -83,7 +92,7 @@ def test_opens_within_seconds_without_complaint(page: Path, width: int):
     print(f"{width} px: {seen['seconds']:.2f} s, {page.stat().st_size / 1e6:.1f} MB")
     assert seen["complaints"] == []
     assert seen["undrawn"] == 0
-    assert seen["pictures"] >= 9
+    assert seen["pictures"] >= 9 + 3 * 24  # and the images of each detector
     assert seen["wide"] <= width
     assert seen["seconds"] <= OPEN_S
 
