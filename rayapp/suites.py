@@ -49,6 +49,9 @@ class Suite(Settings):
         "origin", description="real or synthetic, or which generator"
     )
     lists: tuple[str, ...] = Field((), description="files of the test set, in order")
+    legacy_lists: tuple[str, ...] = Field(
+        (), description="files that legacy takes instead, where the original measured others"
+    )
     made_from: dict[str, str] = Field(
         {}, description="list: the list of the photographs it was made from, line by line"
     )
@@ -76,6 +79,10 @@ class Suite(Settings):
         if self.task == "identification" and self.column in {"", BY_LIST, "origin"}:
             raise ValueError("identification is by a label column of synthetic images")
         return self
+
+    def files(self, protocol: ProtocolName) -> tuple[str, ...]:
+        """Its lists under a protocol."""
+        return self.legacy_lists if protocol == "legacy" and self.legacy_lists else self.lists
 
     def labels(self) -> LabelScheme:
         """The label scheme of its lists."""

@@ -51,8 +51,8 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
     if suite.name == FOLDER:
         yield Level("", 0.0, root, suite.lists)
     elif suite.sweep is None:
-        folder = lists_folder(settings, suite)
-        yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in suite.lists))
+        folder, files = lists_folder(settings, suite), suite.files(settings.protocol)
+        yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in files))
     else:
         protocol = load_protocol(sweep_protocol(suite, settings))
         if settings.sweeps is None:
@@ -98,6 +98,7 @@ class Bench:
     settings: EvaluateSettings
     detectors: Sequence[Measured]
     _scores: dict[tuple[str, str | None], pa.Table] = field(default_factory=dict)
+    _items: dict[tuple[Any, ...], TestItems] = field(default_factory=dict)
 
     def list_uris(self, suite: Suite) -> list[str]:
         """Every list that a suite's figures depend on, as far as it is there."""
@@ -126,8 +127,12 @@ class Bench:
         ]
 
     def items(self, suite: Suite, level: Level) -> TestItems:
-        """The rows of a test set under the protocol."""
-        return read_items(suite, level.uris, self._lists(suite), self.settings.protocol)
+        """The rows of a test set under the protocol; suites on the same lists share them."""
+        key = (level.uris, tuple(suite.made_from.items()), suite.task, suite.scheme)
+        if key not in self._items:
+            lists = self._lists(suite)
+            self._items[key] = read_items(suite, level.uris, lists, self.settings.protocol)
+        return self._items[key]
 
     def calibration(self, suite: Suite) -> AnnotationList | None:
         """The list that the original calibrates on; None where the suite has none, or it's absent.

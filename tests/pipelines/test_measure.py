@@ -49,17 +49,19 @@ def identifier(folder: Path) -> str:
     return str(folder)
 
 
-def made(published: Path, folder: Path, rows: int) -> Path:
-    """Lists and images; the unperturbed ones are few."""
+def made(published: Path, folder: Path, rows: int, *, whole: bool = False) -> Path:
+    """Lists and images; unless `whole`, the unperturbed ones are few."""
     lists = cut(published, folder / "lists", rows)
     few = folder / "few"
     few.mkdir()
     for group in GROUPS:
         name = f"test_annotations_{group}.txt"
         write(few / name, lines(lists / name)[:: max(1, rows // 32)])
-        (lists / name).rename(folder / name)
+        (lists / name).rename(folder / name)  # aside: no images are drawn for these
     draw(folder, lists)
     draw(folder, few)
+    if whole:
+        draw(folder, folder)
     for group in GROUPS:
         (folder / f"test_annotations_{group}.txt").rename(lists / f"test_annotations_{group}.txt")
     return folder
@@ -191,7 +193,7 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.ray
 def test_every_suite_gives_its_table(published: Path, tmp_path: Path):
-    root = made(published, tmp_path / "set", 400)
+    root = made(published, tmp_path / "set", 400, whole=True)
     detectors = (saved_detector(tmp_path / "a"), saved_detector(tmp_path / "b", 1),
                  identifier(tmp_path / "id"))  # fmt: skip
     suites = [name for name in shipped_names("configs/suites") if name != "folder"]
