@@ -154,7 +154,7 @@ def read_items(
         items += one.items
         names += [name] * len(one.items)
         sources += photographs or [item_id(item.path) for item in one.items]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if unknown:
         notes = (f"photographs that stand twice can't be told in {', '.join(unknown)}: "
                  "the list it was made from is not beside it",)  # fmt: skip

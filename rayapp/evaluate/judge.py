@@ -20,6 +20,7 @@ from rayapp.evaluate.detectors import Measured
 from rayapp.labels import AnnotationList, Item, LabelScheme, item_id
 from rayapp.metrics.evaluation import Part, TestSet
 from rayapp.models import calibrators
+from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
 from rayapp.runs import digest
 from rayapp.scores import select
@@ -138,7 +139,7 @@ def _platt(detector: Measured, calibration: AnnotationList, rows: pa.Table) -> C
 
 
 def _calibration(
-    detector: Measured, on: AnnotationList, method: calibrators.Method, parameters: object
+    detector: Measured, on: AnnotationList, method: Method, parameters: object
 ) -> Calibration:
     ids = [item_id(item.path).encode() for item in on.items]
     return Calibration.model_validate(

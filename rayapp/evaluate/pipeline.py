@@ -131,9 +131,11 @@ def _inputs(
 def _measured(
     planned: Sequence[Planned], settings: EvaluateSettings
 ) -> tuple[list[Evaluation], list[Comparison]]:
-    tasks = {(at, name): t for at, one in enumerate(planned) for name, t in one.plan.tasks.items()}
-    tasks |= {("compare", at): task for at, task in enumerate(_comparisons(planned, settings))}
-    found = _on_ray(tasks)
+    tasks: dict[tuple[int, str], Task] = {
+        (at, name): task for at, one in enumerate(planned) for name, task in one.plan.tasks.items()
+    }
+    pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(planned, settings))}
+    found = _on_ray(tasks | pairs)
     published = load_published()
     evaluations = [
         one.plan.evaluation(
@@ -142,8 +144,7 @@ def _measured(
         )
         for at, one in enumerate(planned)
     ]
-    pairs = [found[key] for key in tasks if key[0] == "compare"]
-    return evaluations, list(itertools.chain.from_iterable(pairs))
+    return evaluations, [one for key in pairs for one in found[key]]
 
 
 def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:

@@ -1,6 +1,6 @@
 """From settings to plans: which detector is measured on which suite, with which rows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -254,7 +254,7 @@ class Bench:
         }
 
 
-def _judged_fields(judged: Judged) -> Mapping[str, Any]:
+def _judged_fields(judged: Judged) -> dict[str, Any]:
     calibration = judged.calibration
     return {
         "calibration_hash": calibration.hash if calibration else None,

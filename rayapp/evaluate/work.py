@@ -242,10 +242,10 @@ def compare(
         auc = compare_auc(labels, a.logits_N[mask], b.logits_N[mask], groups)
         found.append(Comparison.of(auc, slice=name, figure="roc_auc", **named))
     draws = generator(seed, "bootstrap", f"{suite}/{name_a}/{name_b}")
-    pair = [(one.logits_N, one.probabilities_N) for one in (a, b)]
     differences = compare_figures(
         a.codes["origin"],
-        *pair,
+        (a.logits_N, a.probabilities_N),
+        (b.logits_N, b.probabilities_N),
         draws,
         a.groups_N,
         (a.threshold, b.threshold),

@@ -31,7 +31,8 @@ def beside_published(several: Sequence[Evidence]) -> list[Block]:
     """One suite: both headline figures of every slice and detector beside the published ones."""
     names = several[0].evaluation.headline
     known = any(part.published for one in several for part in one.evaluation.table)
-    columns, formats = ["slice", "detector", "real", "synthetic"], {}
+    columns = ["slice", "detector", "real", "synthetic"]
+    formats: dict[str, str] = {}
     for name, short in zip(names, ("ACC", "AUC"), strict=True):
         found = {heading(name): ".4f"}
         if known:
