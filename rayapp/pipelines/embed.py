@@ -12,6 +12,7 @@ from pydantic import Field
 from rayapp import cluster, load_detector, manifest, rows, runs
 from rayapp.labels import item_id
 from rayapp.models.detector import Detector
+from rayapp.parts import drop_parts
 from rayapp.pipelines.scoring import ScoringSettings
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store
@@ -57,13 +58,13 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> runs.Run:
             batch_size=settings.batch_size,
             resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
             wait_s=settings.wait_s,
-        )
+        ).table()
     read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
     points = flattened(np.asarray(read["features"].to_pylist(), np.float32), settings.seed)
     placed = pa.table({"path": read["path"], "x": points[:, 0], "y": points[:, 1]})
     manifest.write_table(run.store, EMBEDDING_FILE, placed)
     run.finish({"in": table.num_rows, "failed": table.num_rows - read.num_rows})
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
     return run
 
 

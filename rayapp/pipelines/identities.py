@@ -7,6 +7,7 @@ import pyarrow as pa
 from rayapp import cluster, manifest, rows, runs
 from rayapp.images import decode, perceptual_hash, sha256
 from rayapp.labels import item_id
+from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store
 
@@ -57,10 +58,10 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
             table = rows.map_rows(
                 listed, HashRows(open_store(root)), _SCHEMA, run=run, batch_size=_BATCH,
                 wait_s=common.wait_s,
-            )  # fmt: skip
+            ).table()  # fmt: skip
         manifest.write_table(run.store, FILE, table)
         run.finish({"in": table.num_rows, "failed": manifest.count_failed(table)})
-        rows.drop_parts(run.store)
+        drop_parts(run.store)
     return run.store.uri(FILE)
 
 
