@@ -6,7 +6,7 @@ from rayapp.metrics.binary import TITLES
 from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
 from rayapp.metrics.measure import Measure
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
-from rayapp.published import MEAN, Published
+from rayapp.published import Published, PublishedSuite
 from rayapp.report.evidence import Evidence
 
 SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",
@@ -179,22 +179,22 @@ def published_only(published: Published) -> list[tuple[str, list[Block]]]:
     """Every published table as it stands, with its source."""
     found: list[tuple[str, list[Block]]] = []
     for name, suite in published.suites.items():
-        columns = ["slice"]
-        identification = all(
-            pair[1] is None for d in suite.figures.values() for s, pair in d.items() if s != MEAN
-        )
-        accuracy = "accuracy" if identification else "balanced accuracy"
-        for detector in suite.figures:
-            columns += [f"{detector}: {accuracy}", f"{detector}: ROC AUC"]
-        slices = dict.fromkeys(s for figures in suite.figures.values() for s in figures)
-        rows: list[list[Value]] = [
-            [s, *(v for d in suite.figures.values() for v in d.get(s, (None, None)))]
-            for s in slices
-        ]
-        formats = dict.fromkeys(columns[1:], ".4f")
-        blocks: list[Block] = [Prose(f"Source: {suite.source}. {' '.join(suite.remarks)}")]
-        found.append((name, [*blocks, Table(columns, rows, f"{name}, as published.", formats)]))
+        told = [f"Source: {suite.source}.", *(f"Remark: {text}." for text in suite.remarks)]
+        found.append((name, [Prose(" ".join(told)), _as_published(name, suite, published)]))
     time = published.inference_time
     timed: list[list[Value]] = [[name, value] for name, value in time.milliseconds.items()]
     table = Table(["detector", "ms"], timed, f"Inference time: {time.about}.", {"ms": ".2f"})
     return [*found, ("Inference time", [Prose(f"Source: {time.source}."), table])]
+
+
+def _as_published(name: str, suite: PublishedSuite, published: Published) -> Table:
+    of = {d: suite.figures[d] for d in published.detectors if d in suite.figures}
+    slices = dict.fromkeys(s for figures in of.values() for s in figures)
+    columns = ["slice"]
+    for detector in of:
+        columns += [f"{detector} ACC", f"{detector} AUC"]
+    rows: list[list[Value]] = [
+        [s, *(value for figures in of.values() for value in figures.get(s, (None, None)))]
+        for s in slices
+    ]
+    return Table(columns, rows, f"{name}, as published.", dict.fromkeys(columns[1:], ".4f"))

@@ -36,6 +36,7 @@ from rayapp.storage import read_uri
 
 REPORT_FILE = "report.html"
 _MOST_HIGHLIGHTS = 8
+_TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 
 
 class ReportSettings(JobSettings):
@@ -50,7 +51,7 @@ class ReportSettings(JobSettings):
     runs: tuple[str, ...] = Field(
         (), description="outputs of other stages to list under 'what ran'"
     )
-    title: str = Field("Detector report", description="title of the page")
+    title: str = Field("", description="title of the page; one of ours where none is given")
     note: str = Field("", description="what the reader must know before any figure")
 
     @field_validator("evaluations", "embeddings", "runs", mode="before")
@@ -79,7 +80,7 @@ def report(settings: ReportSettings) -> runs.Run:
     results = [read_results(uri) for uri in settings.evaluations]
     evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]
     page = Page(
-        title=settings.title,
+        title=settings.title or (_TITLE if evidence else _PUBLISHED),
         summary=_summary([one.evaluation for one in evidence]),
         sections=_sections(evidence, results, settings) if evidence else _published(settings),
         kicker="AI-generated or real",
@@ -122,13 +123,15 @@ def _said(figure: Any) -> str:
 
 
 def _published(settings: ReportSettings) -> list[Section]:
-    found = tables.published_only(load_published())
+    known = load_published()
     opening: list[Block] = [Notice(settings.note)] if settings.note else []
-    first = Section("What this is", [*opening, Prose(
-        "`python jobs/report.py --evaluations DIR` puts your own figures beside these. Balanced "
-        "accuracies were taken after a calibration on images of the test sets; AUC does not "
-        "depend on it.")])  # fmt: skip
-    return [first, *(Section(name, blocks) for name, blocks in found)]
+    opening.append(Prose(
+        "`python jobs/report.py --evaluations DIR` puts your own figures beside these. ACC is "
+        "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
+        "identification: accuracy of the class); AUC does not depend on the calibration."))  # fmt: skip
+    opening.append(KeyValues({**known.detectors, **known.sources}))
+    found = tables.published_only(known)
+    return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]
 
 
 def _sections(
