@@ -44,6 +44,7 @@ class Suite(Settings):
     name: str = Field(description="name on the command line")
     title: str = Field(description="name in tables")
     about: str = Field("", description="one sentence: the images, their size, where they are from")
+    view_px: int | None = Field(None, description="side of what the original's detector saw")
     scheme: str = Field("imaginet", description="label scheme of the lists")
     task: Literal["origin", "identification"] = Field(
         "origin", description="real or synthetic, or which generator"

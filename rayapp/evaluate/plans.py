@@ -190,6 +190,7 @@ class Bench:
         parts = slices_of(suite, judged, settings.protocol, settings.seed, held_out)
         in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
         fields = self._fields(detector, suite, level) | _judged_fields(judged)
+        fields["notes"] = (*_view(detector, suite), *judged.notes)
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
         plan = plan_origin(
@@ -232,7 +233,10 @@ class Bench:
             "classes": classes,
             "names": [published.get(codes[name], name) for name in classes],
             "column": asked.column,
-            "notes": tuple(f"left out: {n:,} {why}" for why, n in items.dropped.items()),
+            "notes": (
+                *_view(detector, suite),
+                *(f"left out: {n:,} {why}" for why, n in items.dropped.items()),
+            ),
         }
         plan = plan_identification(fields, found, self.settings.seed, self.settings.resamples)
         return plan, None
@@ -252,6 +256,14 @@ class Bench:
             "axis": suite.sweep.axis if suite.sweep else "",
             "evidence": "",
         }
+
+
+def _view(detector: Measured, suite: Suite) -> tuple[str, ...]:
+    """A remark where the detector sees another square than the original's did."""
+    seen = detector.spec.preprocessing.size
+    if suite.view_px is None or suite.view_px == seen:
+        return ()
+    return (f"the published figures are of detectors that saw {suite.view_px} px, not {seen}",)
 
 
 def _judged_fields(judged: Judged) -> dict[str, Any]:

@@ -125,10 +125,12 @@ def _said(figure: Any) -> str:
 def _published(settings: ReportSettings) -> list[Section]:
     known = load_published()
     opening: list[Block] = [Notice(settings.note)] if settings.note else []
-    opening.append(Prose(
+    told = (
         "`python jobs/report.py --evaluations DIR` puts your own figures beside these. ACC is "
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
-        "identification: accuracy of the class); AUC does not depend on the calibration."))  # fmt: skip
+        "identification: accuracy of the class); AUC does not depend on the calibration."
+    )
+    opening.append(Prose(told))
     opening.append(KeyValues({**known.detectors, **known.sources}))
     found = tables.published_only(known)
     return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from rayapp.errors import UserError
+from rayapp.evaluate.detectors import load_all
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
+from rayapp.evaluate.plans import Bench
+from rayapp.evaluate.settings import load_suites
 from rayapp.labels import load_scheme
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from rayapp.report import REPORT_FILE, ReportSettings, report
@@ -58,6 +61,11 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
     assert len(lines) == sum(len(one.slices) + 1 for one in results.evaluations)
     auc = first.whole.figures["roc_auc"].value
     assert float(lines[0]["roc_auc"]) == pytest.approx(auc, abs=1e-6)
+    alone = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
+    for evaluation, planned in zip(results.evaluations, alone, strict=True):
+        tasks = planned.plan.tasks.items()
+        here = {name: task.call(*task.shared, *task.arguments) for name, task in tasks}
+        assert planned.plan.evaluation(here, {}) == evaluation  # Ray or one process: the same
     pair = next(c for c in results.comparisons if (c.slice, c.figure) == ("all", "roc_auc"))
     assert pair.difference.value == pytest.approx(auc - second.whole.figures["roc_auc"].value)
     spread = next(s for s in results.spreads if s.figure == "roc_auc")
