@@ -68,6 +68,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
             (`clean`) an image that is also in one of `against`.
     """
     detector = load_detector(settings.detector)
+    check_tells_origin(detector, settings.detector)
     scheme = load_scheme(settings.scheme)
     items = read_list(settings.annotations, scheme).items
     ids = [item_id(item.path) for item in items]
@@ -109,6 +110,18 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
         },
     )
     return run
+
+
+def check_tells_origin(detector: Detector, name: str) -> None:
+    """Nothing where the detector has one output.
+
+    Raises:
+        UserError: it tells classes apart, and has no probability to be calibrated.
+    """
+    if detector.spec.architecture.head.num_outputs > 1:
+        column = detector.spec.labels.column
+        raise UserError(f"{name}: tells {column} apart, not real from synthetic; there is nothing "
+                        "to calibrate")  # fmt: skip
 
 
 def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:

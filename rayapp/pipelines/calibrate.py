@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rayapp import cluster, load_detector, manifest, runs
-from rayapp.calibrate import CalibrateSettings, calibrate
+from rayapp.calibrate import CalibrateSettings, calibrate, check_tells_origin
 from rayapp.errors import UserError
 from rayapp.guard import identities, leaks, refuse
 from rayapp.labels import Item, load_scheme, read_list
@@ -17,7 +17,7 @@ from rayapp.storage import absolute_uri, open_store
 from rayapp.suites import load_suite
 
 
-class CalibrateJobSettings(CalibrateSettings, ScoringSettings):
+class CalibrateJobSettings(ScoringSettings, CalibrateSettings):
     """Fit the map from logit to probability, and the threshold and band, on calibration images.
 
     Images of the suites, of `against` and of the detector's own training lists are refused.
@@ -51,6 +51,7 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> runs.Run:
     if not settings.root and not settings.scores:
         raise UserError("give --root, the folder of the images, or --scores, where they are scored")
     detector = load_detector(settings.detector)
+    check_tells_origin(detector, settings.detector)
     items = read_list(settings.annotations, load_scheme(settings.scheme)).items
     kept = settings.scores or (f"{absolute_uri(settings.output).rstrip('/')}-scores",)
     others = [*_given(settings), *_trained_on(detector.spec.provenance)]

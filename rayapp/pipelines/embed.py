@@ -23,7 +23,7 @@ _LEAST = 8
 _SCHEMA = manifest.schema(extra={"features": pa.list_(pa.float32())})
 
 
-class EmbedSettings(JobSettings, ScoringSettings):
+class EmbedSettings(ScoringSettings, JobSettings):
     """Put the features of some images on a plane."""
 
     detector: str = Field(description="folder or s3:// prefix of the detector")

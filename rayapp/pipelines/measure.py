@@ -21,7 +21,7 @@ from rayapp.storage import absolute_uri, open_store
 from rayapp.suites import Suite
 
 
-class EvaluateJobSettings(EvaluateSettings, ScoringSettings):
+class EvaluateJobSettings(ScoringSettings, EvaluateSettings):
     """Measure detectors on suites: what has no score is scored once, for all tables.
 
     Scores are kept in <output>-scores (or the first of `scores`), perturbed images in
