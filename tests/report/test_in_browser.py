@@ -59,7 +59,7 @@ def page(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = folder / f"scores{seed}" / "testset"
         images.mkdir(parents=True)
         for item in rows:  # one file under 40,000 names
-            os.link(picture, images / item.path.rpartition("/")[2])
+            os.symlink(picture, images / item.path.rpartition("/")[2])
         scores.append(
             saved_scores(folder / f"scores{seed}", tiny_detector(seed), rows, logits, SCHEME)
         )
