@@ -91,8 +91,9 @@ def macro_with_intervals(
     """
     values = {name: evaluate(scored, threshold) for name, scored in slices.items()}
     means = {figure: _mean_of({n: v[figure] for n, v in values.items()}) for figure in FIGURES}
-    names = np.unique(np.concatenate([s.groups_N for s in slices.values()]))
-    codes = {name: np.searchsorted(names, s.groups_N) for name, s in slices.items()}
+    groups = {name: np.asarray(scored.groups_N) for name, scored in slices.items()}
+    names = np.unique(np.concatenate(list(groups.values())))
+    codes = {name: np.searchsorted(names, of_slice) for name, of_slice in groups.items()}
     all_labels = np.concatenate([s.labels_N for s in slices.values()])
     strata = group_strata(np.concatenate(list(codes.values())), len(names), all_labels)
     if not strata or min(len(groups) for groups in strata) < 2:
