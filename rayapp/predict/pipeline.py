@@ -143,6 +143,7 @@ def _result(file: bytes | ImageError, scored: Scored) -> rows.Row:
     return {
         **known,
         "logit": scored.logit,
+        "logits": scored.logits,
         "width": image.width,
         "height": image.height,
         "format": image.format,

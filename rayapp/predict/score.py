@@ -1,7 +1,8 @@
 """Logits of encoded images: decode, cut the detector's views, one forward pass a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from rayapp.models.preprocessing import cut_views, normalise
 
 @dataclass(frozen=True)
 class Scored:
-    """One image's logit and what the file was; or `error`, and no logit."""
+    """One image's logit (or one a class) and what the file was; or `error`, and no logit."""
 
     logit: float | None = None
+    logits: tuple[float, ...] | None = None
     image: DecodedImage | None = None
     error: str = ""
 
@@ -24,7 +26,7 @@ def score(detector: Detector, files: Sequence[bytes | ImageError], max_views: in
     """One result a file, in order; a file that can't be decoded is named and the others go on.
 
     Args:
-        detector: with a single logit (origin).
+        detector: with a single logit (origin), or one a class.
         files: encoded images, or why one could not be read.
         max_views: views in one forward pass.
     """
@@ -42,11 +44,13 @@ def score(detector: Detector, files: Sequence[bytes | ImageError], max_views: in
     if not views:
         return results
     logits = iter(_mean_logits(detector, views, max_views))
-    return [r if r.error else Scored(next(logits), r.image) for r in results]
+    return [r if r.error else replace(r, **next(logits)) for r in results]
 
 
-def _mean_logits(detector: Detector, views: Sequence[np.ndarray], max_views: int) -> list[float]:
-    """The mean logit of each image's views [K, H, W, C]."""
+def _mean_logits(
+    detector: Detector, views: Sequence[np.ndarray], max_views: int
+) -> list[dict[str, Any]]:
+    """The mean logit, or logits, of each image's views [K, H, W, C]."""
     device = next(detector.network.parameters()).device
     stacked = torch.from_numpy(np.concatenate(views))
     with torch.inference_mode():
@@ -61,4 +65,7 @@ def _mean_logits(detector: Detector, views: Sequence[np.ndarray], max_views: int
             ]
         )
     counts = [len(one) for one in views]
-    return [float(part.double().mean()) for part in torch.split(logits.cpu(), counts)]
+    means = [part.double().mean(0) for part in torch.split(logits.cpu(), counts)]
+    if logits.ndim == 1:
+        return [{"logit": float(mean)} for mean in means]
+    return [{"logits": tuple(mean.tolist())} for mean in means]
