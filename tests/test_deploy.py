@@ -35,7 +35,7 @@ def test_rays_own_validator_takes_the_cluster_file(name: str):
     validate_config(prepare_config(copy.deepcopy(config)))
     wrong = [config | {"nonsense": 1}, config | {"head_node_type": "nonsense"}]
     for spoilt in wrong:  # the validator does refuse
-        with pytest.raises(Exception, match="nonsense|must be one of"):
+        with pytest.raises(Exception, match=r"nonsense|must be one of"):
             validate_config(prepare_config(copy.deepcopy(spoilt)))
 
 

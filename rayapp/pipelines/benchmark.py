@@ -217,6 +217,7 @@ def _calibrate(at: Places) -> Settings:
         "detector": at.detector,
         "scores": at.at("scores"),
         "annotations": at.perturbed(at.lists.calibration),
+        "against": tuple(map(at.perturbed, at.lists.test)),
         "scheme": s.scheme,
     }
     made: Settings = _made(
@@ -227,11 +228,12 @@ def _calibrate(at: Places) -> Settings:
 
 def _evaluate(at: Places) -> Settings:
     s = at.settings
-    lists = tuple(map(at.perturbed, at.lists.test))
     wanted = {
         "detector": at.at("detector"),
+        "names": "the detector",
         "scores": at.at("scores"),
-        "annotations": lists[0] if len(lists) == 1 else lists,
+        "root": at.at("perturbed"),
+        "annotations": tuple(map(at.perturbed, at.lists.test)),
         "scheme": s.scheme,
         "seed": s.seed,
     }
@@ -244,7 +246,9 @@ def _evaluate(at: Places) -> Settings:
 def _report(at: Places) -> Settings:
     ran = tuple(at.at(stage.folder) for stage in stages(at.settings) if stage.folder)
     wanted = {"evaluations": (at.at("evaluation"),), "runs": ran[:-1]}
-    made: Settings = _made(ReportSettings, "report", wanted | at.common("report"), at.settings.report)
+    made: Settings = _made(
+        ReportSettings, "report", wanted | at.common("report"), at.settings.report
+    )
     return made
 
 

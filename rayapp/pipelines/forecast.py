@@ -7,7 +7,7 @@ from rayapp.download.catalogue import load_catalogue
 from rayapp.errors import UserError
 from rayapp.labels import load_scheme, read_list
 from rayapp.pipelines import costs
-from rayapp.pipelines.benchmark import BenchmarkSettings, Lists, Places, Stage, stages
+from rayapp.pipelines.benchmark import BenchmarkSettings, Places, Stage, stages
 from rayapp.pipelines.costs import Fleet, Prices, Work
 from rayapp.runs import RUN_FILE, START_FILE, duration
 from rayapp.storage import open_store, split_uri
@@ -143,7 +143,10 @@ def told(found: list[Forecast], settings: BenchmarkSettings) -> str:
     head = ("stage", "state", "images", "GB in", "GB out", "requests", "CPU h", "GPU h")
     lines = [(*head, "takes", "limit", "price")]
     total = sum((one.work for one in found), Work())
-    for name, state, work in (*((f.stage.name, f.state, f.work) for f in found), ("all", "", total)):
+    for name, state, work in (
+        *((f.stage.name, f.state, f.work) for f in found),
+        ("all", "", total),
+    ):
         seconds, limit = fleet.seconds(work)
         if name == "all":
             seconds, limit = sum(fleet.seconds(one.work)[0] for one in found), ""

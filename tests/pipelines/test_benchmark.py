@@ -88,7 +88,10 @@ def test_the_shipped_recipes_hold_together(tmp_path: Path):
         ({"perturb": {"plan": "x"}}, "settings of perturb: plan"),
         ({"evaluate": {"resamples": 1}}, "settings of evaluate: resamples"),
         ({"recipe": "none"}, "none: no such file"),
-        ({"lists": {"train": ["gone.txt"], "calibration": "c", "test": ["t"]}}, "gone.txt: no such"),
+        (
+            {"lists": {"train": ["gone.txt"], "calibration": "c", "test": ["t"]}},
+            "gone.txt: no such",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_starts(
