@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rayapp.download.catalogue import load_catalogue
 from rayapp.errors import UserError
@@ -11,7 +12,7 @@ from rayapp.pipelines.benchmark import BenchmarkSettings, Places, Stage, stages
 from rayapp.pipelines.costs import Fleet, Prices, Work
 from rayapp.runs import RUN_FILE, START_FILE, duration
 from rayapp.storage import open_store, split_uri
-from rayapp.train.settings import StageSettings, TrainSettings
+from rayapp.train.settings import StageSettings
 from rayapp.transforms import load_protocol
 
 _SINGLE_FILES = {"files", "ffhq"}  # forms of which each image is a request of its own
@@ -57,10 +58,11 @@ def forecast(settings: BenchmarkSettings) -> list[Forecast]:
         UserError: settings of a stage are wrong, or a list that is there is.
     """
     at = Places(settings)
+    made = [(stage, stage.settings(at)) for stage in stages(settings)]
     counted = _Counted(at)
     return [
-        Forecast(stage, _state(at, stage), _WORK[stage.name](at, stage, counted))
-        for stage in stages(settings)
+        Forecast(stage, _state(at, stage), _WORK[stage.name](at, own, counted))
+        for stage, own in made
     ]
 
 
@@ -71,11 +73,10 @@ def _state(at: Places, stage: Stage) -> str:
     return "begun" if store.stat(START_FILE) else "to do"
 
 
-def _fetched(at: Places, stage: Stage, counted: _Counted) -> Work:
-    catalogue = load_catalogue(at.settings.download.get("catalogue", "sources"))
-    names = at.settings.list_sources if stage.name == "lists" else at.settings.sources
+def _fetched(at: Places, made: Any, counted: _Counted) -> Work:
+    catalogue = load_catalogue(made.catalogue)
     total = Work()
-    for source in catalogue.choose(names).values():
+    for source in catalogue.choose(made.sources).values():
         images = source.images or len(source.files)
         quota_s = 0.0
         origin = catalogue.origin(source.at[0].partition("://")[0])
@@ -85,22 +86,19 @@ def _fetched(at: Places, stage: Stage, counted: _Counted) -> Work:
     return total
 
 
-def _pruned(at: Places, stage: Stage, counted: _Counted) -> Work:
+def _pruned(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.prune(counted.train + counted.tested)
 
 
-def _perturbed(at: Places, stage: Stage, counted: _Counted) -> Work:
-    protocol = stage.settings(at).protocol  # type: ignore[attr-defined]
-    return costs.perturb(counted.tested, len(load_protocol(protocol).variant_names))
+def _perturbed(at: Places, made: Any, counted: _Counted) -> Work:
+    return costs.perturb(counted.tested, len(load_protocol(made.protocol).variant_names))
 
 
-def _packed(at: Places, stage: Stage, counted: _Counted) -> Work:
+def _packed(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.pack(max(counted.train, counted.head))  # the head's images are training images
 
 
-def _trained(at: Places, stage: Stage, counted: _Counted) -> Work:
-    made = stage.settings(at)
-    assert isinstance(made, TrainSettings)
+def _trained(at: Places, made: Any, counted: _Counted) -> Work:
     total = Work()
     head = counted.head if made.head_annotations else counted.train
     parts: tuple[tuple[StageSettings, int], ...] = (
@@ -112,16 +110,15 @@ def _trained(at: Places, stage: Stage, counted: _Counted) -> Work:
     return total
 
 
-def _scored(at: Places, stage: Stage, counted: _Counted) -> Work:
-    gpu = stage.settings(at).gpus > 0  # type: ignore[attr-defined]
-    return costs.predict(counted.tested, gpu)
+def _scored(at: Places, made: Any, counted: _Counted) -> Work:
+    return costs.predict(counted.tested, made.gpus > 0)
 
 
-def _read(at: Places, stage: Stage, counted: _Counted) -> Work:
+def _read(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.evaluate(counted.tested)
 
 
-_WORK: Mapping[str, Callable[[Places, Stage, _Counted], Work]] = {
+_WORK: Mapping[str, Callable[[Places, Any, _Counted], Work]] = {
     "lists": _fetched,
     "download": _fetched,
     "prune": _pruned,

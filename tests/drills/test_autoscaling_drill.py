@@ -97,7 +97,10 @@ class Head:
 
     def environment(self, token: Path | None = None, **more: str) -> dict[str, str]:
         with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token or self.token)}
-        return environment(**with_token, **more)
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        env = environment(**with_token, PATH=path, **more)
+        del env["PYTHONPATH"]  # the working directory that travels is what runs
+        return env
 
     def get(self, path: str, token: Path | None = None) -> requests.Response:
         headers = {"Authorization": f"Bearer {(token or self.token).read_text()}"}
@@ -121,10 +124,8 @@ class Head:
     def submit(self, *command: str, token: Path | None = None) -> subprocess.Popen[str]:
         submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
         submit += ["--address", self.dashboard, "--working-dir", str(ROOT), "--", *command]
-        env = self.environment(token)
-        del env["PYTHONPATH"]  # the working directory that travels is what runs
-        return subprocess.Popen(submit, env=env, stdout=subprocess.PIPE, text=True,
-                                stderr=subprocess.STDOUT)  # fmt: skip
+        return subprocess.Popen(submit, env=self.environment(token), stdout=subprocess.PIPE,
+                                text=True, stderr=subprocess.STDOUT)  # fmt: skip
 
     def stop(self) -> None:
         family = psutil.Process(self._process.pid).children(recursive=True)
