@@ -143,15 +143,15 @@ def run_drill(tmp_path: Path, num_wanted: int, runs: list[list[str]], seed: int)
     everything, names = many(num_wanted)
     rng = random.Random(seed)
     num_kills = sum(len(kills) for kills in runs)
-    with Server(files_handler({"/a.zip": make_zip(everything)}), latency_s=0.004) as server:
+    with Server(files_handler({"/a.zip": make_zip(everything)}), latency_s=0.05) as server:
         drill = Drill(server, tmp_path, names)
         each = num_wanted * FILE_BYTES // (num_kills + 1)
         at = 3 * num_wanted * 66  # the central directory
         for kills in runs:
             process = drill.start()
             for kind in kills:
-                drill.wait_for_bytes(process, at + rng.randint(each // 20, each))
-                at = server.bytes_sent + each // 2
+                drill.wait_for_bytes(process, at + rng.randint(each // 20, each * 9 // 10))
+                at = server.bytes_sent
                 kill(drill, process, kind)
                 for name, content in drill.tree().items():
                     assert content == everything[name], f"{name} is not whole"
