@@ -15,7 +15,6 @@ from rayapp.runs import duration
 from rayapp.settings import Settings
 from rayapp.storage import LocalStore, Store
 
-
 _WHOLE = re.compile(r"\.(tgz|tar|tar\.gz|7z)(\.[\d*]+)?$")  # no directory that ranges could use
 
 

@@ -118,8 +118,9 @@ def process_of(driver: int, title: bytes) -> int | None:
 
 def kill(drill: Drill, process: subprocess.Popen[bytes], kind: str) -> None:
     """SIGKILL the driver, and see its worker go too; or the worker, and see it come back."""
-    worker = process_of(process.pid, b"Fetcher")
-    assert worker, "no process fetches"
+    deadline = time.monotonic() + 30
+    while not (worker := process_of(process.pid, b"Fetcher")):
+        assert time.monotonic() < deadline, "no process fetches"
     if kind == "worker":
         os.kill(worker, signal.SIGKILL)
         return
@@ -151,8 +152,8 @@ def run_drill(tmp_path: Path, num_wanted: int, runs: list[list[str]], seed: int)
             process = drill.start()
             for kind in kills:
                 drill.wait_for_bytes(process, at + rng.randint(each // 20, each * 9 // 10))
-                at = server.bytes_sent
                 kill(drill, process, kind)
+                at = server.bytes_sent  # not before: what was under way came meanwhile
                 for name, content in drill.tree().items():
                     assert content == everything[name], f"{name} is not whole"
             if "driver" not in kills:
