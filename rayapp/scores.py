@@ -19,12 +19,14 @@ _ROOT_KEY = b"images_root"
 
 EXTRA = {
     "logit": pa.float32(),
+    "logits": pa.list_(pa.float32()),  # of a detector with one output a class; then no `logit`
     "detector_hash": pa.string(),
     "preprocessing_hash": pa.string(),
     "orientation": pa.int8(),
     "note": pa.string(),
     "variant": pa.string(),
     "group": pa.string(),
+    "etag": pa.string(),
 }
 
 
@@ -33,10 +35,15 @@ def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     return manifest.schema(scheme, EXTRA)
 
 
+def with_root(columns: pa.Schema, images_root: str) -> pa.Schema:
+    """The columns of a score table whose paths start from `images_root`."""
+    return columns.with_metadata({**(columns.metadata or {}), _ROOT_KEY: images_root.encode()})
+
+
 def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
     """Write the score table; paths start from `images_root`."""
-    metadata = {**(table.schema.metadata or {}), _ROOT_KEY: images_root.encode()}
-    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(metadata))
+    schema = with_root(table.schema, images_root)
+    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(schema.metadata))
 
 
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
