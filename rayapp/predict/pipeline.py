@@ -59,13 +59,13 @@ def predict(settings: PredictSettings) -> runs.Run:
     todo = inputs.table if before is None else _without(inputs.table, before)
     if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
         return run
-    start = time.monotonic()
     results: dict[str, Any] = {}
     with cluster.session(settings):
         spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
         work = PredictRows(spec, inputs.root, settings.threads, disturbed)
+        start = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
-    elapsed_s = time.monotonic() - start
+        elapsed_s = time.monotonic() - start
     writer = Results(
         run.store, inputs.root, inputs.scheme, subject.judge, bool(disturbed), settings.gallery
     )
