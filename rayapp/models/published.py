@@ -35,7 +35,7 @@ _BACKBONE = "encoder.backbone.model."
 _LINEAR = HeadSettings(norm="none", hidden=0)
 # Training's projections, which no score uses.
 _IMAGINET_UNUSED = ("head.", "sub_heads.")
-_LASTED = "resnet50x64_clip.openai"
+_LASTED, _LASTED_PX = "resnet50x64_clip.openai", 448
 _LASTED_UNUSED = ("output_layer.", "fc.")
 
 
@@ -147,7 +147,7 @@ def _lasted(files: Files, anchors: Sequence[ImageInput]) -> Detector:
     size = renamed["head.projection.bias"].shape[0] if "head.projection.bias" in renamed else 1024
     renamed |= {"head.output.weight": torch.zeros(1, size), "head.output.bias": torch.zeros(1)}
     head = HeadSettings(norm="length", projection=size, hidden=0)
-    seen = Preprocessing(size=448, **_IMAGENET)
+    seen = Preprocessing(size=_LASTED_PX, **_IMAGENET)
     detector = _detector(Architecture(backbone=_LASTED, head=head), renamed, where, seen)
     _turn_from(detector, anchors)
     return detector

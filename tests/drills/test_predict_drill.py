@@ -1,5 +1,6 @@
 """Prediction killed at random and resumed: no score twice, none missing; a cluster of its own."""
 
+import io
 import json
 import os
 import random
@@ -15,7 +16,10 @@ import pytest
 from PIL import Image
 
 from rayapp import load_detector
+from rayapp.storage import open_store
 from tests.detectors import saved_detector
+from tests.doubles.s3 import S3
+from tests.predict.test_pipeline import picture
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.drill
@@ -124,3 +128,36 @@ def test_a_fifty_megapixel_image_takes_less_than_two_gigabytes(tmp_path: Path):
     wanted = seen.logits([str(tmp_path / "images/0.jpg")])[0]
     logit = pq.read_table(tmp_path / "out/scores.parquet")["logit"][0].as_py()
     assert logit == pytest.approx(float(wanted), abs=0.01)
+
+
+def test_following_a_prefix_on_s3_by_etag(tmp_path: Path, s3: S3):
+    saved_detector(tmp_path / "detector")
+    store = open_store("s3://test/followed")
+    for number in range(40):
+        store.put(f"{number:02d}.png", picture(number))
+    store.put("bad.png", b"text")
+
+    def followed() -> tuple[int, int, list[str]]:
+        done = subprocess.run(
+            [
+                *(sys.executable, str(ROOT / "jobs/predict.py"), "--follow", "--cpus", "2"),
+                *("--detector", str(tmp_path / "detector"), "--input", "s3://test/followed"),
+                *("--output", "s3://test/out"),
+            ],
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode in (0, 3), done.stderr
+        found = json.loads(open_store("s3://test/out").get("run.json"))
+        table = pq.read_table(io.BytesIO(open_store("s3://test/out").get("scores.parquet")))
+        return done.returncode, found["results"]["scored_now"], table["id"].to_pylist()
+
+    assert followed()[:2] == (3, 41)
+    store.put("01.png", picture(90))  # changed
+    store.put("02.png", picture(2))  # the same bytes once more: the same ETag
+    store.put("new.png", picture(91))
+    store.delete(["03.png", "bad.png"])
+    code, scored, ids = followed()
+    assert (code, scored) == (0, 2)
+    assert ids == sorted({f"{n:02d}.png" for n in range(40)} - {"03.png"} | {"new.png"})

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from rayapp import load_detector
 from rayapp.errors import UserError
+from rayapp.models import published
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.foreign import open_checkpoint
 from rayapp.models.preprocessing import preprocess
 from rayapp.models.published import convert
 from rayapp.storage import open_store
+from tests.models.clip_reference import ImageTower
 from tests.models.reference import ResNet50, unsettle
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
@@ -95,7 +97,12 @@ def nodown(seed: int) -> tuple[nn.Module, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("grag2021", 1), ("imaginet_corvi", 1), ("corvi2022", 2)]
+    ("name", "count"),
+    [
+        ("grag2021", 1),
+        pytest.param("imaginet_corvi", 1, marks=pytest.mark.slow),
+        pytest.param("corvi2022", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_nodown_logits_and_their_mean(name: str, count: int, tmp_path: Path) -> None:
     networks, contents = zip(*(nodown(seed) for seed in range(count)), strict=True)
@@ -175,6 +182,7 @@ def test_a_pickle_that_executes_code_is_refused_and_nothing_executed(
     assert proof.exists()
 
 
+@pytest.mark.slow
 def test_commfor_scores_as_timm_does(tmp_path: Path) -> None:
     import safetensors.torch
     import timm
@@ -192,3 +200,28 @@ def test_commfor_scores_as_timm_does(tmp_path: Path) -> None:
         torch.testing.assert_close(detector.preprocess(pixels)[0], tensor, atol=1e-6, rtol=0)
         wanted = vit(tensor[None])[0, 0]
     assert detector.logits([pixels])[0] == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_lasted_is_the_similarity_to_the_mean_of_real_images(monkeypatch) -> None:
+    # The published one is RN50x64 at 448 px; the same layout in its smallest size.
+    monkeypatch.setattr(published, "_LASTED", "resnet50_clip.openai")
+    monkeypatch.setattr(published, "_LASTED_PX", 224)
+    tower = unsettle(ImageTower(), 3)
+    checkpoint = {f"module.clip_model.visual.{k}": v for k, v in tower.state_dict().items()}
+    checkpoint |= {
+        "module.fc.weight": torch.zeros(4, 512),
+        "module.output_layer.0.bias": torch.zeros(3),
+    }
+    checkpoint["module.clip_model.text_projection"] = torch.zeros(2, 2)
+    rng = np.random.default_rng(5)
+    anchors = [rng.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
+    image = rng.integers(0, 256, (224, 224, 3), np.uint8)
+    with pytest.raises(UserError, match="give some, such as the hundred"):
+        convert("lasted", {"LASTED_pretrained.pt": saved(checkpoint)})
+    detector = convert("lasted", {"LASTED_pretrained.pt": saved(checkpoint)}, anchors)
+    with torch.inference_mode():
+        inputs = torch.stack([detector.preprocess(one)[0] for one in [image, *anchors]])
+        embedded = torch.nn.functional.normalize(tower(inputs), dim=-1)
+        wanted = embedded[0] @ embedded[1:].mean(0)
+    assert detector.logits([image])[0] == pytest.approx(-float(wanted), rel=1e-4)

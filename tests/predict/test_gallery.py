@@ -55,7 +55,7 @@ def test_the_choice_does_not_depend_on_the_chunks():
 def test_with_labels_the_surely_wrong_come_first():
     logits = np.array([4.0, -5.0, 3.0, -2.0, 0.1])
     parts = told(table(logits, [0, 1, 1, 0, 1]), 5).parts()
-    assert list(parts)[0] == "wrong"
+    assert next(iter(parts)) == "wrong"
     assert [one["path"] for one in parts["wrong"]] == ["0001.png", "0000.png"]
 
 

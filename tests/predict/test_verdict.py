@@ -68,4 +68,4 @@ def test_variants_have_a_column_where_there_are_some():
     rows = [{"id": "a@jpeg", "path": "a.jpg", "logit": 0.5, "error": "", "variant": "jpeg"}]
     table = manifest.from_rows(rows, scores.schema())
     lines = "".join(csv_lines([table], Judge("centre-32"), variants=True))
-    assert list(csv.DictReader(io.StringIO(lines)))[0]["variant"] == "jpeg"
+    assert next(iter(csv.DictReader(io.StringIO(lines))))["variant"] == "jpeg"
