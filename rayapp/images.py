@@ -26,6 +26,8 @@ MAX_PIXELS = 178_956_970
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jpe", ".jfif")
 _ORIENTATION_TAG = 274
+_HASH_SIDE = 16
+_FLAT = 2.0  # grey levels, standard deviation
 _STARTS = re.compile(
     rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG)|(?P<GIF>GIF8[79]a)|(?P<TIFF>II\*\0|MM\0\*)"
     rb"|(?P<WebP>RIFF....WEBP)",
@@ -145,6 +147,22 @@ def _unidentified(data: bytes) -> str:
     if text.lstrip().lower().startswith(("<!doctype html", "<html")):
         return "a web page, not an image"
     return "not a JPEG, PNG, WebP, BMP, GIF or TIFF image" if "\0" in text else "text, not an image"
+
+
+def perceptual_hash(pixels_HWC: Pixels) -> str | None:
+    """What the picture looks like: 256 bits as 64 hex digits, None where it shows nothing.
+
+    The DCT hash of the library ImageHash (`phash`, 16 × 16 signs of the lowest frequencies of a
+    64 × 64 grey thumbnail). It survives re-encoding, resizing and small crops, not mirroring or
+    turning; how far apart is near, `overlap` says. A flat picture has no hash: its signs are noise.
+    """
+    import imagehash  # here: it brings a second of imports, and few jobs need it
+
+    side = _HASH_SIDE * 4
+    grey = Image.fromarray(pixels_HWC).convert("L").resize((side, side), Image.Resampling.LANCZOS)
+    if np.asarray(grey).std() < _FLAT:
+        return None
+    return str(imagehash.phash(grey, hash_size=_HASH_SIDE))
 
 
 def sha256(data: bytes) -> str:

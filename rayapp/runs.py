@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ def start(
     *,
     output: str,
     overwrite: bool,
-    placement: Collection[str] = (),
+    placement: frozenset[str] = frozenset(),
 ) -> Run:
     """Open a stage's output: new, to be resumed, or done already.
 
@@ -94,7 +94,7 @@ def start(
         inputs: name → sha256 of what is read.
         output: the folder's URI.
         overwrite: empty an output that belongs to another run.
-        placement: further fields of the settings that only say where and how fast work is done.
+        placement: the stage's own fields that only place the work.
 
     Raises:
         UserError: the output belongs to a run with other settings, inputs or code.

@@ -1,6 +1,7 @@
 """What decoding gives for every format and odd kind of file, and for damaged ones."""
 
 import io
+import itertools
 import random
 import struct
 import threading
@@ -16,7 +17,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from rayapp.images import DecodedImage, ImageError, decode, pixel_sha256, sha256
+from rayapp.demo.photographs import shipped_photographs
+from rayapp.images import (
+    DecodedImage,
+    ImageError,
+    decode,
+    perceptual_hash,
+    pixel_sha256,
+    sha256,
+)
+from rayapp.overlap import NEAR_BITS
 
 # pytest resets the filters that the module sets.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:Image size")
@@ -356,3 +366,25 @@ def test_hashes() -> None:
     other = RGB.copy()
     other[0, 0, 0] ^= 1
     assert len({pixel_sha256(p) for p in (RGB, other, RGB.reshape(WIDTH, HEIGHT, 3))}) == 3
+
+
+def test_the_perceptual_hash_is_that_of_the_library_and_outlives_encoding():
+    import imagehash
+
+    bits, photographs = {}, [decode(p.read()).pixels_HWC for p in shipped_photographs()[:6]]
+    for number, pixels in enumerate(photographs):
+        image = Image.fromarray(pixels)
+        bits[number] = int(perceptual_hash(pixels), 16)
+        assert perceptual_hash(pixels) == str(imagehash.phash(image, hash_size=16))
+        sink = io.BytesIO()
+        image.resize((image.width // 2, image.height // 2)).save(sink, "JPEG", quality=50)
+        copy = int(perceptual_hash(decode(sink.getvalue()).pixels_HWC), 16)
+        assert (bits[number] ^ copy).bit_count() <= 12 < NEAR_BITS
+    apart = [(a ^ b).bit_count() for a, b in itertools.combinations(bits.values(), 2)]
+    assert min(apart) > 3 * NEAR_BITS
+
+
+def test_a_flat_picture_has_no_perceptual_hash():
+    assert perceptual_hash(np.full((50, 70, 3), 128, np.uint8)) is None
+    noise = np.random.default_rng(0).integers(126, 130, (64, 64, 3), dtype=np.uint8)
+    assert perceptual_hash(noise) is None

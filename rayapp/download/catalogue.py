@@ -61,6 +61,13 @@ class Source(Settings):
             return path if path in self.files else None
         return self.paths[prefix] + path[len(prefix) :]
 
+    def claim(self, path: str) -> int:
+        """How much of an annotated path the source's longest prefix covers, -1 where none does."""
+        if path in self.files:
+            return len(path) + 1
+        prefix = _longest(self.paths, path)
+        return -1 if prefix is None else len(prefix)
+
     def licence_of(self, path: str) -> str:
         """The licence of one annotated path."""
         prefix = _longest(self.licences, path)

@@ -59,6 +59,7 @@ class Plan:
     num_wanted: int = 0
     num_present: int = 0
     num_missing: int = 0
+    num_unverified: int = 0  # files there that no ledger row tells of
     num_bytes: int = 0
     num_requests: int = 0
     tasks: list[Task] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Planner:
         num_left = 0
         for rows in self._left(limit):
             num_left += len(rows)
+            self.plan.num_unverified += sum(bool(self._store.stat(row["path"])) for row in rows)
         self.plan.num_bytes = num_left * self._source.image_bytes
         self.plan.num_requests = num_left
         return self.plan

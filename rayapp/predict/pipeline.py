@@ -67,7 +67,12 @@ def predict(settings: PredictSettings) -> runs.Run:
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - start
     writer = Results(
-        run.store, inputs.root, inputs.scheme, subject.judge, bool(disturbed), settings.gallery
+        run.store,
+        inputs.root,
+        inputs.scheme,
+        subject.judge,
+        hashes.get("protocol", ""),
+        settings.gallery,
     )
     tally, telling = writer.write(_merged(parts, before))
     if tally.failed == tally.rows:

@@ -66,20 +66,21 @@ class Results:
         images: where the images are.
         scheme: of their labels.
         judge: what a logit means.
-        variants: whether a protocol's variants are told apart.
+        protocol: hash of the protocol under which images were disturbed, '' for none.
+        most: images of the gallery.
     """
 
     store: Store
     images: Store
     scheme: LabelScheme | None
     judge: Judge
-    variants: bool
+    protocol: str
     most: int
 
     def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.Telling]:
         """Write scores.parquet and scores.csv."""
         tally, telling = Tally(), gallery.Telling(self.judge, self.most)
-        wanted = scores.with_root(scores.schema(self.scheme), self.images.root)
+        wanted = scores.with_root(scores.schema(self.scheme), self.images.root, self.protocol)
 
         with tempfile.TemporaryFile() as lines:
 
@@ -89,7 +90,7 @@ class Results:
                     tally.add(chunk)
                     if self.most:
                         telling.add(chunk)
-                    text = list(csv_lines([chunk], self.judge, self.variants))
+                    text = list(csv_lines([chunk], self.judge, bool(self.protocol)))
                     body = "".join(text)
                     lines.write((body if header else body.partition("\n")[2]).encode())
                     header = False

@@ -7,7 +7,7 @@ from rayapp.models.preprocessing import View
 from rayapp.settings import JobSettings
 
 # What only says where and how fast work is done: a run may go on with other values.
-PLACEMENT = ("batch_size", "threads", "gpus", "workers", "compile", "gallery")
+PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})
 
 
 class PredictSettings(JobSettings):
