@@ -134,6 +134,8 @@ def test_a_protocol_gives_a_row_an_image_and_variant(tmp_path: Path):
     assert len(set(logits)) > 2
     lines = list(csv.DictReader((tmp_path / "out/scores.csv").open(encoding="utf-8")))
     assert {line["variant"] for line in lines} == variants
+    digest = load_detector(tmp_path / "detector").hash()
+    assert scores.read_matching([str(tmp_path)], digest).num_rows == 0  # of other images
 
 
 @pytest.mark.ray
