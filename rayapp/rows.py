@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray.data
 
 from rayapp import manifest
-from rayapp.cluster import capacity, require
+from rayapp.cluster import demand, require, workers
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
 from rayapp.parts import Parts
@@ -27,6 +27,8 @@ _RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the bat
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
 _BLOCKS_PER_WORKER = 64  # so the last block leaves the others idle for 1/128 of the time
 _MOST_BLOCK_ROWS = 256
+_MOST_WORKERS = 4096
+_CUT_FOR = 256  # workers, where nobody knows how many there will be
 
 
 class RowWork(Protocol):
@@ -211,9 +213,18 @@ class _Stage:
             self.parts.write([pa.Table.from_pylist(failed, schema=self.parts.schema)])
 
     def _stream(self, todo: pa.Table, batch_size: int) -> None:
+        bundle = self.resources.bundle
+        now, most = workers(bundle, self.resources.max_workers or _MOST_WORKERS)
+        blocks = self._blocks(todo, batch_size, min(most, max(now, _CUT_FOR)))
+        now, most = min(now, len(blocks)), min(most, len(blocks))
+        with demand(bundle, most - now):
+            self._drain(self._dataset(blocks, batch_size, now, most))
+
+    def _drain(self, dataset: Any) -> None:
+        """Keep every block as it comes, as parts of some seconds each."""
         fresh: list[pa.Table] = []
         due = time.monotonic()  # the first block is kept at once
-        for block in self._dataset(todo, batch_size).iter_batches(
+        for block in dataset.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
             first = block.slice(0, 1).to_pylist()
@@ -227,33 +238,31 @@ class _Stage:
         if fresh:
             self.parts.write(fresh)
 
-    def _dataset(self, todo: pa.Table, batch_size: int) -> Any:
+    def _blocks(self, todo: pa.Table, batch_size: int, num_workers: int) -> list[pa.Table]:
+        size = 1
+        if batch_size > 1:
+            size = _block_rows(todo.num_rows, batch_size, num_workers, self.max_block_rows)
+        return [todo.slice(at, size) for at in range(0, todo.num_rows, size)]
+
+    def _dataset(self, blocks: list[pa.Table], batch_size: int, now: int, most: int) -> Any:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_errored_blocks = -1  # their rows are missed and rescued
         logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
         resources = self.resources
-        workers = _num_workers(resources)
-        size = (
-            1
-            if batch_size == 1
-            else _block_rows(todo.num_rows, batch_size, workers, self.max_block_rows)
-        )
-        # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
-        # (`from_arrow` would send a task for the schema of each).
-        blocks = [todo.slice(at, size) for at in range(0, todo.num_rows, size)]
-        workers = min(workers, len(blocks))
         pool = ray.data.ActorPoolStrategy(
             min_size=1,
-            max_size=workers,
-            initial_size=workers,
+            max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
+            initial_size=now,
             # A row alone is alone: none that waits behind it is lost with its worker.
             max_tasks_in_flight_per_actor=1 if batch_size == 1 else None,
         )
         with warnings.catch_warnings():
             # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
+            # (`from_arrow` would send a task for the schema of each).
             return ray.data.from_blocks(blocks).map_batches(
                 _Worker,
                 fn_constructor_args=(self.work, self.parts.schema, batch_size),
@@ -264,13 +273,6 @@ class _Stage:
                 num_gpus=resources.gpus or None,
                 max_task_retries=_RETRIES,
             )
-
-
-def _num_workers(resources: Resources) -> int:
-    """As many as the cluster may ever hold, at most as many as were asked for."""
-    found = capacity()
-    workers = max(1, found.most(resources.bundle) or found.fitting(resources.bundle))
-    return min(workers, resources.max_workers or workers)
 
 
 def _block_rows(num_rows: int, batch_size: int, workers: int, most: int = _MOST_BLOCK_ROWS) -> int:

@@ -14,10 +14,13 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
+    ResponseStreamingError,
 )
 
 from rayapp.errors import UserError
@@ -36,6 +39,10 @@ _PUT_AGAIN = {
     "OperationAborted",
 }
 _PUTS = 5
+# Nor these: an answer that began well and was cut off or fell silent on the way.
+_CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_GETS = 5
+_SILENCE_S = 60.0
 
 
 class S3Store:
@@ -89,8 +96,15 @@ class S3Store:
 
     def _get(self, key: str, **extra: Any) -> bytes:
         with _named(self.uri(key)):
-            answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
-            return answer["Body"].read()
+            for attempt in range(_GETS):
+                answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
+                try:
+                    return answer["Body"].read()
+                except _CUT_OFF:
+                    if attempt + 1 == _GETS:
+                        raise
+                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
+        raise AssertionError("the last attempt returns or raises")
 
     def stat(self, key: str) -> Stat | None:
         """Size, etag and time by a HEAD request."""
@@ -152,6 +166,7 @@ _REFUSALS = {
     "InvalidAccessKeyId": "the access key is not known there",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "ExpiredToken": "the credentials have expired",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it and start again",
 }
 
 
@@ -206,7 +221,7 @@ def _client_of(_process: int) -> "S3Client":
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 8},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=_SILENCE_S,
         max_pool_connections=64,  # a client serves all threads
         # Foreign endpoints answer ranges with the whole object's checksum.
         response_checksum_validation="when_required",

@@ -20,7 +20,7 @@ import ray
 import ray.data
 
 from rayapp import __version__, manifest
-from rayapp.cluster import capacity, session
+from rayapp.cluster import demand, session, workers
 from rayapp.download import ledger, wanted
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Catalogue, Source, load_catalogue
@@ -290,8 +290,11 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     context.max_errored_blocks = -1  # a task whose worker dies again and again stops no other
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
     blocks = list(_blocks(tasks))
-    most = max(capacity().fitting({"CPU": 1.0}), 1)
-    workers = min(setup.settings.workers or most, len(blocks))
+    fitting, most = workers({"CPU": 1.0}, len(blocks))
+    now = min(setup.settings.workers or fitting, len(blocks))
+    most = min(setup.settings.workers or most, len(blocks))
+    # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
+    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.workers else 1.0
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -301,13 +304,14 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
             fn_constructor_args=(setup,),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            num_cpus=min(0.5, most / (2 * workers)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
+            num_cpus=cpus,
             max_task_retries=_RETRIES,
         )
     try:
-        for row in done.iter_rows():
-            yield Done(**row)
+        with demand({"CPU": cpus}, most - now):
+            for row in done.iter_rows():
+                yield Done(**row)
     except ray.exceptions.RayError as error:
         raise _plain(error) from None
 
