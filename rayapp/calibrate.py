@@ -1,9 +1,9 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp import load_detector, runs
 from rayapp.images import sha256
@@ -28,11 +28,37 @@ class CalibrateSettings(JobSettings):
     method: Method | Literal["auto"] = Field(
         "platt", description="auto chooses by cross-validation"
     )
+    temperature: float | None = Field(
+        None, gt=0, description="this one with method temperature, instead of the fitted one"
+    )
     fpr: float | None = Field(
         None, gt=0, lt=1, description="threshold at this false-positive rate; else 0.5"
     )
     band_error: float = Field(
         0.05, gt=0, lt=0.5, description="share of wrong answers outside the unsure band, at most"
+    )
+
+    @model_validator(mode="after")
+    def _temperature_is_a_method(self) -> Self:
+        if self.temperature is not None and self.method != "temperature":
+            raise ValueError(f"temperature goes with method temperature, not {self.method}")
+        return self
+
+
+def fit_calibrator(
+    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+) -> calibrators.Calibrator:
+    """The map from logit to probability that the settings ask for.
+
+    Raises:
+        UserError: see `calibrators.fit`.
+    """
+    if settings.temperature is None:
+        return calibrators.fit(settings.method, logits_N, labels_N)
+    return calibrators.Calibrator(
+        method="temperature",
+        parameters={"temperature": settings.temperature},
+        n=len(logits_N),
     )
 
 
@@ -59,7 +85,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     rows = select(read_scores(store, inputs["detector"]), items, scheme, settings.annotations)
     logits = rows["logit"].to_numpy().astype(np.float64)
     labels = rows["origin"].to_numpy().astype(np.int64)
-    fitted = calibrators.fit(settings.method, logits, labels)
+    fitted = fit_calibrator(settings, logits, labels)
     calibration = _decided(fitted, logits, labels, settings, detector, inputs)
     spec = detector.spec.model_copy(update={"calibration": calibration})
     save_detector(Detector(detector.network, spec), run.store)
