@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer seeds and trials: a minute")
     quick = parser.parse_args().quick
-    num_seeds, trials, many = (2, 40, 60) if quick else (10, 60, 500)
+    num_seeds, trials, many = (2, 40, 60) if quick else (10, 100, 500)
     with cluster.session(JobSettings(output="-")):
         wins, pairs = planted(num_seeds, trials)
         gap, _ = calibration(60, 1, 2000)

@@ -39,6 +39,7 @@ _PLACEMENT = frozenset(
         "compare",
         "concurrent",
         "cpus_per_trial",
+        "gpus_per_trial",
         "driver_resource",
         "retries",
     }
@@ -64,6 +65,8 @@ def tune(settings: TuneSettings) -> runs.Run:
         overwrite=settings.overwrite,
         placement=_PLACEMENT,
     )
+    if run.state == "done" and _nothing_left(run, settings):
+        return run
     planned.place(run.store)
     deadline = float("inf")
     if settings.hours is not None:
@@ -79,8 +82,15 @@ def tune(settings: TuneSettings) -> runs.Run:
         if settings.compare or settings.kind == "calibrate":
             compare(settings, planned, journal, run.store)
         results = write_results(settings, planned, journal, run.store)
+        results["compared"] = settings.compare
         run.finish(counts(journal, settings.trials), results)
     return run
+
+
+def _nothing_left(run: runs.Run, settings: TuneSettings) -> bool:
+    """Whether a finished search has the trials and the comparison that are wanted now."""
+    enough = run.counts["trials"] >= settings.trials
+    return enough and settings.compare in (0, run.results["compared"])
 
 
 def _why_none(journal: Journal) -> str:

@@ -70,7 +70,7 @@ class Recipe:
             here[int(last) if isinstance(here, list) else last] = value
         return Recipe(data)
 
-    def train_settings(self, output: Store, **placed: Any) -> TrainSettings:
+    def train_settings(self, study: Store, **placed: Any) -> TrainSettings:
         """Settings of a training run; `placed` says where its data are.
 
         A protocol that differs from the recipe's is written beside the study.
@@ -83,7 +83,7 @@ class Recipe:
             name = wanted[stage]["protocol"]
             changed = self.protocol(stage)
             if changed.hash != load_protocol(name).hash:
-                wanted = wanted | {stage: wanted[stage] | {"protocol": _written(changed, output)}}
+                wanted = wanted | {stage: wanted[stage] | {"protocol": _written(changed, study)}}
         return validated(TrainSettings, wanted, lambda loc: TRAIN)
 
     def protocol(self, stage: str) -> Protocol:
@@ -105,13 +105,13 @@ class Recipe:
         changed = {**protocol.model_dump(mode="json", exclude_unset=True), "steps": steps}
         return validated(Protocol, changed, lambda loc: f"{AUGMENT}.{stage}")
 
-    def check(self, output: Store) -> None:
+    def check(self, study: Store) -> None:
         """Build all that the recipe names, on no device.
 
         Raises:
             UserError: settings, protocol, backbone or calibration that can't be.
         """
-        settings = self.train_settings(output, **_nowhere())
+        settings = self.train_settings(study, **_nowhere())
         with torch.device("meta"):
             build_network(settings.built)
         self.calibrate_settings("", "", "", "")
@@ -189,10 +189,10 @@ def _disturbed(step: dict[str, Any], strength: float) -> dict[str, Any]:
     return {"one_of": step["one_of"] | {"p": likely}}
 
 
-def _written(protocol: Protocol, output: Store) -> str:
+def _written(protocol: Protocol, study: Store) -> str:
     """Path of a file with the protocol, named by its content."""
-    folder = Path(output.uri("protocols"))
-    if not isinstance(output, LocalStore):
+    folder = Path(study.uri("protocols"))
+    if not isinstance(study, LocalStore):
         folder = Path(tempfile.gettempdir(), "imaginet-ray-protocols")
     content = protocol.model_dump(mode="json", exclude_unset=True)
     path = folder / f"{protocol.name}-{protocol.hash[:12]}.yaml"

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,9 @@ def open_study(store: Store, goal: Goal, sampler: BaseSampler) -> Iterator[Journ
             load_if_exists=True,
         )
         if len(goal.names) > 1:
-            study.set_metric_names(list(goal.names))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(goal.names))
         yield Journal(study, path, store)
 
 
@@ -147,7 +150,11 @@ class NumberedSampler(BaseSampler):
             return optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=seed)
         if settings.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=settings.concurrent > 1)
+        # Field by field: in spaces with conditions and choices the multivariate form, Optuna's
+        # default, stays with a wrong choice more often.
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=False, constant_liar=settings.concurrent > 1
+        )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take this trial's sampler."""
