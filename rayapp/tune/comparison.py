@@ -1,6 +1,7 @@
 """Best against the published recipe: both trained anew with new seeds on every fold, on Ray."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rayapp.metrics.probability import log_losses
 from rayapp.progress import Progress
 from rayapp.rows import said
 from rayapp.storage import Store, open_store
+from rayapp.train.loop import train
 from rayapp.transforms.draws import generator
 from rayapp.tune.figures import cross_fitted
 from rayapp.tune.objectives import FIGURES
@@ -44,6 +46,11 @@ def compare(settings: TuneSettings, planned: Plan, journal: Journal, store: Stor
     else:
         verdict = _trained(settings, planned, best.number, recipes, store)
     store.put(COMPARISON_FILE, verdict.model_dump_json(indent=1).encode())
+
+
+def training_on_ray(planned: Plan, store: Store) -> TrainingWork:
+    """What a training trial does; by Ray Train, where the recipe has workers."""
+    return replace(planned.training(store), on_workers=train if planned.num_workers else None)
 
 
 def _calibrations(
@@ -85,7 +92,7 @@ def _loss(figure: str, labels_N: Any, probabilities_N: Any) -> float:
 def _trained(
     settings: TuneSettings, planned: Plan, best: int, recipes: dict[str, Recipe], store: Store
 ) -> Verdict:
-    work = planned.training(store)
+    work = training_on_ray(planned, store)
     seeds = [settings.seed + 1 + k for k in range(settings.compare)]
     folders = {
         (name, seed, fold.name): f"comparison/trial-{best:04d}/{name}-{seed}/{fold.name}"

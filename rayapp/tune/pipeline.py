@@ -23,7 +23,7 @@ from rayapp import cluster, runs
 from rayapp.errors import JobFailed
 from rayapp.progress import Progress
 from rayapp.rows import said
-from rayapp.tune.comparison import compare
+from rayapp.tune.comparison import compare, training_on_ray
 from rayapp.tune.objectives import Figures, Goal
 from rayapp.tune.plan import Plan, plan
 from rayapp.tune.results import best_trial, counts, write_results
@@ -76,7 +76,12 @@ def tune(settings: TuneSettings) -> runs.Run:
         if len(journal.finished) < settings.trials:
             with cluster.session(settings):
                 cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
-                search(settings, planned, journal, planned.work(run.store), deadline)
+                work: Work = (
+                    planned.calibrating()
+                    if settings.kind == "calibrate"
+                    else training_on_ray(planned, run.store)
+                )
+                search(settings, planned, journal, work, deadline)
         if best_trial(journal, planned.goal) is None:
             raise JobFailed(_why_none(journal))
         if settings.compare or settings.kind == "calibrate":

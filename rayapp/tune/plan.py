@@ -20,7 +20,6 @@ from rayapp.tune.recipe import AUGMENT, CALIBRATE, TRAIN, Recipe, load_recipe
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space, Values
 from rayapp.tune.training import TrainingWork
-from rayapp.tune.work import Work
 
 
 @dataclass
@@ -56,12 +55,10 @@ class Plan:
         if self.settings.kind == "train":
             self.folds = make_folds(self.settings, self.scheme, store)
 
-    def work(self, store: Store) -> Work:
-        """What a trial does."""
-        if self.settings.kind == "calibrate":
-            assert self.judged is not None
-            return CalibrationWork(self.recipe, self.judged, self.scheme)
-        return self.training(store)
+    def calibrating(self) -> CalibrationWork:
+        """What a calibration trial does."""
+        assert self.judged is not None
+        return CalibrationWork(self.recipe, self.judged, self.scheme)
 
     def training(self, store: Store) -> TrainingWork:
         """What a training trial does."""

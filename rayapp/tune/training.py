@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class TrainingWork:
         output: URI of the study; a trial's files lie in `trials/NNNN`.
         looks: epochs, of both stages together, after which a trial may be stopped.
         robustness: protocol whose variants are scored too.
+        on_workers: trains by Ray Train, where the recipe has workers.
     """
 
     recipe: Recipe
@@ -63,6 +64,7 @@ class TrainingWork:
     output: str
     looks: Sequence[int] = ()
     robustness: str | None = None
+    on_workers: Callable[[TrainSettings], Any] | None = None
 
     def run(self, turn: Turn) -> Outcome:
         """Train and judge, from where an earlier turn was cut off."""
@@ -175,9 +177,8 @@ class _FoldRun:
     def trained(self, turn: Turn) -> Scorer:
         """Train to the end; what scores with the detector."""
         if self.settings.num_workers:
-            from rayapp.train.loop import train  # Ray's own: only where a trial has workers
-
-            train(self.settings)
+            assert self._work.on_workers is not None
+            self._work.on_workers(self.settings)
         else:
             self._train(turn, None)
         detector = load_detector(self._store.uri(DETECTOR_FOLDER), device=self._device.type)

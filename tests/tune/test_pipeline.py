@@ -30,7 +30,7 @@ def test_a_search_of_calibration_leaves_what_was_promised(calibrating: Made) -> 
     assert table["number"].to_pylist() == list(range(12))
     assert table["starting_point"][0].as_py() == "published"
     assert min(table["nll"].to_pylist()) == run.results["values"]["nll"]
-    assert "History" in (output / "tune.html").read_text()
+    assert "How the search went" in (output / "tune.html").read_text()
     assert "NLL after calibration: best" in run.results["verdict"]
     # best.yaml runs as it is.
     best = yaml.safe_load((output / "best.yaml").read_text())
