@@ -2,7 +2,7 @@
 
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 from rayapp.tune.page import PAGE_FILE
-from rayapp.tune.pipeline import tune
+from rayapp.tune.pipeline import process_start, tune
 from rayapp.tune.results import BEST_FILE, TRIALS_FILE
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import STUDY_FILE
@@ -10,7 +10,7 @@ from rayapp.tune.study import STUDY_FILE
 
 def job(settings: TuneSettings) -> int:
     """Search, then say what was found."""
-    run = tune(settings)
+    run = tune(settings, process_start())
     found = run.results
     for name, value in found["found"].items():
         print(f"  {name} = {value}")

@@ -123,37 +123,33 @@ def parallel_figure(
     values = np.array([trial.value for trial in trials])
     low, high = np.quantile(values, (0.1, 1.0) if maximise else (0.0, 0.9))
     colours = ScalarMappable(Normalize(low, high), _MAP if maximise else f"{_MAP}_r")
-    with drawing(3.2 + 0.12 * max(len(a.name) for a in axes_of)) as draw:
+    spans = [_span(scale, trials) for scale in axes_of]
+    rows = range(len(axes_of))
+    with drawing(1.2 + 0.62 * len(axes_of)) as draw:
         axes = draw.axes
-        for at, scale in enumerate(axes_of):
-            axes.axvline(at, color="#9aa3ab", linewidth=0.9, zorder=1)
-            _ticks(axes, at, scale, trials)
-        spans = [_span(scale, trials) for scale in axes_of]
-        for rank, trial in enumerate(trials):
-            y = [
-                _placed(scale, trial, span, trial.number)
-                for scale, span in zip(axes_of, spans, strict=True)
-            ]
-            is_best = rank == len(trials) - 1
+        for trial in trials:
+            is_best = trial is trials[-1]
             axes.plot(
-                range(len(axes_of)),
-                y,
-                color=_BEST if is_best else colours.to_rgba(trial.value),
+                [_placed(s, trial, span) for s, span in zip(axes_of, spans, strict=True)],
+                rows,
+                color=_BEST if is_best else colours.to_rgba(np.array([trial.value]))[0],
                 linewidth=2.4 if is_best else 0.9,
-                alpha=1 if is_best else 0.65,
-                marker="o" if is_best or len(axes_of) == 1 else "",
-                markersize=4,
+                alpha=1 if is_best else 0.6,
+                marker="o",
+                markersize=5 if is_best else 2,
                 zorder=3 if is_best else 2,
             )
-        axes.set_xticks(range(len(axes_of)), [scale.name for scale in axes_of])
-        for tick in axes.get_xticklabels():
-            tick.set(rotation=30, ha="right", rotation_mode="anchor", color=INK)
-        axes.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.25, len(axes_of) - 0.45))
+        for at, scale in enumerate(axes_of):
+            axes.axhline(at, color="#9aa3ab", linewidth=0.9, zorder=1)
+            _ticks(axes, at, scale, spans[at])
+        axes.set_yticks(rows, [scale.name for scale in axes_of], color=INK, fontsize=8.5)
+        axes.set(xticks=[], xlim=(-0.06, 1.06), ylim=(len(axes_of) - 0.4, -0.3))
         axes.set_title("Values of every trial; the best in orange")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.tick_params(axis="x", length=0)
-        bar = axes.figure.colorbar(colours, ax=axes, pad=0.02, aspect=30, extend="both")
+        axes.tick_params(axis="y", length=0)
+        shape = {"orientation": "horizontal", "pad": 0.02, "aspect": 40, "extend": "both"}
+        bar = axes.figure.colorbar(colours, ax=axes, **shape)
         bar.set_label(label, fontsize=8.5)
         bar.ax.tick_params(labelsize=8)
         best = trials[-1]
@@ -172,26 +168,25 @@ def _span(scale: AxisScale, trials: Sequence[Trial]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _placed(scale: AxisScale, trial: Trial, span: tuple[float, float], number: int) -> float:
+def _placed(scale: AxisScale, trial: Trial, span: tuple[float, float]) -> float:
     if scale.name not in trial.params:
         return float("nan")
     place = (scale.place(trial.params[scale.name]) - span[0]) / (span[1] - span[0])
     # Lines through one choice would hide each other.
-    spread = 0.05 * (number * 0.618 % 1 - 0.5) if scale.choices else 0.0
-    return place + spread
+    return place + (0.06 * (trial.number * 0.618 % 1 - 0.5) if scale.choices else 0.0)
 
 
-def _ticks(axes: Any, at: int, scale: AxisScale, trials: Sequence[Trial]) -> None:
-    low, high = _span(scale, trials)
+def _ticks(axes: Any, at: int, scale: AxisScale, span: tuple[float, float]) -> None:
     if scale.choices:
-        marks = [((k - low) / (high - low), str(c)) for k, c in enumerate(scale.choices)]
+        last = span[1] - span[0]
+        marks = [(k / last, str(choice)) for k, choice in enumerate(scale.choices)]
     else:
-        ends = [10**v if scale.log else v for v in (low, high)]
-        marks = [(0.0, f"{ends[0]:.3g}"), (1.0, f"{ends[1]:.3g}")]
-    for y, text in marks:
-        shown = text if len(text) <= 18 else f"{text[:17]}…"
-        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
-        axes.text(at + 0.04, y, shown, fontsize=7.5, color=INK, va="center", bbox=box, zorder=4)
+        low, high = (10**v if scale.log else v for v in span)
+        marks = [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]
+    for x, text in marks:
+        shown = text if len(text) <= 16 else f"{text[:15]}…"
+        side = "left" if x < 0.01 else "right" if x > 0.99 else "center"
+        axes.text(x, at + 0.3, shown, fontsize=7.5, color=SOFT, ha=side, va="center", zorder=4)
 
 
 def front_figure(

@@ -64,7 +64,7 @@ def halves(groups_N: NDArray[np.str_], labels_N: NDArray[np.int64], fit_N: Mask)
     order = np.argsort([hashlib.sha256(f"half\0{name}".encode()).hexdigest() for name in names])
     place = np.empty(len(names), dtype=np.int64)
     place[order] = np.arange(len(names))
-    half = place[codes] % 2 == 1
+    half: Mask = place[codes] % 2 == 1
     if _whole(half, labels_N, fit_N):
         return half
     half = np.zeros(len(labels_N), dtype=bool)

@@ -34,7 +34,7 @@ from rayapp.pages.searches import (
     parallel_figure,
 )
 from rayapp.runs import duration
-from rayapp.tune.objectives import FIGURES, front, title
+from rayapp.tune.objectives import FIGURES, TIMED, front, title
 from rayapp.tune.plan import Plan
 from rayapp.tune.settings import PUBLISHED, TuneSettings
 from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, STUDY_FILE, Journal
@@ -80,9 +80,12 @@ class _Search:
         values = [trial.values[0] for trial in self.done]
         if len(values) < _FOR_IMPORTANCE or np.ptp(values) == 0:
             return {}
-        many = len(self.goal.names) > 1
-        return optuna.importance.get_param_importances(
-            self.study, target=(lambda trial: trial.values[0]) if many else None
+        # Optuna looks for what makes the target low.
+        sign = -1 if self.goal.maximise[0] else 1
+        return dict(
+            optuna.importance.get_param_importances(
+                self.study, target=lambda trial: sign * trial.values[0]
+            )
         )
 
 
@@ -143,8 +146,9 @@ def _result(search: _Search, verdict: Verdict | None, settings: TuneSettings) ->
     wanted.sort(key=lambda name: name not in search.goal.weights)
     for name in wanted[:6]:
         before = old.get(name)
-        remark = f"published recipe: {before:.4g}" if before is not None else ""
-        items.append(Highlight(title(name), figures[name], remark, format=".4g"))
+        remark = f"published recipe: {before:.4f}" if before is not None else ""
+        spec = ".1f" if name in TIMED else ".4f"
+        items.append(Highlight(title(name), figures[name], remark, format=spec))
     blocks: list[Block] = [Highlights(items)]
     if verdict:
         blocks.append(Notice(verdict.line, "note" if verdict.real else "warning"))
@@ -160,7 +164,8 @@ def _result(search: _Search, verdict: Verdict | None, settings: TuneSettings) ->
         blocks.append(Prose(_FOLDS))
     found = search.planned.space.values(search.best.params)
     rows: list[list[Value]] = [
-        [path, str(value), str(search.planned.recipe.value(path))] for path, value in found.items()
+        [path, _text(value), _text(search.planned.recipe.value(path))]
+        for path, value in found.items()
     ]
     blocks.append(Table(["field", "best", "recipe"], rows, "What the best trial has."))
     return blocks

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune. The study keeps all that its loggers and checkpoints would; Ctrl-C is ours.
@@ -48,14 +49,18 @@ _LAST_S = 4.0  # what is left of the hours for the results
 _LAST_SHARE = 0.01
 
 
-def tune(settings: TuneSettings) -> runs.Run:
+def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
     """Search, or go on with it; best.yaml, trials.parquet and tune.html under the output.
+
+    Args:
+        settings: of the search.
+        started: from when the hours count, in seconds since 1970; from now where not given.
 
     Raises:
         UserError: a space or settings that can't be, or an output that belongs to another run.
         JobFailed: not one trial came to its end.
     """
-    started = time.time()
+    started = started or time.time()
     planned = plan(settings)
     run = runs.start(
         "tune",
@@ -90,6 +95,13 @@ def tune(settings: TuneSettings) -> runs.Run:
         results["compared"] = settings.compare
         run.finish(counts(journal, settings.trials), results)
     return run
+
+
+def process_start() -> float:
+    """When this process began, in seconds since 1970: its imports take seconds of the hours too."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def _nothing_left(run: runs.Run, settings: TuneSettings) -> bool:

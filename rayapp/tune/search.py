@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from rayapp.errors import JobFailed
 from rayapp.tune.objectives import Goal
-from rayapp.tune.settings import EarlyStopping
+from rayapp.tune.settings import PUBLISHED, EarlyStopping
 from rayapp.tune.space import Space
-from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, Journal
+from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, Journal
 
 EPOCH = "epoch"
 # Keys of the last report of a trial.
@@ -23,7 +23,7 @@ FINAL, ERROR, OUT_OF_TIME = "final", "error", "out_of_time"
 _LOST = "its process or machine was lost, time and again"
 
 
-class StudySearch(OptunaSearch):
+class StudySearch(OptunaSearch):  # type: ignore[misc]
     """OptunaSearch on a study that outlives it.
 
     It first hands out again the trials that an earlier search left running; then new ones, to the
@@ -56,7 +56,7 @@ class StudySearch(OptunaSearch):
         )
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial: its number, values, and the epochs that were reported before."""
+        """The next trial: its number, values, what it reported before, whether it is the recipe."""
         if time.time() >= self._deadline:
             return str(Searcher.FINISHED)
         trial: Trial = self._waiting.pop(0) if self._waiting else self._ot_study.ask()
@@ -64,8 +64,12 @@ class StudySearch(OptunaSearch):
         self._started[trial_id] = time.time()
         values = self._drawn.draw(trial)
         self._journal.keep()
-        seen = self._frozen(trial).intermediate_values
-        return {"number": trial.number, "values": values, "reported": sorted(seen)}
+        return {
+            "number": trial.number,
+            "values": values,
+            "reported": sorted(self._frozen(trial).intermediate_values),
+            "published": trial.user_attrs.get(START_ATTR) == PUBLISHED,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record what a trial has reached at an epoch."""
@@ -131,6 +135,15 @@ class _Past:
 
     def __init__(self, number: int) -> None:
         self.trial_id = f"past-{number}"
+        self.config = {"published": False}
+
+
+class _Asha(ASHAScheduler):  # type: ignore[misc]
+    """ASHA that judges the published recipe too, but never stops what all is compared with."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        return TrialScheduler.CONTINUE if trial.config["published"] else action
 
 
 def create_scheduler(
@@ -138,7 +151,7 @@ def create_scheduler(
 ) -> ASHAScheduler:
     """ASHA that knows what the trials of before had reached at each of its looks."""
     name = goal.names[0]
-    scheduler = ASHAScheduler(
+    scheduler = _Asha(
         time_attr=EPOCH,
         metric=name,
         mode="max" if goal.maximise[0] else "min",

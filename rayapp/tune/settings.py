@@ -116,7 +116,7 @@ class TuneSettings(JobSettings):
     calibrate: dict[str, Any] = Field({}, description="changes to the settings of calibration")
 
     concurrent: int = Field(1, ge=1, description="trials side by side")
-    cpus_per_trial: float = Field(1.0, ge=0, description="CPUs that Ray reserves for a trial")
+    cpus_per_trial: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a trial")
     gpus_per_trial: float = Field(0.0, ge=0, description="GPUs of a trial, or a share of one")
     driver_resource: str | None = Field(
         None,

@@ -150,7 +150,7 @@ def _inside(distribution: BaseDistribution, value: Any) -> bool:
         return False
     if isinstance(distribution, IntDistribution) and value != int(value):
         return False
-    return distribution._contains(distribution.to_internal_repr(value))
+    return bool(distribution._contains(distribution.to_internal_repr(value)))
 
 
 def _label(value: Any) -> Any:

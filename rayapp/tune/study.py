@@ -64,7 +64,7 @@ class Journal:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials by number."""
-        return self.study.get_trials(deepcopy=False)
+        return list(self.study.get_trials(deepcopy=False))
 
     @property
     def finished(self) -> list[FrozenTrial]:
@@ -130,7 +130,7 @@ def _cut_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-class NumberedSampler(BaseSampler):
+class NumberedSampler(BaseSampler):  # type: ignore[misc]
     """A sampler that is new for each trial, seeded by (seed, number of the trial).
 
     A search that goes on after a kill so draws what it would have drawn without.
@@ -165,13 +165,13 @@ class NumberedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The inner sampler's."""
-        return self._inner.infer_relative_search_space(study, trial)
+        return dict(self._inner.infer_relative_search_space(study, trial))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The inner sampler's."""
-        return self._inner.sample_relative(study, trial, search_space)
+        return dict(self._inner.sample_relative(study, trial, search_space))
 
     def sample_independent(
         self,

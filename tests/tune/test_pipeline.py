@@ -47,6 +47,7 @@ def test_a_search_of_calibration_leaves_what_was_promised(calibrating: Made) -> 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_search_of_training_is_stopped_early_resumed_and_checked(
     training: Made, images: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_trial_that_fails_is_named_and_ends_nothing(training: Made) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_where_all_fail_the_first_reason_is_said(training: Made, images: Path) -> None:
     settings = training(trials=2, train={"stage1": {"learning_rate": 1e30}}, space={
         "train.stage1.learning_rate": {"choice": [1e30, 1e31]}})  # fmt: skip
@@ -109,6 +111,7 @@ def test_where_all_fail_the_first_reason_is_said(training: Made, images: Path) -
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_several_objectives_give_a_front(calibrating: Made) -> None:
     settings = calibrating(
         trials=24,
@@ -180,11 +183,12 @@ def test_what_does_not_go_together_is_named(training: Made, changes: dict, said:
 
 @pytest.mark.ray
 def test_resources_that_will_never_be_are_named_at_once(training: Made) -> None:
-    with pytest.raises(UserError, match=r"a trial asks for .*64 GPU; this cluster has at most 0"):
+    with pytest.raises(UserError, match=r"a trial asks for .*64 GPU; this cluster has at most"):
         tune(training(gpus_per_trial=64, train={"precision": "fp32"}))
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_comparison_is_over_seeds_and_done_once(training: Made) -> None:
     settings = training(trials=2, compare=3, start={"ce": {"train.loss": "ce"}})
     run = tune(settings)
