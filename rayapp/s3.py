@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
 from botocore.config import Config
@@ -36,9 +36,11 @@ class S3Store:
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """One put that the server checks against its sha256; conditional with `if_absent`."""
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        if not isinstance(data, bytes):
+            data.seek(0)
         try:
             with _named(self.uri(key)):
                 s3_client().put_object(
@@ -103,6 +105,9 @@ class S3Store:
                 batch = []
         if batch:
             self._delete(batch)
+
+    def sweep(self, before: float) -> None:
+        """Nothing: a put that was cut off left no object."""
 
     def _delete(self, keys: Sequence[str]) -> None:
         objects: Any = [{"Key": self._key(key)} for key in keys]

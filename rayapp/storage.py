@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 from rayapp.errors import UserError
 
 PARTIAL_SUFFIX = ".part"
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,11 @@ class Store(Protocol):
 
     root: str
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Write `data` whole or not at all; False where `if_absent` and the key was there."""
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
+        """Write `data`, bytes or an open file from its start, whole or not at all.
+
+        False where `if_absent` and the key was there.
+        """
 
     def get(self, key: str) -> bytes:
         """All bytes of `key`; FileNotFoundError where there is none."""
@@ -52,6 +57,9 @@ class Store(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the keys; a key that is not there is no error."""
+
+    def sweep(self, before: float) -> None:
+        """Remove what killed puts left behind before a time (seconds since 1970)."""
 
     def uri(self, key: str = "") -> str:
         """The full URI of `key`."""
@@ -146,7 +154,7 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return Path(self.root, check_key(key))
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """Write through a temporary file, fsync and rename (or link, to create only)."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,11 @@ class LocalStore:
         partial = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
         try:
             with partial.open("wb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    data.seek(0)
+                    shutil.copyfileobj(data, file, _COPY_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
             if not if_absent:
@@ -223,6 +235,14 @@ class LocalStore:
             with contextlib.suppress(OSError):  # not empty: it stays
                 for folder in path.relative_to(self.root).parents[:-1]:
                     Path(self.root, folder).rmdir()
+
+    def sweep(self, before: float) -> None:
+        """Remove the temporary files of killed puts; those of a put at work are newer."""
+        for folder, _, names in os.walk(self.root):
+            for path in (Path(folder, name) for name in names if _is_partial(name)):
+                with contextlib.suppress(FileNotFoundError):  # another job sweeps too
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def uri(self, key: str = "") -> str:
         """The absolute path."""

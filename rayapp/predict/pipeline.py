@@ -13,6 +13,7 @@ from rayapp import cluster, load_detector, manifest, rows, runs, scores
 from rayapp.errors import JobFailed
 from rayapp.images import ImageError, sha256
 from rayapp.models.detector import Detector
+from rayapp.parts import drop_parts
 from rayapp.predict.inputs import Inputs, resolve
 from rayapp.predict.score import Scored, score
 from rayapp.predict.verdict import as_csv
@@ -68,7 +69,7 @@ def predict(settings: PredictSettings) -> runs.Run:
             batch_size=settings.batch_size,
             resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
             wait_s=settings.wait_s,
-        )
+        ).table()
     scores.write_scores(run.store, table, inputs.root.root)
     run.store.put(CSV_FILE, as_csv(table, detector).encode())
     failed = manifest.count_failed(table)
@@ -78,7 +79,7 @@ def predict(settings: PredictSettings) -> runs.Run:
         )
     counts = {"in": table.num_rows, "scored": table.num_rows - failed, "failed": failed}
     run.finish(counts, {"failures": _named(table, _MAX_NAMED)})
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
     return run
 
 
