@@ -157,25 +157,27 @@ def _best_yaml(
             output=output,
         )
     content = found.model_dump(mode="json", exclude_defaults=True)
-    named = ", ".join(f"{n} {v:.6g}" for n, v in zip(planned.goal.names, best.values, strict=True))
+    figures = best.user_attrs[FIGURES_ATTR]
+    named = ", ".join(f"{name} {figures[name]:.6g}" for name in planned.goal.weights)
     job = "train" if settings.kind == "train" else "calibrate"
     lines = [
         f"Trial {best.number} of the search in {store.uri()}: {named}.",
         f"Command: python jobs/{job}.py --config {store.uri(BEST_FILE)}",
-        *([] if settings.kind == "calibrate" else ["", *_recheck(found, planned, store)]),
+        *([] if settings.kind == "calibrate" else ["", *_recheck(found, best, planned, store)]),
     ]
     head = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _recheck(found: TrainSettings, planned: Plan, store: Store) -> list[str]:
-    """The commands that give the reported figure once more, on the first fold."""
+def _recheck(found: TrainSettings, best: FrozenTrial, planned: Plan, store: Store) -> list[str]:
+    """The commands that give the first fold's figure once more."""
     fold = planned.folds[0]
+    auc = best.user_attrs["facts"]["folds"][fold.generator]
     check = store.uri("check")
     head = f" --head-annotations {fold.list_uri(HEAD_LIST)}" if found.head_annotations else ""
     return [
-        "It trains on the whole list. The figure above is of training without one generator (mean",
-        f"over folds); to see it once more for the fold without {fold.generator}:",
+        "It trains on the whole list. Trials train without one generator at a time. To see once more",
+        f"the ROC AUC on {fold.generator}, never trained on, of {auc:.4f} (its slice `held-out`):",
         f"python jobs/train.py --config {store.uri(BEST_FILE)} "
         f"--annotations {fold.list_uri(TRAIN_LIST)}{head} --output {check}/train",
         f"python jobs/predict.py --detector {check}/train/detector "

@@ -92,7 +92,8 @@ def verdict_over_seeds(
             trained**2 / (num_seeds - 1) + imaged**2 / (num_groups - 1)
         )
         half = float(stats.t.ppf(0.975, freedom)) * (trained + imaged) ** 0.5
-        low, high = float(differences.mean()) - half, float(differences.mean()) + half
+        mean = float(differences.mean())
+        low, high = max(-1.0, mean - half), min(1.0, mean + half)
     return Verdict(
         best=best,
         figure=figure,

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from rayapp import load_detector
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import read_list
+from rayapp.metrics.ranking import roc_auc
 from rayapp.settings import parse_yaml
 from rayapp.train.alone import train_alone
 from rayapp.train.settings import TrainSettings
@@ -77,8 +79,14 @@ def test_a_search_of_training_is_stopped_early_resumed_and_checked(
     trial = output / trial_folder(run.results["best"])
     for name in ("loss", "learning_rate"):
         assert _column(output / "check", name) == _column(trial / fold.name, name)
-    recorded = json.loads((trial / "result.json").read_text())
-    assert recorded["figures"]["held_out_roc_auc"] == figures["held_out_roc_auc"]
+    judged = read_list(str(fold / "validation.txt"), SCHEME).items
+    chosen = [item for item in judged if item.labels[2] in (2, 4)]
+    logits = load_detector(output / "check" / "detector").logits(
+        [images / item.path for item in chosen]
+    )
+    found = roc_auc([item.labels[0] for item in chosen], logits).value
+    assert found == pytest.approx(figures["held_out_roc_auc"], abs=1e-3)
+    assert f"of {found:.4f} (its slice" in (output / "best.yaml").read_text()
 
 
 def _column(folder: Path, name: str) -> list[str]:
