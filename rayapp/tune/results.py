@@ -176,7 +176,7 @@ def _recheck(found: TrainSettings, best: FrozenTrial, planned: Plan, store: Stor
     check = store.uri("check")
     head = f" --head-annotations {fold.list_uri(HEAD_LIST)}" if found.head_annotations else ""
     return [
-        "It trains on the whole list. Trials train without one generator at a time. To see once more",
+        "It trains on the whole list; trials train without one generator. To see once more",
         f"the ROC AUC on {fold.generator}, never trained on, of {auc:.4f} (its slice `held-out`):",
         f"python jobs/train.py --config {store.uri(BEST_FILE)} "
         f"--annotations {fold.list_uri(TRAIN_LIST)}{head} --output {check}/train",

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import math
+import os
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,10 +17,14 @@ from rayapp.errors import JobFailed, UserError
 from rayapp.labels import read_list
 from rayapp.metrics.ranking import roc_auc
 from rayapp.settings import parse_yaml
+from rayapp.storage import LocalStore
 from rayapp.train.alone import train_alone
 from rayapp.train.settings import TrainSettings
-from rayapp.tune.pipeline import tune
+from rayapp.tune.pipeline import search, tune
+from rayapp.tune.plan import plan
+from rayapp.tune.study import NumberedSampler, open_study
 from rayapp.tune.training import trial_folder
+from rayapp.tune.work import Outcome, Turn
 from tests.tune.conftest import SCHEME, Made
 
 
@@ -209,3 +217,51 @@ def test_the_comparison_is_over_seeds_and_done_once(training: Made) -> None:
     assert len(runs) == 6
     assert tune(settings).results["verdict"] == run.results["verdict"]
     assert [path.stat().st_mtime_ns for path in runs] == times
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_may_have_workers_of_ray_train(training: Made) -> None:
+    settings = training(
+        trials=1,
+        train={"num_workers": 2},
+        space={"train.stage1.learning_rate": {"log_uniform": [0.001, 0.1]}},
+    )
+    run = tune(settings)
+    assert run.counts["complete"] == 1
+    assert 0 <= run.results["figures"]["held_out_roc_auc"] <= 1
+
+
+@dataclass(frozen=True)
+class Nasty:
+    """Trials that end in every bad way, by number."""
+
+    def run(self, turn: Turn) -> Outcome:
+        if turn.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if turn.number == 2:
+            raise ValueError("no\nway")
+        value = {3: math.nan, 4: None, 5: math.inf}.get(turn.number, 0.5)
+        return Outcome({"nll": value, "brier": math.nan})
+
+    def stopped(self, number: int) -> None:
+        """Nothing is kept."""
+
+
+@pytest.mark.ray
+def test_no_end_of_a_trial_hangs_the_study(calibrating: Made, tmp_path: Path) -> None:
+    settings = calibrating(trials=7, retries=1)
+    planned = plan(settings)
+    sampler = NumberedSampler(settings)
+    with open_study(LocalStore(str(tmp_path / "study")), planned.goal, sampler) as journal:
+        search(settings, planned, journal, Nasty(), math.inf)
+        reasons = {t.number: t.user_attrs.get("reason") for t in journal.finished}
+    assert reasons == {
+        0: None,
+        1: "its process or machine was lost, time and again",
+        2: "ValueError: no way",
+        3: "nll is nan",
+        4: "nll is missing",
+        5: "nll is inf",
+        6: None,
+    }
