@@ -1,10 +1,14 @@
 import pytest
 
 from rayapp.errors import UserError
+from rayapp.resources import resource
+from rayapp.settings import read_yaml, validated
 from rayapp.storage import LocalStore, open_store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import load_protocol
 from rayapp.tune.recipe import load_recipe
+from rayapp.tune.settings import TuneSettings
+from rayapp.tune.space import Space
 from tests.tune.conftest import Made
 
 PLACED = {"annotations": ["a"], "root": "r", "output": "o", "scheme": "demo"}
@@ -111,3 +115,13 @@ def test_an_s3_study_keeps_its_protocols_on_this_machine(training: Made, s3) -> 
     recipe = load_recipe(training()).with_values({"augment.stage1.strength": 0.25})
     path = recipe.train_settings(store, **PLACED).stage1.protocol
     assert load_protocol(path).steps[1].one_of.p == 0.125
+
+
+@pytest.mark.parametrize("name", ["tune-demo", "tune-imaginet", "tune-calibration"])
+def test_shipped_searches_start_at_their_recipe(name: str) -> None:
+    wanted = read_yaml(resource("configs", name))[0]
+    there = {"output": "-", "annotations": ["-"], "root": "-", "detector": "-", "scores": "-"}
+    settings = validated(TuneSettings, wanted | there, str)
+    recipe, space = load_recipe(settings), Space(settings.space)
+    assert "published" in space.starting_points(recipe.value, settings.start)
+    assert len(space.probes(recipe.value)) >= 2 * len(space.dimensions) - 1
