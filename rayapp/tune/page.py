@@ -1,6 +1,7 @@
 """tune.html: what was found, how the search went, what mattered, and whether it is real."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -80,13 +81,13 @@ class _Search:
         values = [trial.values[0] for trial in self.done]
         if len(values) < _FOR_IMPORTANCE or np.ptp(values) == 0:
             return {}
-        # Optuna looks for what makes the target low.
         sign = -1 if self.goal.maximise[0] else 1
-        return dict(
-            optuna.importance.get_param_importances(
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that a low target is what counts: it is
+            found = optuna.importance.get_param_importances(
                 self.study, target=lambda trial: sign * trial.values[0]
             )
-        )
+        return dict(found)
 
 
 def _short(value: Any) -> Any:

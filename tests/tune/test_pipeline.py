@@ -249,6 +249,7 @@ class Nasty:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_no_end_of_a_trial_hangs_the_study(calibrating: Made, tmp_path: Path) -> None:
     settings = calibrating(trials=7, retries=1)
     planned = plan(settings)
