@@ -70,7 +70,12 @@ class TuneSettings(JobSettings):
         "train", description="train and judge a detector a trial, or calibrate stored scores"
     )
     trials: int = Field(50, ge=1, description="trials of the whole study; more of them later go on")
-    hours: float | None = Field(None, gt=0, description="end by then; the same command goes on")
+    hours: float | None = Field(
+        None,
+        gt=0,
+        description="end by then, trials kept as they stand (but those of several Ray Train "
+        "workers end first); the same command goes on",
+    )
     space: dict[str, Dimension] = Field(min_length=1, description="field: what it may be")
     start: dict[str, dict[str, Any]] = Field(
         {}, description="name: values to try early; the recipe itself always comes first"
