@@ -104,15 +104,15 @@ def _whole(settings: TuneSettings, folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.first
 def test_a_killed_driver_goes_on_where_it_was(calibrating: Made, tmp_path: Path) -> None:
-    settings = calibrating(trials=30, cpus=1)
+    settings = calibrating(trials=12, cpus=1)
     job = Job(settings, tmp_path)
-    job.wait_for(random.randint(3, 20))
+    job.wait_for(random.randint(2, 7))
     job.kill()
     before = [t for t in job.trials() if t.state.is_finished()]
-    assert len(before) < 30
+    assert len(before) < 12
     tune(settings)
     after = job.trials()
-    assert len(after) == 30
+    assert len(after) == 12
     assert all(trial.state == TrialState.COMPLETE for trial in after)
     for trial in before:  # not run again: not even its times have moved
         assert after[trial.number] == trial
