@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rayapp.labels import LabelScheme, load_scheme, read_lists
+from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.storage import Store, open_store
 from rayapp.train.alone import train_alone
@@ -182,6 +183,7 @@ class _FoldRun:
         else:
             self._train(turn, None)
         detector = load_detector(self._store.uri(DETECTOR_FOLDER), device=self._device.type)
+        assert isinstance(detector.network, Network)  # training makes no ensembles
         job, _ = plan(self.settings)
         return Scorer(detector.network, job, Place(device=self._device), turn)
 
