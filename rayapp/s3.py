@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +27,17 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+# botocore does not repeat these: bytes that changed on the way, and a race of two writers.
+_PUT_AGAIN = {
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+}
+_PUTS = 5
+
+
 class S3Store:
     """Objects under a prefix of a bucket, through boto3 and its usual credential chain."""
 
@@ -43,13 +56,20 @@ class S3Store:
             data.seek(0)
         try:
             with _named(self.uri(key)):
-                s3_client().put_object(
-                    Bucket=self.bucket,
-                    Key=self._key(key),
-                    Body=data,
-                    ChecksumAlgorithm="SHA256",
-                    **extra,
-                )
+                for attempt in range(_PUTS):
+                    try:
+                        s3_client().put_object(
+                            Bucket=self.bucket,
+                            Key=self._key(key),
+                            Body=data,
+                            ChecksumAlgorithm="SHA256",
+                            **extra,
+                        )
+                        break
+                    except ClientError as error:
+                        if error_code(error) not in _PUT_AGAIN or attempt + 1 == _PUTS:
+                            raise
+                        time.sleep(random.uniform(0, 0.2 * 2**attempt))
         except FileExistsError:
             return False
         return True

@@ -42,7 +42,7 @@ def print_plans(
 ) -> None:
     """Per source: wanted, present, to fetch, bytes, requests, quota time, what is lacking."""
     access = Access(catalogue)
-    head = f"{'source':<14}{'wanted':>9}{'present':>9}{'to fetch':>9}{'MB':>10}{'requests':>10}"
+    head = f"{'source':<22}{'wanted':>10}{'present':>10}{'to fetch':>10}{'MB':>12}{'requests':>10}"
     print(f"{head}{'quota time':>12}  lacks")
     for plan in plans:
         source = sources[plan.source]
@@ -51,8 +51,8 @@ def print_plans(
         to_fetch = plan.num_wanted - plan.num_present
         lacks = access.lacks(source)
         print(
-            f"{plan.source:<14}{plan.num_wanted:>9,}{plan.num_present:>9,}{to_fetch:>9,}"
-            f"{plan.num_bytes / 1e6:>10,.1f}{plan.num_requests:>10,}"
+            f"{plan.source:<22}{plan.num_wanted:>10,}{plan.num_present:>10,}{to_fetch:>10,}"
+            f"{plan.num_bytes / 1e6:>12,.1f}{plan.num_requests:>10,}"
             f"{duration(quota_s) if quota_s else '–':>12}  {lacks or '–'}"
         )
         if source.accept and to_fetch:
@@ -61,6 +61,18 @@ def print_plans(
     if isinstance(store, LocalStore):
         free = shutil.disk_usage(store.root).free
         note = "" if free > needed else " – NOT ENOUGH"
-        print(f"free disk {free / 1e9:,.1f} GB, to fetch about {needed / 1e9:,.1f} GB{note}")
+        print(f"free disk {_size(free)}, to fetch about {_size(needed)}{note}")
+    else:
+        print(f"to fetch about {_size(needed)}")
+    unverified = sum(plan.num_unverified for plan in plans)
+    if unverified:
+        print(
+            f"{unverified:,} of the files to fetch are there, from elsewhere: those that their "
+            "source vouches for by a checksum are kept"
+        )
     if outside:
         print(f"{outside:,} annotated images are not from the chosen sources")
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

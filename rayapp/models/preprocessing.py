@@ -55,8 +55,11 @@ def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
 
     They lie in memory as channels last, which convolutions prefer.
     """
-    mean = torch.tensor(preprocessing.mean, device=views_KHWC.device)
-    std = torch.tensor(preprocessing.std, device=views_KHWC.device)
+    # Copied without waiting: a GPU would else be idle until the step before is through.
+    mean, std = (
+        torch.tensor(values).to(views_KHWC.device, non_blocking=True)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
     scaled_KHWC = views_KHWC.float().mul_(preprocessing.input_scale)
     return scaled_KHWC.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
