@@ -1,11 +1,11 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayapp import guard, load_detector, manifest, runs
 from rayapp.errors import UserError
@@ -37,6 +37,9 @@ class CalibrateSettings(JobSettings):
     method: Method | Literal["auto"] = Field(
         "platt", description="auto chooses by cross-validation"
     )
+    temperature: float | None = Field(
+        None, gt=0, description="this one with method temperature, instead of the fitted one"
+    )
     fpr: float | None = Field(
         None, gt=0, lt=1, description="threshold at this false-positive rate; else 0.5"
     )
@@ -58,6 +61,29 @@ class CalibrateSettings(JobSettings):
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _temperature_is_a_method(self) -> Self:
+        if self.temperature is not None and self.method != "temperature":
+            raise ValueError(f"temperature goes with method temperature, not {self.method}")
+        return self
+
+
+def fit_calibrator(
+    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+) -> calibrators.Calibrator:
+    """The map from logit to probability that the settings ask for.
+
+    Raises:
+        UserError: see `calibrators.fit`.
+    """
+    if settings.temperature is None:
+        return calibrators.fit(settings.method, logits_N, labels_N)
+    return calibrators.Calibrator(
+        method="temperature",
+        parameters={"temperature": settings.temperature},
+        n=len(logits_N),
+    )
 
 
 def calibrate(settings: CalibrateSettings) -> runs.Run:
@@ -91,7 +117,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
         return run
     logits = rows["logit"].to_numpy().astype(np.float64)
     labels = rows["origin"].to_numpy().astype(np.int64)
-    fitted = calibrators.fit(settings.method, logits, labels)
+    fitted = fit_calibrator(settings, logits, labels)
     calibration = _decided(fitted, logits, labels, settings, detector, ids)
     spec = detector.spec.model_copy(update={"calibration": calibration})
     manifest.write_table(run.store, guard.ITEMS_FILE, own)

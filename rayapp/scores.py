@@ -16,6 +16,7 @@ from rayapp.storage import Store, open_store, split_uri
 
 SCORES_FILE = "scores.parquet"
 _ROOT_KEY = b"images_root"
+_PROTOCOL_KEY = b"protocol"
 
 EXTRA = {
     "logit": pa.float32(),
@@ -26,6 +27,7 @@ EXTRA = {
     "note": pa.string(),
     "variant": pa.string(),
     "group": pa.string(),
+    "etag": pa.string(),
 }
 
 
@@ -34,10 +36,19 @@ def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     return manifest.schema(scheme, EXTRA)
 
 
+def with_root(columns: pa.Schema, images_root: str, protocol: str = "") -> pa.Schema:
+    """The columns of a score table whose paths start from `images_root`.
+
+    `protocol` is the hash of the one under which the images were disturbed first.
+    """
+    known = {**(columns.metadata or {}), _ROOT_KEY: images_root.encode()}
+    return columns.with_metadata(known | ({_PROTOCOL_KEY: protocol.encode()} if protocol else {}))
+
+
 def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
     """Write the score table; paths start from `images_root`."""
-    metadata = {**(table.schema.metadata or {}), _ROOT_KEY: images_root.encode()}
-    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(metadata))
+    schema = with_root(table.schema, images_root)
+    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(schema.metadata))
 
 
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
@@ -73,7 +84,9 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
         for stat in list(store.list()):
             if stat.key.rpartition("/")[2] == SCORES_FILE:
                 part = read_scores(split_uri(store.uri(stat.key))[0])
-                if root in (None, images_root(part)):
+                # Scores of disturbed images are no scores of the images.
+                is_plain = _PROTOCOL_KEY not in (part.schema.metadata or {})
+                if is_plain and root in (None, images_root(part)):
                     mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
                     tables.append(_with_root(mine))
     return _one_a_path(pa.concat_tables(tables, promote_options="default"))

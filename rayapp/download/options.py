@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,8 @@ from rayapp.download.plan import Plan
 from rayapp.runs import duration
 from rayapp.settings import Settings
 from rayapp.storage import LocalStore, Store
+
+_WHOLE = re.compile(r"\.(tgz|tar|tar\.gz|7z)(\.[\d*]+)?$")  # no directory that ranges could use
 
 
 class DownloadSettings(Settings):
@@ -57,6 +60,8 @@ def print_plans(
         )
         if source.accept and to_fetch:
             print(f"  {plan.source}: {source.accept}: {source.page}")
+        if to_fetch and (source.password_variable or _WHOLE.search(source.at[0])):
+            print(f"  {plan.source}: its archive is read as a whole, so more bytes will come")
     needed = sum(plan.num_bytes for plan in plans)
     if isinstance(store, LocalStore):
         free = shutil.disk_usage(store.root).free

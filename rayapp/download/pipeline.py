@@ -44,7 +44,7 @@ MISSES = "misses.csv"
 _LEASE_S = 1.0
 _LEASE_REQUESTS = 64
 _MOST_BLOCKS = 512
-_RETRIES = 10  # of a task whose worker died: a lost node is no fault of the task
+_RETRIES = 100  # of a task whose worker died; some are spent before a lost node is known as lost
 
 
 @ray.remote(num_cpus=0)

@@ -8,17 +8,16 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import nn
 
 from rayapp.errors import UserError
-from rayapp.models.detector import Detector, DetectorSpec, build_network
-from rayapp.models.encoder import Network
+from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.foreign import load_strictly
 from rayapp.settings import validated
 from rayapp.storage import Store, open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
-_SHOWN_KEYS = 3
 
 
 class _SavedSpec(DetectorSpec):
@@ -52,7 +51,7 @@ def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detect
     store = open_store(uri)
     saved = _read_spec(store)
     try:
-        network = build_network(saved.architecture)
+        network = build_scorer(saved.architecture)
         detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
     except UserError as error:
         raise UserError(f"{store.uri(SPEC_FILE)}: {error}") from None
@@ -89,7 +88,7 @@ def _spec_fields(saved: _SavedSpec) -> dict[str, Any]:
     return {name: getattr(saved, name) for name in DetectorSpec.model_fields}
 
 
-def _load_weights(store: Store, network: Network) -> None:
+def _load_weights(store: Store, network: nn.Module) -> None:
     where = store.uri(WEIGHTS_FILE)
     try:
         given = safetensors.torch.load(store.get(WEIGHTS_FILE))
@@ -97,15 +96,4 @@ def _load_weights(store: Store, network: Network) -> None:
         raise UserError(f"{where}: no such file; the detector is not whole") from None
     except safetensors.SafetensorError as error:
         raise UserError(f"{where}: not a safetensors file: {error}") from None
-    wanted: dict[str, Tensor] = network.state_dict()
-    for fault, keys in (("lacks", wanted.keys() - given), ("has surplus", given.keys() - wanted)):
-        if keys:
-            shown = ", ".join(sorted(keys)[:_SHOWN_KEYS])
-            raise UserError(f"{where}: {fault} {len(keys)} tensors of the network: {shown}")
-    for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
-            raise UserError(
-                f"{where}: {name} is {list(tensor.shape)}, the network takes "
-                f"{list(wanted[name].shape)}"
-            )
-    network.load_state_dict(given)
+    load_strictly(network, given, where)

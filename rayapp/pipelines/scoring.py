@@ -63,6 +63,7 @@ def score_missing(
             root=root,
             output=store.uri(name),
             overwrite=True,  # the folder's name says whose it is
+            gallery=0,
             **settings.model_dump(),
             **common.model_dump(include={"cpus", "wait_s", "verbose"}),
         )

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rayapp.errors import JobFailed
+from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
 from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.detector import build_network
+from rayapp.models.encoder import Ensemble
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
 from rayapp.train.batches import Order, RankSteps, share
@@ -56,8 +57,10 @@ class Engine:
         settings = job.settings
         self.network = build_network(job.spec.architecture, pretrained=settings.pretrained)
         if settings.encoder:
-            trained = load_detector(settings.encoder).network.encoder
-            self.network.encoder.load_state_dict(trained.state_dict())
+            trained = load_detector(settings.encoder).network
+            if isinstance(trained, Ensemble):
+                raise UserError(f"encoder: {settings.encoder} is the mean of several networks")
+            self.network.encoder.load_state_dict(trained.encoder.state_dict())
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))

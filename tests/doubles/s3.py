@@ -21,6 +21,7 @@ from tests.doubles.server import Reply, Request, Server
 
 ACCESS_KEY = "tester"
 SECRET_KEY = "tester-secret"  # a double's own
+READER = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "reader-secret"}
 
 
 def free_ports(count: int) -> list[int]:
@@ -75,7 +76,13 @@ class S3:
         credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
         identity = {"name": "t", "credentials": credentials, "actions": actions}
         config = self.folder / "s3.json"
-        config.write_text(json.dumps({"identities": [identity]}))
+        # All that docs/iam-read-only.json allows, and no more.
+        reading = {
+            "name": "r",
+            "credentials": [{"accessKey": "reader", "secretKey": "reader-secret"}],
+            "actions": [f"Read:{self.bucket}", f"List:{self.bucket}"],
+        }
+        config.write_text(json.dumps({"identities": [identity, reading]}))
         master, volume, filer, s3 = free_ports(4)
         self.url = f"http://127.0.0.1:{s3}"
         command = [

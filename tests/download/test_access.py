@@ -133,6 +133,24 @@ def test_45_a_put_that_meets_another_is_repeated(front: Server, name: str) -> No
     assert store.get("a.jpg") == b"content"
 
 
+def test_02_20_reads_of_s3_that_break_off_are_repeated(front: Server, environment: S3) -> None:
+    data = bytes(range(256)) * 40
+    boto3.client("s3", **environment.client_options).put_object(
+        Bucket="test", Key="broken.bin", Body=data
+    )
+    reader = S3Reader("test", "broken.bin", LocalGate(), FAST, Traffic())
+    reader.pin()
+    changes = iter([REFUSED["20 SlowDown"], "cut", "cut"])
+
+    def script(request: Request, number: int, right: Reply) -> Reply:
+        change = next(changes, right)
+        return dataclasses.replace(right, cut_at=100) if change == "cut" else change
+
+    front.script = script
+    assert reader.read(100, 5000) == data[100:5100]
+    assert next(changes, None) is None  # all three faults came
+
+
 def test_45_a_key_that_is_there_is_left_alone(front: Server) -> None:
     store = open_store("s3://test/412")
     assert store.put("a.jpg", b"one", if_absent=True)
