@@ -91,6 +91,8 @@ def _connect(settings: JobSettings) -> None:
             ray.init(address=where, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
+            if os.environ.get("RAY_AUTH_MODE") == "token":
+                why += "; is its token the one in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
             raise JobFailed(f"the Ray cluster at {where} can't be used: {why}") from None
         return
     # A local session listens on loopback only; without this Ray writes a token to the home.
