@@ -148,8 +148,9 @@ def parallel_figure(
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        shape = {"orientation": "horizontal", "pad": 0.02, "aspect": 40, "extend": "both"}
-        bar = axes.figure.colorbar(colours, ax=axes, **shape)
+        bar = axes.figure.colorbar(
+            colours, ax=axes, orientation="horizontal", pad=0.02, aspect=40, extend="both"
+        )
         bar.set_label(label, fontsize=8.5)
         bar.ax.tick_params(labelsize=8)
         best = trials[-1]
