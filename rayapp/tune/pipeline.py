@@ -20,14 +20,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune as raytune
 
 from rayapp import cluster, runs
-from rayapp.errors import JobFailed
+from rayapp.errors import JobFailed, UserError
 from rayapp.progress import Progress
 from rayapp.tune.comparison import compare, training_on_ray
 from rayapp.tune.plan import Plan, plan
 from rayapp.tune.results import best_trial, counts, write_results
 from rayapp.tune.search import StudySearch, create_scheduler
 from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import REASON, Journal, NumberedSampler, open_study
+from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
 from rayapp.tune.trial import run_trial
 from rayapp.tune.work import Work
 
@@ -78,13 +78,8 @@ def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
     with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
         if len(journal.finished) < settings.trials:
             with cluster.session(settings):
-                cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
-                work: Work = (
-                    planned.calibrating()
-                    if settings.kind == "calibrate"
-                    else training_on_ray(planned, run.store)
-                )
-                search(settings, planned, journal, work, deadline)
+                _require(settings, planned, run)
+                search(settings, planned, journal, _work(settings, planned, run), deadline)
         if best_trial(journal, planned.goal) is None:
             raise JobFailed(_why_none(journal))
         if settings.compare or settings.kind == "calibrate":
@@ -93,6 +88,23 @@ def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
         results["compared"] = settings.compare
         run.finish(counts(journal, settings.trials), results)
     return run
+
+
+def _require(settings: TuneSettings, planned: Plan, run: runs.Run) -> None:
+    """Wait for the resources of a trial; a search that can't begin leaves nothing behind."""
+    try:
+        cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
+    except UserError:
+        if run.state == "new":
+            folds = [stat.key for stat in list(run.store.list("folds/"))]
+            run.store.delete([*folds, STUDY_FILE, runs.START_FILE])
+        raise
+
+
+def _work(settings: TuneSettings, planned: Plan, run: runs.Run) -> Work:
+    if settings.kind == "calibrate":
+        return planned.calibrating()
+    return training_on_ray(planned, run.store)
 
 
 def process_start() -> float:
