@@ -1,5 +1,6 @@
 """What a benchmark run will take, stage by stage, said before it starts."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,16 +62,19 @@ def forecast(settings: BenchmarkSettings) -> list[Forecast]:
     made = [(stage, stage.settings(at)) for stage in stages(settings)]
     counted = _Counted(at)
     return [
-        Forecast(stage, _state(at, stage), _WORK[stage.name](at, own, counted))
+        Forecast(stage, _state(at, stage, own), _WORK[stage.name](at, own, counted))
         for stage, own in made
     ]
 
 
-def _state(at: Places, stage: Stage) -> str:
+def _state(at: Places, stage: Stage, made: Any) -> str:
     store = open_store(at.at(stage.folder) if stage.folder else at.root)
-    if store.stat(RUN_FILE):
-        return "done"
-    return "begun" if store.stat(START_FILE) else "to do"
+    if not store.stat(RUN_FILE):
+        return "begun" if store.stat(START_FILE) else "to do"
+    if stage.name == "download":  # the lists are fetched to the same place
+        record = json.loads(store.get(RUN_FILE))
+        return "done" if record.get("settings", {}).get("sources") == made.sources else "to do"
+    return "done"
 
 
 def _fetched(at: Places, made: Any, counted: _Counted) -> Work:

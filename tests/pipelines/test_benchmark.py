@@ -66,6 +66,8 @@ def test_tiles_and_downloads_are_stages_where_asked_for(tmp_path: Path):
     assert made["train"].root == made["pack"].output
     assert made["lists"].annotations == []
     assert len(made["download"].annotations) == 4
+    open_store(at.root).put("run.json", b'{"settings": {"sources": ["annotations"]}}')
+    assert [one.state for one in forecast(asked)][:3] == ["done", "to do", "to do"]
     work = {one.stage.name: one.work for one in forecast(asked)}
     assert work["download"].images == 15_000  # what the catalogue says
     assert work["download"].read_bytes == 15_000 * 160_000
