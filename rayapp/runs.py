@@ -35,9 +35,10 @@ class Run:
     state: Literal["new", "resumed", "done"]
     found: dict[str, Any] = field(default_factory=dict)
     _start: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=time.time)
 
     def finish(self, counts: Mapping[str, Any], results: Mapping[str, Any] | None = None) -> None:
-        """Write run.json, the mark that the stage is done."""
+        """Write run.json, the mark that the stage is done, and sweep up after killed attempts."""
         record = {
             "stage": self.stage,
             **self.fingerprint,
@@ -49,6 +50,8 @@ class Run:
         }
         self.store.put(RUN_FILE, json.dumps(record, indent=1, ensure_ascii=False).encode())
         self.store.delete([START_FILE])
+        if self.state == "resumed":
+            self.store.sweep(self._started)
         self.found = record
 
     def tell(self, where: Mapping[str, str], then: str = "") -> None:

@@ -53,6 +53,9 @@ class Store(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the keys; a key that is not there is no error."""
 
+    def sweep(self, before: float) -> None:
+        """Remove what killed puts left behind before a time (seconds since 1970)."""
+
     def uri(self, key: str = "") -> str:
         """The full URI of `key`."""
 
@@ -223,6 +226,14 @@ class LocalStore:
             with contextlib.suppress(OSError):  # not empty: it stays
                 for folder in path.relative_to(self.root).parents[:-1]:
                     Path(self.root, folder).rmdir()
+
+    def sweep(self, before: float) -> None:
+        """Remove the temporary files of killed puts; those of a put at work are newer."""
+        for folder, _, names in os.walk(self.root):
+            for path in (Path(folder, name) for name in names if _is_partial(name)):
+                with contextlib.suppress(FileNotFoundError):  # another job sweeps too
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def uri(self, key: str = "") -> str:
         """The absolute path."""

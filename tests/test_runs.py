@@ -1,6 +1,7 @@
 """run.json: new, resumed, done, differs, overwritten; and what must not be touched."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def test_what_is_recorded(output: str) -> None:
     assert {"python", "ray", "torch", "numpy"} <= record["versions"].keys()
     assert record["seconds"] >= 0
     assert record["finished"].endswith("Z")
+
+
+def test_what_killed_puts_left_is_swept_up_at_the_end_and_nothing_else(tmp_path: Path) -> None:
+    start(str(tmp_path))
+    left, at_work, foreign = (
+        tmp_path / "images" / name for name in (".7-ab.part", ".8-cd.part", "own.part")
+    )
+    left.parent.mkdir()
+    for path in (left, at_work, foreign):
+        path.write_bytes(b"half")
+    for path in (left, foreign):
+        os.utime(path, (1, 1))
+    run = start(str(tmp_path))
+    os.utime(at_work, (run._started + 5,) * 2)
+    run.finish({"ok": 2})
+    assert [path.exists() for path in (left, at_work, foreign)] == [False, True, True]
 
 
 def test_killed_then_resumed(output: str) -> None:
