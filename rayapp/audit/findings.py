@@ -173,8 +173,8 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
         for roles in APART:
             pairs_of = [p for p in copies.across if p.how == how and p.roles == roles]
             if pairs_of:
-                text = (f"{len(pairs_of):,} {roles[0]} images are, under another name, {what} "
-                        f"{roles[1]} images; {_some([f'{p.one} = {p.other}' for p in pairs_of])}")  # fmt: skip
+                text = f"{len(pairs_of):,} {roles[0]} images are, under another name, {what} "
+                text += f"{roles[1]} images; {_some([f'{p.one} = {p.other}' for p in pairs_of])}"
                 found.append(Finding("copy", text, len(pairs_of)))
     if copies.same_bytes:
         extra = sum(len(group) - 1 for group in copies.same_bytes)
