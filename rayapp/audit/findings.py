@@ -141,7 +141,7 @@ def _same_bytes(images: pa.Table) -> list[list[str]]:
 def _alike(images: pa.Table) -> tuple[list[Pair], int]:
     """Look-alikes of the other origin, one a group; and how many images look like another."""
     names = ("group", "path", "origin", "perceptual_hash")
-    groups: dict[str, list[tuple[str, int, str]]] = {}
+    groups: dict[str, list[tuple[str, int, str | None]]] = {}
     for group, *rest in zip(*(images[name].to_pylist() for name in names), strict=True):
         groups.setdefault(group, []).append(tuple(rest))
     found, alike = [], 0
@@ -150,7 +150,7 @@ def _alike(images: pa.Table) -> tuple[list[Pair], int]:
         for path, origin, look in members[1:]:
             first, before, other = members[0]
             if origin != before:
-                apart = (int(look, 16) ^ int(other, 16)).bit_count()
+                apart = (int(look or "0", 16) ^ int(other or "0", 16)).bit_count()
                 origins = ("synthetic", "real") if before else ("real", "synthetic")
                 found.append(Pair(first, path, origins, "near", apart))
                 break

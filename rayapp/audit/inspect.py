@@ -48,8 +48,9 @@ class AuditRows:
             data = self.root.get(row["path"])
         except (FileNotFoundError, IsADirectoryError):
             raise UserError("no such file") from None
-        row.update(sha256=sha256(data), bytes=len(data))  # of a broken file too
-        return inspect(data)
+        known = {"sha256": sha256(data), "bytes": len(data)}
+        row.update(known)  # for the row of a file that turns out to be broken
+        return known | inspect(data)
 
 
 def inspect(data: bytes) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def test_facts_of_sound_and_broken_files(tmp_path):
     sound, cut, deep, gone = rows
     assert sound["status"] == "ok"
     assert (sound["width"], sound["height"], sound["bit_depth"]) == (50, 40, 8)
-    assert len(sound["perceptual_hash"]) == 64
+    assert len(sound["perceptual_hash"]) == len(sound["sha256"]) == 64
+    assert sound["bytes"] == len(saved("PNG"))
     assert deep["bit_depth"] == 16
     assert cut["status"] == "failed"
     assert len(cut["sha256"]) == 64  # which file it was
