@@ -101,7 +101,7 @@ def planted(num_seeds: int, trials: int) -> tuple[int, list[tuple[float, float]]
     for seed in range(num_seeds):
         found = [
             _search(
-                _settings(_PLANTED, trials=trials, sampler=sampler, seed=seed, concurrent=2),
+                _settings(_PLANTED, trials=trials, sampler=sampler, seed=seed),
                 PlantedWork(),
                 recipe,
             )[0]

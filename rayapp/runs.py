@@ -131,6 +131,11 @@ def start(
     return Run(stage, store, wanted, "new")
 
 
+def holds_run(store: Store) -> bool:
+    """Whether a run of ours, finished or begun, lies at the top of a store."""
+    return any(_read_json(store, key) is not None for key in (RUN_FILE, START_FILE))
+
+
 def _empty(store: Store, found: Mapping[str, Any]) -> None:
     """Remove another run's output; cut off on the way, the folder still belongs to that run."""
     store.put(START_FILE, json.dumps(found).encode())

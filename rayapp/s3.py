@@ -125,9 +125,26 @@ class S3Store:
             for page in pages.paginate(Bucket=self.bucket, Prefix=start):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
-                        etag = item["ETag"].strip('"')
-                        modified = item["LastModified"].timestamp()
-                        yield Stat(item["Key"][cut:], item["Size"], etag, modified)
+                        yield _stat(item, cut)
+
+    def level(self, folder: str) -> tuple[Sequence[str], Sequence[Stat]]:
+        """The folders and the objects directly in a folder, a page of 1,000 a request."""
+        start = self._key(folder) + "/" if folder else f"{self.prefix}/" if self.prefix else ""
+        cut = len(self.prefix) + 1 if self.prefix else 0
+        folders, objects = [], []
+        with _named(f"{self.root}/{folder}"):
+            pages = s3_client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"):
+                folders += [one["Prefix"][cut:-1] for one in page.get("CommonPrefixes", [])]
+                objects += [_stat(item, cut) for item in page.get("Contents", [])
+                            if not item["Key"].endswith("/")]  # fmt: skip
+        return folders, objects
+
+    def copy(self, key: str, target: "S3Store", name: str) -> None:
+        """Copy one object inside the service, to `name` under another store."""
+        source: Any = {"Bucket": self.bucket, "Key": self._key(key)}
+        with _named(self.uri(key)):
+            s3_client().copy_object(CopySource=source, Bucket=target.bucket, Key=target._key(name))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects, 1,000 a request."""
@@ -156,6 +173,12 @@ class S3Store:
     def uri(self, key: str = "") -> str:
         """`s3://bucket/prefix/key`."""
         return f"{self.root}/{check_key(key)}" if key else self.root
+
+
+def _stat(item: Any, cut: int) -> Stat:
+    """An entry of a listing, its key without the first `cut` characters."""
+    modified = item["LastModified"].timestamp()
+    return Stat(item["Key"][cut:], item["Size"], item["ETag"].strip('"'), modified)
 
 
 _ACCESS_DENIED = "access denied; check the role or key"

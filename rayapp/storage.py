@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -54,6 +54,9 @@ class Store(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[Stat]:
         """Every object whose key starts with `prefix`, in key order within a folder."""
+
+    def level(self, folder: str) -> tuple[Sequence[str], Sequence[Stat]]:
+        """The folders and the objects directly in a folder (empty: the root)."""
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the keys; a key that is not there is no error."""
@@ -212,6 +215,14 @@ class LocalStore:
         yield from self._walk(folder, start)
 
     def _walk(self, folder: str, start: str = "") -> Iterator[Stat]:
+        for found in self._entries(folder, start):
+            if isinstance(found, Stat):
+                yield found
+            else:
+                yield from self._walk(found)
+
+    def _entries(self, folder: str, start: str = "") -> Iterator[Stat | str]:
+        """The regular files of a folder, and its subfolders as keys, by name."""
         try:
             entries = sorted(os.scandir(Path(self.root, folder)), key=lambda e: e.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -221,10 +232,16 @@ class LocalStore:
                 continue
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(key)
+                yield key
             elif entry.is_file():
                 with contextlib.suppress(FileNotFoundError):  # deleted while we list
                     yield _local_stat(key, entry.stat())
+
+    def level(self, folder: str) -> tuple[Sequence[str], Sequence[Stat]]:
+        """The folders and the regular files directly in a folder, as `list` sees them."""
+        found = list(self._entries(folder))
+        folders = [one for one in found if isinstance(one, str)]
+        return folders, [one for one in found if isinstance(one, Stat)]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the files, and the folders that this empties, as on S3."""

@@ -356,5 +356,5 @@ def _finish(
     if result["failed"]:
         print(f"misses, with reasons: {store.uri(MISSES)} (the same command tries them again)")
         return EXIT_MISSES
-    print(f"next: python jobs/prune.py --images {store.root}")
+    print(f"next: python jobs/prune.py --annotations LIST… --root {store.root}")
     return EXIT_DONE

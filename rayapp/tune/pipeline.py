@@ -1,11 +1,10 @@
 """The search on Ray Tune: trials side by side, gone on with after any kill, within its hours."""
 
 import contextlib
-import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,16 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune as raytune
 
 from rayapp import cluster, runs
-from rayapp.errors import JobFailed
+from rayapp.errors import JobFailed, UserError
 from rayapp.progress import Progress
-from rayapp.rows import said
 from rayapp.tune.comparison import compare, training_on_ray
-from rayapp.tune.objectives import Figures, Goal
 from rayapp.tune.plan import Plan, plan
 from rayapp.tune.results import best_trial, counts, write_results
-from rayapp.tune.search import EPOCH, ERROR, FINAL, OUT_OF_TIME, StudySearch, create_scheduler
+from rayapp.tune.search import StudySearch, create_scheduler
 from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import FIGURES_ATTR, REASON, Journal, NumberedSampler, open_study
-from rayapp.tune.work import OutOfTime, Turn, Work
+from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
+from rayapp.tune.trial import run_trial
+from rayapp.tune.work import Work
 
 _PLACEMENT = frozenset(
     {
@@ -80,13 +78,8 @@ def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
     with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
         if len(journal.finished) < settings.trials:
             with cluster.session(settings):
-                cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
-                work: Work = (
-                    planned.calibrating()
-                    if settings.kind == "calibrate"
-                    else training_on_ray(planned, run.store)
-                )
-                search(settings, planned, journal, work, deadline)
+                _require(settings, planned, run)
+                search(settings, planned, journal, _work(settings, planned, run), deadline)
         if best_trial(journal, planned.goal) is None:
             raise JobFailed(_why_none(journal))
         if settings.compare or settings.kind == "calibrate":
@@ -95,6 +88,23 @@ def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
         results["compared"] = settings.compare
         run.finish(counts(journal, settings.trials), results)
     return run
+
+
+def _require(settings: TuneSettings, planned: Plan, run: runs.Run) -> None:
+    """Wait for the resources of a trial; a search that can't begin leaves nothing behind."""
+    try:
+        cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
+    except UserError:
+        if run.state == "new":
+            folds = [stat.key for stat in list(run.store.list("folds/"))]
+            run.store.delete([*folds, STUDY_FILE, runs.START_FILE])
+        raise
+
+
+def _work(settings: TuneSettings, planned: Plan, run: runs.Run) -> Work:
+    if settings.kind == "calibrate":
+        return planned.calibrating()
+    return training_on_ray(planned, run.store)
 
 
 def process_start() -> float:
@@ -151,7 +161,7 @@ def search(
             scheduler = create_scheduler(
                 settings.early_stopping, planned.most_epochs, goal, journal
             )
-        trainable = raytune.with_parameters(_trial, work=work, goal=goal, deadline=deadline)
+        trainable = raytune.with_parameters(run_trial, work=work, goal=goal, deadline=deadline)
         with _scratch() as folder:
             raytune.Tuner(
                 raytune.with_resources(trainable, _resources(settings, planned)),
@@ -180,32 +190,3 @@ def _scratch() -> Iterator[str]:
     """Ray Tune's own files: nothing that is needed afterwards."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield folder
-
-
-# --- on a worker ------------------------------------------------------------------------------
-
-
-def _trial(config: Mapping[str, Any], work: Work, goal: Goal, deadline: float) -> None:
-    """One trial on Ray Tune: what it reaches is reported, what it raises becomes its reason."""
-    reported = set(config["reported"])
-
-    def report(epoch: int, figures: Figures) -> None:
-        if epoch in reported:
-            return
-        with contextlib.suppress(JobFailed):  # a figure that only a whole detector has
-            raytune.report({EPOCH: epoch, goal.names[0]: goal.values(figures)[0]})
-
-    turn = Turn(config["number"], config["values"], report, deadline)
-    try:
-        outcome = work.run(turn)
-    except OutOfTime:
-        raytune.report({OUT_OF_TIME: True})
-    except Exception as error:  # noqa: BLE001 - the trial is the unit of failure: any cause, named
-        raytune.report({ERROR: said(error)})
-    else:
-        final = {
-            FIGURES_ATTR: dict(outcome.figures),
-            "slices": dict(outcome.slices),
-            "facts": dict(outcome.facts),
-        }
-        raytune.report({FINAL: json.dumps(final)})

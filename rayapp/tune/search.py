@@ -16,10 +16,8 @@ from rayapp.tune.objectives import Goal
 from rayapp.tune.settings import PUBLISHED, EarlyStopping
 from rayapp.tune.space import Space
 from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, Journal
+from rayapp.tune.trial import EPOCH, ERROR, FINAL, OUT_OF_TIME
 
-EPOCH = "epoch"
-# Keys of the last report of a trial.
-FINAL, ERROR, OUT_OF_TIME = "final", "error", "out_of_time"
 _LOST = "its process or machine was lost, time and again"
 
 

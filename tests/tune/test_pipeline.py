@@ -199,8 +199,10 @@ def test_what_does_not_go_together_is_named(training: Made, changes: dict, said:
 
 @pytest.mark.ray
 def test_resources_that_will_never_be_are_named_at_once(training: Made) -> None:
+    settings = training(gpus_per_trial=64, train={"precision": "fp32"})
     with pytest.raises(UserError, match=r"a trial asks for .*64 GPU; this cluster has at most"):
-        tune(training(gpus_per_trial=64, train={"precision": "fp32"}))
+        tune(settings)
+    assert not list(Path(settings.output).iterdir())
 
 
 @pytest.mark.ray

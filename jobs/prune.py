@@ -1,0 +1,24 @@
+"""Make a folder hold exactly what the annotation lists name.
+
+python jobs/prune.py --root URI --annotations LIST… [--apply] [--trash URI]
+"""
+
+from rayapp.prune.pipeline import PLAN_FILE, REMOVED_FILE, PruneSettings, prune
+from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+
+
+def job(settings: PruneSettings) -> int:
+    """Plan and, where asked, apply; then say what was done, and name what could not be."""
+    run = prune(settings)
+    applied = run.results["applied"]
+    where = {"plan": PLAN_FILE} | ({"removed files": REMOVED_FILE} if applied else {})
+    waiting = run.counts["remove"] and not applied
+    run.tell(where, "the same command with --apply removes the files" if waiting else "")
+    for line in run.results.get("misses", []):
+        print(f"not removed: {line}")
+    missing = run.counts["missing"] and not settings.allow_missing
+    return EXIT_MISSES if missing or run.counts.get("failed") else EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_job(PruneSettings, job)

@@ -1,0 +1,1 @@
+"""Room: own images become annotation lists, without one being written by hand."""

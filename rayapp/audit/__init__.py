@@ -1,0 +1,1 @@
+"""Room: what is wrong with a dataset before anything is trained on it."""

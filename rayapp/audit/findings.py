@@ -1,0 +1,211 @@
+"""What an audit found, in sentences: what is wrong, and what is worth knowing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp import manifest, overlap
+from rayapp.audit import lists as of_lists
+from rayapp.audit.lists import APART, Listed
+from rayapp.audit.shortcuts import Shortcut
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding; `wrong` ones make the job end with code 3, the others are remarks."""
+
+    kind: str
+    text: str
+    count: int
+    wrong: bool = True
+
+
+def list_facts(lists: Sequence[Listed]) -> dict[str, Any]:
+    """All that the lists tell without an image being read."""
+    return {
+        "lists": [one.facts for one in lists],
+        "overlaps": of_lists.overlaps(lists),
+        "leaks": of_lists.leaks(lists),
+        "families": of_lists.families(lists),
+        "calibration_sources": of_lists.sources(lists),
+        "balance": [row for one in lists for row in of_lists.balance(one)],
+    }
+
+
+def of_the_lists(lists: Sequence[Listed], facts: Mapping[str, Any]) -> list[Finding]:
+    """Findings of the lists alone."""
+    found = []
+    for one in lists:
+        if one.defects:
+            text = f"{one.name}: {len(one.defects):,} wrong lines; {_some(one.defects)}"
+            found.append(Finding("list", text, len(one.defects)))
+        repeats = len(one.rows) - len(one.labels)
+        if repeats:
+            text = f"{one.name}: {repeats:,} of {len(one.rows):,} rows repeat an image"
+            found.append(Finding("repeats", text, repeats, wrong=False))
+    clashes = of_lists.contradictions(lists)
+    if clashes:
+        text = f"{len(clashes):,} images carry different labels in different lists; "
+        found.append(Finding("labels", text + _some(clashes), len(clashes)))
+    found += [
+        Finding("leak", f"{leak['shared']:,} of {leak['items']:,} images of {leak['list']} "
+                f"({leak['role']}) are in the {leak['with']} lists", leak["shared"])
+        for leak in facts["leaks"]
+    ]  # fmt: skip
+    for family in facts["families"]:
+        found += _of_family(family)
+    for source in facts["calibration_sources"]:
+        if source["parts"] > 1 and len(source["real_from"]) == 1:
+            (name, count), *_ = source["real_from"].items()
+            text = f"all {count:,} real images of {source['list']} come from {name} alone"
+            if count == source["real"]:
+                found.append(Finding("calibration", text, count))
+    off = of_lists.off_balance(facts["balance"])
+    if off:
+        text = f"{len(off):,} shares are not the published ones; {_some(off)}"
+        found.append(Finding("balance", text, len(off)))
+    return found
+
+
+def _of_family(family: Mapping[str, Any]) -> Iterable[Finding]:
+    name, parts = family["whole"], len(family["parts"])
+    repeats = family["real_rows"] - family["real_different"]
+    if repeats:
+        yield Finding("repeats", f"the {parts} lists by generator of {name} have "
+                      f"{family['real_rows']:,} real rows, but only "
+                      f"{family['real_different']:,} different real images", repeats)  # fmt: skip
+    for origin in ("real", "synthetic"):
+        unused = family[f"{origin}_never_used"]
+        if unused:
+            yield Finding("unused", f"{unused:,} {origin} images of {name} are in none of its "
+                          f"{parts} lists by generator: never tested", unused)  # fmt: skip
+
+
+# --- of the images ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two files of one picture: paths, roles, how they are alike, bits apart."""
+
+    one: str
+    other: str
+    roles: tuple[str, str]
+    how: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies among the images: across roles, by bytes anywhere, alike but of another origin."""
+
+    across: Sequence[Pair]
+    same_bytes: Sequence[Sequence[str]]
+    other_origin: Sequence[Pair]
+    num_alike: int
+
+
+def find_copies(images: pa.Table, lists: Sequence[Listed]) -> Copies:
+    """Copies and look-alikes; `images` are the decoded rows, with `group` by look."""
+    by_role: dict[str, set[str]] = {}
+    for one in lists:
+        by_role.setdefault(one.role, set()).update(one.labels)
+    parts = {
+        role: images.filter(pc.is_in(images["id"], value_set=pa.array(sorted(ids), pa.string())))
+        for role, ids in by_role.items()
+    }
+    across = [
+        Pair(row["path"], row["other"], (one, other), row["how"], row["distance"])
+        for one, other in APART
+        if one in parts and other in parts
+        for row in overlap.shared(parts[one], parts[other]).to_pylist()
+        if row["how"] != "path"  # the lists say that already
+    ]
+    return Copies(across, _same_bytes(images), *_alike(images))
+
+
+def _same_bytes(images: pa.Table) -> list[list[str]]:
+    paths: dict[str, list[str]] = {}
+    pairs = zip(images["sha256"].to_pylist(), images["path"].to_pylist(), strict=True)
+    for value, path in pairs:
+        paths.setdefault(value, []).append(path)
+    return sorted((sorted(group) for group in paths.values() if len(group) > 1),
+                  key=lambda group: (-len(group), group))  # fmt: skip
+
+
+def _alike(images: pa.Table) -> tuple[list[Pair], int]:
+    """Look-alikes of the other origin, one a group; and how many images look like another."""
+    names = ("group", "path", "origin", "perceptual_hash")
+    groups: dict[str, list[tuple[str, int, str | None]]] = {}
+    for group, *rest in zip(*(images[name].to_pylist() for name in names), strict=True):
+        groups.setdefault(group, []).append(tuple(rest))
+    found, alike = [], 0
+    for members in groups.values():
+        alike += len(members) if len(members) > 1 else 0
+        for path, origin, look in members[1:]:
+            first, before, other = members[0]
+            if origin != before:
+                apart = (int(look or "0", 16) ^ int(other or "0", 16)).bit_count()
+                origins = ("synthetic", "real") if before else ("real", "synthetic")
+                found.append(Pair(first, path, origins, "near", apart))
+                break
+    return found, alike
+
+
+def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
+    """Findings of the image pass."""
+    found = []
+    failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
+    absent = failed.filter(pc.is_null(failed["sha256"]))
+    broken = failed.filter(pc.is_valid(failed["sha256"]))
+    for kind, rows in (("missing", absent), ("broken", broken)):
+        if rows.num_rows:
+            pairs = zip(rows["path"].to_pylist(), rows["error"].to_pylist(), strict=True)
+            text = f"{rows.num_rows:,} of {table.num_rows:,} images are {kind}; "
+            text += _some([f"{path}: {error}" for path, error in pairs])
+            found.append(Finding(kind, text, rows.num_rows))
+    for how, what in (("sha256", "the same bytes as"), ("near", "nearly the same picture as")):
+        for roles in APART:
+            pairs_of = [p for p in copies.across if p.how == how and p.roles == roles]
+            if pairs_of:
+                text = f"{len(pairs_of):,} {roles[0]} images are, under another name, {what} "
+                text += f"{roles[1]} images; {_some([f'{p.one} = {p.other}' for p in pairs_of])}"
+                found.append(Finding("copy", text, len(pairs_of)))
+    if copies.same_bytes:
+        extra = sum(len(group) - 1 for group in copies.same_bytes)
+        text = (
+            f"{extra:,} files repeat the bytes of another; {_some(map(_equal, copies.same_bytes))}"
+        )
+        found.append(Finding("copy", text, extra, wrong=False))
+    if copies.other_origin:
+        pairs_text = _some([f"{pair.one} ~ {pair.other}" for pair in copies.other_origin])
+        text = f"{len(copies.other_origin):,} real images look like a synthetic one; {pairs_text}"
+        found.append(Finding("alike", text, len(copies.other_origin), wrong=False))
+    return found
+
+
+def of_the_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
+    """The shortcuts that alarm."""
+    found = []
+    for one in shortcuts:
+        if one.alarms:
+            text = f"{one.feature} alone tells origin with a ROC AUC of {one.auc.value:.3f}"
+            text += "; a detector will learn that instead"
+            text += f" ({_some(one.telling)})" if one.telling else ""
+            found.append(Finding("shortcut", text, 1))
+    return found
+
+
+def _equal(group: Sequence[str]) -> str:
+    return " = ".join(group[:_SHOWN]) + (" = …" if len(group) > _SHOWN else "")
+
+
+def _some(texts: Iterable[str]) -> str:
+    every = list(texts)
+    more = len(every) - _SHOWN
+    return "; ".join(every[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")

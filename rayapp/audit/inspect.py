@@ -1,0 +1,105 @@
+"""The work on one image: does it decode, and what could tell its origin without looking at it."""
+
+import functools
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from rayapp import rows
+from rayapp.errors import UserError
+from rayapp.images import FORMATS, decode, perceptual_hash, sha256
+from rayapp.storage import Store
+
+EXTRA = {
+    "container": pa.string(),
+    "quality": pa.int16(),
+    "tables": pa.string(),
+    "metadata": pa.string(),
+    "bit_depth": pa.int8(),
+    "orientation": pa.int8(),
+    "note": pa.string(),
+    "perceptual_hash": pa.string(),
+}
+_METADATA = {"exif": "EXIF", "icc_profile": "ICC", "xmp": "XMP", "comment": "comment"}
+
+
+@dataclass
+class AuditRows:
+    """Row work: one image read once: bytes, pixels, hashes, container."""
+
+    root: Store
+
+    def setup(self) -> None:
+        """What is imported on first use, and the known quality tables."""
+        _qualities()
+        import imagehash  # noqa: F401 - a second that the first image would wait
+
+    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+        """The facts of each image."""
+        return rows.each(batch, self._one)
+
+    def _one(self, row: rows.Row) -> rows.Row:
+        try:
+            data = self.root.get(row["path"])
+        except (FileNotFoundError, IsADirectoryError):
+            raise UserError("no such file") from None
+        known = {"sha256": sha256(data), "bytes": len(data)}
+        row.update(known)  # for the row of a file that turns out to be broken
+        return known | inspect(data)
+
+
+def inspect(data: bytes) -> dict[str, Any]:
+    """Facts of one image file, all but its hash and size; ImageError where it can't be decoded."""
+    image = decode(data)
+    return {
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "bit_depth": 16 if "16-bit" in image.note else 8,
+        "orientation": image.orientation,
+        "note": image.note,
+        "perceptual_hash": perceptual_hash(image.pixels_HWC),
+        **container(data),
+    }
+
+
+def container(data: bytes) -> dict[str, Any]:
+    """What an encoder left: container, JPEG quality and tables, kinds of metadata."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        tables = getattr(image, "quantization", None) or {}
+        names = {name for key, name in _METADATA.items() if image.info.get(key)}
+        texts = {f"text {key}" for key in getattr(image, "text", ()) if len(key) < 40}
+    if kind == "WEBP":
+        kind += " lossless" if "VP8L" in _chunks(data) else " lossy"
+    facts: dict[str, Any] = {"container": kind, "metadata": ", ".join(sorted(names | texts))}
+    if tables:
+        flat = bytes(b for key in sorted(tables) for v in tables[key] for b in v.to_bytes(2, "big"))
+        facts["tables"] = hashlib.sha256(flat).hexdigest()[:12]
+        facts["quality"] = _qualities().get(tuple(tables[min(tables)]))
+    return facts
+
+
+def _chunks(data: bytes) -> Iterator[str]:
+    """Names of a WebP's chunks."""
+    at = 12
+    while at + 8 <= len(data):
+        yield data[at : at + 4].decode("latin-1")
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+
+
+@functools.cache
+def _qualities() -> dict[tuple[int, ...], int]:
+    """Luminance table → the quality at which the usual encoder (libjpeg) writes it."""
+    known: dict[tuple[int, ...], int] = {}
+    for quality in range(100, 0, -1):
+        sink = io.BytesIO()
+        Image.new("L", (8, 8)).save(sink, "JPEG", quality=quality)
+        known[tuple(Image.open(sink).quantization[0])] = quality  # type: ignore[attr-defined]
+    return known

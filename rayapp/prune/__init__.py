@@ -1,0 +1,1 @@
+"""Room: the dataset holds exactly what the annotation lists name."""

@@ -1,0 +1,220 @@
+"""Prune on Ray Data: folders walked side by side, then what the plan names removed."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+from pydantic import Field
+
+from rayapp import cluster, manifest, rows, runs
+from rayapp.errors import JobFailed, UserError
+from rayapp.images import sha256
+from rayapp.labels import load_scheme, read_lists
+from rayapp.parts import drop_parts
+from rayapp.progress import Progress
+from rayapp.prune import plan as plans
+from rayapp.prune.remove import RemoveRows, remove_empty_folders
+from rayapp.prune.walk import WALKED, split, walk
+from rayapp.settings import JobSettings
+from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
+
+PLAN_FILE = "plan.parquet"
+REMOVED_FILE = "removed.parquet"
+_AT_WORK = "applying.parquet"
+_BATCH = 1000  # what S3 deletes in one request
+_SHOWN = 10
+_REMOVED = pa.schema(
+    [pa.field("id", pa.string()), *WALKED,
+     pa.field("status", pa.string()), pa.field("error", pa.string())]
+)  # fmt: skip
+
+
+class PruneSettings(JobSettings):
+    """Make a folder hold exactly what the annotation lists name; without --apply, plan only."""
+
+    root: str = Field(description="folder or s3:// prefix that the lists' paths start from")
+    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists; their union")
+    output: str = Field("runs/prune", description="folder or s3:// prefix for the plan")
+    scheme: str = Field("imaginet", description="label scheme of the lists")
+    apply: bool = Field(False, description="remove what the plan names")
+    trash: str | None = Field(
+        None, description="with --apply: move there (folder or s3:// prefix) instead of removing"
+    )
+    yes: bool = Field(False, description="with --apply: do not ask")
+    allow_missing: bool = Field(
+        False, description="with --apply: go on though annotated images are missing"
+    )
+
+
+def prune(settings: PruneSettings) -> runs.Run:
+    """Plan, and with `apply` do what the plan names; cut off, the same command finishes.
+
+    Raises:
+        UserError: the wrong root, missing images, no confirmation; nothing was removed then.
+    """
+    root = open_store(absolute_uri(settings.root))
+    trash = open_store(absolute_uri(settings.trash)) if settings.trash else None
+    _check_places(root, trash, settings)
+    run = _start(settings, root)
+    own = _own(root, settings)
+    with cluster.session(settings):
+        if settings.apply and run.store.stat(_AT_WORK):
+            print("an application of this plan was cut off: finishing it", file=sys.stderr)
+        else:
+            whole = _planned(settings, root, run, own)
+            if not settings.apply:
+                return run
+            plans.check_complete(whole, root.root) if not settings.allow_missing else None
+            going = plans.of(whole, plans.REMOVE)
+            if not going.num_rows:
+                return run
+            _confirm(going, root, trash, settings)
+            drop_parts(run.store)
+            manifest.write_table(run.store, _AT_WORK, _numbered(going))
+        _apply(run, root, trash, settings, own)
+    return run
+
+
+def _start(settings: PruneSettings, root: Store) -> runs.Run:
+    inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations} | {"root": root.root}
+    plain = {"apply": False, "trash": None, "yes": False, "allow_missing": False, "root": root.root}
+    planned = settings.model_copy(update=plain)  # planned first, applied then: one run
+    return runs.start(
+        "prune", planned, inputs, output=settings.output, overwrite=settings.overwrite
+    )
+
+
+def _check_places(root: Store, trash: Store | None, settings: PruneSettings) -> None:
+    if trash and not settings.apply:
+        raise UserError("--trash says where --apply moves files to; give --apply with it")
+    if trash and (_inside(trash.root, root.root) or _inside(root.root, trash.root)):
+        raise UserError(f"{trash.root}: --trash and --root may not lie in each other")
+
+
+def _inside(place: str, other: str) -> bool:
+    return f"{place}/".startswith(f"{other.rstrip('/')}/")
+
+
+def _own(root: Store, settings: PruneSettings) -> list[str]:
+    """What lies under the root and is ours: the lists given, and this job's own output."""
+    output = open_store(absolute_uri(settings.output)).root
+    places = [absolute_uri(uri) for uri in settings.annotations] + [f"{output}/"]
+    start = f"{root.root.rstrip('/')}/"
+    own = [place.removeprefix(start) for place in places if place.startswith(start)]
+    if "" in own:
+        raise UserError(f"{settings.output}: --output is the --root itself; give another")
+    return own
+
+
+def _planned(settings: PruneSettings, root: Store, run: runs.Run, own: Sequence[str]) -> pa.Table:
+    scheme = load_scheme(settings.scheme)
+    lists = read_lists(settings.annotations, scheme)
+    annotated = list({item.path: None for one in lists for item in one.items})
+    walked = walk_all(root, run.stage)
+    whole = plans.make_plan(walked, annotated, own=own, is_run=runs.holds_run(root))
+    manifest.write_table(run.store, PLAN_FILE, whole)
+    folders, close = plans.by_folder(whole), plans.near_misses(whole)
+    counts = {name: count for name, count in asdict(plans.total(folders)).items() if count != "all"}
+    results = {"folders": [asdict(one) for one in folders], "near_misses": close[:_SHOWN]}
+    run.finish(counts, results | {"applied": False})
+    print("\n".join(plans.table_lines(folders)))
+    for line in close[:_SHOWN]:
+        print(f"nearly annotated: {line}")
+    if len(close) > _SHOWN:
+        more = f"{len(close) - _SHOWN:,} more, the notes in {run.store.uri(PLAN_FILE)}"
+        print(f"nearly annotated: {more}")
+    plans.check_root(whole, root.root)
+    return whole
+
+
+def walk_all(root: Store, stage: str) -> pa.Table:
+    """Every file under the root (`WALKED`): a task of Ray a folder, side by side.
+
+    Raises:
+        JobFailed: a folder can't be read.
+    """
+    first, folders = split(root)
+    found = [first]
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = 0  # a folder that was not read is no empty folder
+    if not folders:
+        return first
+    tasks = ray.data.from_blocks([_as_block(folder) for folder in folders]).map_batches(
+        _walk_block, fn_args=(root,), batch_size=None, batch_format="pyarrow"
+    )
+    with Progress(f"{stage} walk", len(folders), unit="folders") as progress:
+        try:
+            for block in tasks.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                found.append(block.cast(WALKED))
+                files = sum(table.num_rows for table in found)
+                progress.update(note=f"{files:,} files")
+        except ray.exceptions.RayError as error:
+            raise JobFailed(f"{root.root}: {str(error).strip().splitlines()[-1]}") from error
+        progress.update(len(folders) - progress.done)  # a folder without files sends no block
+    return pa.concat_tables(found).combine_chunks()
+
+
+def _as_block(folder: str) -> pa.Table:
+    return pa.table({"folder": pa.array([folder.encode("utf-8", "surrogateescape")], pa.binary())})
+
+
+def _walk_block(block: pa.Table, root: Store) -> pa.Table:
+    folders = [raw.decode("utf-8", "surrogateescape") for raw in block["folder"].to_pylist()]
+    return pa.concat_tables([WALKED.empty_table(), *(walk(root, name) for name in folders)])
+
+
+def _confirm(going: pa.Table, root: Store, trash: Store | None, settings: PruneSettings) -> None:
+    if settings.yes:
+        return
+    what = f"move {going.num_rows:,} files of {root.root} to {trash.root}" if trash else (
+        f"remove {going.num_rows:,} files of {root.root} for good"
+    )  # fmt: skip
+    if not sys.stdin.isatty():
+        raise UserError(f"--apply would {what}: give --yes where nobody can be asked")
+    answer = input(f"This will {what}. Type their number to go on: ")
+    if answer.strip().replace(",", "") != str(going.num_rows):
+        raise UserError(f"{answer.strip()!r} is not {going.num_rows}: nothing was removed")
+
+
+def _numbered(going: pa.Table) -> pa.Table:
+    """The rows under ids that sort as they stand: neighbours in a folder go together."""
+    ids = pa.array([f"{at:010}" for at in range(going.num_rows)], pa.string())
+    return going.select(WALKED.names).add_column(0, "id", ids)
+
+
+def _apply(
+    run: runs.Run, root: Store, trash: Store | None, settings: PruneSettings, own: Sequence[str]
+) -> None:
+    going = manifest.read_table(run.store, _AT_WORK)
+    table = rows.map_rows(
+        going, RemoveRows(root, trash), _REMOVED, run=run, batch_size=_BATCH,
+        unit="files", wait_s=settings.wait_s,
+    ).table()  # fmt: skip
+    failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
+    emptied = remove_empty_folders(root, own) if isinstance(root, LocalStore) else 0
+    _write_removed(run.store, table)
+    gone = table.num_rows - failed.num_rows
+    counts = run.counts | {"removed": gone, "failed": failed.num_rows, "folders": emptied}
+    misses = failed.slice(0, _SHOWN).to_pylist()
+    run.finish(counts, run.results | {
+        "applied": True, "trash": trash.root if trash else None,
+        "misses": [f"{row['path']}: {row['error']}" for row in misses],
+    })  # fmt: skip
+    run.store.delete([_AT_WORK])
+    drop_parts(run.store)
+
+
+def _write_removed(store: Store, table: pa.Table) -> None:
+    """What was removed, behind what earlier applications of the same lists removed."""
+    tables = [table.drop_columns(["id"])]
+    if store.stat(REMOVED_FILE):
+        tables.insert(0, manifest.read_table(store, REMOVED_FILE))
+    manifest.write_table(store, REMOVED_FILE, pa.concat_tables(tables))

@@ -1,0 +1,73 @@
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayapp.annotate.split import SPLITS, check, deal, joined, parse_shares
+from rayapp.errors import UserError
+
+SHARES = parse_shares("60/15/10/15")
+
+
+def test_shares_are_of_any_sum_and_faults_are_named():
+    assert parse_shares("6/1.5/1/1.5") == SHARES
+    assert parse_shares("8/0/0/2")["head"] == 0
+    for text in ("1/2/3", "a/b/c/d", "0/1/1/1", "1/1/1/0", "1/-1/1/1"):
+        with pytest.raises(UserError, match="60/15/10/15"):
+            parse_shares(text)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=3), max_size=20))
+def test_images_that_share_any_key_are_one_group(keys):
+    groups = joined(keys)
+    for at, names in enumerate(keys):
+        assert groups[at] <= at
+        for before in range(at):
+            if set(names) & set(keys[before]):
+                assert groups[at] == groups[before]
+    assert len(set(groups)) >= len(keys) - sum(max(0, len(set(names))) for names in keys)
+
+
+@given(st.data())
+def test_a_deal_keeps_groups_whole_and_does_not_depend_on_order(data):
+    count = data.draw(st.integers(1, 60))
+    makers = data.draw(
+        st.lists(st.sampled_from(["real", "a", "b"]), min_size=count, max_size=count)
+    )
+    groups = data.draw(st.lists(st.integers(0, 30), min_size=count, max_size=count))
+    names = [f"{at}.png" for at in range(count)]
+    held = frozenset(data.draw(st.sets(st.sampled_from(["a", "b"]))))
+    split = deal(names, makers, groups, SHARES, seed=1, test_only=held)
+    of_group = {}
+    for group, where in zip(groups, split, strict=True):
+        assert of_group.setdefault(group, where) == where
+    for maker, where in zip(makers, split, strict=True):
+        assert maker not in held or where == "test"
+    order = list(range(count))
+    random.Random(data.draw(st.integers())).shuffle(order)
+    again = deal(
+        [names[k] for k in order], [makers[k] for k in order], [groups[k] for k in order],
+        SHARES, seed=1, test_only=held,
+    )  # fmt: skip
+    assert [split[k] for k in order] == again
+
+
+def test_every_generator_is_dealt_in_proportion():
+    makers = ["real"] * 500 + ["a"] * 300 + ["b"] * 200
+    names = [f"{at}.png" for at in range(1000)]
+    groups = [at // 3 if at < 500 else at for at in range(1000)]
+    split = deal(names, makers, groups, SHARES, seed=0)
+    counts = Counter(zip(split, makers, strict=True))
+    for maker, total in Counter(makers).items():
+        for name in SPLITS:
+            assert abs(counts[name, maker] - total * SHARES[name]) <= 3
+    assert deal(names, makers, groups, SHARES, seed=1) != split
+    check(split, ["real" if maker == "real" else "synthetic" for maker in makers], SHARES)
+
+
+def test_a_split_without_an_origin_is_named():
+    with pytest.raises(UserError, match="head is left without real images"):
+        check(["train", "train", "head", "test", "test"],
+              ["real", "synthetic", "synthetic", "real", "synthetic"], SHARES)  # fmt: skip
