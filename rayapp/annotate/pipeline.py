@@ -161,7 +161,8 @@ def _write(
     check(split, [one.origin for one in listed], shares)
     items = [Item(one.path, one.path, labels_of(one, scheme)) for one in listed]
     run.store.put(SCHEME, _as_yaml(scheme))
-    counts, lists = {}, []
+    counts: dict[str, int] = {}
+    lists: list[str] = []
     for name in SPLITS:
         part = [item for item, where in zip(items, split, strict=True) if where == name]
         if part:

@@ -101,12 +101,16 @@ def _rates(values: Sequence[str], synthetic_N: Ints, fold_N: NDArray[np.int64]) 
     rate_N = np.empty(len(values))
     for fold in range(_FOLDS):
         rest = fold_N != fold
-        base = (synthetic_N[rest].sum() + 1) / (rest.sum() + 2)
+        base = synthetic_N[rest].mean() if rest.any() else 0.0
+        if not 0 < base < 1:
+            rate_N[~rest] = 0.5
+            continue
         total = np.bincount(code_N[rest], minlength=len(names))
         hits = np.bincount(code_N[rest], weights=synthetic_N[rest], minlength=len(names))
-        # Against the base rate of these folds, so that folds can be ranked together.
+        # Against the base rate of these folds, so that folds can be ranked together; rounded, so
+        # that equal values rank alike.
         odds = (hits + _PRIOR * base) / (total - hits + _PRIOR * (1 - base))
-        odds *= (1 - base) / base
+        odds = np.round(odds * (1 - base) / base, 9)
         rate_N[~rest] = (odds / (1 + odds))[code_N[~rest]]
     return rate_N
 

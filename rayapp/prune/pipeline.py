@@ -1,5 +1,6 @@
 """Prune on Ray Data: folders walked side by side, then what the plan names removed."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -68,7 +69,8 @@ def prune(settings: PruneSettings) -> runs.Run:
             whole = _planned(settings, root, run, own)
             if not settings.apply:
                 return run
-            plans.check_complete(whole, root.root) if not settings.allow_missing else None
+            if not settings.allow_missing:
+                plans.check_complete(whole, root.root)
             going = plans.of(whole, plans.REMOVE)
             if not going.num_rows:
                 return run
@@ -91,19 +93,22 @@ def _start(settings: PruneSettings, root: Store) -> runs.Run:
 def _check_places(root: Store, trash: Store | None, settings: PruneSettings) -> None:
     if trash and not settings.apply:
         raise UserError("--trash says where --apply moves files to; give --apply with it")
-    if trash and (_inside(trash.root, root.root) or _inside(root.root, trash.root)):
-        raise UserError(f"{trash.root}: --trash and --root may not lie in each other")
+    if trash:
+        places = [f"{_real(one.root).rstrip('/')}/" for one in (trash, root)]
+        if places[0].startswith(places[1]) or places[1].startswith(places[0]):
+            raise UserError(f"{trash.root}: --trash and --root may not lie in each other")
 
 
-def _inside(place: str, other: str) -> bool:
-    return f"{place}/".startswith(f"{other.rstrip('/')}/")
+def _real(place: str) -> str:
+    """A place by its own name: links on the way to a local one are followed."""
+    return place if "://" in place else os.path.realpath(place)
 
 
 def _own(root: Store, settings: PruneSettings) -> list[str]:
     """What lies under the root and is ours: the lists given, and this job's own output."""
-    output = open_store(absolute_uri(settings.output)).root
-    places = [absolute_uri(uri) for uri in settings.annotations] + [f"{output}/"]
-    start = f"{root.root.rstrip('/')}/"
+    output = f"{_real(open_store(absolute_uri(settings.output)).root)}/"
+    places = [*(_real(absolute_uri(uri)) for uri in settings.annotations), output]
+    start = f"{_real(root.root).rstrip('/')}/"
     own = [place.removeprefix(start) for place in places if place.startswith(start)]
     if "" in own:
         raise UserError(f"{settings.output}: --output is the --root itself; give another")
@@ -118,7 +123,8 @@ def _planned(settings: PruneSettings, root: Store, run: runs.Run, own: Sequence[
     whole = plans.make_plan(walked, annotated, own=own, is_run=runs.holds_run(root))
     manifest.write_table(run.store, PLAN_FILE, whole)
     folders, close = plans.by_folder(whole), plans.near_misses(whole)
-    counts = {name: count for name, count in asdict(plans.total(folders)).items() if count != "all"}
+    counts = asdict(plans.total(folders))
+    del counts["folder"]
     results = {"folders": [asdict(one) for one in folders], "near_misses": close[:_SHOWN]}
     run.finish(counts, results | {"applied": False})
     print("\n".join(plans.table_lines(folders)))

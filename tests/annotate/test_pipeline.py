@@ -12,8 +12,6 @@ from rayapp.demo.photographs import crops, shipped_photographs
 from rayapp.errors import UserError
 from rayapp.labels import load_scheme, read_lists
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
@@ -36,6 +34,7 @@ def own(tmp_path_factory):
     return folder
 
 
+@pytest.mark.ray
 def test_every_image_is_in_one_list_and_groups_are_whole(own, tmp_path):
     run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path), hold_out=("mj",)))
     scheme = load_scheme(str(tmp_path / "scheme.yaml"))
@@ -64,6 +63,7 @@ def test_every_image_is_in_one_list_and_groups_are_whole(own, tmp_path):
     assert {path: name for path, name in splits.items() if name} == where
 
 
+@pytest.mark.drill
 def test_the_same_images_make_the_same_lists(own, tmp_path):
     for name in ("a", "b"):
         annotate(AnnotateSettings(input=str(own), output=str(tmp_path / name)))
@@ -75,6 +75,7 @@ def test_the_same_images_make_the_same_lists(own, tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.drill
 def test_a_table_gives_the_labels(own, tmp_path):
     lines = ["path,origin,generator,content,group"]
     for path in sorted(own.glob("*/**/*.png"))[:-1]:
@@ -89,6 +90,7 @@ def test_a_table_gives_the_labels(own, tmp_path):
     assert run.counts["failed"] == 0
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -11,8 +11,6 @@ from PIL import Image
 from rayapp.audit.pipeline import AuditSettings, audit
 from rayapp.demo.photographs import crops, shipped_photographs
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.fixture(scope="module")
 def pictures():
@@ -50,6 +48,7 @@ def run(folder, *names, **more):
     return done, facts, (folder / "audit/audit.html").read_text()
 
 
+@pytest.mark.ray
 def test_a_sound_set_has_nothing_wrong(tmp_path, pictures):
     folder = lay_out(tmp_path, pictures)
     done, facts, page = run(folder, "train", "calibration", "test")
@@ -61,6 +60,7 @@ def test_a_sound_set_has_nothing_wrong(tmp_path, pictures):
     assert set(table["group"].to_pylist()) == set(table["id"].to_pylist())
 
 
+@pytest.mark.ray
 def test_what_was_planted_is_found(tmp_path, pictures):
     folder = lay_out(tmp_path, pictures)
     (folder / "test/same").write_bytes((folder / "train/0").read_bytes())
@@ -89,6 +89,7 @@ def test_what_was_planted_is_found(tmp_path, pictures):
     assert again.state == "done"
 
 
+@pytest.mark.drill
 def test_formats_that_tell_origin_alarm(tmp_path, pictures):
     folder = lay_out(tmp_path, pictures, kinds=("JPEG", "PNG"))
     _, facts, page = run(folder, "train", "calibration", "test")
@@ -98,6 +99,7 @@ def test_formats_that_tell_origin_alarm(tmp_path, pictures):
     assert "container alone tells origin" in page
 
 
+@pytest.mark.drill
 def test_equal_pictures_without_a_look_are_one_group(tmp_path):
     flat = np.full((64, 64, 3), 200, np.uint8)
     for name in ("a", "b"):

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayapp.errors import UserError
-from rayapp.prune.pipeline import PruneSettings, prune, walk_all
+from rayapp.prune.pipeline import PruneSettings, prune
 from rayapp.prune.walk import split
 from rayapp.storage import open_store
 
@@ -82,8 +82,3 @@ def test_missing_images_and_odd_places_are_refused(made):
     assert len(list((made / "trash").rglob("*.png"))) == 150
     assert run.counts["folders"] == 1  # the one whose annotated image was missing
     assert not (made / "root/0/0").exists()
-
-
-def test_the_walk_on_ray_is_the_walk_without(made):
-    walked = walk_all(open_store(made / "root"), "test")
-    assert sorted(walked["path"].to_pylist()) == files(made)
