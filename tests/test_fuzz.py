@@ -387,5 +387,5 @@ def test_a_detector_that_asks_for_too_much(tmp_path: Path, change: dict[str, Any
 def test_a_header_of_weights_without_end(tmp_path: Path):
     saved_detector(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
-    with bounded_time(), pytest.raises(UserError, match=r"model\.safetensors"):
+    with bounded_time(), pytest.raises(UserError, match="not a safetensors file"):
         load_detector(tmp_path)

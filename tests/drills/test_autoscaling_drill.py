@@ -186,12 +186,14 @@ def test_nodes_come_for_the_work_and_go_after_it(head: Head, tmp_path: Path) -> 
     assert not (tmp_path / "grown").exists()
 
     assert head.num_workers() == 0
-    submitted = head.submit(*job)
     seen = {0}
-    while submitted.poll() is None:
-        seen.add(head.num_workers())
-        time.sleep(0.5)
-    said = submitted.communicate()[0]
+    said = "No available agent"
+    while "No available agent" in said:  # the head is up before it takes jobs
+        submitted = head.submit(*job)
+        while submitted.poll() is None:
+            seen.add(head.num_workers())
+            time.sleep(0.5)
+        said = submitted.communicate()[0]
     assert submitted.returncode == 0, said[-4000:]
     assert max(seen) == 2
     assert head.token.read_text() not in said

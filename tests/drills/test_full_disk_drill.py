@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """A disk that fills: the job says so, breaks nothing, and goes on once there is room.
 
 The download's own drill of this is test_43_a_full_disk in test_download.py.
@@ -5,15 +6,20 @@ The download's own drill of this is test_43_a_full_disk in test_download.py.
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
+from rayapp import load_detector
+from rayapp.train.settings import TrainSettings
 from tests.drills.clusters import started
 from tests.drills.test_download import small_disk
 from tests.drills.test_perturb_drill import pixels_without_ray
 from tests.perturb.sets import make_set
+from tests.train.conftest import data, tiny  # noqa: F401  fixtures, named again by the tests
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
 
@@ -43,3 +49,21 @@ def test_the_target_of_perturbation(tmp_path: Path) -> None:
         expected = pixels_without_ray(folder, tmp_path / "bare", "blur-grid", names)
         assert record["results"]["pixels_sha256"] == expected
         assert record["counts"]["failed"] == 0
+
+
+def test_the_cache_of_features(tiny: Callable[..., TrainSettings], tmp_path: Path) -> None:
+    log, config = tmp_path / "log.txt", tmp_path / "config.yaml"
+    with small_disk(tmp_path / "disk") as disk:
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(9 << 20))
+        settings = tiny(num_workers=0, stage1__epochs=0, feature_cache=str(disk / "features"))
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+        assert started(log, "train", "--config", str(config)).wait(200) == 1
+        said = log.read_text().splitlines()[-1]
+        assert said.startswith("error: ")
+        assert "No space left on device" in said
+        assert not list(disk.rglob("*.part"))
+        filler.unlink()
+        assert started(log, "train", "--config", str(config)).wait(200) == 0, log.read_text()
+        assert load_detector(Path(settings.output) / "detector").spec

@@ -36,7 +36,14 @@ class Pipeline:
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            return subprocess.Popen(self.command, env=environment(**env), stdout=log, stderr=log)
+            # A session of its own: what Ray leaves to reap a dead driver kills its process group.
+            return subprocess.Popen(
+                self.command,
+                env=environment(**env),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def finish(self, **env: str) -> None:
         assert self.start(**env).wait(600) == 0, self.log.read_text()[-4000:]
