@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import ray
@@ -38,6 +39,7 @@ from rayapp.images import decode
 from rayapp.labels import load_scheme, read_list
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.detector import Architecture, Detector, DetectorSpec, HeadSettings, build_network
+from rayapp.models.encoder import Network
 from rayapp.models.folder import save_detector
 from rayapp.models.inference import keep_freed_memory
 from rayapp.models.preprocessing import Pixels, Preprocessing
@@ -61,8 +63,8 @@ def detector_of(backbone: str, size: int, **options: int) -> Detector:
     network = build_network(architecture).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            cast(torch.Tensor, module.running_var).uniform_(0.5, 1.5)
+            cast(torch.Tensor, module.running_mean).normal_(0, 0.1)
     strides = network.encoder.backbone.strides()
     seen = Preprocessing(size=size, **IMAGENET)
     spec = DetectorSpec(architecture=architecture, strides=strides, preprocessing=seen)
@@ -85,7 +87,7 @@ def fit_head(detector: Detector, images: Sequence[Pixels], origins: np.ndarray) 
     """Sets the head to a ridge regression on the features, its logits about ±3."""
     scorer = NetworkScorer(detector, bf16=False)
     features: list[np.ndarray] = []
-    handle = detector.network.head  # type: ignore[union-attr]
+    handle = cast(Network, detector.network).head
     hook = handle.register_forward_hook(lambda _, given, __: features.append(given[0].numpy()))
     scorer.score([scorer.see(image) for image in images])
     hook.remove()
@@ -95,8 +97,8 @@ def fit_head(detector: Detector, images: Sequence[Pixels], origins: np.ndarray) 
     target = 6.0 * origins - 3.0
     weights = z.T @ np.linalg.solve(z @ z.T + len(z) * np.eye(len(z)), target) / scale
     with torch.no_grad():
-        handle.output.weight.copy_(torch.from_numpy(weights[None]))  # type: ignore[union-attr,operator]
-        handle.output.bias.fill_(float(target.mean() - centre @ weights))  # type: ignore[union-attr,operator]
+        handle.output.weight.copy_(torch.from_numpy(weights[None]))
+        handle.output.bias.fill_(float(target.mean() - centre @ weights))
 
 
 def measure_speed(folder: Path, quick: bool) -> Figures:
@@ -225,11 +227,9 @@ def measure_stream(folder: Path, quick: bool) -> Figures:
         for path in names[:some]:
             os.link(path, pattern / path.name)
         for name, place in (("local", str(pattern)), ("s3", "s3://test/images/some")):
-            done = subprocess.run(
-                command(detector, place, folder / f"rate-{name}"), env=environment(), check=True
-            )
-            del done
-            found = json.loads((folder / f"rate-{name}/run.json").read_text())["results"]
+            output = folder / f"rate-{name}"
+            subprocess.run(command(detector, place, output), env=environment(), check=True)
+            found = json.loads((output / "run.json").read_text())["results"]
             rates.append(found["images_per_s"])
     print(f"{some:,} images: {rates[0]:,.0f} a second local, {rates[1]:,.0f} from S3")
     return {

@@ -41,6 +41,7 @@ from tests.download.helpers import jpeg
 
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_S = 0.05
+BATCH = 16  # as that of perturb and predict
 LATENCY_S = 0.05
 Figures = dict[str, float]
 
@@ -99,9 +100,7 @@ def waits_on(count: int, seconds: float) -> float:
     with raylets(count) as address, tempfile.TemporaryDirectory() as folder:
         os.environ["RAY_ADDRESS"] = address
         run = runs.start("waits", JobSettings(output=folder), {}, output=folder, overwrite=False)
-        done = rows.map_rows(
-            work, Waiting(), schema, run=run, batch_size=1, max_block_rows=10
-        ).table()
+        done = rows.map_rows(work, Waiting(), schema, run=run, batch_size=BATCH).table()
         del os.environ["RAY_ADDRESS"]
     workers = np.array(done["worker"].to_pylist())
     assert done.num_rows == num_rows

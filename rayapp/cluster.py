@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", "2")
 
 import ray
 from ray.util.placement_group import (
+    PlacementGroup,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -91,6 +92,8 @@ def _connect(settings: JobSettings) -> None:
             ray.init(address=where, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
+            if os.environ.get("RAY_AUTH_MODE") == "token":
+                why += "; is its token the one in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
             raise JobFailed(f"the Ray cluster at {where} can't be used: {why}") from None
         return
     # A local session listens on loopback only; without this Ray writes a token to the home.
@@ -263,26 +266,32 @@ def _wait(bundle: Bundle, asked: str, wait_s: float, count: int) -> None:
 def demand(bundle: Bundle, count: int) -> Iterator[None]:
     """While the block runs, an autoscaler sees that `count` bundles more are wanted.
 
-    Each is a placement group, given back as soon as there is room for it, so that it takes nothing
-    from the work; the rest go with the block, or with the driver's death. Without an autoscaler
-    they wait and harm nothing.
+    Each is a placement group that waits for its node; one that finds room gives it back within a
+    second, so that it takes nothing from the work. They go with the block, or with the driver's
+    death. Without an autoscaler they wait and harm nothing.
     """
     if not ray.is_initialized() or _is_local() or count <= 0:
         yield
         return
-    groups = {
-        group.id.hex(): group
-        for group in (placement_group([dict(bundle)]) for _ in range(min(count, _MOST_ASKED)))
-    }
+    wanted = capacity().fitting(bundle) + count
+    groups: dict[str, PlacementGroup] = {}
     over = threading.Event()
 
-    def give_back() -> None:
-        while groups and not over.wait(1.0):
-            for name, known in placement_group_table().items():
-                if known["state"] == "CREATED" and name in groups:
-                    remove_placement_group(groups.pop(name))
+    def keep_up() -> None:
+        while True:
+            states = placement_group_table() if groups else {}
+            for name in [n for n in groups if states.get(n, {}).get("state") == "CREATED"]:
+                remove_placement_group(groups.pop(name))
+            missing = max(0, min(wanted - capacity().fitting(bundle), _MOST_ASKED))
+            if over.wait(1.0):
+                return
+            for name in list(groups)[missing:]:
+                remove_placement_group(groups.pop(name))
+            for _ in range(missing - len(groups)):
+                group = placement_group([dict(bundle)])
+                groups[group.id.hex()] = group
 
-    thread = threading.Thread(target=give_back, daemon=True)
+    thread = threading.Thread(target=keep_up, daemon=True)
     thread.start()
     try:
         yield

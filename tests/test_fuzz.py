@@ -362,6 +362,8 @@ def test_detectors_with_any_damage(seed: int, which: str):
         {"head": {"hidden": 10**12}},
         {"head": {"num_outputs": 10**12}},
         {"options": {"width": 10**9, "depth": 2}},
+        {"options": {"width": 8, "depth": 10**9}},
+        {"num_networks": 10**9},
         {"options": {"checkpoint_path": "/etc/passwd"}},
         {"options": {"pretrained": True}},
     ],

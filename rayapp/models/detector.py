@@ -55,7 +55,10 @@ class Architecture(Settings):
     )
     head: HeadSettings = Field(HeadSettings(), description="the classification head")
     num_networks: int | None = Field(
-        None, ge=2, description="networks of this kind whose logits are averaged; none: one"
+        None,
+        ge=2,
+        le=1000,
+        description="networks of this kind whose logits are averaged; none: one",
     )
 
 

@@ -18,6 +18,7 @@ from rayapp.storage import Store, open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
+_MOST_OF_WEIGHTS = 2  # the network's bytes against the file's: equal but for 16-bit files
 
 
 class _SavedSpec(DetectorSpec):
@@ -51,6 +52,7 @@ def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detect
     store = open_store(uri)
     saved = _read_spec(store)
     try:
+        _check_size(store, saved)
         network = build_scorer(saved.architecture)
         detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
     except UserError as error:
@@ -82,6 +84,22 @@ def _read_spec(store: Store) -> _SavedSpec:
     if not isinstance(data, dict):
         raise UserError(f"{store.uri(SPEC_FILE)}: not a detector, a JSON object is wanted")
     return validated(_SavedSpec, data, lambda _: store.uri(SPEC_FILE))
+
+
+def _check_size(store: Store, saved: _SavedSpec) -> None:
+    """Refuse a network much larger than its weights before it takes any memory."""
+    with torch.device("meta"):
+        try:
+            network = build_scorer(saved.architecture)
+        except (RuntimeError, OverflowError, MemoryError) as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"the network can't be built: {why}") from None
+    asked = sum(p.numel() * p.element_size() for p in network.parameters())
+    there = store.stat(WEIGHTS_FILE)
+    if there is not None and asked > _MOST_OF_WEIGHTS * there.size:
+        raise UserError(
+            f"asks for weights of {asked / 1e9:.3g} GB, {WEIGHTS_FILE} holds {there.size / 1e9:.3g}"
+        )
 
 
 def _spec_fields(saved: _SavedSpec) -> dict[str, Any]:

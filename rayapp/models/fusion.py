@@ -31,7 +31,7 @@ def fuse(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
     traced = fx.GraphModule(module, _Tracer().trace(module))
     _drop_idle(traced)
     _fold_batchnorm(traced)
-    first = _first_convolutions(traced.graph)
+    first = _first_convolutions(traced)
     convs = [node for node in traced.graph.nodes if _is_plain_conv(_called(traced, node))]
     for node in convs:
         own = torch.float32 if node in first else dtype
@@ -81,10 +81,10 @@ class FusedConv(nn.Module):
     def _onednn(self, maps: Tensor, other: Tensor | None) -> Tensor:
         weight, ops = self._packed(maps.shape), torch.ops.mkldnn
         if other is None:
-            after = ("relu" if self.relu else "none", [], "")
+            after: tuple[Any, ...] = ("relu" if self.relu else "none", [], "")
             pointwise = ops._convolution_pointwise
             return cast(Tensor, pointwise(maps, weight, self.bias, *self.steps, *after))
-        added = ("add", 1.0, "relu" if self.relu else None, [], "")
+        added: tuple[Any, ...] = ("add", 1.0, "relu" if self.relu else None, [], "")
         if self.in_place:
             into = ops._convolution_pointwise_.binary
             return cast(Tensor, into(other, maps, weight, self.bias, *self.steps, *added))
@@ -157,13 +157,13 @@ def _fold_batchnorm(traced: fx.GraphModule) -> None:
             _replace(traced, node, activation)
 
 
-def _first_convolutions(graph: fx.Graph) -> set[fx.Node]:
+def _first_convolutions(traced: fx.GraphModule) -> set[fx.Node]:
     """Convolutions that see the pixels: no other stands between."""
     pixels: set[fx.Node] = set()
     first: set[fx.Node] = set()
-    for node in graph.nodes:
+    for node in traced.graph.nodes:
         reads_pixels = node.op == "placeholder" or any(n in pixels for n in node.all_input_nodes)
-        is_conv = node.target is F.conv2d or _is_plain_conv(_called(graph.owning_module, node))
+        is_conv = node.target is F.conv2d or _is_plain_conv(_called(traced, node))
         if reads_pixels and is_conv:
             first.add(node)
         elif reads_pixels:

@@ -25,7 +25,7 @@ _CHECK_PIXELS, _CHECK_TOLERANCE = 64, 1e-3
 def has_fast_bf16(device: str) -> bool:
     """Whether bf16 is faster than float32 there: it has instructions for it."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
 
@@ -39,7 +39,7 @@ def for_scoring(network: Network | Ensemble, *, bf16: bool, compiled: bool = Fal
         compiled: through torch.compile as well; needs a C++ compiler, and minutes at the start.
     """
     if isinstance(network, Ensemble):
-        ready: nn.Module = _Mean([_Ready(member, bf16) for member in network.networks])
+        ready: nn.Module = _Mean([_Ready(cast(Network, one), bf16) for one in network.networks])
     else:
         ready = _Ready(network, bf16)
     if compiled:

@@ -15,6 +15,7 @@ from rayapp.pack import PackSettings, pack
 from rayapp.perturb.layout import list_name
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.predict.pipeline import PredictSettings, predict
+from rayapp.prune.pipeline import PruneSettings, prune
 from rayapp.report import ReportSettings, report
 from rayapp.resources import resource
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings, Settings, read_yaml, validated
@@ -68,6 +69,10 @@ class BenchmarkSettings(JobSettings):
     tiles: bool = Field(False, description="train on lossless tiles, packed once")
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")
+    prune: dict[str, Any] = Field(
+        {},
+        description="more settings of pruning; it only plans, unless they say apply",
+    )
     perturb: dict[str, Any] = Field({}, description="more settings of perturbation")
     train: dict[str, Any] = Field({}, description="changes of the recipe")
     predict: dict[str, Any] = Field({}, description="more settings of prediction")
@@ -105,6 +110,11 @@ class Places:
     def tested(self) -> tuple[str, ...]:
         """The lists that are perturbed: of calibration, then of the test."""
         return tuple(dict.fromkeys((self.lists.calibration, *self.lists.test)))
+
+    @property
+    def every_list(self) -> tuple[str, ...]:
+        """All lists, each once."""
+        return tuple(dict.fromkeys((*self.lists.train, *self.lists.head, *self.tested)))
 
     def perturbed(self, uri: str) -> str:
         """The list of the perturbed images of a list."""
@@ -148,8 +158,7 @@ def _lists(at: Places) -> Settings:
 
 
 def _images(at: Places) -> Settings:
-    lists = dict.fromkeys((*at.lists.train, *at.lists.head, *at.tested))
-    return _download(at, at.settings.sources, tuple(lists))
+    return _download(at, at.settings.sources, at.every_list)
 
 
 def _download(at: Places, sources: tuple[str, ...], lists: tuple[str, ...]) -> Settings:
@@ -171,6 +180,13 @@ def _pack(at: Places) -> Settings:
     return PackSettings(
         annotations=lists, root=at.root, scheme=at.settings.scheme, **at.common("tiles")
     )
+
+
+def _prune(at: Places) -> Settings:
+    s = at.settings
+    wanted = {"annotations": at.every_list, "root": at.root, "scheme": s.scheme}
+    made: Settings = _made(PruneSettings, "prune", wanted | at.common("prune"), s.prune)
+    return made
 
 
 def _perturb(at: Places) -> Settings:
@@ -256,6 +272,7 @@ def _report(at: Places) -> Settings:
 _STAGES = (
     Stage("lists", "", _lists, download, lambda s: s.list_sources),
     Stage("download", "", _images, download, lambda s: s.sources),
+    Stage("prune", "prune", _prune, prune, lambda s: s.sources),
     Stage("perturb", "perturbed", _perturb, perturb),
     Stage("pack", "tiles", _pack, pack, lambda s: s.tiles),
     Stage("train", "train", _train, train),

@@ -172,7 +172,7 @@ def told(found: list[Forecast], settings: BenchmarkSettings) -> str:
     return "\n".join(
         [
             *text,
-            f"estimated for {r.cpus} CPUs, {r.gpus} GPUs and {r.mb_per_s:g} MB/s to the store; a "
+            f"estimated with {r.cpus} CPU, {r.gpus} GPU and {r.mb_per_s:g} MB/s to the store; a "
             "stage that is done is not done again",
         ]
     )

@@ -156,7 +156,7 @@ def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
 
 def _nothing_new(run: runs.Run, todo: pa.Table, before: pa.Table) -> bool:
     """Whether a prefix is as the last run left it: no new image, none gone."""
-    return todo.num_rows == 0 and before.num_rows == run.counts.get("scored")
+    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("scored"))
 
 
 def _spec(
@@ -195,17 +195,16 @@ def _harm(
     if not settings.gpus:
         return harm_of_bf16(detector, root, paths)
 
-    @ray.remote(num_cpus=settings.threads, num_gpus=settings.gpus)
     def on_gpu() -> Harm:
         if not has_fast_bf16(spec.device):
             return Harm(0.0, 0)
         loaded = load_detector(str(spec.detector)).seen_as(spec.view, spec.view_size)
         return harm_of_bf16(loaded.to(spec.device), root, paths)
 
-    cluster.require(
-        rows.Resources(settings.threads, settings.gpus).bundle, "predict", settings.wait_s
-    )
-    harm: Harm = ray.get(on_gpu.remote())
+    resources = rows.Resources(settings.threads, settings.gpus)
+    cluster.require(resources.bundle, "predict", settings.wait_s)
+    task = ray.remote(num_cpus=settings.threads, num_gpus=settings.gpus)(on_gpu)
+    harm: Harm = ray.get(task.remote())
     return harm
 
 

@@ -28,7 +28,8 @@ from rayapp.transforms import Protocol as Disturbance
 
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _DECODERS = 2  # images at once whose pixels are in memory whole
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

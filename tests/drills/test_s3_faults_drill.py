@@ -120,7 +120,8 @@ def test_what_no_retry_mends_is_said_in_one_line(
 ) -> None:
     store = open_store("s3://test/objects")
     store.put("before", b"1")
-    front.script = lambda request, number, right: error(code, status)
+    forward = front.handler
+    front.handler = lambda request: error(code, status)
     count = len(front.requests)
     for ask in (
         lambda: store.put("a", b"1"),
@@ -134,7 +135,7 @@ def test_what_no_retry_mends_is_said_in_one_line(
         assert "\n" not in str(told.value)
         assert "tester-secret" not in str(told.value)
     assert len(front.requests) - count <= 8  # no eight attempts of each
-    front.script = None
+    front.handler = forward
     assert store.get("before") == b"1"
     assert store.stat("a") is None
 

@@ -111,7 +111,7 @@ def lists(home: Home) -> str:
     (home.home / "in/test.txt").rename(home.home / "all.txt")
     saved_detector(home.home / "detector")
     stage = {"epochs": 1, "batch_size": 16}
-    source = {"about": "a folder", "at": [str(home.home / "in")], "form": "folder",
+    source = {"about": "files of a folder", "at": [f"{home.home}/in/{{name}}"], "form": "files",
               "paths": {"images/": "images/"}}  # fmt: skip
     catalogue = {"origins": {}, "sources": {"folder": source}}
     (home.home / "sources.yaml").write_text(yaml.safe_dump(catalogue))
@@ -137,6 +137,8 @@ RUNS = {
     "--output calibrated",
     "evaluate": "--detector detector --scores scores --annotations all.txt --scheme demo "
     "--resamples 100 --output evaluation",
+    "prune": "--root in --annotations all.txt --scheme demo --output pruned",
+    "audit": "--root in --annotations all.txt --scheme demo --output audited",
     "report": "--evaluations evaluation --output report",
 }
 

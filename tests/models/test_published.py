@@ -99,7 +99,7 @@ def nodown(seed: int) -> tuple[nn.Module, bytes]:
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("grag2021", 1),
+        pytest.param("grag2021", 1, marks=pytest.mark.slow),
         pytest.param("imaginet_corvi", 1, marks=pytest.mark.slow),
         pytest.param("corvi2022", 2, marks=pytest.mark.slow),
     ],

@@ -62,7 +62,7 @@ def test_tiles_and_downloads_are_stages_where_asked_for(tmp_path: Path):
     asked = settings(tmp_path, tiles=True, sources=["coco"], list_sources=["annotations"])
     at = Places(asked)
     made: dict[str, Any] = {one.name: one.settings(at) for one in stages(asked)}
-    assert list(made)[:4] == ["lists", "download", "perturb", "pack"]
+    assert list(made)[:5] == ["lists", "download", "prune", "perturb", "pack"]
     assert made["train"].root == made["pack"].output
     assert made["lists"].annotations == []
     assert len(made["download"].annotations) == 4
