@@ -204,7 +204,7 @@ def tar_stream(
         file.seek(base)
         with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
             _walk(reader.name, tar, base, wanted, deliver, passed)
-    except _GZIP_ERRORS as error:
+    except (*_GZIP_ERRORS, tarfile.TarError) as error:  # tarfile reads a header when it opens
         raise Fault(Action.FAIL, f"{reader.name}: damaged or cut: {error}") from error
 
 

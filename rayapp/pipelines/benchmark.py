@@ -260,8 +260,12 @@ def _evaluate(at: Places) -> Settings:
 
 
 def _report(at: Places) -> Settings:
-    ran = tuple(at.at(stage.folder) for stage in stages(at.settings) if stage.folder)
-    wanted = {"evaluations": (at.at("evaluation"),), "runs": ran[:-1]}
+    # A prune looks at the files each time and says so anew; a report of it would never be done.
+    told = [one for one in stages(at.settings)[:-1] if one.folder and one.name != "prune"]
+    wanted = {
+        "evaluations": (at.at("evaluation"),),
+        "runs": tuple(at.at(stage.folder) for stage in told),
+    }
     made: Settings = _made(
         ReportSettings, "report", wanted | at.common("report"), at.settings.report
     )

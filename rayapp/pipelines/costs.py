@@ -1,8 +1,9 @@
 """What a stage costs before it runs: seconds of CPU and GPU, bytes, requests, and what limits it.
 
-The rates are per image. CPU seconds were measured by `benchmarks/scaling.py --only items` on one
-thread of a server core of 2023; GPU rates are estimates until `benchmarks/train_step.py` and
-`benchmarks/predict.py` have printed those of your GPU. docs/scaling.md says what follows from them.
+The rates are per image. Those of perturb, pack and decoding were measured by
+`benchmarks/scaling.py --only items` on one thread of a server core; the other CPU and all GPU rates
+are estimates, until `benchmarks/train_step.py` has printed those of your GPU. docs/scaling.md says
+what follows from them.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,9 @@ from dataclasses import dataclass, fields
 CPU_S: Mapping[str, float] = {
     "download": 0.0026,  # a 110-kB member of an archive over HTTP, checked, written
     "prune": 0.0001,
-    "pack": 0.080,  # of about half a megapixel
-    "perturb": 0.060,  # of about half a megapixel, the published test protocol
-    "predict": 0.012,  # decoding only; the network is on the GPU
+    "pack": 0.031,  # of about half a megapixel
+    "perturb": 0.016,  # of about half a megapixel, the published test protocol
+    "predict": 0.009,  # decoding only; the network is on the GPU
     "evaluate": 0.0005,
 }
 # ResNet-50 without early strides: 64 million crops of 96 px in 9 hours (bf16, compiled).
@@ -21,7 +22,7 @@ TRAINED_CROPS_PER_GPU_S = 2_000.0
 SCORED_VIEWS_PER_GPU_S = 600.0
 SCORED_VIEWS_PER_CPU_S = 0.5  # the same network without a GPU
 
-IMAGE_BYTES = 700_000  # of ImagiNet's mean source image
+IMAGE_BYTES = 600_000  # of ImagiNet's mean source image
 PERTURBED_BYTES = 110_000  # lossless WebP of 256 px
 TILE_STORE_RATIO = 2.0  # lossless tiles against the files they are made of
 _ROW_BYTES = 200  # of a manifest, score table or list
