@@ -116,7 +116,10 @@ def lists(home: Home) -> str:
     catalogue = {"origins": {}, "sources": {"folder": source}}
     (home.home / "sources.yaml").write_text(yaml.safe_dump(catalogue))
     every = str(home.home / "all.txt")
-    lists = {"train": [every], "calibration": every, "test": [every]}
+    lines = Path(every).read_text().splitlines(keepends=True)
+    (home.home / "calibration.txt").write_text("".join(lines[:16]))
+    (home.home / "test.txt").write_text("".join(lines[16:]))
+    lists = {"train": [every], "calibration": "calibration.txt", "test": ["test.txt"]}
     pipeline = {"scheme": "demo", "lists": lists, "recipe": "demo", "output": "whole",
                 "root": str(home.home / "in"), "train": {"stage1": stage, "stage2": stage},
                 "evaluate": {"resamples": 100}}  # fmt: skip
