@@ -95,6 +95,7 @@ def check(front: Server, count: int, share: float) -> Faults:
     return faults
 
 
+@pytest.mark.first
 def test_all_objects_come_right_or_are_named(front: Server) -> None:
     faults = check(front, 600, 0.08)
     assert set(faults.met) == {"slow down", "internal", "reset", "cut off", "stall"}
