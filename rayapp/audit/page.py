@@ -114,10 +114,12 @@ def _lists(facts: Mapping[str, Any]) -> list[Block]:
 
 def _balance(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = ["list", "content", "maker", "images", "share", "published"]
+    published = any(one["published"] is not None for one in rows)
+    of = "; published: arXiv 2407.20020, Table 2." if published else "."
     return Table(
         columns,
         [[one[name] for name in columns] for one in rows],
-        "Different images by content and by who made them; published: arXiv 2407.20020, Table 2.",
+        f"Different images by content and by who made them{of}",
         {"share": ".1%", "published": ".1%"},
     )
 

@@ -72,8 +72,7 @@ def test_a_list_out_of_balance_is_named():
     whole = listed("test.txt", "\n".join([*lines, "sdxl.png,1,0,1,4", "an.png,1,1,1,4"]))
     assert off_balance(balance(whole)) == []
     cut = listed("test.txt", "\n".join([*lines[20:], "sdxl.png,1,0,1,4", "an.png,1,1,1,4"]))
-    (first, *_) = off_balance(balance(cut))
-    assert first == "photos real: 5.6% of test.txt, published 15.0%"
+    assert "photos real: 5.6% of test.txt, published 15.0%" in off_balance(balance(cut))
 
 
 # --- the published lists ------------------------------------------------------------------------
