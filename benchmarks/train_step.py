@@ -104,6 +104,16 @@ def compared(
     return [statistics.median(kind) for kind in zip(*rounds, strict=True)]
 
 
+def peak_gib(step: Callable[[Batch], Tensor], batch: Batch) -> float:
+    """GPU memory that one step holds at most, beside what was held before it."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step(batch)
+    torch.cuda.synchronize()
+    return float(torch.cuda.max_memory_allocated() - before) / 2**30
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -130,13 +140,16 @@ def measure_gpu(folder: Path, quick: bool) -> dict[str, float]:
     job = job_of(folder, 16, size, loader_processes=processes)
     engine = Engine(job, Place(0, device))
     kinds = [plain_step(job, device), engine.step]
-    plain, ours = compared(kinds, batch_of(size), 5 if quick else 30, device)
-    memory = torch.cuda.max_memory_allocated() / 2**30
+    batch = batch_of(size).pin_memory()
+    plain, ours = compared(kinds, batch, 5 if quick else 30, device)
+    memory = peak_gib(engine.step, batch)
     rate = size / ours
-    share = data_bound_share(folder, job, 20 if quick else 150)
+    share = data_bound_share(folder, job, 20 if quick else 150, device)
     name = torch.cuda.get_device_name()
     print(f"{name}, batch {size}: plain {1e3 * plain:.1f} ms, ours {1e3 * ours:.1f} ms a step")
-    print(f"{plain / ours:.2f} ×, {rate:,.0f} crops/s, at most {memory:.1f} GiB")
+    print(
+        f"{plain / ours:.2f} ×, {rate:,.0f} crops/s, {memory:.1f} GiB of activations and gradients"
+    )
     print(f"{RECIPE}: {CROPS_OF_RECIPE / rate / 3600:.1f} h for 64 million crops")
     print(f"waits for data {100 * share:.1f} % of the time, {processes} processes reading tiles")
     return {
@@ -146,7 +159,7 @@ def measure_gpu(folder: Path, quick: bool) -> dict[str, float]:
     }
 
 
-def data_bound_share(folder: Path, job: Job, num_steps: int) -> float:
+def data_bound_share(folder: Path, job: Job, num_steps: int, device: torch.device) -> float:
     """Share of a second epoch's time in which the GPU waits for crops from a tile store."""
     store = folder / "tiles"
     pack(PackSettings(annotations=(str(folder / "all.txt"),), root=str(folder), output=str(store)))
@@ -158,9 +171,7 @@ def data_bound_share(folder: Path, job: Job, num_steps: int) -> float:
     settings = job.settings.model_copy(update={"root": str(store)})
     epochs = stage.settings.model_copy(update={"epochs": 2})
     stage = replace(stage, items=items, settings=epochs)
-    engine = Engine(
-        replace(job, settings=settings, stages=(stage,)), Place(0, torch.device("cuda"))
-    )
+    engine = Engine(replace(job, settings=settings, stages=(stage,)), Place(0, device))
     # The first epoch compiles and starts the reading processes.
     return float([figures["data_wait_share"] for figures in engine.epochs()][-1])
 

@@ -1,18 +1,21 @@
-"""Calibrate a detector: `python jobs/calibrate.py --help`."""
+"""Calibrate a detector, from images or stored scores: `python jobs/calibrate.py --help`."""
 
-from rayapp.calibrate import CalibrateSettings, calibrate
+from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.settings import run_job
 
 
-def job(settings: CalibrateSettings) -> None:
+def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
-    run = calibrate(settings)
+    run = calibrate_from_images(settings)
     run.tell({"detector": "detector.json"}, f"python jobs/predict.py --detector {run.store.root}")
     fit = run.results
     print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {fit['band']}")
+    for uri, number in fit["leaked"].items():
+        if number:
+            print(f"warning: {number} of {run.counts['in']} calibration images are in {uri}")
     if fit["warning"]:
         print(f"warning: {fit['warning']}")
 
 
 if __name__ == "__main__":
-    run_job(CalibrateSettings, job)
+    run_job(CalibrateJobSettings, job)

@@ -1,18 +1,23 @@
-"""Measure a detector on scored test images: `python jobs/evaluate.py --help`."""
+"""Measure detectors on suites, from images or stored scores: `python jobs/evaluate.py --help`."""
 
-from rayapp.evaluate.pipeline import CSV_FILE, EvaluateSettings, evaluate
-from rayapp.metrics.evaluation import EVALUATION_FILE
+from rayapp.evaluate.pipeline import CSV_FILE
+from rayapp.evaluate.tables import as_text
+from rayapp.metrics.evaluation import EVALUATION_FILE, Results
+from rayapp.pipelines.measure import EvaluateJobSettings, embedding_uris, measure
 from rayapp.settings import run_job
 
 
-def job(settings: EvaluateSettings) -> None:
-    """Evaluate, then say where the tables are."""
-    run = evaluate(settings)
-    run.tell(
-        {"figures": EVALUATION_FILE, "table": CSV_FILE},
-        f"python jobs/report.py --evaluations {run.store.root} --output DIR",
-    )
+def job(settings: EvaluateJobSettings) -> None:
+    """Evaluate, print every table, then say where they are."""
+    run = measure(settings)
+    results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+    for evaluation in results.evaluations:
+        print(f"\n{as_text(evaluation)}")
+    embeddings = embedding_uris(settings.output, results)
+    then = f"python jobs/report.py --evaluations {run.store.root} --output DIR"
+    then += f" --embeddings {' '.join(embeddings)}" if embeddings else ""
+    run.tell({"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}, then)
 
 
 if __name__ == "__main__":
-    run_job(EvaluateSettings, job)
+    run_job(EvaluateJobSettings, job)

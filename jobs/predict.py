@@ -1,6 +1,9 @@
 """Score images by a detector: `python jobs/predict.py --detector DIR --input FOLDER`."""
 
-from rayapp.predict.pipeline import CSV_FILE, PredictSettings, predict
+from rayapp.predict.gallery import GALLERY_FILE
+from rayapp.predict.pipeline import SEEN_DETECTOR, predict
+from rayapp.predict.results import CSV_FILE
+from rayapp.predict.settings import PredictSettings
 from rayapp.scores import SCORES_FILE
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
@@ -8,8 +11,18 @@ from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 def job(settings: PredictSettings) -> int:
     """Score, then name what could not be read."""
     run = predict(settings)
-    run.tell({"scores": SCORES_FILE, "for people": CSV_FILE})
-    failures = run.results["failures"]
+    where = {"scores": SCORES_FILE, "for people": CSV_FILE}
+    if settings.gallery:
+        where["to look at"] = GALLERY_FILE
+    if run.store.stat(f"{SEEN_DETECTOR}/detector.json"):
+        where["detector, as seen"] = SEEN_DETECTOR
+    run.tell(where)
+    found = run.results
+    print(
+        f"  {found['ms_per_image']:,.1f} ms an image of one worker, {found['images_per_s']:,.1f} "
+        f"images/s in all, {found['peak_mb']:,.0f} MB at most in one, {found['precision']['used']}"
+    )
+    failures = found["failures"]
     for line in failures:
         print(f"not scored: {line}")
     more = run.counts["failed"] - len(failures)

@@ -1,32 +1,44 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
 
-from rayapp import load_detector, runs
+from rayapp import guard, load_detector, manifest, runs
+from rayapp.errors import UserError
 from rayapp.images import sha256
-from rayapp.labels import load_scheme, read_list
+from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
 from rayapp.models import calibrators, decisions
 from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
-from rayapp.scores import SCORES_FILE, read_scores, select
+from rayapp.scores import read_matching, select
 from rayapp.settings import JobSettings
-from rayapp.storage import open_store, read_uri
+from rayapp.storage import read_uri
+from rayapp.suites import ProtocolName
 
 
 class CalibrateSettings(JobSettings):
     """Fit the map from logit to probability, and the threshold and band, on calibration images."""
 
     detector: str = Field(description="folder or s3:// prefix of the detector")
-    scores: str = Field(description="output of predict that holds the calibration images")
+    scores: tuple[str, ...] = Field(
+        (), description="outputs of predict that hold the calibration images, or folders of them"
+    )
     annotations: str = Field(description="list of the calibration images")
+    root: str | None = Field(
+        None, description="folder or s3:// prefix where the list's paths start"
+    )
     scheme: str = Field("imaginet", description="label scheme of the list")
     method: Method | Literal["auto"] = Field(
         "platt", description="auto chooses by cross-validation"
+    )
+    temperature: float | None = Field(
+        None, gt=0, description="this one with method temperature, instead of the fitted one"
     )
     fpr: float | None = Field(
         None, gt=0, lt=1, description="threshold at this false-positive rate; else 0.5"
@@ -34,34 +46,81 @@ class CalibrateSettings(JobSettings):
     band_error: float = Field(
         0.05, gt=0, lt=0.5, description="share of wrong answers outside the unsure band, at most"
     )
+    against: tuple[str, ...] = Field(
+        (),
+        description="lists or manifests of test and training images: none may be calibrated on",
+    )
+    identities: str | None = Field(
+        None, description="manifest with sha256 and perceptual_hash of the calibration images"
+    )
+    protocol: ProtocolName = Field(
+        "clean", description="legacy: calibrate on test images too, as the original does"
+    )
+
+    @field_validator("scores", "against", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _temperature_is_a_method(self) -> Self:
+        if self.temperature is not None and self.method != "temperature":
+            raise ValueError(f"temperature goes with method temperature, not {self.method}")
+        return self
+
+
+def fit_calibrator(
+    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+) -> calibrators.Calibrator:
+    """The map from logit to probability that the settings ask for.
+
+    Raises:
+        UserError: see `calibrators.fit`.
+    """
+    if settings.temperature is None:
+        return calibrators.fit(settings.method, logits_N, labels_N)
+    return calibrators.Calibrator(
+        method="temperature",
+        parameters={"temperature": settings.temperature},
+        n=len(logits_N),
+    )
 
 
 def calibrate(settings: CalibrateSettings) -> runs.Run:
-    """Write the calibrated detector; the fit's figures are in the run that is returned.
+    """Write the calibrated detector, and the images that it rests on; figures in the run's results.
 
     Raises:
-        UserError: scores of another detector, an image without a score, one class only.
+        UserError: scores of another detector, an image without a score, one class only, or
+            (`clean`) an image that is also in one of `against`.
     """
     detector = load_detector(settings.detector)
-    store = open_store(settings.scores)
+    check_tells_origin(detector, settings.detector)
+    scheme = load_scheme(settings.scheme)
+    items = read_list(settings.annotations, scheme).items
+    ids = [item_id(item.path) for item in items]
+    table = read_matching(settings.scores, detector.hash(), settings.root)
+    rows = select(table, items, scheme, settings.annotations)
     inputs = {
         "detector": detector.hash(),
-        "scores": sha256(read_uri(store.uri(SCORES_FILE))),
+        "scores": runs.digest(np.asarray(rows["logit"], np.float32).tobytes()),
         "annotations": sha256(read_uri(settings.annotations)),
+        **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
+    forbidden = _tables(settings, scheme)
+    known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
+    own = guard.identities(items, [*known, rows])
+    leaked = _guarded(own, forbidden, settings)  # before anything is written
     run = runs.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    scheme = load_scheme(settings.scheme)
-    items = read_list(settings.annotations, scheme).items
-    rows = select(read_scores(store, inputs["detector"]), items, scheme, settings.annotations)
     logits = rows["logit"].to_numpy().astype(np.float64)
     labels = rows["origin"].to_numpy().astype(np.int64)
-    fitted = calibrators.fit(settings.method, logits, labels)
-    calibration = _decided(fitted, logits, labels, settings, detector, inputs)
+    fitted = fit_calibrator(settings, logits, labels)
+    calibration = _decided(fitted, logits, labels, settings, detector, ids)
     spec = detector.spec.model_copy(update={"calibration": calibration})
+    manifest.write_table(run.store, guard.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     run.finish(
@@ -73,9 +132,51 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
             "warning": fitted.warning,
             "threshold": calibration.threshold,
             "band": calibration.band,
+            "leaked": leaked,
         },
     )
     return run
+
+
+def check_tells_origin(detector: Detector, name: str) -> None:
+    """Nothing where the detector has one output.
+
+    Raises:
+        UserError: it tells classes apart, and has no probability to be calibrated.
+    """
+    if detector.spec.architecture.head.num_outputs > 1:
+        column = detector.spec.labels.column
+        raise UserError(f"{name}: tells {column} apart, not real from synthetic; there is nothing "
+                        "to calibrate")  # fmt: skip
+
+
+def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:
+    """What each of `against` knows of its images: path, and sha256 and look where it has them."""
+    found = {}
+    for uri in settings.against:
+        if uri.endswith(".parquet"):
+            table = manifest.read_table_uri(uri)
+            missing = {"path"} - set(table.column_names)
+            if missing:
+                raise UserError(f"{uri}: no manifest, it has no column path")
+            found[uri] = table.select([c for c in guard.COLUMNS if c in table.column_names])
+        else:
+            found[uri] = guard.identities(read_list(uri, scheme).items, [])
+    return found
+
+
+def _guarded(
+    own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
+) -> dict[str, int]:
+    """How many calibration images are in each of `against`; under `clean` there may be none."""
+    leaked = {}
+    for uri, table in forbidden.items():
+        found = guard.leaks(own, table)
+        leaked[uri] = found.num_rows
+        if settings.protocol == "clean":
+            guard.refuse(found, own.num_rows, uri,
+                         "take other images, or --protocol legacy")  # fmt: skip
+    return leaked
 
 
 def _decided(
@@ -84,7 +185,7 @@ def _decided(
     labels_N: np.ndarray,
     settings: CalibrateSettings,
     detector: Detector,
-    inputs: dict[str, str],
+    ids: Sequence[str],
 ) -> Calibration:
     """Threshold and band, chosen on the calibration images alone."""
     probabilities = fitted.apply(logits_N)
@@ -98,7 +199,7 @@ def _decided(
         threshold=threshold,
         band=band,
         n=len(labels_N),
-        items_hash=inputs["annotations"],
-        detector_hash=inputs["detector"],
+        items_hash=runs.digest(*(name.encode() for name in ids)),
+        detector_hash=detector.hash(),
         preprocessing_hash=detector.spec.preprocessing.hash,
     )

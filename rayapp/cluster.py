@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,16 @@ os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+# Ray Data would ask for one node more of each kind that is there, GPUs too; see `demand`.
+os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", "2")
 
 import ray
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from rayapp.errors import JobFailed, UserError
 from rayapp.runs import duration
@@ -26,6 +35,7 @@ from rayapp.settings import JobSettings
 
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
 _UNBOUNDED = 1 << 40  # workers; more than there will ever be
+_MOST_ASKED = 256  # bundles at once
 
 _kept: contextlib.ExitStack | None = None
 
@@ -82,6 +92,8 @@ def _connect(settings: JobSettings) -> None:
             ray.init(address=where, **common)
         except (ConnectionError, RuntimeError, ValueError) as error:
             why = " ".join(str(error).split())
+            if os.environ.get("RAY_AUTH_MODE") == "token":
+                why += "; is its token the one in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token?"
             raise JobFailed(f"the Ray cluster at {where} can't be used: {why}") from None
         return
     # A local session listens on loopback only; without this Ray writes a token to the home.
@@ -203,6 +215,18 @@ def _is_local() -> bool:
     return not os.environ.get("RAY_ADDRESS") and len(ray.nodes()) == 1
 
 
+def workers(bundle: Bundle, at_most: int) -> tuple[int, int]:
+    """How many workers can run now, and once an autoscaler has brought its nodes: 1 to `at_most`.
+
+    Where nobody declares the maximum, as in Ray 2.60 without a vendor's control plane, the second
+    is `at_most`.
+    """
+    found = capacity()
+    now = max(1, min(found.fitting(bundle), at_most))
+    most = found.most(bundle)
+    return now, max(now, at_most if most is None else min(most, at_most))
+
+
 def require(bundle: Bundle, what: str, wait_s: float, *, count: int = 1) -> None:
     """Return once `count` workers of `bundle` resources each can run.
 
@@ -210,18 +234,22 @@ def require(bundle: Bundle, what: str, wait_s: float, *, count: int = 1) -> None
         UserError: they never can; at once where the cluster's maximum is known, else after
             `wait_s`.
     """
-    deadline = time.monotonic() + wait_s
     asked = f"{what} asks for {f'{count} × ' if count > 1 else ''}{_told(bundle)}"
+    found = capacity()
+    if found.fitting(bundle) >= count:
+        return
+    most = found.most(bundle)
+    if most is None:
+        with demand(bundle, count):
+            _wait(bundle, asked, wait_s, count)
+    elif most < count:
+        raise UserError(f"{asked}; this cluster has at most {found.told(bundle)}")
+
+
+def _wait(bundle: Bundle, asked: str, wait_s: float, count: int) -> None:
+    deadline = time.monotonic() + wait_s
     said = 0.0
-    while True:
-        found = capacity()
-        if found.fitting(bundle) >= count:
-            return
-        most = found.most(bundle)
-        if most is not None:
-            if most < count:
-                raise UserError(f"{asked}; this cluster has at most {found.told(bundle)}")
-            return  # the autoscaler brings them when the work asks
+    while (found := capacity()).fitting(bundle) < count:
         left = deadline - time.monotonic()
         if left <= 0:
             raise UserError(
@@ -232,6 +260,46 @@ def require(bundle: Bundle, what: str, wait_s: float, *, count: int = 1) -> None
             said = time.monotonic()
             print(f"{asked}: waiting, {duration(left)} left", file=sys.stderr, flush=True)
         time.sleep(min(1.0, left))
+
+
+@contextlib.contextmanager
+def demand(bundle: Bundle, count: int) -> Iterator[None]:
+    """While the block runs, an autoscaler sees that `count` bundles more are wanted.
+
+    Each is a placement group that waits for its node; one that finds room gives it back within a
+    second, so that it takes nothing from the work. They go with the block, or with the driver's
+    death. Without an autoscaler they wait and harm nothing.
+    """
+    if not ray.is_initialized() or _is_local() or count <= 0:
+        yield
+        return
+    wanted = capacity().fitting(bundle) + count
+    groups: dict[str, PlacementGroup] = {}
+    over = threading.Event()
+
+    def keep_up() -> None:
+        while True:
+            states = placement_group_table() if groups else {}
+            for name in [n for n in groups if states.get(n, {}).get("state") == "CREATED"]:
+                remove_placement_group(groups.pop(name))
+            missing = max(0, min(wanted - capacity().fitting(bundle), _MOST_ASKED))
+            if over.wait(1.0):
+                return
+            for name in list(groups)[missing:]:
+                remove_placement_group(groups.pop(name))
+            for _ in range(missing - len(groups)):
+                group = placement_group([dict(bundle)])
+                groups[group.id.hex()] = group
+
+    thread = threading.Thread(target=keep_up, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for group in groups.values():
+            remove_placement_group(group)
 
 
 def _told(resources: Bundle) -> str:

@@ -1,6 +1,7 @@
 """The manifest: one Parquet row an image, what it is, where it is from, what became of it."""
 
 import io
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,15 @@ def write_table(store: Store, key: str, table: pa.Table) -> None:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     store.put(key, sink.getvalue())
+
+
+def write_chunks(store: Store, key: str, chunks: Iterable[pa.Table], wanted: pa.Schema) -> None:
+    """Write one Parquet file from tables of one schema, of which one at a time is in memory."""
+    with tempfile.TemporaryFile() as file:
+        with pq.ParquetWriter(file, wanted, compression="zstd") as writer:
+            for chunk in chunks:
+                writer.write_table(chunk.cast(wanted))
+        store.put(key, file)
 
 
 def read_table(store: Store, key: str) -> pa.Table:

@@ -12,6 +12,7 @@ from rayapp import cluster, manifest, rows, runs
 from rayapp.errors import UserError
 from rayapp.images import ImageError, decode, sha256
 from rayapp.labels import AnnotationList, Item, item_id, load_scheme, read_lists
+from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store, read_uri
 from rayapp.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, shard_of, tiles_of
@@ -57,13 +58,13 @@ def pack(settings: PackSettings) -> runs.Run:
             run=run,
             batch_size=_BATCH,
             wait_s=settings.wait_s,
-        )
+        ).table()
     manifest.write_table(run.store, INDEX_FILE, table)
     failed = manifest.count_failed(table)
     packed = sum(sum(sizes or ()) for sizes in table["tile_bytes"].to_pylist())
     counts = {"in": table.num_rows, "failed": failed, "packed": table.num_rows - failed}
     run.finish({**counts, "bytes": packed})
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
     return run
 
 

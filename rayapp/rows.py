@@ -3,31 +3,32 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray.data
 
 from rayapp import manifest
-from rayapp.cluster import capacity, require
+from rayapp.cluster import demand, require, workers
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
+from rayapp.parts import Parts
 from rayapp.progress import Progress
-from rayapp.runs import Run, digest
-from rayapp.storage import Store
+from rayapp.runs import Run
 
 Row = dict[str, Any]
 
-_PARTS = "parts"
 _PART_EVERY_S = 5.0
+_PART_ROWS = 8192  # at most: what the driver holds of rows at once
 _RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the batch
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
 _BLOCKS_PER_WORKER = 64  # so the last block leaves the others idle for 1/128 of the time
 _MOST_BLOCK_ROWS = 256
+_MOST_WORKERS = 4096
+_CUT_FOR = 256  # workers, where nobody knows how many there will be
 
 
 class RowWork(Protocol):
@@ -133,16 +134,18 @@ def map_rows(
     unit: str = "images",
     wait_s: float = 0.0,
     stage: str = "",
+    max_block_rows: int = _MOST_BLOCK_ROWS,
     verify: Callable[[pa.Table], pa.Table] | None = None,
-) -> pa.Table:
-    """Every row through `work` on Ray Data; one result row each, sorted by id.
+) -> Parts:
+    """Every row through `work` on Ray Data; one result row each, read back in id order.
 
     Finished rows are kept as Parquet parts under the run's output while the stage goes on, so
     the same command resumes after a kill: rows that failed, or that `verify` does not give back,
     are done again. Counts in equal counts out, or the job fails.
 
     Args:
-        rows: the work list, with a column `id` of unique names.
+        rows: the work list, with a column `id` of unique names; large ones best in id order, in
+            which they are read back.
         work: what is done to them.
         schema: of the result; it holds `id`, `status` and `error`.
         run: whose output keeps the parts.
@@ -151,6 +154,8 @@ def map_rows(
         unit: what a row is, for the progress line.
         wait_s: how long to wait for resources that may still come.
         stage: name of one of several passes of a run; the run's own where there is one.
+        max_block_rows: of one task of Ray, whose rows are kept and shown together: few where a
+            row takes long.
         verify: of the rows that an earlier run finished, those that still hold.
 
     Raises:
@@ -158,35 +163,22 @@ def map_rows(
         JobFailed: the workers were lost, or rows were.
     """
     stage = stage or run.stage
-    kept = f"{_PARTS}/{stage.replace(' ', '-')}/"
-    finished = _finished(run.store, kept, schema)
-    if verify and finished.num_rows:
-        finished = verify(finished)
-    todo = _without(rows, finished)
+    parts = Parts(run.store, stage, schema)
+    parts.resume(verify)
+    todo = parts.without(rows)
     progress = Progress(stage, rows.num_rows, unit=unit)
-    progress.skip(finished.num_rows)
+    progress.skip(parts.num_rows)
     with progress:
-        parts = [finished]
         if todo.num_rows:
             require(resources.bundle, stage, wait_s)
-            passes = _Stage(stage, run.store, kept, work, schema, resources, progress)
-            parts += passes.stream(todo, batch_size)
-            lost = _without(todo, pa.concat_tables(parts))
+            passes = _Stage(stage, parts, work, resources, progress, max_block_rows)
+            passes.stream(todo, batch_size)
+            lost = parts.without(todo)
             if lost.num_rows:
-                parts += passes.rescue(lost, whole=lost.num_rows == todo.num_rows > batch_size)
-    table = pa.concat_tables(parts).sort_by("id")
-    if table.num_rows != rows.num_rows or table["id"].combine_chunks() != _ids(rows):
-        raise JobFailed(f"{stage}: {rows.num_rows} rows went in, {table.num_rows} came out")
-    return table
-
-
-def drop_parts(store: Store) -> None:
-    """Remove the parts, once the stage's manifest holds their rows."""
-    store.delete([stat.key for stat in list(store.list(f"{_PARTS}/"))])
-
-
-def _ids(rows: pa.Table) -> pa.Array:
-    return rows.select(["id"]).sort_by("id")["id"].combine_chunks()
+                passes.rescue(lost, whole=lost.num_rows == todo.num_rows > batch_size)
+    if not parts.ids().sort().equals(rows["id"].combine_chunks().sort()):
+        raise JobFailed(f"{stage}: {rows.num_rows} rows went in, {parts.num_rows} came out")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -194,75 +186,86 @@ class _Stage:
     """What all passes of a stage over its rows share."""
 
     name: str
-    store: Store
-    kept: str
+    parts: Parts
     work: RowWork
-    schema: pa.Schema
     resources: Resources
     progress: Progress
+    max_block_rows: int
 
-    def stream(self, todo: pa.Table, batch_size: int) -> list[pa.Table]:
+    def stream(self, todo: pa.Table, batch_size: int) -> None:
         """Run Ray Data over the rows, writing a part every few seconds."""
         try:
-            return list(self._parts(todo, batch_size))
+            self._stream(todo, batch_size)
         except ray.exceptions.RayError as error:
             # The last line is the cause; those before say where in Ray it was seen.
             why = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise JobFailed(f"{self.name}: {why}") from error
 
-    def rescue(self, lost: pa.Table, whole: bool) -> list[pa.Table]:
+    def rescue(self, lost: pa.Table, whole: bool) -> None:
         """The rows whose workers died, each alone; those that kill theirs again are failed rows."""
         if whole:
             raise JobFailed(f"{self.name}: the workers die on every batch; see Ray's logs")
-        parts = self.stream(lost, 1)
-        killers = _without(lost, pa.concat_tables([self.schema.empty_table(), *parts])).to_pylist()
+        self.stream(lost, 1)
+        killers = self.parts.without(lost).to_pylist()
         failed = [{**r, "status": manifest.STATUS_FAILED, "error": _KILLED} for r in killers]
-        self.progress.update(len(failed), len(failed))
-        return [*parts, pa.Table.from_pylist(failed, schema=self.schema)]
+        if failed:
+            self.progress.update(len(failed), len(failed))
+            self.parts.write([pa.Table.from_pylist(failed, schema=self.parts.schema)])
 
-    def _parts(self, todo: pa.Table, batch_size: int) -> Iterator[pa.Table]:
+    def _stream(self, todo: pa.Table, batch_size: int) -> None:
+        bundle = self.resources.bundle
+        now, most = workers(bundle, self.resources.max_workers or _MOST_WORKERS)
+        blocks = self._blocks(todo, batch_size, min(most, max(now, _CUT_FOR)))
+        now, most = min(now, len(blocks)), min(most, len(blocks))
+        with demand(bundle, most - now):
+            self._drain(self._dataset(blocks, batch_size, now, most))
+
+    def _drain(self, dataset: Any) -> None:
+        """Keep every block as it comes, as parts of some seconds each."""
         fresh: list[pa.Table] = []
         due = time.monotonic()  # the first block is kept at once
-        for block in self._dataset(todo, batch_size).iter_batches(
+        for block in dataset.iter_batches(
             batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
             first = block.slice(0, 1).to_pylist()
             if first and first[0]["status"] in _BROKEN:
                 raise _BROKEN[first[0]["status"]](f"{self.name}: {first[0]['error']}")
-            fresh.append(block.cast(self.schema))
+            fresh.append(block)
             self.progress.update(block.num_rows, manifest.count_failed(block))
-            if time.monotonic() >= due:
-                yield _write_part(self.store, self.kept, fresh)
+            if time.monotonic() >= due or sum(one.num_rows for one in fresh) >= _PART_ROWS:
+                self.parts.write(fresh)
                 fresh, due = [], time.monotonic() + _PART_EVERY_S
         if fresh:
-            yield _write_part(self.store, self.kept, fresh)
+            self.parts.write(fresh)
 
-    def _dataset(self, todo: pa.Table, batch_size: int) -> Any:
+    def _blocks(self, todo: pa.Table, batch_size: int, num_workers: int) -> list[pa.Table]:
+        size = 1
+        if batch_size > 1:
+            size = _block_rows(todo.num_rows, batch_size, num_workers, self.max_block_rows)
+        return [todo.slice(at, size) for at in range(0, todo.num_rows, size)]
+
+    def _dataset(self, blocks: list[pa.Table], batch_size: int, now: int, most: int) -> Any:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.max_errored_blocks = -1  # their rows are missed and rescued
         logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
         resources = self.resources
-        workers = _num_workers(resources)
-        size = 1 if batch_size == 1 else _block_rows(todo.num_rows, batch_size, workers)
-        # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
-        # (`from_arrow` would send a task for the schema of each).
-        blocks = [todo.slice(at, size) for at in range(0, todo.num_rows, size)]
-        workers = min(workers, len(blocks))
         pool = ray.data.ActorPoolStrategy(
             min_size=1,
-            max_size=workers,
-            initial_size=workers,
+            max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
+            initial_size=now,
             # A row alone is alone: none that waits behind it is lost with its worker.
             max_tasks_in_flight_per_actor=1 if batch_size == 1 else None,
         )
         with warnings.catch_warnings():
             # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
+            # (`from_arrow` would send a task for the schema of each).
             return ray.data.from_blocks(blocks).map_batches(
                 _Worker,
-                fn_constructor_args=(self.work, self.schema, batch_size),
+                fn_constructor_args=(self.work, self.parts.schema, batch_size),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=pool,
@@ -272,42 +275,7 @@ class _Stage:
             )
 
 
-def _num_workers(resources: Resources) -> int:
-    """As many as the cluster may ever hold, at most as many as were asked for."""
-    found = capacity()
-    workers = max(1, found.most(resources.bundle) or found.fitting(resources.bundle))
-    return min(workers, resources.max_workers or workers)
-
-
-def _block_rows(num_rows: int, batch_size: int, workers: int) -> int:
+def _block_rows(num_rows: int, batch_size: int, workers: int, most: int = _MOST_BLOCK_ROWS) -> int:
     """Rows of one task of Ray: whole batches, few tasks, yet many enough to end together."""
     share = num_rows // (workers * _BLOCKS_PER_WORKER)
-    return max(1, min(share, _MOST_BLOCK_ROWS) // batch_size) * batch_size
-
-
-def _write_part(store: Store, kept: str, tables: list[pa.Table]) -> pa.Table:
-    table = pa.concat_tables(tables).combine_chunks()
-    # Named by what is in it: a part that two attempts write is one part.
-    name = digest(*(name.encode() for name in sorted(table["id"].to_pylist())))[:24]
-    manifest.write_table(store, f"{kept}{name}.parquet", table)
-    return table
-
-
-def _finished(store: Store, kept: str, schema: pa.Schema) -> pa.Table:
-    """The rows that earlier runs did without failure, each once."""
-    tables = [manifest.read_table(store, stat.key).cast(schema) for stat in list(store.list(kept))]
-    if not tables:
-        return schema.empty_table()
-    table = pa.concat_tables(tables)
-    table = table.filter(pc.equal(table["status"], manifest.STATUS_OK)).sort_by("id")
-    ids = table["id"].to_pylist()
-    return table.filter(
-        pa.array([at == 0 or ids[at - 1] != name for at, name in enumerate(ids)], pa.bool_())
-    )
-
-
-def _without(rows: pa.Table, finished: pa.Table) -> pa.Table:
-    if not finished.num_rows:
-        return rows
-    done = set(finished["id"].to_pylist())
-    return rows.filter(pa.array([name not in done for name in rows["id"].to_pylist()]))
+    return max(1, min(share, most) // batch_size) * batch_size

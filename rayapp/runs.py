@@ -78,7 +78,13 @@ class Run:
 
 
 def start(
-    stage: str, settings: Settings, inputs: Mapping[str, str], *, output: str, overwrite: bool
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, str],
+    *,
+    output: str,
+    overwrite: bool,
+    placement: frozenset[str] = frozenset(),
 ) -> Run:
     """Open a stage's output: new, to be resumed, or done already.
 
@@ -88,13 +94,14 @@ def start(
         inputs: name → sha256 of what is read.
         output: the folder's URI.
         overwrite: empty an output that belongs to another run.
+        placement: the stage's own fields that only place the work.
 
     Raises:
         UserError: the output belongs to a run with other settings, inputs or code.
     """
     store = open_store(output)
     wanted = {
-        "settings": settings.model_dump(mode="json", exclude=set(_PLACEMENT)),
+        "settings": settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement}),
         "inputs": dict(sorted(inputs.items())),
         "code": __version__,
     }

@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
 from botocore.config import Config
@@ -12,10 +14,13 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
+    ResponseStreamingError,
 )
 
 from rayapp.errors import UserError
@@ -23,6 +28,21 @@ from rayapp.storage import Stat, check_key, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+# botocore does not repeat these: bytes that changed on the way, and a race of two writers.
+_PUT_AGAIN = {
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+}
+_PUTS = 5
+# Nor these: an answer that began well and was cut off or fell silent on the way.
+_CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_GETS = 5
+_SILENCE_S = 60.0
 
 
 class S3Store:
@@ -36,18 +56,27 @@ class S3Store:
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """One put that the server checks against its sha256; conditional with `if_absent`."""
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        if not isinstance(data, bytes):
+            data.seek(0)
         try:
             with _named(self.uri(key)):
-                s3_client().put_object(
-                    Bucket=self.bucket,
-                    Key=self._key(key),
-                    Body=data,
-                    ChecksumAlgorithm="SHA256",
-                    **extra,
-                )
+                for attempt in range(_PUTS):
+                    try:
+                        s3_client().put_object(
+                            Bucket=self.bucket,
+                            Key=self._key(key),
+                            Body=data,
+                            ChecksumAlgorithm="SHA256",
+                            **extra,
+                        )
+                        break
+                    except ClientError as error:
+                        if error_code(error) not in _PUT_AGAIN or attempt + 1 == _PUTS:
+                            raise
+                        time.sleep(random.uniform(0, 0.2 * 2**attempt))
         except FileExistsError:
             return False
         return True
@@ -67,8 +96,15 @@ class S3Store:
 
     def _get(self, key: str, **extra: Any) -> bytes:
         with _named(self.uri(key)):
-            answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
-            return answer["Body"].read()
+            for attempt in range(_GETS):
+                answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
+                try:
+                    return answer["Body"].read()
+                except _CUT_OFF:
+                    if attempt + 1 == _GETS:
+                        raise
+                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
+        raise AssertionError("the last attempt returns or raises")
 
     def stat(self, key: str) -> Stat | None:
         """Size, etag and time by a HEAD request."""
@@ -153,6 +189,7 @@ _REFUSALS = {
     "InvalidAccessKeyId": "the access key is not known there",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "ExpiredToken": "the credentials have expired",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it and start again",
 }
 
 
@@ -207,7 +244,7 @@ def _client_of(_process: int) -> "S3Client":
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 8},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=_SILENCE_S,
         max_pool_connections=64,  # a client serves all threads
         # Foreign endpoints answer ranges with the whole object's checksum.
         response_checksum_validation="when_required",

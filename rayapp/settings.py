@@ -23,6 +23,9 @@ from rayapp.resources import resource
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
+_MOST_VALUES = 100_000  # of one YAML file
+
+
 class Settings(BaseModel):
     """Base of every job's settings: frozen, no unknown field, each field described."""
 
@@ -84,6 +87,8 @@ def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[
 
 
 def _collect_lines(path: Any, node: Any, at: tuple[str, ...], lines: dict[Any, int]) -> None:
+    if len(lines) > _MOST_VALUES:  # aliases of aliases may unfold to more than fits anywhere
+        raise UserError(f"{path}: unfolds to more than {_MOST_VALUES:,} values")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*at, str(key.value))

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 from rayapp.errors import UserError
 
 PARTIAL_SUFFIX = ".part"
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,11 @@ class Store(Protocol):
 
     root: str
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Write `data` whole or not at all; False where `if_absent` and the key was there."""
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
+        """Write `data`, bytes or an open file from its start, whole or not at all.
+
+        False where `if_absent` and the key was there.
+        """
 
     def get(self, key: str) -> bytes:
         """All bytes of `key`; FileNotFoundError where there is none."""
@@ -152,7 +157,7 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return Path(self.root, check_key(key))
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+    def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """Write through a temporary file, fsync and rename (or link, to create only)."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +165,11 @@ class LocalStore:
         partial = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
         try:
             with partial.open("wb") as file:
-                file.write(data)
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    data.seek(0)
+                    shutil.copyfileobj(data, file, _COPY_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
             if not if_absent:

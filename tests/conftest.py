@@ -10,7 +10,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 import pytest
 from hypothesis import settings
 
-from tests.ddp import RankPool
+from tests.ddp import RankPool, prepare
 from tests.doubles.s3 import S3
 
 settings.register_profile("product", deadline=None, max_examples=60)  # machines may be loaded
@@ -40,6 +40,12 @@ def ray_session() -> Iterator[None]:
 def _ray_for_its_marker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("ray"):
         request.getfixturevalue("ray_session")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the ranks' imports done by the time that a test asks for them."""
+    if any("ranks" in getattr(item, "fixturenames", ()) for item in session.items):
+        prepare()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +15,24 @@ MAX_RANKS = 3
 TIMEOUT_S = 60
 
 
+def prepare() -> None:
+    """Start the fork server; it imports what all ranks need while other tests run.
+
+    DDP imports dynamo when first used, and a plain fork would inherit the autograd threads of this
+    process, which torch refuses.
+    """
+    multiprocessing.set_forkserver_preload(
+        ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
+    )
+    forkserver.ensure_running()
+
+
 class RankPool:
     """Runs a module-level function on 1 to MAX_RANKS ranks, each time in a fresh process group."""
 
     def __init__(self) -> None:
-        # The fork server imports what all ranks need once (DDP imports dynamo when first used); a
-        # plain fork would inherit the autograd threads of this process, which torch refuses.
+        prepare()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
-        )
         self._folder = tempfile.TemporaryDirectory()
         self._num_runs = 0
         self._pipes: list[Connection] = []
@@ -35,16 +44,21 @@ class RankPool:
             self._pipes.append(ours)
             self._processes.append(process)
 
-    def run(self, function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> list[Any]:
+    def run(
+        self,
+        function: Callable[..., Any],
+        arguments: list[tuple[Any, ...]],
+        timeout_s: float = TIMEOUT_S,
+    ) -> list[Any]:
         """Results of `function(*arguments[rank])`, one rank for each entry of `arguments`."""
         self._num_runs += 1
         meeting = Path(self._folder.name) / str(self._num_runs)
         pipes = self._pipes[: len(arguments)]
         for rank, pipe in enumerate(pipes):
-            pipe.send((function, arguments[rank], rank, len(arguments), str(meeting)))
+            pipe.send((function, arguments[rank], rank, len(arguments), str(meeting), timeout_s))
         answers = []
         for rank, pipe in enumerate(pipes):
-            assert pipe.poll(TIMEOUT_S), f"rank {rank} did not answer in {TIMEOUT_S} s"
+            assert pipe.poll(timeout_s), f"rank {rank} did not answer in {timeout_s:g} s"
             answers.append(pipe.recv())
         failures = [failure for failure, _ in answers if failure]
         assert not failures, "\n".join(failures)
@@ -74,7 +88,7 @@ def _serve(pipe: Connection) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            function, arguments, rank, num_ranks, meeting = pipe.recv()
+            function, arguments, rank, num_ranks, meeting, timeout_s = pipe.recv()
         except EOFError:
             return
         try:
@@ -83,7 +97,7 @@ def _serve(pipe: Connection) -> None:
                 init_method=f"file://{meeting}",
                 rank=rank,
                 world_size=num_ranks,
-                timeout=timedelta(seconds=TIMEOUT_S),
+                timeout=timedelta(seconds=timeout_s),
             )
             pipe.send((None, function(*arguments)))
         except Exception:  # noqa: BLE001  whatever it was, the test that asked shows it

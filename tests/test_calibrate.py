@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from rayapp import load_detector
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.errors import UserError
+from rayapp.guard import ITEMS_FILE
 from rayapp.labels import load_scheme
+from rayapp.manifest import read_table, write_table
+from rayapp.storage import open_store
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 
 SCHEME = load_scheme("demo")
@@ -49,7 +53,40 @@ def test_a_rate_of_false_positives_sets_the_threshold(given: dict):
 
 def test_scores_of_another_detector_are_refused(given: dict, tmp_path: Path):
     given["detector"] = saved_detector(tmp_path / "other", seed=1)
-    with pytest.raises(UserError, match="run predict again"):
+    with pytest.raises(UserError, match="300 of 300 images have no score"):
+        calibrate(CalibrateSettings(**given))
+
+
+def test_the_images_of_the_calibration_are_stored_beside_it(given: dict):
+    run = calibrate(CalibrateSettings(**given))
+    found = read_table(run.store, ITEMS_FILE)
+    assert found["path"].to_pylist() == [f"i/{k:04d}.png" for k in range(300)]
+
+
+def test_test_images_are_refused_and_under_legacy_counted(given: dict, tmp_path: Path):
+    lines = Path(given["annotations"]).read_text().splitlines()
+    test = tmp_path / "test.txt"
+    test.write_text("\n".join([*lines[:7], "other.png,0,0,4,4"]))
+    given["against"] = (str(test),)
+    with pytest.raises(UserError, match=r"7 of 300 calibration images are in .*test\.txt \(7 by p"):
+        calibrate(CalibrateSettings(**given))
+    assert not Path(given["output"]).exists()
+    run = calibrate(CalibrateSettings(**given, protocol="legacy"))
+    assert run.results["leaked"] == {str(test): 7}
+    disjoint = tmp_path / "disjoint.txt"
+    disjoint.write_text("other.png,0,0,4,4\n")
+    given |= {"against": (str(disjoint),), "output": str(tmp_path / "clean")}
+    assert calibrate(CalibrateSettings(**given)).counts["in"] == 300
+
+
+def test_a_manifest_tells_the_same_bytes_under_another_name(given: dict, tmp_path: Path):
+    columns = ("path", "sha256", "perceptual_hash")
+    own = pa.table([["i/0003.png"], ["abc"], [None]], columns)
+    test = pa.table([["elsewhere.png"], ["abc"], [None]], columns)
+    for name, table in (("own", own), ("test", test)):
+        write_table(open_store(tmp_path), f"{name}.parquet", table)
+        given["identities" if name == "own" else "against"] = str(tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"1 by sha256\); first: i/0003\.png \(elsewhere\.png\)"):
         calibrate(CalibrateSettings(**given))
 
 

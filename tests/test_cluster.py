@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group_table
 
-from rayapp.cluster import Capacity, capacity, require, session
+from rayapp.cluster import Capacity, capacity, demand, require, session
 from rayapp.errors import UserError
 from rayapp.settings import JobSettings
 
@@ -207,3 +208,22 @@ def test_unknown_maximum_waits_and_ends(
 
         cluster.add_node(num_cpus=3)
         require({"CPU": 3}, "train", 60)
+
+        with demand({"CPU": 1}, 40):
+            deadline = time.monotonic() + 60
+            while pending() < 34:  # six find room
+                assert time.monotonic() < deadline, "nothing is asked for"
+                time.sleep(0.2)
+            while ray.available_resources().get("CPU", 0) < 6:
+                assert time.monotonic() < deadline, "the groups keep what the work needs"
+                time.sleep(0.2)
+            cluster.add_node(num_cpus=4)
+            while not 30 <= pending() <= 36:  # four fewer are wanted, up to ten find room
+                assert time.monotonic() < deadline, "what has come is asked for again"
+                time.sleep(0.2)
+        assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
+
+
+def pending() -> int:
+    """Placement groups that wait."""
+    return sum(group["state"] == "PENDING" for group in placement_group_table().values())

@@ -10,6 +10,7 @@ import pytest
 from rayapp import manifest, rows, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
+from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
 
 SCHEMA = manifest.schema(None, {"square": pa.int64()})
@@ -66,7 +67,7 @@ def begun(folder: Path) -> runs.Run:
 def mapped(folder: Path, count: int = 40, trouble: str = "", batch_size: int = 7) -> pa.Table:
     work = Squares(folder / "journal", trouble)
     run = begun(folder)
-    return rows.map_rows(table(count), work, SCHEMA, run=run, batch_size=batch_size)
+    return rows.map_rows(table(count), work, SCHEMA, run=run, batch_size=batch_size).table()
 
 
 def expected(count: int) -> pa.Table:
@@ -169,7 +170,7 @@ def test_counts_failures_and_order(tmp_path: Path, capsys: pytest.CaptureFixture
 
     run = begun(tmp_path)
     assert [found.key for found in run.store.list("parts/")] != []
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
     assert [found.key for found in run.store.list()] == ["started.json"]
 
 

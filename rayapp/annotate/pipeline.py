@@ -25,6 +25,7 @@ from rayapp.annotate.split import SPLITS, check, deal, joined, parse_shares
 from rayapp.errors import UserError
 from rayapp.images import SUFFIXES, decode, perceptual_hash, sha256
 from rayapp.labels import Item, LabelScheme, write_list
+from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
 from rayapp.storage import Store, absolute_uri, open_store, split_uri
 
@@ -83,10 +84,10 @@ def annotate(settings: AnnotateSettings) -> runs.Run:
             pa.table({"id": pa.array([o.path for o in images]),
                       "path": pa.array([o.path for o in images])}),
             HashRows(root), _FACTS, run=run, batch_size=_BATCH, wait_s=settings.wait_s,
-        )  # fmt: skip
+        ).table()  # fmt: skip
     _write(run, images, table, other, shares, settings)
     if not manifest.count_failed(table):
-        rows.drop_parts(run.store)
+        drop_parts(run.store)
     return run
 
 

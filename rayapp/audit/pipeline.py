@@ -29,6 +29,7 @@ from rayapp.audit.shortcuts import Shortcut, shortcuts
 from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import Item, LabelScheme, item_id, load_scheme, read_list
+from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
 from rayapp.storage import absolute_uri, open_store, read_uri
 
@@ -84,7 +85,7 @@ def audit(settings: AuditSettings) -> runs.Run:
     table = None if settings.lists_only else _inspected(work, scheme, run, settings)
     _report(run, lists, work, table, settings)
     if table is not None and not manifest.count_failed(table):
-        rows.drop_parts(run.store)
+        drop_parts(run.store)
     return run
 
 
@@ -111,7 +112,7 @@ def _inspected(
             run=run,
             batch_size=_BATCH,
             wait_s=settings.wait_s,
-        )
+        ).table()
     table = table.append_column("group", _groups(table))
     manifest.write_table(run.store, MANIFEST, table)
     return table

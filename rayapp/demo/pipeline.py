@@ -24,6 +24,7 @@ from rayapp.demo.plan import plan
 from rayapp.errors import JobFailed
 from rayapp.images import sha256
 from rayapp.labels import Item, load_scheme, write_list
+from rayapp.parts import drop_parts
 from rayapp.progress import Progress
 from rayapp.settings import JobSettings
 from rayapp.storage import Store
@@ -65,7 +66,7 @@ def build(settings: DemoDataSettings) -> runs.Run:
             manifest.schema(scheme, _EXTRA | {"photo": pa.int32(), "number": pa.int32()}),
             run=run,
             batch_size=_BATCH,
-        )
+        ).table()
     _finish(run, table)
     return run
 
@@ -181,7 +182,7 @@ def _finish(run: runs.Run, table: pa.Table) -> None:
     splits = table["split"].to_pylist()
     counts = {str(split): splits.count(split) for split in SPLITS}
     run.finish(counts, {"test_psnr_db": psnr, "held_out": HELD_OUT})
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
 
 
 def _mean_psnr(table: pa.Table, code: int) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,6 +26,15 @@ from rayapp.download.transport import HttpReader, new_pool
 from rayapp.s3 import error_code, s3_client
 
 T = TypeVar("T")
+_ARCHIVE_NAME = re.compile(r"\.(zip|tar|tgz|tar\.gz|7z)(\.\d+)?$", re.IGNORECASE)
+
+
+class Listed(NamedTuple):
+    """A file of a folder: its name there, its URI, the checksum that the listing gives or ''."""
+
+    name: str
+    uri: str
+    check: str
 
 
 class S3Reader:
@@ -173,16 +183,32 @@ class Access:
 
     def archives(self, source: Source) -> list[tuple[str, Reader]]:
         """(URI, reader) of each archive of a source; volumes are joined; raises Fault."""
-        uris = []
+        uris: list[str] = []
         for uri in source.at:
-            if scheme_of(uri) == "drive" and uri.endswith("/"):
-                folder = uri.removeprefix("drive://").rstrip("/")
-                uris += [f"drive://{file.id}" for file in self.drive.folder(folder)]
+            if is_folder(uri):
+                listed = self.listing(uri)  # weights and notes may lie beside the archives
+                fitting = [each.uri for each in listed if _ARCHIVE_NAME.search(each.name)]
+                uris += fitting or [each.uri for each in listed]
             else:
                 uris.append(uri)
         if source.form == "volumes":
             return [(uris[0], JoinedReader([self.reader(uri) for uri in uris]))]
         return [(uri, self.reader(uri)) for uri in uris]
+
+    def listing(self, uri: str) -> list[Listed]:
+        """The files of a Drive folder (`drive://ID/`) or of a pattern on the hub, by name.
+
+        Raises:
+            Fault: it is not there, or refused.
+        """
+        rest = uri.partition("://")[2]
+        if scheme_of(uri) == "drive":
+            files = self.drive.folder(rest.rstrip("/"))
+            return [Listed(file.name, f"drive://{file.id}", "") for file in files]
+        repo, revision, pattern = split_hub(rest)
+        endpoint = self.catalogue.origin("hf").endpoint or signed.HUB
+        found = signed.hub_tree(repo, pattern, revision, endpoint)
+        return [Listed(path, f"hf://{repo}@{revision}/{path}", check) for path, check in found]
 
     def lacks(self, source: Source) -> str:
         """What a source needs and is not there, '' when nothing is."""
@@ -197,6 +223,12 @@ class Access:
         if source.password_variable and not os.environ.get(source.password_variable):
             missing.append(source.password_variable)
         return ", ".join(missing)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether a URI names several files: a Drive folder, or a pattern on the hub."""
+    scheme = scheme_of(uri)
+    return (scheme == "drive" and uri.endswith("/")) or (scheme == "hf" and "*" in uri)
 
 
 def scheme_of(uri: str) -> str:

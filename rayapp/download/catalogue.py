@@ -56,10 +56,17 @@ class Source(Settings):
 
     def inside(self, path: str) -> str | None:
         """The path inside of the source of an annotated path, None where it is not from here."""
-        if path in self.files:
-            return path
         prefix = _longest(self.paths, path)
-        return None if prefix is None else self.paths[prefix] + path[len(prefix) :]
+        if prefix is None:
+            return path if path in self.files else None
+        return self.paths[prefix] + path[len(prefix) :]
+
+    def claim(self, path: str) -> int:
+        """How much of an annotated path the source's longest prefix covers, -1 where none does."""
+        if path in self.files:
+            return len(path) + 1
+        prefix = _longest(self.paths, path)
+        return -1 if prefix is None else len(prefix)
 
     def licence_of(self, path: str) -> str:
         """The licence of one annotated path."""

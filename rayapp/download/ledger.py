@@ -97,23 +97,52 @@ def still_good(store: Store, row: Row | None, found: Stat | None) -> bool:
 def found_good(
     store: Store, source: Source, name: str, wanted: Row, best: Mapping[str, Row]
 ) -> Row | None:
-    """The good row of a wanted file that is in place: by the ledger, else by size and CRC-32."""
+    """The good row of a wanted file that is in place: by the ledger, else by what must be in it.
+
+    Without a ledger row that is its size and CRC-32 in the archive, or the checksum of its list.
+    """
     found = store.stat(wanted["path"])
     if found is None:
         return None
     before = best.get(wanted["path"])
     if still_good(store, before, found):
         return before
-    if wanted.get("crc32") is None or found.size != wanted["usize"]:
+    check = wanted.get("check") or ""
+    pixels = check.startswith("pixels:")
+    if wanted.get("crc32") is None and not check:
+        return None
+    if wanted.get("crc32") is not None and found.size != wanted["usize"]:
         return None
     content = store.get(wanted["path"])
-    if zlib.crc32(content) != wanted["crc32"]:
+    if wanted.get("crc32") is not None and zlib.crc32(content) != wanted["crc32"]:
         return None
     try:
-        good = good_row(wanted, source, name, content, checked=True, pixels=False)
+        good = good_row(wanted, source, name, content, checked=not pixels, pixels=pixels)
     except Fault:
         return None
+    if wrong(content, check, name) or (pixels and not same_pixels(good, check)):
+        return None
     return {**good, "route": "present", "etag": found.etag}
+
+
+def wrong(content: bytes, check: str, what: str) -> Fault | None:
+    """The fault when a checksum `kind:hex` of the bytes is not the content's, else None."""
+    kind, _, wanted = check.partition(":")
+    if kind in ("", "pixels"):
+        return None
+    if kind == "git":
+        head = f"blob {len(content)}\0".encode()
+        given = hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+    else:
+        given = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
+    if given == wanted:
+        return None
+    return Fault(Action.FAIL, f"{what}: its {kind} is {given}, {wanted} is wanted")
+
+
+def same_pixels(good: Row, check: str) -> bool:
+    """Whether a row's pixel md5 is that of its check `pixels:md5`."""
+    return bool(good["pixel_md5"] == check.removeprefix("pixels:"))
 
 
 def good_row(

@@ -6,8 +6,10 @@ by tasks, and of the work only sums come back.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,7 +20,7 @@ import ray
 import ray.data
 
 from rayapp import __version__, manifest
-from rayapp.cluster import capacity, session
+from rayapp.cluster import demand, session, workers
 from rayapp.download import ledger, wanted
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Catalogue, Source, load_catalogue
@@ -27,6 +29,7 @@ from rayapp.download.governor import Governor, Grant, apply, share
 from rayapp.download.options import DownloadSettings, print_plans
 from rayapp.download.plan import Plan, Planner, Task
 from rayapp.download.reader import Patience
+from rayapp.download.shown import SourceRates
 from rayapp.download.wanted import STATE
 from rayapp.download.work import Done, Worker
 from rayapp.errors import JobFailed, UserError
@@ -40,6 +43,8 @@ MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
 _LEASE_S = 1.0
 _LEASE_REQUESTS = 64
+_MOST_BLOCKS = 512
+_RETRIES = 100  # of a task whose worker died; some are spent before a lost node is known as lost
 
 
 @ray.remote(num_cpus=0)
@@ -234,13 +239,22 @@ def download(settings: DownloadSettings) -> int:
         if settings.dry_run:
             return EXIT_DONE
         totals = _fetch(setup, plans)
-        result: dict[str, Any] = ray.get(ray.remote(_assemble).options(num_cpus=0.5).remote(setup))
+        result: dict[str, Any] = _got(ray.remote(_assemble).options(num_cpus=0.5).remote(setup))
     return _finish(setup, store, result, totals, outside, start)
 
 
 def _plans(setup: Setup) -> list[Plan]:
     task = ray.remote(_plan_source).options(num_cpus=0.5)
-    return ray.get([task.remote(setup, name) for name in setup.sources])  # type: ignore[no-any-return]
+    plans: list[Plan] = _got([task.remote(setup, name) for name in setup.sources])
+    return plans
+
+
+def _got(references: Any) -> Any:
+    """`ray.get`, with the task's own error instead of Ray's."""
+    try:
+        return ray.get(references)
+    except ray.exceptions.RayError as error:
+        raise _plain(error) from None
 
 
 def _fetch(setup: Setup, plans: list[Plan]) -> Mapping[str, float]:
@@ -249,25 +263,21 @@ def _fetch(setup: Setup, plans: list[Plan]) -> Mapping[str, float]:
     # A stream can't be divided, so it starts first; else sources take turns, each has its quota.
     tasks.sort(key=lambda task: (task.route != "stream", task.key.rpartition("/")[2], task.source))
     total = sum(plan.num_wanted for plan in plans)
-    num_bytes = num_requests = 0
-    per_source: dict[str, int] = {p.source: p.num_present + p.num_missing for p in plans}
-    of_source = {plan.source: plan.num_wanted for plan in plans}
-    start = time.monotonic()
+    missing = sum(plan.num_missing for plan in plans)
+    num_requests = 0
+    rates = SourceRates(plans)
     with Progress("download", total) as progress:
-        progress.skip(sum(per_source.values()), sum(plan.num_missing for plan in plans))
+        progress.skip(sum(plan.num_present for plan in plans) + missing, missing)
         for done in _stream(setup, tasks):
             if done.fatal:
-                raise JobFailed(f"{done.fatal}; free the target and run the same command again")
-            num_bytes += done.num_bytes
+                raise JobFailed(f"{done.fatal}; the same command goes on from here")
             num_requests += done.num_requests
-            per_source[done.source] += done.num_done
-            rate = num_bytes / 1e6 / max(time.monotonic() - start, 1e-3)
-            parts = [f"{name} {n:,}/{of_source[name]:,}" for name, n in per_source.items()]
-            note = f"{rate:,.1f} MB/s · " + " · ".join(parts)
-            progress.update(done.num_done, done.num_failed, note)
+            rates.add(done)
+            progress.update(done.num_done, done.num_failed, rates.note())
         if progress.done != total:
-            raise JobFailed(f"{total:,} images were wanted, {progress.done:,} accounted for")
-    return {"bytes_moved": num_bytes, "requests": num_requests}
+            lost = f"{total - progress.done:,} of {total:,} images are not accounted for"
+            raise JobFailed(f"{lost}: their workers died; the same command goes on from here")
+    return {"bytes_moved": rates.num_bytes, "requests": num_requests}
 
 
 def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
@@ -277,19 +287,54 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.verbose_progress = False
-    blocks = [pa.Table.from_pylist([asdict(task)]) for task in tasks]
-    most = max(capacity().fitting({"CPU": 1.0}), 1)
-    workers = min(setup.settings.workers or most, len(tasks))
-    done = ray.data.from_arrow(blocks).map_batches(
-        Fetcher,
-        fn_constructor_args=(setup,),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        num_cpus=min(0.5, most / (2 * workers)),
-    )
-    for row in done.iter_rows():
-        yield Done(**row)
+    context.max_errored_blocks = -1  # a task whose worker dies again and again stops no other
+    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+    blocks = list(_blocks(tasks))
+    fitting, most = workers({"CPU": 1.0}, len(blocks))
+    now = min(setup.settings.workers or fitting, len(blocks))
+    most = min(setup.settings.workers or most, len(blocks))
+    # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
+    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.workers else 1.0
+    with warnings.catch_warnings():
+        # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Blocks in memory need no tasks; `from_arrow` would send one for the schema of each.
+        done = ray.data.from_blocks(blocks).map_batches(
+            Fetcher,
+            fn_constructor_args=(setup,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
+            num_cpus=cpus,
+            max_task_retries=_RETRIES,
+        )
+    try:
+        with demand({"CPU": cpus}, most - now):
+            for row in done.iter_rows():
+                yield Done(**row)
+    except ray.exceptions.RayError as error:
+        raise _plain(error) from None
+
+
+def _blocks(tasks: list[Task]) -> Iterator[pa.Table]:
+    """A stream by itself; of the others a few in one block, for Ray keeps a record of each block.
+
+    Every so-many-th task goes together: neighbours are of sources that have quotas of their own.
+    """
+    streams = [task for task in tasks if task.route == "stream"]
+    others = [task for task in tasks if task.route != "stream"]
+    num_blocks = min(len(others), _MOST_BLOCKS)
+    for group in [[task] for task in streams] + [others[n::num_blocks] for n in range(num_blocks)]:
+        yield pa.Table.from_pylist([asdict(task) for task in group])
+
+
+def _plain(error: Exception) -> Exception:
+    """What a task of Ray raised, as the one line that a user gets."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, UserError | JobFailed):
+        return cause
+    why = (str(cause or error).strip() or type(error).__name__).splitlines()[-1]
+    return JobFailed(f"{why}; the same command goes on from here")
 
 
 def _finish(

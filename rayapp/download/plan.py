@@ -59,6 +59,7 @@ class Plan:
     num_wanted: int = 0
     num_present: int = 0
     num_missing: int = 0
+    num_unverified: int = 0  # files there that no ledger row tells of
     num_bytes: int = 0
     num_requests: int = 0
     tasks: list[Task] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Planner:
         num_left = 0
         for rows in self._left(limit):
             num_left += len(rows)
+            self.plan.num_unverified += sum(bool(self._store.stat(row["path"])) for row in rows)
         self.plan.num_bytes = num_left * self._source.image_bytes
         self.plan.num_requests = num_left
         return self.plan
@@ -116,14 +118,13 @@ class Planner:
         return self.plan
 
     def _folder(self) -> None:
-        """Everything that a Drive folder holds, under a folder of the source's name."""
-        folder = self._source.at[0].removeprefix("drive://").rstrip("/")
+        """Everything that a folder holds, under a folder of the source's name."""
         done = ledger.best_rows(self._store, self._name)
         left: list[Row] = []
-        for file in self._access.drive.folder(folder):
+        for file in self._access.listing(self._source.at[0]):
             path = f"{self._name}/{file.name.replace('/', '_')}"
-            uri = f"drive://{file.id}"
-            row = {"id": path, "path": path, "uri": uri, "origin_uri": uri, "inside": file.name}
+            row = {"id": path, "path": path, "uri": file.uri, "origin_uri": file.uri}
+            row |= {"inside": file.name, "check": file.check}
             self.plan.num_wanted += 1
             good = ledger.still_good(self._store, done.get(path), self._store.stat(path))
             self.plan.num_present += good

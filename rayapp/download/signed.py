@@ -6,14 +6,16 @@ through the origin's gate and replaced only when it is refused.
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import requests
-from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -21,6 +23,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from kagglesdk import KaggleClient
 from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 
@@ -95,17 +98,44 @@ def hub_file(repo: str, path: str, revision: str, endpoint: str = HUB) -> tuple[
     `repo` is `datasets/OWNER/NAME` or `OWNER/NAME`.
     """
     what = f"hf://{repo}/{path}"
-    kind, _, rest = repo.partition("/")
-    is_dataset = kind == "datasets"
-    url = hf_hub_url(
-        rest if is_dataset else repo,
-        path,
-        repo_type="dataset" if is_dataset else None,
-        revision=revision,
-        endpoint=endpoint,
-    )
-    try:
+    kind, name = _kind_of(repo)
+    url = hf_hub_url(name, path, repo_type=kind, revision=revision, endpoint=endpoint)
+    with _as_faults(what, repo):
         found = get_hf_file_metadata(url, token=get_token() or False, endpoint=endpoint, timeout=30)
+    sha256 = found.etag if found.etag and len(found.etag) == 64 else ""
+    return found.location, int(found.size or 0), sha256
+
+
+def hub_tree(repo: str, pattern: str, revision: str, endpoint: str = HUB) -> list[tuple[str, str]]:
+    """(path, checksum) of the files of a repository that fit a pattern such as `a.7z.*`, by path.
+
+    The checksum is `sha256:…` of a large file, `git:…` of a small one; raises Fault.
+    """
+    kind, name = _kind_of(repo)
+    with _as_faults(f"hf://{repo}/{pattern}", repo):
+        hub = HfApi(endpoint=endpoint, token=get_token() or False)
+        entries = hub.list_repo_tree(name, recursive=True, revision=revision, repo_type=kind)
+        files = [entry for entry in entries if isinstance(entry, RepoFile)]
+    found = []
+    for file in files:
+        if fnmatch.fnmatchcase(file.path, pattern):
+            check = f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}"
+            found.append((file.path, check))
+    if not found:
+        raise Fault(Action.FAIL, f"hf://{repo}/{pattern}: no such file there")
+    return sorted(found)
+
+
+def _kind_of(repo: str) -> tuple[str | None, str]:
+    kind, _, rest = repo.partition("/")
+    return ("dataset", rest) if kind == "datasets" else (None, repo)
+
+
+@contextlib.contextmanager
+def _as_faults(what: str, repo: str) -> Iterator[None]:
+    """Errors of the hub's client as faults."""
+    try:
+        yield
     except GatedRepoError as error:
         note = f"{what}: gated; ask for access at {HUB}/{repo} and set HF_TOKEN"
         raise Fault(Action.FAIL, note) from error
@@ -117,8 +147,6 @@ def hub_file(repo: str, path: str, revision: str, endpoint: str = HUB) -> tuple[
         raise classify(response.status_code, response.headers, b"", what) from error
     except (OSError, httpx2.HTTPError, OfflineModeIsEnabled) as error:
         raise Fault(Action.RETRY, f"{what}: {error}") from error
-    sha256 = found.etag if found.etag and len(found.etag) == 64 else ""
-    return found.location, int(found.size or 0), sha256
 
 
 def hub_headers(location: str, endpoint: str = HUB) -> dict[str, str]:

@@ -28,6 +28,7 @@ from rayapp.download.zips import MAX_MEMBER_BYTES
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z")
 _GZIP_BLOCK_BYTES = 1 << 20
+_SAVE_EVERY_BYTES = 32 << 20
 _GZIP_ERRORS = (indexed_gzip.ZranError, indexed_gzip.NotCoveredError, EOFError, OSError)
 
 
@@ -156,7 +157,7 @@ def tar_stream(
     gzipped: bool,
     resume: ResumePoint | None = None,
     save: Callable[[ResumePoint], None] = lambda point: None,
-    save_every_s: float = 30.0,
+    save_every_s: float = 10.0,
     spacing_bytes: int = 32 << 20,
 ) -> None:
     """Every wanted member of a tar or tgz in one pass, taken up at `resume`.
@@ -186,23 +187,24 @@ def tar_stream(
         file = indexed_gzip.IndexedGzipFile(fileobj=file, spacing=spacing_bytes)
         if resume:
             file.import_index(fileobj=io.BytesIO(resume.gzip_index))
-    saved_s = time.monotonic()
+    saved_s, saved_at = time.monotonic(), 0
 
     def passed(offset: int) -> None:
-        nonlocal saved_s
-        if time.monotonic() - saved_s < save_every_s:
+        nonlocal saved_s, saved_at
+        soon = time.monotonic() - saved_s < save_every_s
+        if soon and offset - saved_at < _SAVE_EVERY_BYTES:
             return
         index = io.BytesIO()
         if gzipped:
             file.export_index(fileobj=index)
         save(ResumePoint(base + offset, index.getvalue()))
-        saved_s = time.monotonic()
+        saved_s, saved_at = time.monotonic(), offset
 
     try:
         file.seek(base)
         with tarfile.open(fileobj=file, mode="r|", bufsize=1 << 20) as tar:
             _walk(reader.name, tar, base, wanted, deliver, passed)
-    except _GZIP_ERRORS as error:
+    except (*_GZIP_ERRORS, tarfile.TarError) as error:  # tarfile reads a header when it opens
         raise Fault(Action.FAIL, f"{reader.name}: damaged or cut: {error}") from error
 
 

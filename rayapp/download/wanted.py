@@ -6,9 +6,12 @@ hash of the id, and each bucket is small enough to be checked for repeats by its
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +24,8 @@ from rayapp.storage import Store, split_uri
 
 STATE = ".download"
 _PIECE_BYTES = 1 << 20
-_BUCKET_BYTES = 4 << 20
-_SPILL_ROWS = 20_000
+_BUCKET_BYTES = 512 << 10
+_MOST_BUCKETS = 256  # files open at once
 
 
 def items_of(uri: str, scheme: LabelScheme) -> Iterator[list[Item]]:
@@ -62,25 +65,28 @@ def cut_up(
         The number of annotated images that no chosen source provides.
 
     Raises:
-        UserError: a list that is wrong, or two lines that give one path other labels.
+        UserError: a list that is wrong, two lines that give one path other labels, or two paths
+            that are one file where the target does not tell upper from lower case.
     """
     _clear(store, "wanted/")
+    folds = _folds_case(store)
     sizes = [_size(uri) for uri in lists]
-    num_buckets = max(1, -(-sum(sizes) // _BUCKET_BYTES))
-    _spill(store, lists, scheme, num_buckets)
+    num_buckets = min(max(1, -(-sum(sizes) // _BUCKET_BYTES)), _MOST_BUCKETS)
     outside = 0
-    for bucket in range(num_buckets):
-        rows = _distinct(store, bucket, scheme)
-        for owner, table in _by_source(rows, scheme, sources):
-            if owner is None:
-                outside += table.num_rows
-                continue
-            manifest.write_table(store, f"{STATE}/wanted/{owner}/{bucket:05}.parquet", table)
-    _clear(store, "wanted/.spill/")
+    with tempfile.TemporaryDirectory() as folder:
+        spills = [Path(folder, str(bucket)) for bucket in range(num_buckets)]
+        _spill(lists, scheme, spills)
+        for bucket, spill in enumerate(spills):
+            rows = _distinct(spill, store if folds else None)
+            for owner, table in _by_source(rows, scheme, sources):
+                if owner is None:
+                    outside += table.num_rows
+                    continue
+                manifest.write_table(store, f"{STATE}/wanted/{owner}/{bucket:05}.parquet", table)
     for name, source in sources.items():
         if source.files:
             fixed = [Item(path, path, ()) for path in sorted(source.files)]
-            table = _table(fixed, sorted(source.files), scheme)
+            table = _table(fixed, [source.inside(item.path) or "" for item in fixed], scheme)
             manifest.write_table(store, f"{STATE}/wanted/{name}/files.parquet", table)
     return outside
 
@@ -97,39 +103,44 @@ def _size(uri: str) -> int:
     return found.size if found else 0
 
 
-def _spill(store: Store, lists: Sequence[str], scheme: LabelScheme, num_buckets: int) -> None:
-    waiting: list[list[Item]] = [[] for _ in range(num_buckets)]
-    num_waiting = num_spills = 0
-    for uri in lists:
-        for items in items_of(uri, scheme):
-            for item in items:
-                key = item_id(item.path)
-                waiting[zlib.crc32(key.encode()) % num_buckets].append(Item(key, key, item.labels))
-            num_waiting += len(items)
-            if num_waiting >= _SPILL_ROWS:
-                _flush(store, waiting, scheme, num_spills)
-                num_waiting, num_spills = 0, num_spills + 1
-    _flush(store, waiting, scheme, num_spills)
+def _spill(lists: Sequence[str], scheme: LabelScheme, spills: Sequence[Path]) -> None:
+    """Append each item to the file of its bucket, `labels<tab>path` a line."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(spill.open("w", encoding="utf-8")) for spill in spills]
+        for uri in lists:
+            for items in items_of(uri, scheme):
+                for item in items:
+                    key = item_id(item.path)
+                    # Names that differ in case alone meet in one bucket.
+                    file = files[zlib.crc32(key.casefold().encode()) % len(files)]
+                    file.write(f"{','.join(map(str, item.labels))}\t{key}\n")
 
 
-def _flush(store: Store, waiting: list[list[Item]], scheme: LabelScheme, spill: int) -> None:
-    for bucket, items in enumerate(waiting):
-        if items:
-            table = manifest.item_rows(items, scheme)
-            key = f"{STATE}/wanted/.spill/{bucket:05}-{spill:05}.parquet"
-            manifest.write_table(store, key, table)
-            items.clear()
+def _folds_case(store: Store) -> bool:
+    """Whether two names that differ in case alone are one file there."""
+    store.put(f"{STATE}/Case", b"")
+    folds = store.stat(f"{STATE}/case") is not None
+    store.delete([f"{STATE}/Case"])
+    return folds
 
 
-def _distinct(store: Store, bucket: int, scheme: LabelScheme) -> list[Item]:
+def _distinct(spill: Path, folding: Store | None) -> list[Item]:
+    """The items of a bucket, each once; on a target that folds case no two of one spelling."""
     seen: dict[str, Item] = {}
-    names = list(scheme.columns)
-    for stat in list(store.list(f"{STATE}/wanted/.spill/{bucket:05}-")):
-        for row in manifest.read_table(store, stat.key).to_pylist():
-            labels = tuple(row[name] for name in names if row[name] is not None)
-            item = seen.setdefault(row["id"], Item(row["id"], row["path"], labels))
+    spelled: dict[str, str] = {}
+    with spill.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            codes, _, path = line.removesuffix("\n").partition("\t")
+            labels = tuple(int(code) for code in codes.split(",") if code)
+            item = seen.setdefault(path, Item(path, path, labels))
             if item.labels != labels:
-                raise UserError(f"{item.path}: labels {item.labels} and {labels} in the lists")
+                raise UserError(f"{path}: labels {item.labels} and {labels} in the lists")
+            other = spelled.setdefault(path.casefold(), path) if folding else path
+            if folding and other != path:
+                raise UserError(
+                    f"{other} and {path} are one file under {folding.root}, which does not "
+                    "tell upper from lower case; give another --root"
+                )
     return list(seen.values())
 
 
@@ -138,13 +149,13 @@ def _by_source(
 ) -> Iterator[tuple[str | None, pa.Table]]:
     split: dict[str | None, tuple[list[Item], list[str]]] = {}
     for item in items:
-        owner, inside = next(
-            ((name, i) for name, s in sources.items() if (i := s.inside(item.path)) is not None),
-            (None, ""),
-        )
+        # The nearest prefix owns a path, whatever the order: `corvi` takes what no other has.
+        name = max(sources, key=lambda each: sources[each].claim(item.path))
+        inside = sources[name].inside(item.path)
+        owner = None if inside is None else name
         kept, insides = split.setdefault(owner, ([], []))
         kept.append(item)
-        insides.append(inside)
+        insides.append(inside or "")
     for key, (kept, insides) in split.items():
         yield key, _table(kept, insides, scheme)
 

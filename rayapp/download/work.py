@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rayapp import manifest
-from rayapp.download import fetch, ledger, streams
+from rayapp.download import fetch, ledger, parts, streams
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
 from rayapp.download.faults import Action, Fault
@@ -30,6 +30,9 @@ from rayapp.labels import LabelScheme
 from rayapp.storage import Store
 
 Row = dict[str, Any]
+STORE_ERRORS = (OSError, UserError, ClientError, BotoCoreError)
+REPORT = 128  # rows a `Done`
+SINGLES = 16  # rows a ledger part: a single file without a checksum is fetched again after a kill
 
 
 class Done(NamedTuple):
@@ -72,22 +75,33 @@ class Worker:
         self._counted = (0, 0)
 
     def run(self, task: Task) -> Iterator[Done]:
-        """Do a task; every row of it ends in the ledger, unless a `Done` says what is fatal."""
-        rows = manifest.read_table(self._store, task.key).to_pylist()
-        source = self._sources[task.source]
+        """Do a task; every row of it ends in the ledger, unless a `Done` says what is fatal.
+
+        A `Done` comes every so many rows and never by time: of a task that is done once more after
+        its worker died, Ray drops as many as came before.
+        """
         finished: list[Row] = []
+        num_done = num_failed = 0
         try:
-            for row in self._rows(task, source, rows):
+            rows = manifest.read_table(self._store, task.key).to_pylist()
+            for row in self._rows(task, self._sources[task.source], rows):
                 finished.append(row)
-                if len(finished) >= BATCH:
-                    yield self._entered(task, finished)
+                num_done += 1
+                num_failed += row["status"] != manifest.STATUS_OK
+                if len(finished) >= (SINGLES if task.route == "single" else BATCH):
+                    self._enter(task, finished)
                     finished = []
-            if finished:
-                yield self._entered(task, finished)
-        except CannotStore as error:
-            if finished:
-                yield self._entered(task, finished)
-            yield Done(task.source, 0, 0, 0, 0, str(error))
+                if num_done == REPORT:
+                    yield self._told(task, num_done, num_failed)
+                    num_done = num_failed = 0
+            self._enter(task, finished)
+            if num_done:
+                yield self._told(task, num_done, num_failed)
+        except (CannotStore, *STORE_ERRORS) as error:
+            with contextlib.suppress(CannotStore):
+                self._enter(task, finished)
+            fatal = error if isinstance(error, CannotStore) else self._cannot(error)
+            yield Done(task.source, 0, 0, 0, 0, str(fatal))
 
     def _rows(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
         """One result a row; of a task that was begun before, what is done is not done again."""
@@ -108,16 +122,19 @@ class Worker:
         if rows:
             yield from route[task.route](task, source, rows)
 
-    def _entered(self, task: Task, rows: list[Row]) -> Done:
+    def _enter(self, task: Task, rows: list[Row]) -> None:
+        if not rows:
+            return
         try:
             ledger.write(self._store, task.source, rows, self._schema)
-        except (OSError, UserError, ClientError, BotoCoreError) as error:
-            raise CannotStore(f"{self._store.root}: {error}") from error
+        except STORE_ERRORS as error:
+            raise self._cannot(error) from error
+
+    def _told(self, task: Task, num_done: int, num_failed: int) -> Done:
         traffic = self._access.traffic
         before, self._counted = self._counted, (traffic.num_bytes, traffic.num_requests)
-        failed = sum(row["status"] != manifest.STATUS_OK for row in rows)
         num_bytes = self._counted[0] - before[0]
-        return Done(task.source, len(rows), failed, num_bytes, self._counted[1] - before[1])
+        return Done(task.source, num_done, num_failed, num_bytes, self._counted[1] - before[1])
 
     # --- routes ---------------------------------------------------------------------------------
 
@@ -146,12 +163,18 @@ class Worker:
 
     def _singles(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
         def single(row: Row) -> Row:
+            there = ledger.found_good(self._store, source, task.source, row, {})
+            if there:
+                return there
             content: bytes | Fault
             try:
-                content, vouched = self._single(row)
+                content, vouched = self._single(source, row)
             except Fault as fault:
                 content, vouched = fault, False
-            return self._keep(task, source, {**row, "route": "single"}, content, vouched)
+            done = self._keep(task, source, {**row, "route": "single"}, content, vouched)
+            if source.kind == "weights" and done["status"] == manifest.STATUS_OK:
+                parts.discard(self._store, row["uri"])
+            return done
 
         yield from in_parallel(single, rows, self._threads)
 
@@ -214,7 +237,16 @@ class Worker:
 
     # --- one file -------------------------------------------------------------------------------
 
-    def _single(self, row: Row) -> tuple[bytes, bool]:
+    def _content(self, source: Source, reader: Reader, row: Row) -> bytes:
+        """The whole object; weights, which are large, in parts that a later run goes on from."""
+        if source.kind != "weights" or not _has_ranges(reader):
+            return _whole(reader)
+        try:
+            return parts.fetch(self._store, reader, row.get("archive_etag") or "")
+        except STORE_ERRORS as error:
+            raise self._cannot(error) from error
+
+    def _single(self, source: Source, row: Row) -> tuple[bytes, bool]:
         """(content, whether a checksum of the origin vouches for it); raises Fault."""
         uri, check = row["uri"], row["check"] or ""
         reader = self._access.reader(uri)
@@ -226,10 +258,11 @@ class Worker:
             checks = [check]
         fault: Fault | None = None
         for _ in range(2):  # a bit that flipped on the way is worth one more reading
-            content = _whole(reader)
-            fault = next((f for c in checks if (f := _check(content, c, uri))), None)
+            content = self._content(source, reader, row)
+            fault = next((f for c in checks if (f := ledger.wrong(content, c, uri))), None)
             if fault is None:
                 return content, any(c and not c.startswith("pixels:") for c in checks)
+            parts.discard(self._store, uri)
         assert fault
         raise fault
 
@@ -249,7 +282,7 @@ class Worker:
             good = ledger.good_row(
                 row, source, task.source, content, checked=vouched, pixels=wants_pixels
             )
-            if wants_pixels and good["pixel_md5"] != check.removeprefix("pixels:"):
+            if wants_pixels and not ledger.same_pixels(good, check):
                 raise Fault(Action.FAIL, "the md5 of its pixels is not the published one")
             self._put(row["path"], content)
         except Fault as fault:
@@ -258,16 +291,15 @@ class Worker:
         return {**good, "etag": found.etag if found else ""}
 
     def _put(self, path: str, content: bytes) -> None:
-        for attempt in range(3):
-            try:
-                self._store.put(path, content)
-            except ClientError as error:
-                if attempt == 2:
-                    raise Fault(Action.FAIL, f"not stored: {error}") from error
-            except (OSError, UserError, BotoCoreError) as error:
-                raise CannotStore(f"{self._store.root}: {error}") from error
-            else:
-                return
+        try:
+            self._store.put(path, content)
+        except STORE_ERRORS as error:
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: Exception) -> CannotStore:
+        """What the store said, as one line with its root."""
+        told = (isinstance(error, OSError) and error.strerror) or str(error)
+        return CannotStore(told if self._store.root in told else f"{self._store.root}: {told}")
 
 
 def _member(row: Row) -> Member:
@@ -296,18 +328,3 @@ def _has_ranges(reader: Reader) -> bool:
             return False
         raise
     return True
-
-
-def _check(content: bytes, check: str, what: str) -> Fault | None:
-    """The fault when a checksum `kind:hex` is not the content's, else None."""
-    kind, _, wanted = check.partition(":")
-    if kind in ("", "pixels"):
-        return None
-    if kind == "git":
-        head = f"blob {len(content)}\0".encode()
-        given = hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
-    else:
-        given = hashlib.new(kind, content, usedforsecurity=False).hexdigest()
-    if given == wanted:
-        return None
-    return Fault(Action.FAIL, f"{what}: its {kind} is {given}, {wanted} is wanted")

@@ -1,135 +1,205 @@
-"""Evaluation on Ray: the slices of a test set measured side by side, from stored scores."""
+"""Evaluation on Ray: detectors × suites × slices measured side by side, from stored scores."""
 
-import csv
-import io
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
-import pyarrow as pa
 import ray
-from pydantic import Field
 
-from rayapp import cluster, load_detector, runs
+from rayapp import cluster, runs
 from rayapp.errors import UserError
+from rayapp.evaluate.detectors import Measured, load_all
+from rayapp.evaluate.plans import Bench, Planned
+from rayapp.evaluate.settings import EvaluateSettings, load_suites
+from rayapp.evaluate.tables import as_csv, published_tables
+from rayapp.evaluate.work import Task, compare
 from rayapp.images import sha256
-from rayapp.labels import LabelScheme, load_scheme, read_list
-from rayapp.metrics.binary import FIGURES
-from rayapp.metrics.bootstrap import NUM_RESAMPLES
-from rayapp.metrics.evaluation import (
-    EVALUATION_FILE,
-    Evaluation,
-    Slice,
-    TestSet,
-    measure_slice,
-)
-from rayapp.models.detector import Detector
+from rayapp.labels import LabelScheme, load_scheme
+from rayapp.manifest import write_table
+from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results, SeedSpread
+from rayapp.metrics.slices import spread
 from rayapp.progress import Progress
-from rayapp.scores import SCORES_FILE, read_scores, select
-from rayapp.settings import JobSettings
-from rayapp.storage import absolute_uri, open_store, read_uri
+from rayapp.published import load_published
+from rayapp.scores import SCORES_FILE
+from rayapp.storage import open_store, read_uri
+from rayapp.suites import Suite
+
+__all__ = ["CSV_FILE", "EvaluateSettings", "evaluate"]
 
 CSV_FILE = "metrics.csv"
 
 
-class EvaluateSettings(JobSettings):
-    """Measure a detector on a test set from its stored scores: figures with intervals, by slice."""
-
-    detector: str = Field(description="folder or s3:// prefix of the (calibrated) detector")
-    scores: str = Field(description="output of predict that holds the test images")
-    annotations: str = Field(description="list of the test images")
-    scheme: str = Field("imaginet", description="label scheme of the list")
-    name: str = Field("test", description="name of the test set in tables")
-    held_out: tuple[str, ...] = Field(
-        (), description="generators (names of the scheme) that were never trained on"
-    )
-    resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
-    seed: int = Field(42, description="seed of the resampling")
-
-
-def evaluate(settings: EvaluateSettings) -> runs.Run:
-    """Write metrics.json and metrics.csv.
+def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
+    """Write metrics.json, metrics.csv, tables/ as the original wrote them, and evidence/.
 
     Raises:
-        UserError: scores of another detector, an image without a score, an unknown held-out name.
+        UserError: a list, a score or a detector is missing, a name is unknown, or an image that
+            a detector was calibrated on is in its test set (`clean`).
     """
-    detector = load_detector(settings.detector)
-    store = open_store(settings.scores)
-    calibration = detector.spec.calibration
-    inputs = {
-        "detector": detector.hash(),
-        "calibration": calibration.hash if calibration else "",
-        "scores": sha256(read_uri(store.uri(SCORES_FILE))),
-        "annotations": sha256(read_uri(settings.annotations)),
-    }
+    detectors = load_all(settings.detector, settings.names)
+    suites = load_suites(settings)
+    _check(settings, detectors, suites)
+    bench = Bench(settings, detectors)
+    _check_scores(settings)
+    planned = bench.plan(suites)
+    inputs = _inputs(detectors, suites, bench, planned)
     run = runs.start(
         "evaluate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    scheme = load_scheme(settings.scheme)
-    _check_held_out(settings.held_out, scheme)
-    items = read_list(settings.annotations, scheme).items
-    table = select(read_scores(store, inputs["detector"]), items, scheme, settings.annotations)
     with cluster.session(settings):
-        evaluation = _measure(table, scheme, detector, settings)
-    run.store.put(EVALUATION_FILE, evaluation.model_dump_json(indent=1).encode())
-    run.store.put(CSV_FILE, _as_csv(evaluation).encode())
-    run.finish({"in": table.num_rows, "slices": len(evaluation.slices)})
+        evaluations, comparisons = _measured(planned, settings)
+    for one, evaluation in zip(planned, evaluations, strict=True):
+        if one.evidence is not None:
+            write_table(run.store, evaluation.evidence, one.evidence)
+    results = Results(
+        protocol=settings.protocol,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        evaluations=evaluations,
+        comparisons=comparisons,
+        spreads=_spreads(evaluations) if settings.same_recipe else [],
+        command=command,
+    )
+    run.store.put(EVALUATION_FILE, results.model_dump_json(indent=1).encode())
+    run.store.put(CSV_FILE, as_csv(evaluations).encode())
+    for key, text in published_tables(evaluations, suites).items():
+        run.store.put(key, text.encode())
+    images = max(len(one.plan.judged.items.items) if one.plan.judged else 0 for one in planned)
+    counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
+    run.finish(counts | {"slices": sum(len(one.slices) for one in evaluations)})
     return run
 
 
+def _check(
+    settings: EvaluateSettings, detectors: Sequence[Measured], suites: Sequence[Suite]
+) -> None:
+    tasks = {detector.task for detector in detectors}
+    for suite in suites:
+        if suite.sweep is None and suite.task not in tasks:
+            kind = "one output" if suite.task == "origin" else "one output a class"
+            raise UserError(f"suite {suite.name} asks for a detector with {kind}; none is given")
+    for detector in detectors:
+        if all(suite.sweep is None and suite.task != detector.task for suite in suites):
+            raise UserError(f"{detector.name}: no suite asks for a detector of {detector.task}")
+    for name in settings.published_as:
+        load_published().pairs(None, name)
+    if len(settings.published_as) not in {1, len(detectors)}:
+        raise UserError(f"published_as: {len(settings.published_as)} names for "
+                        f"{len(detectors)} detectors; give one, or one each")  # fmt: skip
+    if settings.held_out:
+        _check_held_out(settings.held_out, load_scheme(settings.scheme))
+
+
 def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
-    if held_out and "generator" not in scheme.columns:
+    if "generator" not in scheme.columns:
         raise UserError(f"held_out: label scheme {scheme.name} has no column generator")
-    known = scheme.names("generator").values() if held_out else ()
+    known = scheme.names("generator").values()
     for name in held_out:
         if name not in known:
             raise UserError(f"held_out: {name!r} is no generator (known: {', '.join(known)})")
 
 
-def _measure(
-    table: pa.Table, scheme: LabelScheme, detector: Detector, settings: EvaluateSettings
-) -> Evaluation:
-    """All figures of a table of scores with label columns and, where known, groups."""
-    calibration = detector.spec.calibration
-    test = TestSet.of(table, scheme, calibration)
-    slices = test.slices(scheme, settings.held_out)
-    measured = ray.put(test)
-    task = ray.remote(num_cpus=1)(measure_slice)
-    pending = {
-        task.remote(measured, *one, settings.seed, settings.resamples): place
-        for place, one in enumerate(slices)
+def _check_scores(settings: EvaluateSettings) -> None:
+    for uri in settings.scores:
+        if not any(s.key.rpartition("/")[2] == SCORES_FILE for s in open_store(uri).list()):
+            raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
+
+
+def _inputs(
+    detectors: Sequence[Measured],
+    suites: Sequence[Suite],
+    bench: Bench,
+    planned: Sequence[Planned],
+) -> dict[str, str]:
+    """What the figures depend on, by hash; of the scores only those that are measured."""
+    found = {}
+    for detector in detectors:
+        calibration = detector.spec.calibration
+        found[f"detector {detector.uri}"] = detector.hash
+        found[f"calibration {detector.uri}"] = calibration.hash if calibration else ""
+    for suite in suites:
+        found[f"suite {suite.name}"] = runs.digest(suite.model_dump_json().encode())
+        for uri in bench.list_uris(suite):
+            found[uri] = sha256(read_uri(uri))
+    for one in planned:
+        found[f"scores {one.suite.name} {one.detector.name}"] = one.plan.fingerprint
+    return found
+
+
+def _measured(
+    planned: Sequence[Planned], settings: EvaluateSettings
+) -> tuple[list[Evaluation], list[Comparison]]:
+    tasks: dict[tuple[int, str], Task] = {
+        (at, name): task for at, one in enumerate(planned) for name, task in one.plan.tasks.items()
     }
-    found: dict[int, Slice] = {}
-    with Progress("evaluate", len(slices), unit="slices") as progress:
+    pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(planned, settings))}
+    found = _on_ray(tasks | pairs)
+    published = load_published()
+    evaluations = [
+        one.plan.evaluation(
+            {name: found[at, name] for name in one.plan.tasks},
+            published.pairs(one.suite.published, one.published_as),
+        )
+        for at, one in enumerate(planned)
+    ]
+    return evaluations, [one for key in pairs for one in found[key]]
+
+
+def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:
+    """Every task as a Ray task; what they share is put into the object store once."""
+    stored: dict[int, Any] = {}
+    remote = ray.remote(num_cpus=1)(_call)
+    pending = {}
+    for key, task in tasks.items():
+        for value in task.shared:
+            if id(value) not in stored:
+                stored[id(value)] = ray.put(value)
+        shared = [stored[id(value)] for value in task.shared]
+        pending[remote.remote(task.call, task.arguments, *shared)] = key
+    found = {}
+    with Progress("evaluate", len(pending), unit="slices") as progress:
         while pending:
             (done,), _ = ray.wait(list(pending), num_returns=1)
             found[pending.pop(done)] = ray.get(done)
             progress.update()
-    return Evaluation(
-        test_set=settings.name,
-        detector=absolute_uri(settings.detector),
-        scores=absolute_uri(settings.scores),
-        annotations=absolute_uri(settings.annotations),
-        scheme=settings.scheme,
-        held_out=settings.held_out,
-        detector_hash=detector.hash(),
-        calibration_hash=calibration.hash if calibration else None,
-        threshold=test.threshold,
-        band=calibration.band if calibration else None,
-        resampled="images" if test.groups_N is None else "photographs",
-        num_groups=test.num_groups,
-        slices=[found[place] for place in sorted(found)],
-    )
+    return found
 
 
-def _as_csv(evaluation: Evaluation) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    ends = [name for figure in FIGURES for name in (figure, f"{figure}_low", f"{figure}_high")]
-    writer.writerow(["test_set", "column", "slice", "num_real", "num_synthetic", *ends])
-    for part in evaluation.slices:
-        figures = [part.figures[name] for name in FIGURES]
-        values = [value for f in figures for value in (f.value, f.low, f.high)]
-        texts = ["" if value is None else f"{value:.6f}" for value in values]
-        counts = [part.num_real, part.num_synthetic]
-        writer.writerow([evaluation.test_set, part.column, part.name, *counts, *texts])
-    return sink.getvalue()
+def _call(call: Any, arguments: tuple[Any, ...], *shared: Any) -> Any:
+    return call(*shared, *arguments)
+
+
+def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
+    """One task a suite and pair of detectors that were measured on the same rows."""
+    tasks = []
+    for first, second in itertools.combinations(planned, 2):
+        a, b = first.plan.judged, second.plan.judged
+        if first.suite.name != second.suite.name or a is None or b is None:
+            continue
+        if [i.id for i in a.items.items] != [i.id for i in b.items.items]:
+            continue  # other calibration images were left out: the rows are not the same
+        pair = ((first.detector.name, a.test), (second.detector.name, b.test))
+        tasks.append(Task(compare, (), (*pair, first.suite.name, first.plan.parts,
+                                        settings.seed, settings.resamples)))  # fmt: skip
+    return tasks
+
+
+def _spreads(evaluations: Sequence[Evaluation]) -> list[SeedSpread]:
+    """The headline figures of every slice over the detectors of one suite."""
+    found = []
+    for suite in dict.fromkeys(one.suite for one in evaluations):
+        several = [one for one in evaluations if one.suite == suite]
+        for part in several[0].table:
+            for figure in several[0].headline:
+                same = [s for one in several for s in one.table if s.name == part.name]
+                values = [s.figures[figure].value for s in same if figure in s.figures]
+                known = [value for value in values if value is not None]
+                if len(known) > 1:
+                    over = spread(known)
+                    found.append(SeedSpread(
+                        suite=suite, slice=part.name, figure=figure, num_runs=over.num_runs,
+                        mean=over.mean, std=over.std, minimum=over.minimum, maximum=over.maximum,
+                    ))  # fmt: skip
+    return found

@@ -118,4 +118,5 @@ def finish(figure: str, values: Floats) -> Floats:
 
 
 def _mean(weights_RN: Floats, values_N: Floats) -> Floats:
-    return np.asarray((weights_RN * values_N).sum(axis=1) / weights_RN.sum(axis=1))
+    with np.errstate(invalid="ignore"):  # a slice of which a resample holds nothing
+        return np.asarray((weights_RN * values_N).sum(axis=1) / weights_RN.sum(axis=1))

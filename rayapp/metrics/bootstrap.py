@@ -8,9 +8,10 @@ import numpy as np
 from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
 from rayapp.metrics.measure import Difference, Floats, Ints, Measure
 from rayapp.metrics.scored import Scored
+from rayapp.metrics.slices import macro
 
 NUM_RESAMPLES = 1000
-_LEVELS = (0.025, 0.975)
+LEVELS = (0.025, 0.975)
 _MAX_CELLS = 2**20
 _MAX_UNDEFINED = 0.05
 
@@ -76,6 +77,48 @@ def evaluate_with_intervals(
     }
 
 
+def macro_with_intervals(
+    slices: Mapping[str, Scored],
+    rng: np.random.Generator,
+    threshold: float = 0.5,
+    num_resamples: int = NUM_RESAMPLES,
+) -> dict[str, Measure]:
+    """Unweighted mean of each figure over slices that name groups, with 95 % intervals.
+
+    Groups are resampled once for all slices, so what slices share moves them together. Slices
+    without a value are left out of the mean and named. Calibration error has no interval, as
+    its resamples are biased.
+    """
+    values = {name: evaluate(scored, threshold) for name, scored in slices.items()}
+    means = {figure: _mean_of({n: v[figure] for n, v in values.items()}) for figure in FIGURES}
+    groups = {name: np.asarray(scored.groups_N) for name, scored in slices.items()}
+    names = np.unique(np.concatenate(list(groups.values())))
+    codes = {name: np.searchsorted(names, of_slice) for name, of_slice in groups.items()}
+    all_labels = np.concatenate([s.labels_N for s in slices.values()])
+    strata = group_strata(np.concatenate(list(codes.values())), len(names), all_labels)
+    if not strata or min(len(groups) for groups in strata) < 2:
+        return means
+    defined = [f for f in FIGURES if f != "calibration_error" and means[f].value is not None]
+    weighted = {name: Weighted(s, threshold) for name, s in slices.items()}
+    longest = max(len(s.labels_N) for s in slices.values())
+    batches = []
+    for weights_RG in resampled_groups(strata, len(names), longest, rng, num_resamples):
+        found = [w.figures(weights_RG[:, codes[name]]) for name, w in weighted.items()]
+        batches.append({f: np.nanmean([one[f] for one in found], axis=0) for f in defined})
+    return means | {
+        figure: _with_interval(
+            figure, means[figure], np.zeros(1), _join(batches, figure), len(names)
+        )
+        for figure in defined
+    }
+
+
+def _mean_of(slices: Mapping[str, Measure]) -> Measure:
+    found = macro(slices)
+    left_out = f"without {', '.join(found.left_out)}" if found.left_out else ""
+    return replace(found.mean, reason=found.mean.reason or left_out)
+
+
 def compare_figures(
     labels_N: Ints,
     first: tuple[Floats, Floats],
@@ -136,7 +179,7 @@ def _with_interval(
         return replace(measure, reason=reason)
     if name == "calibration_error":
         defined = defined - defined.mean() + plain[0]
-    low, high = np.quantile(finish(name, defined), _LEVELS)
+    low, high = np.quantile(finish(name, defined), LEVELS)
     if defined.min() == defined.max():
         return replace(measure, reason=f"no interval: all resamples of {num_groups} groups agree")
     return replace(measure, low=float(low), high=float(high))
@@ -150,7 +193,7 @@ def _difference(plain: Floats, resampled_R: Floats, num_groups: int, reason: str
     value = None if np.isnan(plain[0]) else float(plain[0])
     if reason:
         return Difference(value, None, None, None, method, num_groups, reason)
-    low, high = np.quantile(defined, _LEVELS)
+    low, high = np.quantile(defined, LEVELS)
     smaller = min((defined <= 0).sum(), (defined >= 0).sum())
     p_value = min(1.0, 2 * float(smaller + 1) / (len(defined) + 1))
     return Difference(value, float(low), float(high), p_value, method, num_groups)

@@ -1,6 +1,8 @@
 """What an evaluation holds, as JSON: figures with intervals, by slice, and where they are from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +11,17 @@ from pydantic import Field
 from scipy import special
 
 from rayapp.labels import LabelScheme
-from rayapp.metrics.bootstrap import evaluate_with_intervals
-from rayapp.metrics.measure import Measure
+from rayapp.metrics.binary import LOWER_IS_BETTER
+from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_intervals
+from rayapp.metrics.measure import Difference, Measure
 from rayapp.metrics.scored import Scored
+from rayapp.metrics.slices import macro
 from rayapp.models.calibrators import Calibration
 from rayapp.settings import Settings
 from rayapp.transforms.draws import generator
 
 EVALUATION_FILE = "metrics.json"
+MEAN = "Mean"
 
 
 class Figure(Settings):
@@ -38,31 +43,114 @@ class Figure(Settings):
 
 
 class Slice(Settings):
-    """The figures of one part of the test set."""
+    """The figures of one part of the test set, or their mean over parts."""
 
     column: str = Field(description="label column that the slice is cut by; empty: the whole")
     name: str = Field(description="the slice's name")
     num_real: int = Field(description="real images")
     num_synthetic: int = Field(description="synthetic images")
     figures: dict[str, Figure] = Field(description="figure by name")
+    level: float | None = Field(None, description="strength of the perturbation, in a sweep")
+    published: dict[str, float] = Field({}, description="published value of a figure, by its name")
+
+
+def difference(part: Slice, name: str) -> tuple[float, bool | None] | None:
+    """Our figure minus the published one, and whether that lies in our interval.
+
+    None where either figure is missing, or the interval.
+    """
+    figure, published = part.figures[name], part.published.get(name)
+    if figure.value is None or published is None:
+        return None
+    within = None
+    if figure.low is not None and figure.high is not None:
+        within = figure.low <= published <= figure.high
+    return figure.value - published, within
+
+
+class Worst(Settings):
+    """The slice in which a figure is worst."""
+
+    name: str = Field(description="the slice's name")
+    figure: Figure = Field(description="the figure there")
+
+
+class SourcePair(Settings):
+    """ROC AUC of one source of reals against one source of synthetics."""
+
+    real: str = Field(description="source of the reals")
+    synthetic: str = Field(description="source of the synthetics")
+    roc_auc: Figure = Field(description="area under the ROC curve")
+
+
+class Comparison(Settings):
+    """Two detectors on the same images: figure of the first minus that of the second."""
+
+    suite: str = Field(description="name of the suite")
+    slice: str = Field(description="name of the slice")
+    figure: str = Field(description="what is compared")
+    first: str = Field(description="name of a detector")
+    second: str = Field(description="name of another")
+    difference: Figure = Field(description="with its 95 % interval, paired by image")
+    p_value: float | None = Field(None, description="two-sided, not adjusted for their number")
+    method: str = Field(description="the test")
+
+    @classmethod
+    def of(cls, found: Difference, **what: str) -> "Comparison":
+        """A difference, for storing."""
+        figure = Figure(value=found.value, low=found.low, high=found.high, reason=found.reason)
+        return cls(difference=figure, p_value=found.p_value, method=found.method, **what)
+
+
+class SeedSpread(Settings):
+    """One figure over runs of a recipe that differ in their seed."""
+
+    suite: str = Field(description="name of the suite")
+    slice: str = Field(description="name of the slice")
+    figure: str = Field(description="the figure")
+    num_runs: int = Field(description="how many runs")
+    mean: float = Field(description="over runs")
+    std: float | None = Field(description="sample standard deviation over runs")
+    minimum: float = Field(description="lowest of the runs")
+    maximum: float = Field(description="highest of the runs")
+
+
+Task = Literal["origin", "identification"]
+HEADLINES: dict[Task, tuple[str, str]] = {
+    "origin": ("balanced_accuracy", "roc_auc"),
+    "identification": ("recall", "roc_auc"),
+}
 
 
 class Evaluation(Settings):
-    """One detector on one test set."""
+    """One detector on one suite."""
 
-    test_set: str = Field(description="name of the test set")
+    suite: str = Field(description="name of the suite")
+    test_set: str = Field(description="name of the test set in tables")
+    task: Task = Field("origin", description="real or synthetic, or which generator")
+    protocol: str = Field("clean", description="clean or legacy")
+    detector_name: str = Field(description="name of the detector in tables")
     detector: str = Field(description="URI of the detector")
-    scores: str = Field(description="URI of the scores")
-    annotations: str = Field(description="URI of the list of test images")
-    scheme: str = Field(description="label scheme of the list")
-    held_out: tuple[str, ...] = Field(description="generators never trained on")
+    view: str = Field("", description="what the detector sees of an image")
+    annotations: tuple[str, ...] = Field(description="URIs of the lists of test images")
+    scheme: str = Field(description="label scheme of the lists")
+    held_out: tuple[str, ...] = Field((), description="generators never trained on")
     detector_hash: str = Field(description="hash of weights, architecture, preprocessing")
     calibration_hash: str | None = Field(description="hash of the calibration; none: uncalibrated")
+    calibration: str = Field("", description="where the calibration comes from, in words")
     threshold: float = Field(description="probability from which on: synthetic")
     band: tuple[float, float] | None = Field(description="unsure between these probabilities")
     resampled: str = Field(description="what the intervals resample")
     num_groups: int = Field(description="how many of them there are")
+    notes: tuple[str, ...] = Field((), description="what the protocol did, for the table")
+    axis: str = Field("", description="of a sweep: what the strength is")
+    evidence: str = Field(description="file of the scored images, beside this one")
     slices: list[Slice] = Field(description="the whole first, then by column")
+    mean: Slice | None = Field(None, description="unweighted mean over the slices of the table")
+    worst: dict[str, Worst] = Field({}, description="figure: slice in which it is worst")
+    sources: list[SourcePair] = Field([], description="ROC AUC across sources")
+    classes: tuple[str, ...] = Field((), description="of identification")
+    confusion: list[list[int]] = Field([], description="true class by row, called by column")
 
     def slice(self, column: str, name: str) -> Slice | None:
         """One slice, or None where the set has none such."""
@@ -73,8 +161,32 @@ class Evaluation(Settings):
         """The whole test set."""
         return self.slices[0]
 
+    @property
+    def table(self) -> list[Slice]:
+        """The rows of the published table: every slice but the whole, then the mean."""
+        slices = self.slices if self.axis else self.slices[1:]
+        return [*slices, *([self.mean] if self.mean else [])]
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """The two figures of the published table."""
+        return HEADLINES[self.task]
+
+
+class Results(Settings):
+    """What one run of evaluate found."""
+
+    protocol: str = Field(description="clean or legacy")
+    seed: int = Field(description="of every draw")
+    resamples: int = Field(description="bootstrap resamples")
+    evaluations: list[Evaluation] = Field(description="every detector on every suite")
+    comparisons: list[Comparison] = Field([], description="pairs of detectors")
+    spreads: list[SeedSpread] = Field([], description="runs of one recipe")
+    command: str = Field("", description="the command that repeats it")
+
 
 Mask = NDArray[np.bool_]
+Part = tuple[str, str, Mask]
 
 
 @dataclass(frozen=True)
@@ -106,9 +218,7 @@ class TestSet:
         """How many photographs (images, where nothing groups them) there are."""
         return len(self.logits_N) if self.groups_N is None else len(np.unique(self.groups_N))
 
-    def slices(
-        self, scheme: LabelScheme, held_out: tuple[str, ...] = ()
-    ) -> list[tuple[str, str, Mask]]:
+    def slices(self, scheme: LabelScheme, held_out: tuple[str, ...] = ()) -> list[Part]:
         """Every slice as (column, name, mask over images), the whole first.
 
         A slice by generator or model holds its synthetic images and all real ones; a slice by
@@ -132,9 +242,11 @@ class TestSet:
                     found.append((column, name, mine | real if by_source else mine))
         return _without_repeats(found)
 
-    def scored(self, mask_N: Mask) -> Scored:
-        """The images of a slice, for the metrics."""
+    def scored(self, mask_N: Mask, *, grouped: bool = False) -> Scored:
+        """The images of a slice, for the metrics; `grouped`: each image at least its own group."""
         groups = None if self.groups_N is None else self.groups_N[mask_N]
+        if groups is None and grouped:
+            groups = np.flatnonzero(mask_N).astype(np.str_)
         return Scored.of(
             self.codes["origin"][mask_N],
             self.logits_N[mask_N],
@@ -143,7 +255,7 @@ class TestSet:
         )
 
 
-def _without_repeats(slices: list[tuple[str, str, Mask]]) -> list[tuple[str, str, Mask]]:
+def _without_repeats(slices: list[Part]) -> list[Part]:
     """Where a family has one model, both columns cut the same slice: it is measured once."""
     seen: set[tuple[str, bytes]] = set()
     kept = []
@@ -169,3 +281,33 @@ def measure_slice(
         num_synthetic=part.num_synthetic,
         figures={figure: Figure.of(measured) for figure, measured in figures.items()},
     )
+
+
+def measure_mean(test: TestSet, parts: Sequence[Part], seed: int, resamples: int) -> Slice:
+    """The unweighted mean of every figure over slices.
+
+    The interval of the mean resamples all slices together: reals that they share are one draw.
+    """
+    names = {part[1]: test.scored(part[2], grouped=True) for part in parts}
+    draws = generator(seed, "bootstrap", "mean")
+    means = macro_with_intervals(names, draws, test.threshold, resamples)
+    chosen = np.any([mask for _, _, mask in parts], axis=0)
+    real = test.codes["origin"][chosen] == 0
+    return Slice(
+        column="",
+        name=MEAN,
+        num_real=int(real.sum()),
+        num_synthetic=int((~real).sum()),
+        figures={figure: Figure.of(measure) for figure, measure in means.items()},
+    )
+
+
+def worst_slices(measured: Sequence[Slice]) -> dict[str, Worst]:
+    """Figure → the slice in which it is lowest (highest, where lower is better)."""
+    found = {}
+    for figure in measured[0].figures if measured else ():
+        slices = {part.name: part.figures[figure].measure() for part in measured}
+        one = macro(slices, lower_is_better=figure in LOWER_IS_BETTER)
+        if one.worst_slice:
+            found[figure] = Worst(name=one.worst_slice, figure=Figure.of(one.worst))
+    return found

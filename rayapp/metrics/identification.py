@@ -1,12 +1,13 @@
 """Which generator made it? Accuracy, confusion and AUC over K classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rayapp.metrics.measure import Ints, Measure
-from rayapp.metrics.ranking import roc_auc
+from rayapp.metrics.bootstrap import LEVELS, NUM_RESAMPLES, resampled_groups
+from rayapp.metrics.measure import Floats, Ints, Measure
+from rayapp.metrics.ranking import auc, count_above, roc_auc, threshold_ends
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,65 @@ def identify(classes_N: ArrayLike, probabilities_NK: ArrayLike) -> Identificatio
         aucs,
         counts,
     )
+
+
+def identify_with_intervals(
+    classes_N: ArrayLike,
+    probabilities_NK: ArrayLike,
+    rng: np.random.Generator,
+    groups_N: ArrayLike | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Identification:
+    """`identify` with 95 % percentile intervals over groups, resampled within each class."""
+    plain = identify(classes_N, probabilities_NK)
+    classes = np.asarray(classes_N).astype(np.int64)
+    probabilities = np.asarray(probabilities_NK, dtype=np.float64)
+    names = np.arange(len(classes)) if groups_N is None else np.asarray(groups_N)
+    _, first, codes = np.unique(names, return_index=True, return_inverse=True)
+    strata = [np.flatnonzero(classes[first] == k) for k in range(probabilities.shape[1])]
+    strata = [groups for groups in strata if len(groups)]
+    if not strata or min(map(len, strata)) < 2:
+        return plain
+    orders = [np.argsort(-column, kind="stable") for column in probabilities.T]
+    ends = [threshold_ends(column[o]) for column, o in zip(probabilities.T, orders, strict=True)]
+    right = probabilities.argmax(axis=1) == classes
+    recalls, aucs, accuracies = [], [], []
+    for weights_RG in resampled_groups(strata, len(first), len(classes), rng, num_resamples):
+        weights = weights_RG[:, codes]
+        accuracies.append((weights * right).sum(axis=1) / weights.sum(axis=1))
+        recalls.append(_weighted_recalls(weights, classes, right, len(orders)))
+        aucs.append([
+            auc(count_above((classes == k)[o].astype(np.int64), e, weights[:, o]))
+            for k, (o, e) in enumerate(zip(orders, ends, strict=True))
+        ])  # fmt: skip
+    recall_KR, auc_KR = np.concatenate(recalls, axis=1), np.concatenate(aucs, axis=1)
+    present = [k for k, recall in enumerate(plain.recalls) if recall.value is not None]
+    return replace(
+        plain,
+        accuracy=_between(plain.accuracy, np.concatenate(accuracies)),
+        balanced_accuracy=_between(plain.balanced_accuracy, recall_KR[present].mean(axis=0)),
+        macro_auc=_between(plain.macro_auc, auc_KR.mean(axis=0)),
+        recalls=tuple(map(_between, plain.recalls, recall_KR)),
+        aucs=tuple(map(_between, plain.aucs, auc_KR)),
+    )
+
+
+def _weighted_recalls(weights_RN: Floats, classes_N: Ints, right_N: Floats, num: int) -> Floats:
+    """Recall of each class under each row of weights; shape [K, R]."""
+    with np.errstate(invalid="ignore"):
+        return np.array([
+            (weights_RN * (right_N & (classes_N == k))).sum(axis=1)
+            / weights_RN[:, classes_N == k].sum(axis=1)
+            for k in range(num)
+        ])  # fmt: skip
+
+
+def _between(measure: Measure, resampled_R: Floats) -> Measure:
+    """The measure with the interval of its resamples, where it has a value and they vary."""
+    if measure.value is None or np.isnan(resampled_R).any() or np.ptp(resampled_R) == 0:
+        return measure
+    low, high = np.quantile(resampled_R, LEVELS)
+    return replace(measure, low=float(low), high=float(high))
 
 
 def _recall(counts_KK: Ints, k: int) -> Measure:

@@ -22,6 +22,7 @@ HUB_TIMEOUT_S = 5
 _NODOWN_PARENT = "resnet50.tv2_in1k"
 
 Option = bool | int | float | str | tuple[int, ...]
+_MOST_OF_AN_OPTION = 16_384  # such as a width or a number of blocks
 # What create_model would read from elsewhere, or what the rest of the product counts on.
 _RESERVED_OPTIONS = {
     "cache_dir",
@@ -110,6 +111,9 @@ def create_backbone(
     options = dict(options or {})
     if reserved := _RESERVED_OPTIONS & options.keys():
         raise UserError(f"backbone option {min(reserved)!r} cannot be set; leave it out")
+    for option, value in options.items():  # a detector of strangers may ask for anything
+        if isinstance(value, int | float) and abs(value) > _MOST_OF_AN_OPTION:
+            raise UserError(f"backbone option {option!r}: {value:,} is too much")
     try:
         if name == HIGHPASS_SMALL:
             model: nn.Module = _highpass_small(pretrained, options)

@@ -20,8 +20,15 @@ from rayapp.errors import UserError
 from rayapp.images import ImageError, decode
 from rayapp.models.backbones import Option, create_backbone
 from rayapp.models.calibrators import Calibration
-from rayapp.models.encoder import ClassificationHead, Encoder, HeadNorm, Network
-from rayapp.models.preprocessing import Pixels, Preprocessing, cut_views, normalise, preprocess
+from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, HeadNorm, Network
+from rayapp.models.preprocessing import (
+    Pixels,
+    Preprocessing,
+    View,
+    cut_views,
+    normalise,
+    preprocess,
+)
 from rayapp.settings import Settings
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -32,6 +39,7 @@ class HeadSettings(Settings):
     """The classification head on the backbone's features."""
 
     norm: HeadNorm = Field("batch", description="of the features: batch, length (to 1) or none")
+    projection: int | None = Field(None, ge=1, description="width of a linear map before all else")
     hidden: int = Field(1024, ge=0, description="width of the hidden layer; 0: a linear probe")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units dropped in training")
     num_outputs: int = Field(1, ge=1, description="1: a logit of synthetic; K: one a class")
@@ -46,6 +54,12 @@ class Architecture(Settings):
         (), description="relative depths (0 to 1) of the sub-networks; none: the backbone alone"
     )
     head: HeadSettings = Field(HeadSettings(), description="the classification head")
+    num_networks: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="networks of this kind whose logits are averaged; none: one",
+    )
 
 
 class Labels(Settings):
@@ -84,6 +98,8 @@ def build_network(architecture: Architecture, *, pretrained: bool = False) -> Ne
     Raises:
         UserError: see create_backbone.
     """
+    if architecture.num_networks:
+        raise UserError("num_networks: an average is of trained networks; train one at a time")
     backbone = create_backbone(
         architecture.backbone,
         pretrained,
@@ -92,6 +108,14 @@ def build_network(architecture: Architecture, *, pretrained: bool = False) -> Ne
     )
     head = ClassificationHead(backbone.num_features, **architecture.head.model_dump())
     return Network(Encoder(backbone), head)
+
+
+def build_scorer(architecture: Architecture) -> Network | Ensemble:
+    """The network, or the several whose logits are averaged, with fresh weights."""
+    if architecture.num_networks is None:
+        return build_network(architecture)
+    alone = architecture.model_copy(update={"num_networks": None})
+    return Ensemble([build_network(alone) for _ in range(architecture.num_networks)])
 
 
 class Detector:
@@ -103,8 +127,10 @@ class Detector:
         UserError: the network does not have the strides that the spec names.
     """
 
-    def __init__(self, network: Network, spec: DetectorSpec) -> None:
-        if (actual := network.encoder.backbone.strides()) != spec.strides:
+    def __init__(self, network: Network | Ensemble, spec: DetectorSpec) -> None:
+        for actual in (backbone.strides() for backbone in network.backbones):
+            if actual == spec.strides:
+                continue
             name = min(set(actual.items()) ^ set(spec.strides.items()))[0]
             raise UserError(
                 f"strides differ: {name} is {actual.get(name, (1, 1))} in backbone "
@@ -112,6 +138,24 @@ class Detector:
             )
         self.network = network
         self.spec = spec
+
+    def seen_as(self, view: View | None, size: int | None = None) -> "Detector":
+        """The same network under another view or size of it; itself where that changes nothing.
+
+        Raises:
+            UserError: the detector is calibrated, and its calibration holds for its own view only.
+        """
+        own = self.spec.preprocessing
+        wanted = own.seen_as(view or own.view, size or own.size)
+        if wanted == own:
+            return self
+        if self.spec.calibration:
+            raise UserError(
+                f"the detector was calibrated under the view {own.view} at {own.size} px; under "
+                f"{wanted.view} at {wanted.size} px that does not hold: give the detector from "
+                "before its calibration and calibrate again, or leave the view as it is"
+            )
+        return Detector(self.network, self.spec.model_copy(update={"preprocessing": wanted}))
 
     def to(self, device: str | torch.device) -> Self:
         """Moves the network there, where images are then scored."""
@@ -145,7 +189,9 @@ class Detector:
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
         named = {"architecture", "strides", "preprocessing"}
-        text = json.dumps(self.spec.model_dump(mode="json", include=named), sort_keys=True)
+        text = json.dumps(
+            self.spec.model_dump(mode="json", include=named, exclude_none=True), sort_keys=True
+        )
         digest = hashlib.sha256(text.encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

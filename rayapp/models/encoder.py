@@ -4,7 +4,8 @@ Shapes: N images · V exits (sub-networks first, the backbone last) · C feature
 · K classes.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,7 @@ class ClassificationHead(nn.Module):
     Args:
         num_features: C.
         norm: of the features: `batch` BatchNorm1d, `length` to unit length, `none`.
+        projection: width of a linear map of the features before all else; None: without.
         hidden: width of the hidden layer (linear, ReLU, dropout); 0: none, a linear probe.
         dropout: probability of dropping a hidden unit in training.
         num_outputs: 1: one binary logit; K: one logit a class.
@@ -78,11 +80,16 @@ class ClassificationHead(nn.Module):
         num_features: int,
         *,
         norm: HeadNorm = "batch",
+        projection: int | None = None,
         hidden: int = 1024,
         dropout: float = 0.2,
         num_outputs: int = 1,
     ) -> None:
         super().__init__()
+        self.projection: nn.Module = nn.Identity()
+        if projection:
+            self.projection = nn.Linear(num_features, projection)
+            num_features = projection
         norms = {
             "batch": nn.BatchNorm1d(num_features),
             "length": UnitLength(),
@@ -98,7 +105,7 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features_NC: Tensor) -> Tensor:
         """Logits [N] or [N, K]."""
-        logits: Tensor = self.output(self.hidden(self.norm(features_NC)))
+        logits: Tensor = self.output(self.hidden(self.norm(self.projection(features_NC))))
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
@@ -126,3 +133,30 @@ class Network(nn.Module):
     def features(self, images_NCHW: Tensor) -> Tensor:
         """Pooled features of the backbone [N, C], before the head."""
         return self.encoder.features(images_NCHW)
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """Its backbone, in a list."""
+        return [self.encoder.backbone]
+
+
+class Ensemble(nn.Module):
+    """Networks of one architecture whose logits are averaged."""
+
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Mean logits [N] or [N, K]."""
+        return torch.stack([network(images_NCHW) for network in self.networks]).mean(0)
+
+    def features(self, images_NCHW: Tensor) -> Tensor:
+        """Pooled features of all backbones, one after the other [N, C]."""
+        found = [cast(Network, network).features(images_NCHW) for network in self.networks]
+        return torch.cat(found, dim=1)
+
+    @property
+    def backbones(self) -> list[Backbone]:
+        """One of each network."""
+        return [cast(Network, network).encoder.backbone for network in self.networks]

@@ -8,17 +8,18 @@ import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import nn
 
 from rayapp.errors import UserError
-from rayapp.models.detector import Detector, DetectorSpec, build_network
-from rayapp.models.encoder import Network
+from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.foreign import load_strictly
 from rayapp.settings import validated
 from rayapp.storage import Store, open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
-_SHOWN_KEYS = 3
+_MOST_OF_WEIGHTS = 2  # the network's bytes against the file's: equal but for 16-bit files
+_HARMLESS_BYTES = 256 << 20  # below it, what is wrong with the weights is the better word
 
 
 class _SavedSpec(DetectorSpec):
@@ -52,7 +53,8 @@ def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detect
     store = open_store(uri)
     saved = _read_spec(store)
     try:
-        network = build_network(saved.architecture)
+        _check_size(store, saved)
+        network = build_scorer(saved.architecture)
         detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
     except UserError as error:
         raise UserError(f"{store.uri(SPEC_FILE)}: {error}") from None
@@ -85,11 +87,27 @@ def _read_spec(store: Store) -> _SavedSpec:
     return validated(_SavedSpec, data, lambda _: store.uri(SPEC_FILE))
 
 
+def _check_size(store: Store, saved: _SavedSpec) -> None:
+    """Refuse a network much larger than its weights before it takes any memory."""
+    with torch.device("meta"):
+        try:
+            network = build_scorer(saved.architecture)
+        except (RuntimeError, OverflowError, MemoryError) as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"the network can't be built: {why}") from None
+    asked = sum(p.numel() * p.element_size() for p in network.parameters())
+    there = store.stat(WEIGHTS_FILE)
+    if there is not None and asked > max(_MOST_OF_WEIGHTS * there.size, _HARMLESS_BYTES):
+        raise UserError(
+            f"asks for weights of {asked / 1e9:.3g} GB, {WEIGHTS_FILE} holds {there.size / 1e9:.3g}"
+        )
+
+
 def _spec_fields(saved: _SavedSpec) -> dict[str, Any]:
     return {name: getattr(saved, name) for name in DetectorSpec.model_fields}
 
 
-def _load_weights(store: Store, network: Network) -> None:
+def _load_weights(store: Store, network: nn.Module) -> None:
     where = store.uri(WEIGHTS_FILE)
     try:
         given = safetensors.torch.load(store.get(WEIGHTS_FILE))
@@ -97,15 +115,4 @@ def _load_weights(store: Store, network: Network) -> None:
         raise UserError(f"{where}: no such file; the detector is not whole") from None
     except safetensors.SafetensorError as error:
         raise UserError(f"{where}: not a safetensors file: {error}") from None
-    wanted: dict[str, Tensor] = network.state_dict()
-    for fault, keys in (("lacks", wanted.keys() - given), ("has surplus", given.keys() - wanted)):
-        if keys:
-            shown = ", ".join(sorted(keys)[:_SHOWN_KEYS])
-            raise UserError(f"{where}: {fault} {len(keys)} tensors of the network: {shown}")
-    for name, tensor in given.items():
-        if tensor.shape != wanted[name].shape:
-            raise UserError(
-                f"{where}: {name} is {list(tensor.shape)}, the network takes "
-                f"{list(wanted[name].shape)}"
-            )
-    network.load_state_dict(given)
+    load_strictly(network, given, where)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -21,16 +22,25 @@ Pixels = NDArray[np.uint8]
 Channels = tuple[float, float, float]
 
 
+View = Literal["centre", "five", "tiles", "resize"]
+
+
 class Preprocessing(Settings):
     """From the pixels of an image to what the network takes; part of the detector's hash."""
 
-    view: Literal["centre", "five", "tiles", "resize"] = Field(
+    view: View = Field(
         "centre",
         description="centre: one square crop; five: that and the corners; tiles: squares that "
         "cover the image; resize: the shorter side to size, then a centre crop. Logits of "
         "several views are averaged; images smaller than size are padded by reflection",
     )
     size: int = Field(256, ge=8, description="side of a view in pixels")
+    resize_to: int | None = Field(
+        None, ge=8, description="resize: what the shorter side becomes, where that is not size"
+    )
+    filter: Literal["bilinear", "bicubic"] | None = Field(
+        None, description="resize: Pillow's filter; none: area to shrink, Lanczos to enlarge"
+    )
     input_scale: float = Field(1 / 255, gt=0, description="factor on the pixel values 0 to 255")
     mean: Channels = Field(
         (0.0, 0.0, 0.0), description="subtracted after scaling; red, green, blue"
@@ -40,8 +50,13 @@ class Preprocessing(Settings):
     @property
     def hash(self) -> str:
         """SHA-256 of all fields in hexadecimal."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def seen_as(self, view: View, size: int) -> "Preprocessing":
+        """The same under another view or size; resize_to keeps its share of the size."""
+        resize_to = self.resize_to and round(self.resize_to * size / self.size)
+        return self.model_copy(update={"view": view, "size": size, "resize_to": resize_to})
 
 
 def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:
@@ -55,8 +70,11 @@ def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
 
     They lie in memory as channels last, which convolutions prefer.
     """
-    mean = torch.tensor(preprocessing.mean, device=views_KHWC.device)
-    std = torch.tensor(preprocessing.std, device=views_KHWC.device)
+    # Copied without waiting: a GPU would else be idle until the step before is through.
+    mean, std = (
+        torch.tensor(values).to(views_KHWC.device, non_blocking=True)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
     scaled_KHWC = views_KHWC.float().mul_(preprocessing.input_scale)
     return scaled_KHWC.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
@@ -65,10 +83,13 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Views uint8 [K, size, size, C]: K is 1, for `five` 5, for `tiles` what the image takes."""
     size = preprocessing.size
     if preprocessing.view == "resize":
-        pixels_HWC = _shorter_side_to(pixels_HWC, size)
+        side = max(preprocessing.resize_to or size, size)
+        pixels_HWC = _shorter_side_to(pixels_HWC, side, preprocessing.filter)
     pixels_HWC = _pad_to(pixels_HWC, size)
     bottom, right = (side - size for side in pixels_HWC.shape[:2])
     corners = [(bottom // 2, right // 2)]
+    if preprocessing.filter is not None:  # torchvision's centre, half a pixel rounded to even
+        corners = [(round(bottom / 2), round(right / 2))]
     if preprocessing.view == "five":
         corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     elif preprocessing.view == "tiles":
@@ -93,10 +114,19 @@ def _pad_to(pixels_HWC: Pixels, size: int) -> Pixels:
     return np.asarray(padded, dtype=np.uint8)
 
 
-def _shorter_side_to(pixels_HWC: Pixels, size: int) -> Pixels:
+def _shorter_side_to(pixels_HWC: Pixels, side: int, filter: str | None) -> Pixels:
     height, width = pixels_HWC.shape[:2]
-    scale = size / min(height, width)
+    scale = side / min(height, width)
+    if filter is not None:  # as torchvision sizes it: the longer side rounded down
+        size = (
+            (side, int(side * height / width))
+            if width <= height
+            else (int(side * width / height), side)
+        )
+        return np.asarray(
+            Image.fromarray(pixels_HWC).resize(size, Image.Resampling[filter.upper()])
+        )
     # Averaging over areas does not alias when shrinking; it cannot enlarge.
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
-    target = (max(round(width * scale), size), max(round(height * scale), size))
+    target = (max(round(width * scale), side), max(round(height * scale), side))
     return np.asarray(cv2.resize(pixels_HWC, target, interpolation=method), dtype=np.uint8)

@@ -14,7 +14,7 @@ _INDEX_DIGITS = 5  # of the published names
 _NEEDED = ("origin", "content", "generator")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """One image to perturb: its item, the file it is made from, and its name in the new set."""
 

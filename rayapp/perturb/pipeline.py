@@ -1,7 +1,7 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,15 +10,17 @@ from pydantic import Field, model_validator
 from rayapp import cluster, manifest, rows, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import sha256
-from rayapp.labels import Item, LabelScheme, load_scheme, read_lists
+from rayapp.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
+from rayapp.parts import Parts, drop_parts
 from rayapp.perturb.layout import PlanName, Target, targets
 from rayapp.perturb.preview import write_preview
 from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.results import (
     MANIFEST,
     STATUS_SKIPPED,
-    count_by_variant,
+    Tally,
     expand,
+    manifest_schema,
     row_schema,
     write_lists,
 )
@@ -34,7 +36,6 @@ from rayapp.transforms.published import PUBLISHED_SEED
 _BATCH = 16
 _CARRIED = ("source", "licence", "group")
 _PUBLISHED_PROTOCOL = "imaginet-test"
-_SHOWN_MISSES = 5
 
 
 class PerturbSettings(JobSettings):
@@ -84,23 +85,54 @@ def perturb(settings: PerturbSettings) -> runs.Run:
     root = open_store(settings.root)
     run = _start(settings, protocol)
     if run.state == "done" and not run.counts["failed"]:
-        whole = manifest.read_table(run.store, MANIFEST)
-        _check_there(run, whole)
+        _check_there(run)
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
         work = PerturbRows(root, run.store, protocol, settings.seed)
         with cluster.session(settings):
-            table = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
-        whole = expand(table, scheme, protocol.variant_names)
-        manifest.write_table(run.store, MANIFEST, whole)
-        keys = write_lists(run.store, whole, lists, planned, protocol.variant_names)
-        run.finish(_counts(table, whole), _results(whole, keys, protocol))
-        if not run.counts["failed"]:
-            rows.drop_parts(run.store)
+            made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
+        _finish(run, made, lists, planned, protocol, scheme)
     if settings.preview:
+        whole = manifest.read_table(run.store, MANIFEST)
         write_preview(root, run.store, whole, settings.preview)
     return run
+
+
+def _finish(
+    run: runs.Run,
+    made: Parts,
+    lists: Sequence[AnnotationList],
+    planned: Sequence[Sequence[Target]],
+    protocol: Protocol,
+    scheme: LabelScheme,
+) -> None:
+    """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
+    tally = Tally(protocol.variant_names)
+
+    def chunks() -> Iterator[pa.Table]:
+        for rows_made in made.chunks():
+            whole = expand(rows_made, scheme, protocol.variant_names)
+            tally.add(whole)
+            yield whole
+
+    manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
+    keys = write_lists(run.store, tally.not_made, lists, planned, protocol.variant_names)
+    counts = {
+        "in": made.num_rows,
+        "written": tally.counts[manifest.STATUS_OK],
+        "skipped": tally.counts[STATUS_SKIPPED],
+        "failed": made.num_failed,
+    }
+    results = {
+        "lists": keys,
+        "variants": tally.by_variant,
+        "misses": tally.misses,
+        "pixels_sha256": tally.pixels_sha256,
+    }
+    run.finish(counts, results)
+    if not made.num_failed:
+        drop_parts(run.store)
 
 
 def _start(settings: PerturbSettings, protocol: Protocol) -> runs.Run:
@@ -138,18 +170,18 @@ def _on_ray(
     work: PerturbRows,
     run: runs.Run,
     settings: PerturbSettings,
-) -> pa.Table:
+) -> Parts:
     """The work list through Ray: one row an image with what was made of it."""
     if settings.plan == "published":
         table = _with_published_plans(table, planned, work.root, run, settings)
     return rows.map_rows(
-        table,
+        table.sort_by("id"),
         work,
         row_schema(load_scheme(settings.scheme)),
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        verify=lambda finished: _still_there(run.store, finished),
+        verify=_still_there(run.store),
     )
 
 
@@ -170,7 +202,7 @@ def _with_published_plans(
         batch_size=_BATCH,
         wait_s=settings.wait_s,
         stage="image sizes",
-    )
+    ).table()
     columns = (sized[name].to_pylist() for name in ("path", "height", "width", "status"))
     sizes = {
         path: (height, width) if status == manifest.STATUS_OK else None
@@ -182,48 +214,35 @@ def _with_published_plans(
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
 
 
-def _still_there(store: Store, finished: pa.Table) -> pa.Table:
-    """The finished rows whose images are all there at their recorded size.
+def _still_there(store: Store) -> Callable[[pa.Table], pa.Table]:
+    """Gives back the finished rows whose images are all there at their recorded size.
 
     Images arrive whole or not at all, so a file of the right name and size is the one written;
     bytes changed afterwards are for the manifest's sha256 to tell.
     """
-    sizes = {stat.key: stat.size for stat in store.list()}
-    return finished.filter(
-        pa.array(
-            all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
-            for outputs in finished["outputs"].to_pylist()
+    sizes: dict[str, int] = {}
+
+    def verify(finished: pa.Table) -> pa.Table:
+        if not sizes:
+            sizes.update((stat.key, stat.size) for stat in store.list())
+        return finished.filter(
+            pa.array(
+                all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
+                for outputs in finished["outputs"].to_pylist()
+            )
         )
-    )
+
+    return verify
 
 
-def _check_there(run: runs.Run, whole: pa.Table) -> None:
+def _check_there(run: runs.Run) -> None:
     """A finished run whose images were removed since is not done."""
-    there = {stat.key for stat in run.store.list()}
-    pairs = zip(whole["path"].to_pylist(), whole["status"].to_pylist(), strict=True)
-    gone = [path for path, status in pairs if status == manifest.STATUS_OK and path not in there]
-    if gone:
+    whole = manifest.read_table(run.store, MANIFEST)
+    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
+    there = pa.array((stat.key for stat in run.store.list()), pa.string())
+    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
+    if len(gone):
         raise JobFailed(
             f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
             "--overwrite makes the set anew"
         )
-
-
-def _counts(table: pa.Table, whole: pa.Table) -> dict[str, int]:
-    failed = manifest.count_failed(table)
-    skipped = pc.sum(pc.equal(whole["status"], STATUS_SKIPPED)).as_py() or 0
-    written = whole.num_rows - failed - skipped
-    return {"in": table.num_rows, "written": written, "skipped": skipped, "failed": failed}
-
-
-def _results(whole: pa.Table, keys: Sequence[str], protocol: Protocol) -> dict[str, Any]:
-    failed = whole.filter(pc.equal(whole["status"], manifest.STATUS_FAILED))
-    misses = failed.select(["source_path", "error"]).slice(0, _SHOWN_MISSES).to_pylist()
-    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))
-    pixels = zip(made["id"].to_pylist(), made["pixel_sha256"].to_pylist(), strict=True)
-    return {
-        "lists": list(keys),
-        "variants": count_by_variant(whole, protocol.variant_names),
-        "misses": [f"{miss['source_path']}: {miss['error']}" for miss in misses],
-        "pixels_sha256": runs.digest(*(text.encode() for pair in pixels for text in pair)),
-    }

@@ -1,7 +1,8 @@
 """What a perturbation leaves: a manifest row an image × variant, a list beside each list given."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from rayapp.transforms import PLAIN
 
 MANIFEST = "manifest.parquet"
 STATUS_SKIPPED = "skipped"  # the variant asks for a larger image (`small: skip`)
-_CHUNK = 4096
+_SHOWN_MISSES = 5
 
 OUTPUTS = pa.list_(
     pa.struct(
@@ -51,20 +52,19 @@ def output_path(name: str, variant: str) -> str:
     return name if variant == PLAIN else f"{variant}/{name}"
 
 
+def manifest_schema(scheme: LabelScheme) -> pa.Schema:
+    """Columns of the manifest: one row an image × variant."""
+    return manifest.schema(scheme, _EXTRA)
+
+
 def expand(table: pa.Table, scheme: LabelScheme, variants: Sequence[str]) -> pa.Table:
-    """The manifest: one row an image × variant, sorted by id.
+    """Rows of the manifest: one an image × variant, images and variants in their order.
 
     A variant that the image is too small for has the status `skipped` and says so; an image that
     failed keeps one row with its error.
     """
-    wanted = manifest.schema(scheme, _EXTRA)
-    chunks = []
-    for at in range(0, table.num_rows, _CHUNK):
-        rows = table.slice(at, _CHUNK).to_pylist()
-        chunks.append(
-            pa.Table.from_pylist([new for row in rows for new in _expanded(row, variants)], wanted)
-        )
-    return pa.concat_tables(chunks).sort_by("id") if chunks else wanted.empty_table()
+    expanded = [new for row in table.to_pylist() for new in _expanded(row, variants)]
+    return pa.Table.from_pylist(expanded, manifest_schema(scheme))
 
 
 def _expanded(row: Mapping[str, Any], variants: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -84,31 +84,59 @@ def _expanded(row: Mapping[str, Any], variants: Sequence[str]) -> Iterator[dict[
             yield {**base, **named, "status": STATUS_SKIPPED, "error": error}
 
 
+class Tally:
+    """What run.json says of the set, counted while the manifest is written."""
+
+    def __init__(self, variants: Sequence[str]) -> None:
+        """Nothing counted yet."""
+        self.counts: Counter[str] = Counter()  # by status
+        self.misses: list[str] = []
+        self.not_made: set[str] = set()  # paths that no list may name
+        self._variants = variants
+        self._by_variant: Counter[tuple[str, str]] = Counter()
+        self._pixels = hashlib.sha256()
+
+    def add(self, whole: pa.Table) -> None:
+        """Count rows of the manifest, in its order."""
+        for row in whole.to_pylist():
+            self.counts[row["status"]] += 1
+            self._by_variant[row["variant"], row["status"]] += 1
+            if row["status"] == manifest.STATUS_OK:
+                self._pixels.update(f"{row['id']}\0{row['pixel_sha256']}\n".encode())
+            elif row["status"] == STATUS_SKIPPED:
+                self.not_made.add(row["path"])
+            else:
+                self.not_made.update(output_path(row["path"], one) for one in self._variants)
+                self.misses.append(f"{row['source_path']}: {row['error']}")
+                del self.misses[_SHOWN_MISSES:]
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Hash over the ids and pixels of all that was made."""
+        return self._pixels.hexdigest()
+
+    @property
+    def by_variant(self) -> dict[str, dict[str, int]]:
+        """Variant → status → rows; an image that failed has no variant and is not counted here."""
+        statuses = (manifest.STATUS_OK, STATUS_SKIPPED)
+        return {v: {s: self._by_variant[v, s] for s in statuses} for v in self._variants}
+
+
 def write_lists(
     store: Store,
-    whole: pa.Table,
+    not_made: Collection[str],
     lists: Sequence[AnnotationList],
     planned: Sequence[Sequence[Target]],
     variants: Sequence[str],
 ) -> list[str]:
     """Write a list of what was made for each variant and list given; their keys."""
-    columns = (whole[name].to_pylist() for name in ("path", "status"))
-    there = {path for path, status in zip(*columns, strict=True) if status == manifest.STATUS_OK}
     keys = []
     for variant in variants:
         for one, named in zip(lists, planned, strict=True):
-            paths = [(output_path(target.name, variant), target.item.labels) for target in named]
-            items = [Item(path, path, labels) for path, labels in paths if path in there]
+            paths = ((output_path(t.name, variant), t.item.labels) for t in named)
+            items = [Item(path, path, labels) for path, labels in paths if path not in not_made]
             if items:
                 name = list_name(one.source)
                 keys.append(f"lists/{name}" if variant == PLAIN else f"lists/{variant}/{name}")
                 write_list(store, keys[-1], items, one.scheme)
     return keys
-
-
-def count_by_variant(whole: pa.Table, variants: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Variant → status → rows; an image that failed has no variant and is not counted here."""
-    pairs = zip(whole["variant"].to_pylist(), whole["status"].to_pylist(), strict=True)
-    counts = Counter(pairs)
-    statuses = (manifest.STATUS_OK, STATUS_SKIPPED)
-    return {v: {status: counts[v, status] for status in statuses} for v in variants}

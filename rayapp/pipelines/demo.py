@@ -10,7 +10,7 @@ from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.pipeline import DemoDataSettings, build
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.report import REPORT_FILE, ReportSettings, report
@@ -134,6 +134,7 @@ class _Stages:
                 detector=f"{self.at('train')}/detector",
                 scores=self.at("scores-perturbed"),
                 annotations=f"{self.at('perturbed')}/lists/calibration.txt",
+                against=f"{self.at('perturbed')}/lists/test.txt",
                 scheme=_SCHEME,
                 **self._place("detector"),
             )
@@ -144,6 +145,7 @@ class _Stages:
         run = evaluate(
             EvaluateSettings(
                 detector=self.at("detector"),
+                names="the detector",
                 scores=self.at(f"scores-{test_set}"),
                 annotations=f"{images}/lists/test.txt",
                 scheme=_SCHEME,
@@ -153,7 +155,8 @@ class _Stages:
                 **self._place(f"evaluation-{test_set}"),
             )
         )
-        return Evaluation.model_validate_json(run.store.get(EVALUATION_FILE))
+        results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+        return results.evaluations[0]
 
     def report(self) -> None:
         ran = tuple(self.at(stage) for stage in self.ran)

@@ -2,8 +2,8 @@
 
 import fnmatch
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,10 @@ _CARRIED = ("variant", "group", "source", "licence")
 
 @dataclass(frozen=True)
 class Inputs:
-    """The images under `root`: a table of id, path and, where known, labels and their scheme."""
+    """The images under `root`: a table of id, path and, where known, labels and their scheme.
+
+    Where the images were listed, `etag` tells one state of a file from the next.
+    """
 
     root: Store
     table: pa.Table
@@ -52,8 +55,32 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
         found = list(store.list())
     if not found:
         raise UserError(f"{uri}: no such file or folder, or nothing in it")
-    keys = sorted(stat.key for stat in found)
-    return Inputs(store, pa.table({"id": pa.array(keys), "path": pa.array(keys)}), None)
+    found.sort(key=lambda stat: stat.key)
+    keys = pa.array([stat.key for stat in found], pa.string())
+    etags = pa.array([stat.etag for stat in found], pa.string())
+    return Inputs(store, pa.table({"id": keys, "path": keys, "etag": etags}), None)
+
+
+def with_variants(inputs: Inputs, names: Sequence[str]) -> Inputs:
+    """A row an image and variant of a protocol; with several, the id is `id@variant`."""
+    images = inputs.table
+    if len(names) == 1:
+        variant = pa.array([names[0]] * images.num_rows, pa.string())
+        return replace(inputs, table=_set(images, "variant", variant))
+    tables = []
+    for name in names:
+        ids = pa.array([f"{one}@{name}" for one in images["id"].to_pylist()], pa.string())
+        variant = pa.array([name] * images.num_rows, pa.string())
+        tables.append(_set(_set(images, "id", ids), "variant", variant))
+    # By path, so that an image is decoded once for all of its variants.
+    table = pa.concat_tables(tables).sort_by([("path", "ascending"), ("id", "ascending")])
+    return replace(inputs, table=table)
+
+
+def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.schema.get_field_index(name), name, values)
+    return table.append_column(name, values)
 
 
 def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:

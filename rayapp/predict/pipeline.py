@@ -1,152 +1,250 @@
 """Prediction on Ray Data: a pool of workers, each with the detector loaded once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
-import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from pydantic import Field
+import ray
 
 from rayapp import cluster, load_detector, manifest, rows, runs, scores
-from rayapp.errors import JobFailed
-from rayapp.images import ImageError, sha256
+from rayapp.errors import JobFailed, UserError
 from rayapp.models.detector import Detector
-from rayapp.predict.inputs import Inputs, resolve
-from rayapp.predict.score import Scored, score
-from rayapp.predict.verdict import as_csv
-from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri
+from rayapp.models.folder import save_detector
+from rayapp.models.inference import has_fast_bf16
+from rayapp.parts import Parts, drop_parts
+from rayapp.predict.harmless import Harm, chosen, harm_of_bf16
+from rayapp.predict.inputs import Inputs, resolve, with_variants
+from rayapp.predict.own import SUFFIX, OwnFile, read_own
+from rayapp.predict.results import Results, work_schema
+from rayapp.predict.settings import PLACEMENT, PredictSettings
+from rayapp.predict.verdict import Judge
+from rayapp.predict.work import Disturbed, PredictRows, ScorerSpec
+from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.transforms import load_protocol
 
-CSV_FILE = "scores.csv"
-_MAX_NAMED = 20
+__all__ = ["PredictSettings", "predict"]
 
-
-class PredictSettings(JobSettings):
-    """Score images: how likely each is AI-generated, by a detector."""
-
-    detector: str = Field(description="folder or s3:// prefix of a detector")
-    input: str = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
-    root: str | None = Field(None, description="where the paths of a list or manifest start")
-    scheme: str = Field("imaginet", description="label scheme of a list")
-    batch_size: int = Field(16, ge=1, description="images of one batch; views of a forward pass")
-    threads: int = Field(1, ge=1, description="CPU threads of one worker")
-    gpus: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
-    workers: int | None = Field(None, ge=1, description="workers at most; as many as fit if none")
+SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
+_BLOCK_ROWS = 64  # of one task: shown and kept together, and read ahead
+_LEAST_BLOCKS = 16
 
 
 def predict(settings: PredictSettings) -> runs.Run:
-    """Score every input, or go on with it; scores.parquet and scores.csv under the output.
+    """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
 
     Raises:
-        UserError: no such detector or input.
+        UserError: no such detector, input or protocol; a view that the calibration excludes.
         JobFailed: not one image could be read.
     """
-    detector = load_detector(settings.detector)
+    subject = _subject(settings)
     inputs = resolve(settings.input, root=settings.root, scheme=settings.scheme)
-    hashes = {"detector": detector.hash(), "input": _listing_hash(inputs)}
+    hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+    disturbed = None
+    if settings.protocol:
+        disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
+        hashes["protocol"] = disturbed.protocol.hash
+        inputs = with_variants(inputs, disturbed.protocol.variant_names)
     run = runs.start(
-        "predict", settings, hashes, output=settings.output, overwrite=settings.overwrite
+        "predict",
+        settings,
+        hashes,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
     )
-    if run.state == "done":
+    before = _scored_before(run, inputs) if settings.follow else None
+    todo = inputs.table if before is None else _without(inputs.table, before)
+    if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
         return run
-    work = PredictRows(
-        absolute_uri(settings.detector),
-        inputs.root,
-        hashes["detector"],
-        settings.batch_size,
-        settings.threads,
-        "cuda" if settings.gpus else "cpu",
-    )
+    results: dict[str, Any] = {}
     with cluster.session(settings):
-        table = rows.map_rows(
-            inputs.table,
-            work,
-            scores.schema(inputs.scheme),
-            run=run,
-            batch_size=settings.batch_size,
-            resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
-            wait_s=settings.wait_s,
-        )
-    scores.write_scores(run.store, table, inputs.root.root)
-    run.store.put(CSV_FILE, as_csv(table, detector).encode())
-    failed = manifest.count_failed(table)
-    if failed == table.num_rows:
-        raise JobFailed(
-            f"none of {failed} inputs is a readable image; first: {_named(table, 1)[0]}"
-        )
-    counts = {"in": table.num_rows, "scored": table.num_rows - failed, "failed": failed}
-    run.finish(counts, {"failures": _named(table, _MAX_NAMED)})
-    rows.drop_parts(run.store)
+        spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
+        work = PredictRows(spec, inputs.root, settings.threads, disturbed)
+        start = time.monotonic()
+        parts = _mapped(settings, run, inputs, todo, work)
+        elapsed_s = time.monotonic() - start
+    writer = Results(
+        run.store,
+        inputs.root,
+        inputs.scheme,
+        subject.judge,
+        hashes.get("protocol", ""),
+        settings.gallery,
+    )
+    tally, telling = writer.write(_merged(parts, before))
+    if tally.failed == tally.rows:
+        raise JobFailed(f"none of {tally.failed} inputs is a readable image; "
+                        f"first: {tally.failures[0]}")  # fmt: skip
+    if subject.seen_otherwise:
+        save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
+    results |= {
+        "failures": tally.failures,
+        "scored_now": todo.num_rows,
+        "ms_per_image": round(tally.ms / max(todo.num_rows, 1), 3),
+        "images_per_s": round(todo.num_rows / elapsed_s, 2),
+        "peak_mb": round(tally.peak_mb, 1),
+        "verdicts": dict(telling.counts),
+    }
+    writer.show(tally, telling, _facts(settings, subject, results))
+    run.finish(tally.counts, results)
+    drop_parts(run.store)
     return run
 
 
-def _listing_hash(inputs: Inputs) -> str:
-    ids = inputs.table["id"].to_pylist()
-    return runs.digest(inputs.root.root.encode(), *(name.encode() for name in ids))
+@dataclass(frozen=True)
+class _Subject:
+    """What scores: a detector, or a user's own file; and what its logits mean."""
+
+    hash: str
+    judge: Judge
+    detector: Detector | None = None
+    own: OwnFile | None = None
+    seen_otherwise: Detector | None = None
 
 
-def _named(table: pa.Table, most: int) -> list[str]:
-    failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK)).slice(0, most)
-    pairs = zip(failed["path"].to_pylist(), failed["error"].to_pylist(), strict=True)
-    return [f"{path}: {error}" for path, error in pairs]
+def _subject(settings: PredictSettings) -> _Subject:
+    if settings.detector.endswith(SUFFIX):
+        if settings.view or settings.view_size:
+            raise UserError("--view: a detector of your own gets whole images; leave it out")
+        own = read_own(settings.detector)
+        return _Subject(own.hash, Judge("own", threshold=settings.threshold), own=own)
+    stored = load_detector(settings.detector)
+    detector = stored.seen_as(settings.view, settings.view_size)
+    view, labels = detector.spec.preprocessing, detector.spec.labels
+    classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
+    judge = Judge(
+        f"{view.view}-{view.size}", detector.spec.calibration, settings.threshold, classes
+    )
+    otherwise = detector if detector is not stored else None
+    return _Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 
 
-@dataclass
-class PredictRows:
-    """Row work: the detector is loaded once a worker, images are scored a batch at a time."""
-
-    detector_uri: str
-    root: Store
-    detector_hash: str
-    max_views: int
-    threads: int
-    device: str
-    _detector: Detector = field(init=False, repr=False)
-
-    def setup(self) -> None:
-        """Load the detector."""
-        torch.set_num_threads(self.threads)
-        cv2.setNumThreads(1)
-        self._detector = load_detector(self.detector_uri, device=self.device)
-        self._detector.network.to(memory_format=torch.channels_last)
-
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
-        """A logit a row, or its error."""
-        files = [self._read(row["path"]) for row in batch]
-        scored = score(self._detector, files, self.max_views)
-        hashes = {
-            "detector_hash": self.detector_hash,
-            "preprocessing_hash": self._detector.spec.preprocessing.hash,
-        }
-        return [
-            {**row, **hashes, **_result(file, one)}
-            for row, file, one in zip(batch, files, scored, strict=True)
-        ]
-
-    def _read(self, key: str) -> bytes | ImageError:
-        try:
-            return self.root.get(key)
-        except OSError as error:
-            return ImageError(f"can't be read: {rows.said(error)}")
+def _listing_hash(inputs: Inputs, follow: bool) -> str:
+    if follow:
+        if "etag" not in inputs.table.column_names:
+            raise UserError("--follow: takes a folder, prefix or pattern, no list or manifest")
+        return runs.digest(inputs.root.root.encode())
+    names = [name for name in ("id", "etag") if name in inputs.table.column_names]
+    entries = [(one or "").encode() for name in names for one in inputs.table[name].to_pylist()]
+    return runs.digest(inputs.root.root.encode(), *entries)
 
 
-def _result(file: bytes | ImageError, scored: Scored) -> rows.Row:
-    known: rows.Row = {}
-    if isinstance(file, bytes):
-        known = {"sha256": sha256(file), "bytes": len(file)}
-    if scored.image is None:
-        return {**known, "status": manifest.STATUS_FAILED, "error": scored.error}
-    image = scored.image
+def _scored_before(run: runs.Run, inputs: Inputs) -> pa.Table:
+    """Rows of the last run whose images are still as they were."""
+    if run.state != "done":
+        return scores.schema(inputs.scheme).empty_table()
+    return _unchanged(scores.read_scores(run.store), inputs.table)
+
+
+def _unchanged(table: pa.Table, listed: pa.Table) -> pa.Table:
+    """Rows that were scored, and whose image is listed with the same etag."""
+    keys = pa.array([f"{i}\0{e}" for i, e in _pairs(listed)], pa.string())
+    same = pc.is_in(pa.array([f"{i}\0{e}" for i, e in _pairs(table)], pa.string()), value_set=keys)
+    return table.filter(pc.and_(same, pc.equal(table["status"], manifest.STATUS_OK)))
+
+
+def _pairs(table: pa.Table) -> Iterable[tuple[str, str]]:
+    return zip(table["id"].to_pylist(), table["etag"].to_pylist(), strict=True)
+
+
+def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
+    return listed.filter(pc.invert(pc.is_in(listed["id"], value_set=before["id"].combine_chunks())))
+
+
+def _nothing_new(run: runs.Run, todo: pa.Table, before: pa.Table) -> bool:
+    """Whether a prefix is as the last run left it: no new image, none gone."""
+    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("scored"))
+
+
+def _spec(
+    settings: PredictSettings, subject: _Subject, inputs: Inputs, todo: pa.Table, run: runs.Run
+) -> tuple[ScorerSpec, dict[str, Any]]:
+    """How workers score, with the precision settled; and what is to be recorded of that."""
+    spec = ScorerSpec(
+        subject.own or absolute_uri(settings.detector),
+        settings.view,
+        settings.view_size,
+        at_once=settings.batch_size,
+        compiled=settings.compile,
+        device="cuda" if settings.gpus else "cpu",
+    )
+    if subject.detector is None:
+        return spec, {"used": "own"}
+    if settings.precision != "auto":
+        return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
+    if (known := run.found.get("results", {}).get("precision")) is not None:
+        return replace(spec, bf16=known["used"] == "bf16"), known
+    paths = chosen(todo["path"].to_pylist())
+    if todo.num_rows <= len(paths) or not (settings.gpus or has_fast_bf16("cpu")):
+        return spec, {"used": "exact"}
+    harm = _harm(settings, spec, subject.detector, inputs.root, paths)
+    told = {
+        "used": "bf16" if harm.harmless else "exact",
+        "largest_change": harm.largest,
+        "images_checked": harm.num_images,
+    }
+    return replace(spec, bf16=harm.harmless), told
+
+
+def _harm(
+    settings: PredictSettings, spec: ScorerSpec, detector: Detector, root: Store, paths: list[str]
+) -> Harm:
+    if not settings.gpus:
+        return harm_of_bf16(detector, root, paths)
+
+    def on_gpu() -> Harm:
+        if not has_fast_bf16(spec.device):
+            return Harm(0.0, 0)
+        loaded = load_detector(str(spec.detector)).seen_as(spec.view, spec.view_size)
+        return harm_of_bf16(loaded.to(spec.device), root, paths)
+
+    resources = rows.Resources(settings.threads, settings.gpus)
+    cluster.require(resources.bundle, "predict", settings.wait_s)
+    task = ray.remote(num_cpus=settings.threads, num_gpus=settings.gpus)(on_gpu)
+    harm: Harm = ray.get(task.remote())
+    return harm
+
+
+def _mapped(
+    settings: PredictSettings, run: runs.Run, inputs: Inputs, todo: pa.Table, work: PredictRows
+) -> Parts:
+    block = max(1, min(_BLOCK_ROWS, todo.num_rows // _LEAST_BLOCKS))
+    return rows.map_rows(
+        todo,
+        work,
+        work_schema(inputs.scheme),
+        run=run,
+        batch_size=block,
+        resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
+        wait_s=settings.wait_s,
+        max_block_rows=block,
+        verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
+    )
+
+
+def _merged(parts: Parts, before: pa.Table | None) -> Iterable[pa.Table]:
+    """The new rows and, of a followed prefix, those that stand, in id order."""
+    if before is None or before.num_rows == 0:
+        return parts.chunks()
+    both = pa.concat_tables([before, parts.table()], promote_options="default")
+    return [both.sort_by("id")]
+
+
+def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]) -> dict[str, Any]:
+    judge = subject.judge
     return {
-        **known,
-        "logit": scored.logit,
-        "width": image.width,
-        "height": image.height,
-        "format": image.format,
-        "orientation": image.orientation,
-        "note": image.note,
-        "status": manifest.STATUS_OK,
-        "error": "",
+        "detector": settings.detector,
+        "detector hash": subject.hash,
+        "images": settings.input,
+        "seen as": judge.preprocessing,
+        "protocol": settings.protocol or "none: images as they are",
+        "synthetic from": f"p ≥ {judge.decides_at:g}",
+        "calibration": judge.calibration.hash if judge.calibration else "none",
+        "precision": results["precision"]["used"],
+        "ms an image, of one worker": results["ms_per_image"],
+        "images a second, in all": results["images_per_s"],
+        "peak memory of a worker (MB)": results["peak_mb"],
     }

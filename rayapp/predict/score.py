@@ -1,64 +1,109 @@
-"""Logits of encoded images: decode, cut the detector's views, one forward pass a batch."""
+"""Logits of images under a detector: its views of each, then forward passes of some at a time.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Shapes: K views of an image · H W · C channels · E outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from rayapp.images import DecodedImage, ImageError, decode
 from rayapp.models.detector import Detector
-from rayapp.models.preprocessing import cut_views, normalise
+from rayapp.models.inference import for_scoring
+from rayapp.models.preprocessing import Pixels, cut_views, normalise
+
+Logits = tuple[float, ...]  # one, or one a class
+
+# Beyond this a larger batch gains nothing on a CPU: maps no longer fit its caches anyway.
+_CPU_BATCH_BYTES = 256 << 20
+_MOST_VIEWS = 64
+_GPU_SHARE = 0.4
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One image's logit and what the file was; or `error`, and no logit."""
+class Scorer(Protocol):
+    """What a worker scores with: a network, or a user's own code."""
 
-    logit: float | None = None
-    image: DecodedImage | None = None
-    error: str = ""
+    detector_hash: str
+    preprocessing_hash: str
+    at_once: int
+
+    def see(self, pixels_HWC: Pixels) -> Pixels:
+        """What it keeps of an image, [K, H, W, C]; called in threads, images at most some."""
+
+    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+        """Logits of images that were seen."""
 
 
-def score(detector: Detector, files: Sequence[bytes | ImageError], max_views: int) -> list[Scored]:
-    """One result a file, in order; a file that can't be decoded is named and the others go on.
+class NetworkScorer:
+    """Scores by a detector's network, made ready for scoring.
 
     Args:
-        detector: with a single logit (origin).
-        files: encoded images, or why one could not be read.
-        max_views: views in one forward pass.
+        detector: on the device where it computes.
+        bf16: see for_scoring.
+        at_once: views of a forward pass; None: measured, so that memory is used and not exceeded.
+        compiled: see for_scoring.
     """
-    results: list[Scored] = []
-    views: list[np.ndarray] = []
-    for file in files:
-        try:
-            if isinstance(file, ImageError):
-                raise file
-            image = decode(file)
-            views.append(cut_views(image.pixels_HWC, detector.spec.preprocessing))
-            results.append(Scored(image=image))
-        except ImageError as error:
-            results.append(Scored(error=str(error)))
-    if not views:
-        return results
-    logits = iter(_mean_logits(detector, views, max_views))
-    return [r if r.error else Scored(next(logits), r.image) for r in results]
+
+    def __init__(
+        self, detector: Detector, *, bf16: bool, at_once: int | None = None, compiled: bool = False
+    ) -> None:
+        self.detector_hash = detector.hash()
+        self._preprocessing = detector.spec.preprocessing
+        self.preprocessing_hash = self._preprocessing.hash
+        self._device = next(detector.network.parameters()).device
+        self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
+        self.at_once = at_once or self._measured()
+
+    def see(self, pixels_HWC: Pixels) -> Pixels:
+        """The detector's views uint8 [K, size, size, C]; the image itself need not be kept."""
+        return cut_views(pixels_HWC, self._preprocessing)
+
+    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+        """The mean over its views of each image's logits."""
+        views = torch.from_numpy(np.concatenate(seen))
+        logits = torch.cat([self._forward(part) for part in torch.split(views, self.at_once)])
+        means = [part.double().mean(0) for part in torch.split(logits, [len(one) for one in seen])]
+        return [tuple(mean.reshape(-1).tolist()) for mean in means]
+
+    def _forward(self, views_KHWC: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            images = normalise(views_KHWC.to(self._device), self._preprocessing)
+            logits: torch.Tensor = self._network(images)
+            return logits.cpu()
+
+    def _measured(self) -> int:
+        """As many views as a forward pass may take, by what one view takes."""
+        side = self._preprocessing.size
+        view = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            before = torch.cuda.memory_allocated(self._device)
+            self._forward(view)
+            taken = torch.cuda.max_memory_allocated(self._device) - before
+            budget = int(torch.cuda.mem_get_info(self._device)[0] * _GPU_SHARE)
+        else:
+            taken = _largest_layer(self._network, lambda: self._forward(view))
+            budget = _CPU_BATCH_BYTES
+        return max(1, min(budget // max(taken, 1), _MOST_VIEWS))
 
 
-def _mean_logits(detector: Detector, views: Sequence[np.ndarray], max_views: int) -> list[float]:
-    """The mean logit of each image's views [K, H, W, C]."""
-    device = next(detector.network.parameters()).device
-    stacked = torch.from_numpy(np.concatenate(views))
-    with torch.inference_mode():
-        logits = torch.cat(
-            [
-                detector.network(
-                    normalise(part.to(device), detector.spec.preprocessing).contiguous(
-                        memory_format=torch.channels_last
-                    )
-                )
-                for part in torch.split(stacked, max_views)
-            ]
-        )
-    counts = [len(one) for one in views]
-    return [float(part.double().mean()) for part in torch.split(logits.cpu(), counts)]
+def _largest_layer(network: nn.Module, run: Callable[[], object]) -> int:
+    """Bytes of what the layer with most goes in and comes out of, in one run."""
+    largest = 0
+
+    def measure(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        nonlocal largest
+        tensors = [one for one in (*inputs, output) if isinstance(one, torch.Tensor)]
+        largest = max(largest, sum(one.numel() * one.element_size() for one in tensors))
+
+    hooks = [
+        module.register_forward_hook(measure)
+        for module in network.modules()
+        if not any(module.children())
+    ]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return largest

@@ -15,6 +15,7 @@ from rayapp import cluster, manifest, rows, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import sha256
 from rayapp.labels import load_scheme, read_lists
+from rayapp.parts import drop_parts
 from rayapp.progress import Progress
 from rayapp.prune import plan as plans
 from rayapp.prune.remove import RemoveRows, remove_empty_folders
@@ -75,7 +76,7 @@ def prune(settings: PruneSettings) -> runs.Run:
             if not going.num_rows:
                 return run
             _confirm(going, root, trash, settings)
-            rows.drop_parts(run.store)
+            drop_parts(run.store)
             manifest.write_table(run.store, _AT_WORK, _numbered(going))
         _apply(run, root, trash, settings, own)
     return run
@@ -206,7 +207,7 @@ def _apply(
     table = rows.map_rows(
         going, RemoveRows(root, trash), _REMOVED, run=run, batch_size=_BATCH,
         unit="files", wait_s=settings.wait_s,
-    )  # fmt: skip
+    ).table()  # fmt: skip
     failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
     emptied = remove_empty_folders(root, own) if isinstance(root, LocalStore) else 0
     _write_removed(run.store, table)
@@ -218,7 +219,7 @@ def _apply(
         "misses": [f"{row['path']}: {row['error']}" for row in misses],
     })  # fmt: skip
     run.store.delete([_AT_WORK])
-    rows.drop_parts(run.store)
+    drop_parts(run.store)
 
 
 def _write_removed(store: Store, table: pa.Table) -> None:

@@ -23,20 +23,25 @@ def num_steps(num_items: int, batch_size: int) -> int:
     return max(whole + (rest >= batch_size / 4), 1)
 
 
+def step_sizes(num_items: int, batch_size: int) -> list[int]:
+    """Images of each step of an epoch."""
+    before_last = [batch_size] * (num_steps(num_items, batch_size) - 1)
+    return [*before_last, num_items - sum(before_last)]
+
+
 def steps(num_items: int, batch_size: int, seed: int, stage: str, epoch: int) -> list[Indices]:
     """Item indices of each step of an epoch: every item once, in an order drawn for the epoch.
 
     Step s takes items s·B to (s + 1)·B of the drawn order; the last one takes all that is left.
     """
     order = generator(seed, f"order/{stage}", "", epoch).permutation(num_items)
-    count = num_steps(num_items, batch_size)
-    return np.split(order, [batch_size * step for step in range(1, count)])
+    return np.split(order, np.cumsum(step_sizes(num_items, batch_size))[:-1])
 
 
-def share(batch: Indices, rank: int, num_ranks: int) -> tuple[Indices, int]:
-    """A rank's part of a step's items, and how many of them lie before it."""
-    start, end = (len(batch) * at // num_ranks for at in (rank, rank + 1))
-    return batch[start:end], start
+def share(num_images: int, rank: int, num_ranks: int) -> slice:
+    """Which of a step's images are a rank's."""
+    start, end = (num_images * at // num_ranks for at in (rank, rank + 1))
+    return slice(start, end)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,6 @@ class RankSteps:
         first_epoch, skipped = divmod(self._first_step, per_epoch)
         for epoch in range(first_epoch, self._order.num_epochs):
             for indices in self._order.steps(epoch)[skipped:]:
-                mine = share(indices, self._rank, self._num_ranks)[0]
-                yield [(epoch, int(index)) for index in mine]
+                mine = share(len(indices), self._rank, self._num_ranks)
+                yield [(epoch, int(index)) for index in indices[mine]]
             skipped = 0

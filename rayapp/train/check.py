@@ -4,6 +4,8 @@ Shapes: N images of this rank's part of a step · H W C.
 """
 
 import copy
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from rayapp.models.encoder import Network
 from rayapp.train.crops import Crops, Unreadable
 from rayapp.train.job import STAGE2, Job, Place, Stage
 from rayapp.train.objectives import create_objective
+from rayapp.train.views import ItemViews
 
 _SAMPLED = 32
+T = TypeVar("T")
 
 
 def check(network: Network, job: Job, place: Place) -> None:
@@ -26,6 +30,9 @@ def check(network: Network, job: Job, place: Place) -> None:
     Raises:
         UserError: most of the sample can't be read, or a step does not fit into memory.
     """
+    if job.validation:
+        sample = ItemViews(_sample(job.validation), job)
+        _check_read("validation", [sample[index] for index in range(len(sample))], job)
     for stage in job.stages:
         _check_images(stage, job)
         if stage.name == STAGE2 and job.settings.feature_cache:
@@ -41,20 +48,28 @@ def check(network: Network, job: Job, place: Place) -> None:
 def _check_images(stage: Stage, job: Job) -> None:
     # The same items on every rank: all come to the same end without asking each other.
     crops = Crops(stage.items, job.settings.root, stage.protocol, job.settings.seed)
-    sample = np.linspace(0, len(stage.items) - 1, min(_SAMPLED, len(stage.items))).astype(int)
-    read = [crops[0, int(index)] for index in sample]
-    failed = [one for one in read if isinstance(one, Unreadable)]
-    if 2 * len(failed) > len(read):
-        raise UserError(
-            f"{stage.name}: {len(failed)} of {len(read)} images tried under {job.settings.root} "
-            f"can't be read; first {failed[0].id}: {failed[0].reason}"
-        )
+    read = [crops.read(item, 0) for item in _sample(stage.items)]
+    _check_read(stage.name, read, job)
     sizes = {one[0].shape for one in read if not isinstance(one, Unreadable)}
     if len(sizes) > 1:
         raise UserError(
             f"protocol {stage.protocol.name} gives crops of several sizes, "
             f"{min(sizes)} and {max(sizes)}; training wants one that ends with a crop"
         )
+
+
+def _check_read(name: str, read: Sequence[object], job: Job) -> None:
+    failed = [one for one in read if isinstance(one, Unreadable)]
+    if 2 * len(failed) > len(read):
+        raise UserError(
+            f"{name}: {len(failed)} of {len(read)} images tried under {job.settings.root} "
+            f"can't be read; first {failed[0].id}: {failed[0].reason}"
+        )
+
+
+def _sample(sequence: Sequence[T]) -> list[T]:
+    count = min(_SAMPLED, len(sequence))
+    return [sequence[int(at)] for at in np.linspace(0, len(sequence) - 1, count)]
 
 
 def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
@@ -66,7 +81,7 @@ def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
         for one in (crops[0, index] for index in range(len(stage.items)))
         if not isinstance(one, Unreadable)
     )
-    num_images = -(-min(stage.settings.batch_size, len(stage.items)) // num_ranks())
+    num_images = -(-max(stage.step_sizes) // num_ranks())
     try:
         objective = create_objective(network, stage.name, settings, job.by_generator)
         objective.to(place.device).train()

@@ -43,6 +43,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets_N)
 
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from which a GPU copies while it computes; torch calls this."""
+        inputs, labels_N4, targets_N = (
+            tensor.pin_memory() for tensor in (self.inputs, self.labels_N4, self.targets_N)
+        )
+        return Batch(inputs, labels_N4, targets_N, self.failures)
+
 
 class Picture(Interface):
     """An image whose size is known and whose windows can be read."""
@@ -103,13 +110,23 @@ class Unreadable:
 class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
     """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
 
-    def __init__(self, items: Sequence[TrainItem], root: str, protocol: Protocol, seed: int):
+    def __init__(
+        self,
+        items: Sequence[TrainItem],
+        root: str,
+        protocol: Protocol,
+        seed: int,
+        source: PictureSource | None = None,
+    ) -> None:
         self.items, self._root, self._protocol, self._seed = items, root, protocol, seed
-        self._source: PictureSource | None = None
+        self._source = source
 
     def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
         epoch, index = key
-        item = self.items[index]
+        return self.read(self.items[index], epoch)
+
+    def read(self, item: TrainItem, epoch: int) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+        """The item with its crop, or why there is none."""
         try:
             return self.crop(item, epoch), item
         except (ImageError, OSError) as error:

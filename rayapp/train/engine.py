@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rayapp.errors import JobFailed
+from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
 from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.detector import build_network
+from rayapp.models.encoder import Ensemble
+from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
-from rayapp.train.batches import Indices, Order, RankSteps, share
+from rayapp.train.batches import Order, RankSteps, share
 from rayapp.train.crops import Batch, Crops, collate
 from rayapp.train.dropout import Turn, leave_dropout_eager, share_dropout
 from rayapp.train.features import CachedFeatures, feature_items
@@ -54,6 +56,11 @@ class Engine:
         torch.manual_seed(job.settings.seed)
         settings = job.settings
         self.network = build_network(job.spec.architecture, pretrained=settings.pretrained)
+        if settings.encoder:
+            trained = load_detector(settings.encoder).network
+            if isinstance(trained, Ensemble):
+                raise UserError(f"encoder: {settings.encoder} is the mean of several networks")
+            self.network.encoder.load_state_dict(trained.encoder.state_dict())
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
@@ -155,25 +162,24 @@ class Engine:
             yield figures
 
     def _epoch(self, on_step: Callable[["Engine"], bool] | None) -> dict[str, Any]:
-        stage, start = self.stage, self.step_at % self.stage.steps_per_epoch
-        epoch = self.step_at // stage.steps_per_epoch
-        batches = self._order().steps(epoch)
+        stage = self.stage
+        epoch, start = divmod(self.step_at, stage.steps_per_epoch)
         self._wrapped.train()
         sums = _Sums(torch.zeros((), device=self.place.device))
         if self._loaded is None:
             self._loaded = iter(self._loader())
-        for indices in batches[start:]:
+        for num_images in stage.step_sizes[start:]:
             waiting = time.monotonic()
             batch = next(self._loaded)
             sums.waited_s += time.monotonic() - waiting
             self.unreadable |= batch.failures
             if not len(batch):
                 raise ImageError(f"no image of a step could be read; {_first(batch.failures)}")
-            self._turn_to(indices)
-            sums.loss += self.step(batch) * len(indices)
+            self._turn_to(num_images)
+            sums.loss += self.step(batch) * num_images
             self.step_at += 1
-            sums.images += len(indices)
-            self.images_done += len(indices)
+            sums.images += num_images
+            self.images_done += num_images
             if on_step and on_step(self):
                 break
         return self._figures(stage, epoch, sums)
@@ -181,7 +187,12 @@ class Engine:
     def _loader(self) -> Iterable[Batch]:
         """This rank's part of every step from here to the end of the stage."""
         settings, stage = self.job.settings, self.stage
-        steps = RankSteps(self._order(), self.step_at, self.place.rank, num_ranks())
+        if stage.num_streamed:
+            assert self.place.stream, "a streamed stage needs a stream"
+            return self.place.stream(stage)
+        sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
+        order = Order(*sizes, settings.seed, stage.name)
+        steps = RankSteps(order, self.step_at, self.place.rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
         processes = settings.loader_processes
@@ -195,17 +206,12 @@ class Engine:
             pin_memory=self.place.device.type == "cuda",
         )
 
-    def _order(self) -> Order:
-        stage = self.stage
-        sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
-        return Order(*sizes, self.job.settings.seed, stage.name)
-
-    def _turn_to(self, indices: Indices) -> None:
+    def _turn_to(self, num_images: int) -> None:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
         torch.manual_seed(seed + self.place.rank)
-        self.turn.seed, self.turn.num_items = seed, len(indices)
-        self.turn.offset = share(indices, self.place.rank, num_ranks())[1]
+        self.turn.seed, self.turn.num_items = seed, num_images
+        self.turn.offset = share(num_images, self.place.rank, num_ranks()).start
 
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
@@ -231,7 +237,8 @@ class Engine:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             output = self._forward(inputs)
         objective = cast(Objective, self._objective)
-        return objective.loss(output, batch.labels_N4.to(device), batch.targets_N.to(device))
+        labels_N4 = batch.labels_N4.to(device, non_blocking=True)
+        return objective.loss(output, labels_N4, batch.targets_N.to(device, non_blocking=True))
 
     def _figures(self, stage: Stage, epoch: int, sums: _Sums) -> dict[str, Any]:
         loss = float(global_sum(sums.loss)) / num_ranks() / max(sums.images, 1)

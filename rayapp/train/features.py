@@ -4,6 +4,7 @@ Shapes: N items · C features.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rayapp.images import ImageError
 from rayapp.models.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.storage import Store, open_store
-from rayapp.train.crops import Batch, PictureSource, open_source
+from rayapp.train.crops import Batch
 from rayapp.train.items import TrainItem
 from rayapp.train.job import Job, Place
-from rayapp.train.validation import item_views
+from rayapp.train.views import scored
 
 _CHUNK = 256  # items of one file
 
@@ -48,29 +48,18 @@ def feature_items(
 ) -> CachedFeatures:
     """The features of all items: read where they were made before, made by all ranks otherwise."""
     store = open_store(f"{uri}/{_key(network, job)}")
-    source = open_source(job.settings.root)
     network.eval()
     chunks = [items[at : at + _CHUNK] for at in range(0, len(items), _CHUNK)]
-    mine = range(len(chunks))[place.rank :: num_ranks()]
-    for number in mine:
-        if store.stat(_name(chunks[number])) is None:
-            features_NC = torch.stack(
-                [_features(item, source, network, job, place) for item in chunks[number]]
-            )
-            store.put(_name(chunks[number]), safetensors.torch.save({"features": features_NC}))
+    mine = [chunk for chunk in chunks[place.rank :: num_ranks()] if not store.stat(_name(chunk))]
+    # One pass over all that is missing, so that processes that read ahead start once.
+    found = scored(network.features, [item for chunk in mine for item in chunk], job, place)
+    for chunk in mine:
+        features = [feature for _, feature in itertools.islice(found, len(chunk))]
+        none = torch.full((network.encoder.num_features,), torch.nan)
+        features_NC = torch.stack([none if isinstance(f, str) else f for f in features])
+        store.put(_name(chunk), safetensors.torch.save({"features": features_NC}))
     global_sum(torch.zeros(1, device=place.device))  # every rank has written its chunks
     return CachedFeatures(torch.cat([_read(store, chunk) for chunk in chunks]), items)
-
-
-def _features(
-    item: TrainItem, source: PictureSource, network: Network, job: Job, place: Place
-) -> Tensor:
-    try:
-        views_KCHW = item_views(item, source, job)
-    except (ImageError, OSError):
-        return torch.full((network.encoder.num_features,), torch.nan)
-    with torch.inference_mode():
-        return network.features(views_KCHW.to(place.device)).float().mean(0).cpu().clone()
 
 
 def _read(store: Store, chunk: Sequence[TrainItem]) -> Tensor:
@@ -79,11 +68,12 @@ def _read(store: Store, chunk: Sequence[TrainItem]) -> Tensor:
 
 
 def _key(network: Network, job: Job) -> str:
-    """What the features depend on: weights and strides of the backbone, and the view."""
-    backbone = network.encoder.backbone
+    """What the features depend on: the backbone with its weights and strides, and the view."""
+    backbone, architecture = network.encoder.backbone, job.spec.architecture
     digest = hashlib.sha256(json.dumps(sorted(backbone.strides().items())).encode())
+    digest.update(json.dumps(sorted(architecture.options.items())).encode())
     digest.update(job.spec.preprocessing.hash.encode())
-    digest.update(f"{job.settings.root}\0{job.spec.architecture.backbone}".encode())
+    digest.update(f"{job.settings.root}\0{architecture.backbone}".encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

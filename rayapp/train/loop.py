@@ -1,6 +1,7 @@
 """Training on Ray Train: workers, checkpoints, restarts; the training itself is `engine`."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -23,24 +24,23 @@ from torch import nn
 from rayapp import cluster, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.models.collectives import global_sum
-from rayapp.models.detector import Detector
-from rayapp.models.folder import save_detector
 from rayapp.progress import Progress, watched
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import absolute_uri, open_store
+from rayapp.train.alone import train_alone
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.job import Job, Place
-from rayapp.train.journal import METRICS_FILE, write_events, write_metrics
-from rayapp.train.plan import plan
+from rayapp.train.journal import METRICS_FILE
+from rayapp.train.outcome import STATE_FILE, record_end, record_epoch
+from rayapp.train.plan import open_run, plan
 from rayapp.train.settings import TrainSettings
+from rayapp.train.stream import parts, streamed
 
-DETECTOR_FOLDER = "detector"
-LAST_FOLDER = "last"
 _CHECKPOINTS = "checkpoints"
-_STATE_FILE = "state.pt"
 _POST_EVERY_S = 1.0
+# Ray's answer costs a round trip through an actor, and Ray itself looks every 5 s.
+_ASK_EVERY_S = 2.0
 _ASK_EVERY_STEPS = 8
-_NAMED_UNREADABLE = 100
 
 
 def train(settings: TrainSettings) -> runs.Run:
@@ -51,23 +51,38 @@ def train(settings: TrainSettings) -> runs.Run:
         JobFailed: training failed more often than `max_failures`.
     """
     job, inputs = plan(settings)
-    run = runs.start(
-        "train", settings, inputs, output=settings.output, overwrite=settings.overwrite
-    )
+    run = open_run(settings, inputs)
     if run.state == "done":
         return run
+    if not settings.num_workers:
+        return _train_here(settings, job, run)
     bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
     count = settings.min_workers or settings.num_workers
     with cluster.session(settings):
         cluster.require(bundle, "train", settings.wait_s, count=count)
+        datasets: dict[str, Any] = {}
+        if settings.ingest == "stream":
+            job, datasets = streamed(job)
         with Progress("train", job.num_images) as progress:
             progress.skip(_images_before(run))
             with watched(progress) as board:
-                result = _fit(job, board)
+                result = _fit(job, datasets, board)
             progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
     run.finish(result.pop("counts"), result)
     return run
+
+
+def _train_here(settings: TrainSettings, job: Job, run: runs.Run) -> runs.Run:
+    """In this process, with the same progress line."""
+    with Progress("train", job.num_images) as progress:
+        progress.skip(_images_before(run))
+
+        def on_step(engine: Engine) -> bool:
+            progress.update(engine.images_done - progress.done, note=_note(engine))
+            return False
+
+        return train_alone(settings, on_step=on_step)
 
 
 def _images_before(run: runs.Run) -> int:
@@ -79,7 +94,7 @@ def _images_before(run: runs.Run) -> int:
     return int(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["images"])
 
 
-def _fit(job: Job, board: Any) -> dict[str, Any]:
+def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
     settings = job.settings
     workers = settings.num_workers
@@ -87,6 +102,7 @@ def _fit(job: Job, board: Any) -> dict[str, Any]:
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
+        datasets=datasets,
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
             elastic_resize_monitor_interval_s=settings.resize_check_s,
@@ -138,9 +154,14 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")
     context = ray.train.get_context()
     rank, num_workers = context.get_world_rank(), context.get_world_size()
-    wrap = _wrap if num_workers > 1 else None
+    place = Place(
+        rank,
+        ray.train.torch.get_device(),
+        _wrap if num_workers > 1 else None,
+        functools.partial(parts, num_workers=num_workers),
+    )
     try:
-        return _trained(job, Place(rank, ray.train.torch.get_device(), wrap), board)
+        return _trained(job, place, board)
     except (UserError, JobFailed) as error:
         return {"error": type(error).__name__, "message": str(error)}
 
@@ -151,37 +172,17 @@ def _trained(job: Job, place: Place, board: Any) -> dict[str, Any]:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as folder:
-            state = Path(folder, _STATE_FILE).read_bytes()
+            state = Path(folder, STATE_FILE).read_bytes()
         engine.load(torch.load(io.BytesIO(state), map_location=place.device, weights_only=True))
     else:
         check(engine.network, job, place)
     store = open_store(absolute_uri(job.settings.output))
     for figures in engine.epochs(_OnStep(board, place)):
         if place.rank == 0:
-            write_metrics(store, engine.history)
-            write_events(store, len(engine.history), figures)
+            record_epoch(engine, store, figures)
         with _saved(engine, place.rank) as saved:
             ray.train.report(figures, checkpoint=saved)
-    return _finished(engine, store) if place.rank == 0 else {}
-
-
-def _finished(engine: Engine, store: Store) -> dict[str, Any]:
-    """Write the last detector, and the best one where it was chosen; say what was done."""
-    engine.network.to("cpu")
-    folders = [LAST_FOLDER, DETECTOR_FOLDER] if engine.best else [DETECTOR_FOLDER]
-    for folder in folders:
-        if engine.best and folder == DETECTOR_FOLDER:
-            engine.network.load_state_dict(engine.best["network"])
-        detector = Detector(engine.network, engine.job.spec)
-        digest = save_detector(detector, open_store(store.uri(folder)))
-    stages = {f"{stage.name} items": len(stage.items) for stage in engine.job.stages}
-    return {
-        "counts": {**stages, "unreadable": len(engine.unreadable)},
-        "detector": DETECTOR_FOLDER,
-        "detector_hash": digest,
-        "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
-        "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
-    }
+    return record_end(engine, store) if place.rank == 0 else {}
 
 
 def _wrap(module: nn.Module) -> nn.Module:
@@ -195,27 +196,33 @@ class _OnStep:
     """After each step: tells the progress line how far training is, and asks about preemption."""
 
     def __init__(self, board: Any, place: Place) -> None:
-        self._board, self._place, self._posted = board, place, 0.0
+        self._board, self._place = board, place
+        self._posted = self._asked = time.monotonic()
         self._cut = False
 
     def __call__(self, engine: Engine) -> bool:
         """Whether the epoch is to be cut here, because a machine is about to be taken away."""
         if self._place.rank == 0 and time.monotonic() - self._posted >= _POST_EVERY_S:
             self._posted = time.monotonic()
-            self._post(engine)
+            self._board.post.remote(engine.images_done, _note(engine))
         if self._cut or engine.step_at % _ASK_EVERY_STEPS:
             return False
-        told = float(ray.train.get_preemption_info() is not None)
-        # Ranks hear of it at different moments, and must cut at the same step.
-        self._cut = bool(global_sum(torch.tensor(told, device=self._place.device)))
+        due = self._place.rank == 0 and time.monotonic() - self._asked >= _ASK_EVERY_S
+        # All ranks must ask, and then all get one answer.
+        if not global_sum(torch.tensor(float(due), device=self._place.device)):
+            return False
+        self._asked = time.monotonic()
+        self._cut = ray.train.get_preemption_info() is not None
         return self._cut
 
-    def _post(self, engine: Engine) -> None:
-        last = engine.history[-1] if engine.history else None
-        note = engine.stage.name
-        if last:
-            note += f", loss {last['loss']:.4f}, learning rate {last['learning_rate']:.2g}"
-        self._board.post.remote(engine.images_done, note)
+
+def _note(engine: Engine) -> str:
+    """What the progress line says beside the counts."""
+    if not engine.history:
+        return engine.stage.name
+    last = engine.history[-1]
+    rate = last["learning_rate"]
+    return f"{engine.stage.name}, loss {last['loss']:.4f}, learning rate {rate:.2g}"
 
 
 @contextlib.contextmanager
@@ -225,5 +232,5 @@ def _saved(engine: Engine, rank: int) -> Iterator[ray.train.Checkpoint | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(engine.state(), Path(folder, _STATE_FILE))
+        torch.save(engine.state(), Path(folder, STATE_FILE))
         yield ray.train.Checkpoint.from_directory(folder)

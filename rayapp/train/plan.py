@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rayapp import __version__
+from rayapp import __version__, runs
 from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import load_scheme, read_lists
 from rayapp.models.backbones import normalisation
 from rayapp.models.detector import Architecture, DetectorSpec, Labels, build_network
+from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Preprocessing
 from rayapp.storage import absolute_uri, read_uri
 from rayapp.train.items import ORIGIN, TrainItem, told, train_items
 from rayapp.train.job import STAGE1, STAGE2, Job, Stage
-from rayapp.train.settings import TrainSettings
+from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.transforms import load_protocol
 
 
@@ -42,18 +43,42 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
             items = _told_apart(items, settings, uris)
+        if settings.ingest == "stream" and len(items) < stage.batch_size:
+            raise UserError(
+                f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
+                f"({stage.batch_size}), and ingest stream has whole batches only"
+            )
         stages.append(Stage(name, stage, protocol, items))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
         validation = _told_apart(validation, settings, settings.validation)
+    if settings.encoder:
+        inputs[settings.encoder] = _encoder_hash(settings)
     spec = _spec(settings, labels, inputs)
-    placed = {"root": absolute_uri(settings.root)}
-    if settings.feature_cache:
-        placed["feature_cache"] = absolute_uri(settings.feature_cache)
+    # Workers have another working directory.
+    named = ("root", "encoder", "feature_cache")
+    given = {name: getattr(settings, name) for name in named}
+    placed = {name: absolute_uri(uri) for name, uri in given.items() if uri}
     settings = settings.model_copy(update=placed)
     by_generator = "generator" in scheme.columns
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> runs.Run:
+    """The run at the settings' output: new, to be resumed, or done; on whatever machines.
+
+    Raises:
+        UserError: the output belongs to another run.
+    """
+    return runs.start(
+        "train",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
 
 
 def _told_apart(
@@ -68,6 +93,24 @@ def _told_apart(
     if len({item.target for item in chosen}) < 2:
         raise UserError(f"{', '.join(uris)}: one {settings.target} only, nothing to tell apart")
     return chosen
+
+
+def _encoder_hash(settings: TrainSettings) -> str:
+    """Hash of the detector whose encoder is taken.
+
+    Raises:
+        UserError: there is none, or its encoder is not the one that the settings describe.
+    """
+    assert settings.encoder
+    detector = load_detector(settings.encoder)
+    theirs, ours = detector.spec.architecture, settings.built
+    for name in ("backbone", "options", "tap_depths"):
+        if getattr(theirs, name) != getattr(ours, name):
+            raise UserError(
+                f"encoder {settings.encoder}: its {name} is {getattr(theirs, name)!r}, "
+                f"architecture says {getattr(ours, name)!r}"
+            )
+    return detector.hash()
 
 
 def _spec(settings: TrainSettings, labels: Labels, inputs: Mapping[str, str]) -> DetectorSpec:

@@ -7,6 +7,19 @@ from pydantic import Field, model_validator
 from rayapp.models.detector import Architecture
 from rayapp.settings import JobSettings, Settings
 
+# Where training runs and how it is kept going: a run may be resumed with other ones.
+PLACEMENT = frozenset(
+    {
+        "num_workers",
+        "min_workers",
+        "resize_check_s",
+        "max_failures",
+        "gpu",
+        "cpus_per_worker",
+        "threads",
+        "loader_processes",
+    }
+)
 # Every rank gets an image in every step, and BatchNorm more than one, down to a quarter of a batch.
 _MIN_PER_RANK = 4
 
@@ -39,6 +52,9 @@ class TrainSettings(JobSettings):
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
     pretrained: bool = Field(False, description="start from timm's published weights")
+    encoder: str | None = Field(
+        None, description="detector folder whose trained encoder to start from"
+    )
     view: Literal["centre", "five", "tiles", "resize"] = Field(
         "centre", description="how the detector will look at an image; see its preprocessing"
     )
@@ -56,17 +72,26 @@ class TrainSettings(JobSettings):
     stage2: StageSettings = Field(description="training of the head")
     feature_cache: str | None = Field(
         None,
-        description="folder for features of the frozen encoder: stage 2 is then a probe on them, "
-        "of the detector's own views without augmentation",
+        description="folder or, for workers on several machines, s3:// prefix for features of the "
+        "frozen encoder: stage 2 is then a probe on them, of the detector's own views without "
+        "augmentation",
     )
     seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
+    ingest: Literal["indexed", "stream"] = Field(
+        "indexed",
+        description="indexed: batches by index, the same on any number of workers and after a "
+        "kill; stream: Ray Data brings crops as they come, for lists too large for every worker to "
+        "hold; whole batches only, and NOT reproducible",
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; losses in fp32")
     channels_last: bool = Field(False, description="memory format of the images and weights")
     compile: bool = Field(False, description="compile the network with torch.compile")
     checkpoint_activations: bool = Field(
         False, description="compute activations twice instead of keeping them: less memory"
     )
-    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    num_workers: int = Field(
+        1, ge=0, description="Ray Train workers; 0: train in the job's own process, without Ray"
+    )
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"
     )
@@ -96,9 +121,26 @@ class TrainSettings(JobSettings):
                 )
         if self.loss != "ce" and not self.stage2.epochs:
             raise ValueError("stage2.epochs is 0: only loss ce trains a head in stage 1")
+        if self.encoder is not None and self.pretrained:
+            raise ValueError("encoder and pretrained both say where to start; set one of them")
+        if self.ingest == "stream":
+            self._streams_fit()
         if not self.stage1.epochs and not self.stage2.epochs:
             raise ValueError("both stages have 0 epochs")
         return self
+
+    def _streams_fit(self) -> None:
+        """Ray Data deals out equal parts, and knows neither indices nor features."""
+        if not self.num_workers or self.min_workers is not None or self.feature_cache is not None:
+            raise ValueError(
+                "ingest stream wants num_workers above 0, no min_workers and no feature_cache"
+            )
+        for stage in (self.stage1, self.stage2):
+            if stage.epochs and stage.batch_size % self.num_workers:
+                raise ValueError(
+                    f"ingest stream wants batches that {self.num_workers} workers share evenly, "
+                    f"not {stage.batch_size}"
+                )
 
     @property
     def built(self) -> Architecture:

@@ -12,6 +12,7 @@ class Hub:
 
     def __init__(self, files: dict[str, bytes]):
         self.files = files
+        self.listed: dict[str, bytes] = {}  # what the listing says where it is not what is served
         self.gated = False
         self.resolved = 0
         self.limit_next = 0  # so many resolutions are answered 429 with RateLimit
@@ -29,7 +30,27 @@ class Hub:
         self.endpoint.__exit__()
         self.cdn.__exit__()
 
+    def _tree(self, request: Request) -> Reply:
+        """`/api/{models|datasets}/OWNER/NAME/tree/REVISION`: large files with their sha256."""
+        repo, revision = request.path.split("/tree/")
+        prefix = repo.removeprefix("/api/models").removeprefix("/api")
+        prefix += f"/resolve/{revision}/"
+        files = {k: v for k, v in (self.files | self.listed).items() if k.startswith(prefix)}
+        if not files:
+            return Reply(404, {"X-Error-Code": "RepoNotFound"})
+        return Reply.json([self._entry(k.removeprefix(prefix), v) for k, v in files.items()])
+
+    def _entry(self, path: str, data: bytes) -> dict[str, object]:
+        blob = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
+        entry: dict[str, object] = {"type": "file", "path": path, "size": len(data), "oid": blob}
+        if len(data) > 1000:
+            sha256 = hashlib.sha256(data).hexdigest()
+            entry["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 130}
+        return entry
+
     def _hub(self, request: Request) -> Reply:
+        if request.path.startswith("/api/") and "/tree/" in request.path:
+            return self._tree(request)
         data = self.files.get(request.path)
         if data is None:
             return Reply(404, {"X-Error-Code": "EntryNotFound"})

@@ -28,6 +28,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes = b""
+    target: str = ""  # path and query as they came
 
     def span(self, size: int) -> tuple[int, int] | None:
         """The asked byte range as [start, stop), None without one; stop is cut at the size."""
@@ -99,11 +100,17 @@ class _Connection(asyncio.Protocol):
             headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in lines)}
             stop = end + 4 + int(headers.get("content-length", "0"))
             if len(self.buffer) < stop:
+                if (
+                    headers.get("expect", "").lower() == "100-continue"
+                    and len(self.buffer) == end + 4
+                ):
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
             method, target, _ = head.split(" ")
             url = urlsplit(target)
             query = {k: v[-1] for k, v in parse_qs(url.query).items()}
-            request = Request(method, url.path, query, headers, self.buffer[end + 4 : stop])
+            body = self.buffer[end + 4 : stop]
+            request = Request(method, url.path, query, headers, body, target)
             self.buffer = self.buffer[stop:]
             asyncio.get_running_loop().call_later(self.server.latency_s, self.answer, request)
 

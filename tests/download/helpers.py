@@ -15,6 +15,7 @@ from PIL import Image
 from rayapp.download import ledger, wanted
 from rayapp.download.access import Access
 from rayapp.download.catalogue import Catalogue
+from rayapp.download.faults import Fault
 from rayapp.download.plan import Plan, Planner
 from rayapp.download.reader import Patience, Plain
 from rayapp.download.transport import HttpReader, new_pool
@@ -99,7 +100,18 @@ class Run:
 
     def run(self) -> dict[str, dict[str, Any]]:
         """Plan and do all tasks; returns path → ledger row."""
-        plan = self.plan()
+        return self._fetch(self.plan())
+
+    def run_or_name(self) -> dict[str, dict[str, Any]]:
+        """As the job does it: where planning fails, all that is left is named for that reason."""
+        try:
+            plan = self.plan()
+        except Fault as fault:
+            planner = Planner(self.store, self.access, SCHEME, "it", self.book.sources["it"])
+            plan = planner.give_up(None, fault.reason)
+        return self._fetch(plan)
+
+    def _fetch(self, plan: Plan) -> dict[str, dict[str, Any]]:
         worker = Worker(self.store, self.access, SCHEME, self.book.sources, 8)
         for task in plan.tasks:
             for done in worker.run(task):

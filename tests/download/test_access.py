@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
+import rayapp.s3
 from rayapp.download.access import Access, S3Reader
 from rayapp.download.faults import Action, Fault
 from rayapp.download.governor import LocalGate
 from rayapp.download.reader import Traffic
 from rayapp.download.wanted import STATE
-from tests.doubles.s3 import S3
-from tests.doubles.server import Server, files_handler
-from tests.download.helpers import FAST, Run, catalogue, jpeg, make_zip, photos, statuses
+from rayapp.download.work import Worker
+from rayapp.storage import open_store
+from tests.doubles.s3 import S3, proxy
+from tests.doubles.server import Reply, Request, Server, files_handler
+from tests.download.helpers import FAST, SCHEME, Run, catalogue, jpeg, make_zip, photos, statuses
 
 pytestmark = pytest.mark.drill  # a server process of its own
 
@@ -27,9 +32,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @pytest.fixture
-def environment(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
-    import rayapp.s3
+def front(environment: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A proxy that a test may let fail, with the AWS environment pointing to it."""
+    with proxy(environment) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        rayapp.s3._client_of.cache_clear()
+        yield running
+    rayapp.s3._client_of.cache_clear()
 
+
+@pytest.fixture
+def environment(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     rayapp.s3._client_of.cache_clear()
@@ -79,7 +92,7 @@ def test_45_two_writers_of_one_key_leave_one_whole_object(environment: S3, tmp_p
     assert won.count(True) == 1
 
 
-def test_46_refused_credentials_stop_the_run(
+def test_46_refused_credentials_stop_the_task(
     environment: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = photos(10)
@@ -88,23 +101,93 @@ def test_46_refused_credentials_stop_the_run(
         run = Run("s3://test/refused", book, everything, tmp_path)
         plan = run.plan()
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "expired")
-        import rayapp.s3
-        from rayapp.download.work import Worker
-        from rayapp.errors import UserError
-        from tests.download.helpers import SCHEME
-
-        worker = Worker(run.store, run.access, SCHEME, book.sources, 2)
         rayapp.s3._client_of.cache_clear()
-        with pytest.raises(UserError, match=r"secret key is wrong|denied"):
-            list(worker.run(plan.tasks[0]))
+        worker = Worker(run.store, run.access, SCHEME, book.sources, 2)
+        (done,) = worker.run(plan.tasks[0])
+    assert re.search("secret key is wrong|denied", done.fatal)
+    assert done.num_done == 0
 
 
-def test_47_the_server_refuses_bytes_that_are_not_those_sent(environment: S3) -> None:
-    client = boto3.client("s3", **environment.client_options)
-    with pytest.raises(client.exceptions.ClientError, match=r"BadDigest|400"):
-        client.put_object(Bucket="test", Key="d", Body=b"x", ContentMD5="AAAAAAAAAAAAAAAAAAAAAA==")
-    listed = client.list_objects_v2(Bucket="test", Prefix="d")
-    assert listed["KeyCount"] == 0
+def test_46_an_archive_that_the_key_may_not_read(environment: S3, tmp_path: Path) -> None:
+    """Of the source it is a miss with its reason, not the end of the run."""
+    run = Run(tmp_path / "r", catalogue({"at": ["s3://no-such-bucket/a.zip"]}), ["x.jpg"], tmp_path)
+    with pytest.raises(Fault, match=r"s3://no-such-bucket/a\.zip: "):
+        run.access.reader("s3://no-such-bucket/a.zip").pin()
+
+
+REFUSED = {
+    "45 409": Reply(409, {}, b"<Error><Code>ConditionalRequestConflict</Code></Error>"),
+    "45 aborted": Reply(409, {}, b"<Error><Code>OperationAborted</Code></Error>"),
+    "20 SlowDown": Reply(503, {}, b"<Error><Code>SlowDown</Code></Error>"),
+    "20 500": Reply(500, {}, b"<Error><Code>InternalError</Code></Error>"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_45_a_put_that_meets_another_is_repeated(front: Server, name: str) -> None:
+    store = open_store(f"s3://test/{name.replace(' ', '-')}")
+    faults = iter([REFUSED[name]] * 2)
+    forward = front.handler
+    front.handler = lambda q: (q.method == "PUT" and next(faults, None)) or forward(q)
+    assert store.put("a.jpg", b"content", if_absent=name.startswith("45"))
+    assert store.get("a.jpg") == b"content"
+
+
+def test_02_20_reads_of_s3_that_break_off_are_repeated(front: Server, environment: S3) -> None:
+    data = bytes(range(256)) * 40
+    boto3.client("s3", **environment.client_options).put_object(
+        Bucket="test", Key="broken.bin", Body=data
+    )
+    reader = S3Reader("test", "broken.bin", LocalGate(), FAST, Traffic())
+    reader.pin()
+    changes = iter([REFUSED["20 SlowDown"], "cut", "cut"])
+
+    def script(request: Request, number: int, right: Reply) -> Reply:
+        change = next(changes, right)
+        return dataclasses.replace(right, cut_at=100) if change == "cut" else change
+
+    front.script = script
+    assert reader.read(100, 5000) == data[100:5100]
+    assert next(changes, None) is None  # all three faults came
+
+
+def test_45_a_key_that_is_there_is_left_alone(front: Server) -> None:
+    store = open_store("s3://test/412")
+    assert store.put("a.jpg", b"one", if_absent=True)
+    assert not store.put("a.jpg", b"two", if_absent=True)  # 412
+    assert store.get("a.jpg") == b"one"
+    assert sum(q.method == "PUT" for q in front.requests) == 2
+
+
+def test_47_bytes_that_change_on_the_way_are_refused_and_sent_again(front: Server) -> None:
+    """The server itself finds the flipped byte by the checksum that came with the put."""
+    store = open_store("s3://test/47")
+    spoil = iter([b"c0ntent", b"cont3nt"])
+    forward = front.handler
+
+    def flipping(request: Request) -> Reply:
+        if request.method == "PUT":
+            request = dataclasses.replace(request, body=next(spoil, request.body))
+        reply = forward(request)
+        answers.append((request.method, reply.status, bytes(reply.body)))
+        return reply
+
+    answers: list[tuple[str, int, bytes]] = []
+    front.handler = flipping
+    store.put("a.jpg", b"content")
+    assert [status for method, status, _ in answers if method == "PUT"] == [400, 400, 200], answers
+    assert store.get("a.jpg") == b"content"
+
+
+def test_47_bytes_that_change_for_ever_are_no_object(front: Server) -> None:
+    store = open_store("s3://test/47-ever")
+    forward = front.handler
+    front.handler = lambda q: forward(
+        dataclasses.replace(q, body=b"c0ntent") if q.method == "PUT" else q
+    )
+    with pytest.raises(OSError, match=r"Digest|SHA256|Checksum"):
+        store.put("a.jpg", b"content")
+    assert store.stat("a.jpg") is None
 
 
 def test_unknown_schemes_are_named() -> None:

@@ -169,6 +169,38 @@ def test_ffhq_is_checked_by_size_file_and_pixels(
     assert double.served == served + 2  # only what had failed is asked again
 
 
+def test_faces_that_are_there_are_adopted_by_their_pixels(
+    drive: tuple[Drive, Server], tmp_path: Path
+) -> None:
+    """Copied by hand, or put by a run that was killed before its ledger: not fetched again."""
+    double, server = drive
+    files = {f"{n}.png": png(n) for n in range(4)}
+    double.files |= {f"id-{name}": data for name, data in files.items()}
+    run = ffhq(double, server, tmp_path, {name: pixel_md5(data) for name, data in files.items()})
+    run.store.put("ffhq/0.png", files["0.png"])
+    run.store.put("ffhq/1.png", files["2.png"])  # the right kind of file, another picture
+    run.store.put("ffhq/2.png", b"no picture")
+    rows = run.run()
+    assert set(statuses(rows).values()) == {""}
+    assert {path: row["route"] for path, row in rows.items()} == {
+        "ffhq/0.png": "present", "ffhq/1.png": "single", "ffhq/2.png": "single",
+        "ffhq/3.png": "single",
+    }  # fmt: skip
+    assert all(run.store.get(f"ffhq/{name}") == data for name, data in files.items())
+    assert double.served == 3
+
+
+def test_weights_beside_the_archives_of_a_folder_are_passed_over(
+    drive: tuple[Drive, Server], tmp_path: Path
+) -> None:
+    double, server = drive
+    double.files |= {"f8": b"\0" * 900, "f9": make_zip(photos(5))}
+    double.folders["d"] = {"f8": "LASTED_pretrained.pt", "f9": "suite.zip"}
+    book = catalogue({"at": ["drive://d/"]}, drive={"endpoint": server.url})
+    rows = Run(tmp_path / "root", book, photos(5), tmp_path).run()
+    assert set(statuses(rows).values()) == {""}
+
+
 def test_a_file_that_flips_on_the_way_is_read_again(
     drive: tuple[Drive, Server], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from rayapp.download.access import Access, split_hub
 from rayapp.download.faults import Action, Fault
 from tests.doubles.hub import Hub
 from tests.doubles.kaggle import Kaggle
-from tests.download.helpers import FAST, catalogue
+from tests.download.helpers import FAST, Run, catalogue, statuses
+from tests.download.test_streams import MEMBERS, make_seven
 
 DATA = bytes(range(256)) * 200
 PATH = "/datasets/o/n/resolve/main/data/000.tgz"
@@ -125,6 +127,23 @@ def test_19_hub_limit(hub: Hub) -> None:
 def test_27_hub_missing(hub: Hub) -> None:
     with pytest.raises(Fault, match="not there"):
         hub_access(hub).http_reader("hf://datasets/o/n@main/other.tgz").pin()
+
+
+def test_37_the_volumes_of_a_pack_are_listed(hub: Hub, tmp_path: Path) -> None:
+    """`imaginet.7z.*` is every volume that the repository holds, in order, as one archive."""
+    data = make_seven(tmp_path, solid=True)
+    cut = len(data) // 3 + 1
+    base = "/datasets/o/n/resolve/main/"
+    volumes = [data[:cut], data[cut : 2 * cut], data[2 * cut :]]
+    hub.files |= {f"{base}p.7z.{n:03}": volumes[n - 1] for n in (2, 1, 3)}
+    hub.files[f"{base}README.md"] = b"x"
+    entry = {"at": ["hf://datasets/o/n@main/p.7z.*"], "form": "volumes", "paths": {"000/": "000/"}}
+    book = catalogue(entry, hf={"endpoint": hub.endpoint.url})
+    run = Run(tmp_path / "r", book, list(MEMBERS)[::9], tmp_path)
+    assert set(statuses(run.run()).values()) == {""}
+    assert run.store.get("000/0000.jpg") == MEMBERS["000/0000.jpg"]
+    with pytest.raises(Fault, match="no such file"):
+        signed.hub_tree("datasets/o/n", "other.7z.*", "main", hub.endpoint.url)
 
 
 def test_hub_uris() -> None:

@@ -10,7 +10,7 @@ from rayapp.download import wanted
 from rayapp.download.catalogue import load_catalogue
 from rayapp.errors import UserError
 from rayapp.labels import read_list
-from rayapp.storage import open_store
+from rayapp.storage import LocalStore, open_store
 from tests.download.helpers import SCHEME, catalogue, write_list
 
 PUBLISHED = Path(__file__).resolve().parents[3].parent / "shared/imaginet/annotations"
@@ -44,7 +44,6 @@ def test_each_image_once_and_to_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket_bytes: int
 ) -> None:
     monkeypatch.setattr(wanted, "_BUCKET_BYTES", bucket_bytes)
-    monkeypatch.setattr(wanted, "_SPILL_ROWS", 10)
     names = [f"train2017/{n}.jpg" for n in range(40)] + ["other/x.jpg", "train2017/3.jpg"]
     uri = write_list(tmp_path / "l.txt", names)
     book = catalogue({"at": ["x"], "paths": {"train2017/": "inner/"}})
@@ -54,12 +53,42 @@ def test_each_image_once_and_to_its_source(
     assert got == {f"train2017/{n}.jpg": f"inner/{n}.jpg" for n in range(40)}
 
 
+@pytest.mark.parametrize("names", [["corvi", "corvi_ucid"], ["corvi_ucid", "corvi"]])
+def test_the_nearest_prefix_owns_a_path(tmp_path: Path, names: list[str]) -> None:
+    """`corvi` takes every path, but not what another chosen source has, whatever their order."""
+    uri = write_list(tmp_path / "l.txt", ["real_ucid/u.tif", "biggan_256/1.png"])
+    store = open_store(str(tmp_path / "r"))
+    assert wanted.cut_up(store, [uri], SCHEME, load_catalogue().choose(names)) == 0
+    assert insides(tmp_path / "r", "corvi_ucid") == {"real_ucid/u.tif": "u.tif"}
+    assert insides(tmp_path / "r", "corvi") == {"biggan_256/1.png": "biggan_256/1.png"}
+
+
 def test_other_labels_for_one_path(tmp_path: Path) -> None:
     one = write_list(tmp_path / "1.txt", ["train2017/a.jpg"])
     two = write_list(tmp_path / "2.txt", ["train2017/a.jpg"], "1,3,2,6")
     book = catalogue({"at": ["x"]})
     with pytest.raises(UserError, match="labels"):
         wanted.cut_up(open_store(str(tmp_path / "r")), [one, two], SCHEME, book.sources)
+
+
+class FoldingStore(LocalStore):
+    """A folder on a disk that does not tell upper from lower case."""
+
+    def _path(self, key: str) -> Path:
+        return super()._path(key.casefold())
+
+
+def test_29_two_names_that_are_one_file_there_are_refused(tmp_path: Path) -> None:
+    book = catalogue({"at": ["x"]})
+    lists = [
+        write_list(tmp_path / "1.txt", ["train2017/a.jpg", "train2017/b.jpg"]),
+        write_list(tmp_path / "2.txt", ["train2017/A.jpg"]),
+    ]
+    with pytest.raises(UserError, match=r"train2017/a\.jpg and train2017/A\.jpg are one file"):
+        wanted.cut_up(FoldingStore(str(tmp_path / "r")), lists, SCHEME, book.sources)
+    store = open_store(str(tmp_path / "s"))  # this disk tells them apart
+    assert wanted.cut_up(store, lists, SCHEME, book.sources) == 0
+    assert len(insides(tmp_path / "s", "it")) == 3
 
 
 def test_no_such_list(tmp_path: Path) -> None:

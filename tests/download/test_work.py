@@ -151,13 +151,6 @@ def test_43_44_a_target_that_takes_no_more_stops_the_task(
     assert set(statuses(run.run()).values()) == {""}
 
 
-def test_43_a_really_full_disk() -> None:
-    """/dev/full answers every write with ENOSPC, as a full disk does."""
-    with pytest.raises(OSError) as caught, open("/dev/full", "wb", buffering=0) as full:
-        full.write(b"x")
-    assert caught.value.errno == errno.ENOSPC
-
-
 def test_48_stale_partial_files_are_no_images(run: Run, tmp_path: Path) -> None:
     stale = tmp_path / "root" / "train2017" / ".123-abc.part"
     stale.parent.mkdir(parents=True)
@@ -327,23 +320,31 @@ def mixture(share: float, seed: int):
     return script
 
 
-def test_16_faults_at_once(tmp_path: Path) -> None:
-    """Every image is right in the end or named; nothing wrong lies under a final name."""
-    everything = photos(600)
+@pytest.mark.parametrize(
+    ("num_wanted", "share"), [(300, 0.02), pytest.param(5_000, 0.05, marks=pytest.mark.slow)]
+)
+def test_16_faults_at_once(tmp_path: Path, num_wanted: int, share: float) -> None:
+    """After each run every image is right or named, after some runs all are right.
+
+    At 5 % each, four of five requests meet a fault, and even the planning may find no way through;
+    then all that is left is named. The command is given again until nothing is missing.
+    """
+    everything = photos(2 * num_wanted)
     names = list(everything)[::2]
     with Server(files_handler({"/a.zip": make_zip(everything)})) as server:
         book = catalogue({"at": [f"{server.url}/a.zip"]}, http={"gap_bytes": 0})
         run = Run(tmp_path / "root", book, names, tmp_path)
-        run.plan()
-        server.script = mixture(0.02, 7)
-        rows = run.run()
-        got = files_under(tmp_path / "root")
-        assert set(rows) == set(names)
-        assert got == {n: everything[n] for n in names if rows[n]["status"] == "ok"}
-        assert len(got) > 0.9 * len(names)
-        server.script = None
-        assert set(statuses(run.run()).values()) == {""}
-    assert len(files_under(tmp_path / "root")) == len(names)
+        run.plan()  # the directory is known
+        server.script = mixture(share, 7)
+        for _ in range(60):
+            rows = run.run_or_name()
+            got = files_under(tmp_path / "root")
+            assert set(rows) == set(names)
+            assert got == {n: everything[n] for n in names if rows[n]["status"] == "ok"}
+            assert all(rows[name]["error"] for name in names if name not in got)
+            if len(got) == len(names):
+                break
+    assert len(got) == len(names)
 
 
 def test_ledger_parts_are_parquet(run: Run) -> None:

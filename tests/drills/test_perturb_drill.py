@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from rayapp import manifest
 from rayapp.images import sha256
+from rayapp.labels import load_scheme
+from rayapp.perturb.results import Tally, expand, row_schema
 from rayapp.perturb.work import PerturbRows
-from rayapp.runs import digest
 from rayapp.storage import open_store
 from rayapp.transforms import load_protocol
 from tests.perturb.sets import make_published, make_set, odd_files, outcome
@@ -67,12 +69,13 @@ def pixels_without_ray(folder, output, protocol, names):
     """What run.json calls pixels_sha256, worked out in this process."""
     work = PerturbRows(open_store(folder), open_store(output), load_protocol(protocol), 42)
     work.setup()
-    found = {}
-    for at, name in enumerate(names):
+    found = Tally(work.protocol.variant_names)
+    for at, name in enumerate(sorted(names)):
         (row,) = work.batch([{"id": name, "path": name, "name": f"{at}.webp"}])
-        for made in row.get("outputs") or ():
-            found[f"{name}@{made['variant']}"] = made["pixel_sha256"]
-    return digest(*(text.encode() for pair in sorted(found.items()) for text in pair))
+        row |= dict.fromkeys(("origin", "content", "generator", "model"), 0)
+        done = manifest.from_rows([row], row_schema(load_scheme("demo")))
+        found.add(expand(done, load_scheme("demo"), work.protocol.variant_names))
+    return found.pixels_sha256
 
 
 @pytest.mark.first

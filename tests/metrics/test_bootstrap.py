@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from rayapp.metrics.binary import evaluate
-from rayapp.metrics.bootstrap import compare_figures, evaluate_with_intervals, group_strata
+from rayapp.metrics.bootstrap import (
+    compare_figures,
+    evaluate_with_intervals,
+    group_strata,
+    macro_with_intervals,
+)
 from rayapp.metrics.scored import Scored
 
 
@@ -47,6 +52,7 @@ def test_width_equals_theory_for_a_share() -> None:
     assert (measure.high - measure.low) / 2 == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_auc_and_a_true_calibration_error_of_zero() -> None:
     rng = np.random.default_rng(3)
     true_auc, repeats = 0.8555778, 40  # Φ(1.5 / √2)
@@ -98,6 +104,7 @@ def test_no_interval_has_its_reason() -> None:
     assert "one group" in evaluate_with_intervals(Scored.of([1], [1], [1]), philox())["nll"].reason
 
 
+@pytest.mark.slow
 def test_a_thousand_resamples_of_40000_rows_within_15_s() -> None:
     scored = normal_scores(np.random.default_rng(0), 40_000)
     start = time.process_time()
@@ -144,3 +151,37 @@ def test_order_of_rows_does_not_change_a_grouped_comparison() -> None:
         groups[order],
     )
     assert first == again
+
+
+def grouped(rng: np.random.Generator, gap: float, reals: np.ndarray) -> Scored:
+    scores = np.concatenate([reals, rng.normal(gap, 1, 60)])
+    labels = np.repeat([0, 1], [len(reals), 60])
+    names = [f"real {k}" for k in range(len(reals))] + [f"{gap} {k}" for k in range(60)]
+    return Scored.of(labels, scores, sigmoid(scores), names)
+
+
+def test_mean_over_slices_has_an_interval_that_knows_of_shared_reals() -> None:
+    rng = np.random.default_rng(7)
+    reals = rng.normal(0, 1, 60)
+    slices = {str(gap): grouped(rng, gap, reals) for gap in (1.0, 1.5, 2.0)}
+    found = macro_with_intervals(slices, philox(), num_resamples=300)
+    values = [evaluate(one)["accuracy_real"].value for one in slices.values()]
+    assert found["accuracy_real"].value == pytest.approx(np.mean(values))  # type: ignore[arg-type]
+    # The same reals in each slice: their accuracy varies as in one slice, not as in three.
+    alone = evaluate_with_intervals(slices["1.0"], philox(), num_resamples=300)["accuracy_real"]
+    mean = found["accuracy_real"]
+    assert alone.low is not None
+    assert alone.high is not None
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.high - mean.low == pytest.approx(alone.high - alone.low, rel=0.2)
+    assert found["calibration_error"].low is None
+
+
+def test_mean_leaves_out_and_names_a_slice_without_a_value() -> None:
+    rng = np.random.default_rng(8)
+    whole = grouped(rng, 1.5, rng.normal(0, 1, 30))
+    reals = Scored.of([0, 0], [0.1, 0.2], [0.5, 0.5], ["a", "b"])
+    found = macro_with_intervals({"whole": whole, "reals": reals}, philox(), num_resamples=100)
+    assert found["roc_auc"].value == evaluate(whole)["roc_auc"].value
+    assert found["roc_auc"].low is not None

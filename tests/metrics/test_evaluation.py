@@ -3,7 +3,16 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rayapp.labels import load_scheme
-from rayapp.metrics.evaluation import Evaluation, Figure, TestSet, measure_slice
+from rayapp.metrics.evaluation import (
+    Evaluation,
+    Figure,
+    Slice,
+    TestSet,
+    difference,
+    measure_mean,
+    measure_slice,
+    worst_slices,
+)
 
 SCHEME = load_scheme("demo")
 
@@ -63,9 +72,32 @@ def test_json_round_trip(test_set: TestSet):
     mask = np.ones(240, dtype=bool)
     whole = measure_slice(test_set, "", "all", mask, seed=1, resamples=100)
     evaluation = Evaluation(
-        test_set="t", detector="d", scores="s", annotations="a", scheme="demo", held_out=(),
-        detector_hash="h", calibration_hash=None, threshold=0.5, band=None, resampled="images",
-        num_groups=6, slices=[whole],
+        suite="s", test_set="t", detector_name="d", detector="d", annotations=("a",),
+        scheme="demo", detector_hash="h", calibration_hash=None, threshold=0.5, band=None,
+        resampled="images", num_groups=6, evidence="e", slices=[whole],
     )  # fmt: skip
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
     assert evaluation.whole.figures["roc_auc"] == Figure.of(whole.figures["roc_auc"].measure())
+
+
+def test_the_mean_and_the_worst_of_slices(test_set: TestSet):
+    parts = [part for part in test_set.slices(SCHEME) if part[0] == "generator"]
+    rows = [measure_slice(test_set, *part, seed=1, resamples=100) for part in parts]
+    mean = measure_mean(test_set, parts, seed=1, resamples=100)
+    values = {row.name: row.figures["roc_auc"].value for row in rows}
+    assert mean.figures["roc_auc"].value == pytest.approx(np.mean(list(values.values())))
+    assert (mean.num_real, mean.num_synthetic) == (120, 120)
+    worst = worst_slices(rows)
+    assert worst["roc_auc"].name == min(values, key=lambda name: (values[name], name))
+    eers = {row.name: row.figures["eer"].value for row in rows}
+    assert worst["eer"].figure.value == max(eers.values())
+
+
+def test_difference_to_a_published_figure():
+    figure = Figure(value=0.9, low=0.85, high=0.95)
+    part = Slice(column="", name="GAN", num_real=1, num_synthetic=1,
+                 figures={"roc_auc": figure}, published={"roc_auc": 0.86})  # fmt: skip
+    assert difference(part, "roc_auc") == (pytest.approx(0.04), True)
+    outside = part.model_copy(update={"published": {"roc_auc": 0.99}})
+    assert difference(outside, "roc_auc") == (pytest.approx(-0.09), False)
+    assert difference(part.model_copy(update={"published": {}}), "roc_auc") is None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from rayapp.metrics.identification import identify
+from rayapp.metrics.identification import identify, identify_with_intervals
 
 
 def test_equal_to_scikit_learn() -> None:
@@ -31,3 +31,36 @@ def test_missing_class_is_named() -> None:
 def test_class_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="must fit"):
         identify([3], np.ones((1, 3)))
+
+
+def test_intervals_hold_the_value_and_follow_the_seed() -> None:
+    rng = np.random.default_rng(1)
+    classes = np.repeat([0, 1, 2], 60)
+    p = rng.dirichlet(np.ones(3), 180) + np.eye(3)[classes] * 0.3
+    drawn = [
+        identify_with_intervals(
+            classes, p, np.random.Generator(np.random.Philox(key=seed)), num_resamples=150
+        )
+        for seed in (0, 0, 1)
+    ]
+    plain = identify(classes, p)
+    for one, same in (
+        (drawn[0].accuracy, plain.accuracy),
+        (drawn[0].macro_auc, plain.macro_auc),
+        *zip(drawn[0].recalls, plain.recalls, strict=True),
+        *zip(drawn[0].aucs, plain.aucs, strict=True),
+    ):
+        assert one.value == same.value
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low < one.value < one.high  # type: ignore[operator]
+    assert drawn[0].accuracy == drawn[1].accuracy != drawn[2].accuracy
+    # Theory: a recall of n items has the standard error of a share.
+    recall = drawn[0].recalls[0]
+    half = 1.96 * np.sqrt(recall.value * (1 - recall.value) / 60)  # type: ignore[operator]
+    assert (recall.high - recall.low) / 2 == pytest.approx(half, rel=0.25)  # type: ignore[operator]
+
+
+def test_one_item_of_a_class_has_no_interval() -> None:
+    draws = np.random.Generator(np.random.Philox(key=0))
+    assert identify_with_intervals([0, 1, 1], np.eye(2)[[0, 1, 0]], draws).accuracy.low is None

@@ -12,6 +12,7 @@ def calibrated(rng: np.random.Generator, num: int, power: float = 1.0) -> Scored
     return Scored.of(rng.random(num) < p, p, p**power)
 
 
+@pytest.mark.slow
 def test_calibrated_probabilities_have_no_error_on_average() -> None:
     rng = np.random.default_rng(0)
     errors = [evaluate(calibrated(rng, 1000))["calibration_error"].value for _ in range(100)]

@@ -22,6 +22,7 @@ def content(figure: Figure) -> bytes:
     return base64.b64decode(figure.uri.split(",")[1])
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_picture_with_words(figures: dict[str, Figure]) -> None:
     for name, figure in figures.items():
         assert len(figure.alt) > 20, name
@@ -38,6 +39,7 @@ def test_equal_input_draws_equal_bytes() -> None:
     assert roc_figure({"A": curve}) == roc_figure({"A": curve})
 
 
+@pytest.mark.slow
 def test_words_name_the_figures(figures: dict[str, Figure]) -> None:
     assert "A 0.9" in figures["roc"].alt
     assert "B: gan 0.700, sd no value" in figures["slices"].alt

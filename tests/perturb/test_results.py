@@ -4,7 +4,7 @@ import pytest
 from rayapp import manifest
 from rayapp.labels import load_scheme, parse_list
 from rayapp.perturb.layout import targets
-from rayapp.perturb.results import count_by_variant, expand, row_schema, write_lists
+from rayapp.perturb.results import Tally, expand, row_schema, write_lists
 from rayapp.storage import open_store
 
 SCHEME = load_scheme("demo")
@@ -67,17 +67,37 @@ def test_nothing_is_left_out(table):
     assert found["c.png", "failed"]["error"] == "empty file"
     assert found["a.png@small", "ok"]["width"] == 8
     assert manifest.scheme_name(whole) == "demo"
-    assert whole["id"].to_pylist() == sorted(whole["id"].to_pylist())
-    assert count_by_variant(whole, VARIANTS) == {
+    assert [(r["source_id"], r["variant"]) for r in whole.to_pylist()] == [
+        *(("a.png", v) for v in VARIANTS), *(("b.png", v) for v in VARIANTS), ("c.png", None),
+    ]  # fmt: skip
+
+
+def test_a_tally_is_the_same_however_the_rows_come(table):
+    whole = expand(table, SCHEME, VARIANTS)
+    at_once, one_by_one = Tally(VARIANTS), Tally(VARIANTS)
+    at_once.add(whole)
+    for at in range(whole.num_rows):
+        one_by_one.add(whole.slice(at, 1))
+    assert vars(at_once) | {"_pixels": 0} == vars(one_by_one) | {"_pixels": 0}
+    assert at_once.pixels_sha256 == one_by_one.pixels_sha256
+    assert at_once.by_variant == {
         "small": {"ok": 2, "skipped": 0},
         "large": {"ok": 1, "skipped": 1},
     }
+    assert at_once.counts == {"ok": 3, "skipped": 1, "failed": 1}
+    assert at_once.misses == ["c.png: empty file"]
+    other = Tally(VARIANTS)
+    other.add(whole.set_column(
+        whole.schema.get_field_index("pixel_sha256"), "pixel_sha256", pa.array(["x"] * 5)
+    ))  # fmt: skip
+    assert other.pixels_sha256 != at_once.pixels_sha256
 
 
 def test_lists_name_what_was_made_in_the_given_order(table, lists, tmp_path):
     store = open_store(tmp_path)
-    whole = expand(table, SCHEME, VARIANTS)
-    keys = write_lists(store, whole, lists, targets(lists, "clean"), VARIANTS)
+    tally = Tally(VARIANTS)
+    tally.add(expand(table, SCHEME, VARIANTS))
+    keys = write_lists(store, tally.not_made, lists, targets(lists, "clean"), VARIANTS)
     assert keys == ["lists/small/test.txt", "lists/large/test.txt"]
     assert store.get(keys[0]).decode().splitlines() == [
         "small/testset/colour/real/00000.webp,0,0,4,4",

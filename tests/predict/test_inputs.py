@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,9 @@ from rayapp import manifest
 from rayapp.errors import UserError
 from rayapp.labels import Item, load_scheme
 from rayapp.predict.inputs import resolve
+from rayapp.s3 import _client_of
 from rayapp.storage import open_store
+from tests.doubles.s3 import READER
 
 
 @pytest.fixture
@@ -65,3 +68,19 @@ def test_a_manifest_leaves_out_what_was_not_made(tree: Path):
 def test_nothing_there_is_refused(tree: Path, name: str):
     with pytest.raises(UserError, match="no such file or folder"):
         ids(tree / name)
+
+
+def test_reading_images_needs_no_more_than_the_shipped_policy(s3, new_s3_client, monkeypatch):
+    open_store("s3://test/readable").put("a/1.png", b"1")
+    _client_of.cache_clear()
+    for name, value in READER.items():
+        monkeypatch.setenv(name, value)
+    inputs = resolve("s3://test/readable", root=None, scheme="imaginet")
+    assert inputs.table["path"].to_pylist() == ["a/1.png"]
+    assert inputs.root.get("a/1.png") == b"1"
+    assert resolve("s3://test/readable/a/1.png", root=None, scheme="imaginet").table.num_rows == 1
+    with pytest.raises(UserError, match="access denied"):
+        inputs.root.put("a/2.png", b"2")
+    policy = json.loads((Path(__file__).parents[2] / "docs/iam-read-only.json").read_text())
+    actions = [one["Action"] for one in policy["Statement"]]
+    assert actions == ["s3:ListBucket", "s3:GetObject"]

@@ -4,42 +4,58 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rayapp.images import ImageError
-from rayapp.predict.score import score
+from rayapp.images import decode
+from rayapp.models.detector import Detector, DetectorSpec
+from rayapp.predict.harmless import TOLERANCE, chosen, harm_of_bf16
+from rayapp.predict.score import NetworkScorer
+from rayapp.storage import open_store
 from tests.detectors import tiny_detector
 
 
+def pixels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
 def encoded(height: int, width: int, seed: int = 0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "PNG")
+    Image.fromarray(pixels(height, width, seed)).save(sink, "PNG")
     return sink.getvalue()
 
 
-def test_bad_files_are_named_and_the_others_scored():
-    files = [encoded(40, 50), b"", encoded(32, 32, 1), b"text", ImageError("can't be read: gone")]
-    found = score(tiny_detector(), files, 4)
-    assert [one.error for one in found] == [
-        "", "empty file (0 bytes)", "", "text, not an image", "can't be read: gone",
-    ]  # fmt: skip
-    assert [one.logit is None for one in found] == [False, True, False, True, True]
+def under(detector: Detector, view: str) -> Detector:
+    seen = detector.spec.preprocessing.model_copy(update={"view": view})
+    spec = DetectorSpec(**{**dict(detector.spec), "preprocessing": seen})
+    return Detector(detector.network, spec)
 
 
-@pytest.mark.parametrize("max_views", [1, 3, 16])
-def test_logits_do_not_depend_on_the_batch(max_views: int):
+@pytest.mark.parametrize("view", ["centre", "five", "tiles", "resize"])
+@pytest.mark.parametrize("at_once", [1, 3, None])
+def test_logits_are_the_detectors_own_in_batches_of_any_size(view: str, at_once: int | None):
+    detector = under(tiny_detector(), view)
+    images = [pixels(32 + 7 * seed, 45, seed) for seed in range(6)]
+    scorer = NetworkScorer(detector, bf16=False, at_once=at_once)
+    found = [one for (one,) in scorer.score([scorer.see(image) for image in images])]
+    np.testing.assert_allclose(found, detector.logits(images), atol=1e-5)
+
+
+def test_bf16_stays_near_and_is_measured(tmp_path):
     detector = tiny_detector()
-    files = [encoded(32 + 7 * seed, 45, seed) for seed in range(6)]
-    alone = [score(detector, [file], 1)[0].logit for file in files]
-    together = [one.logit for one in score(detector, files, max_views)]
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    for seed in range(8):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(64, 64, seed))
+    paths = [f"{seed}.png" for seed in range(8)]
+    assert chosen(paths) == ["0.png", "2.png", "4.png", "6.png"]
+    harm = harm_of_bf16(detector, open_store(tmp_path), [*chosen(paths), "gone.png"])
+    assert harm.num_images == 4
+    assert 0 < harm.largest < TOLERANCE
+    assert harm.harmless
+    assert not harm_of_bf16(detector, open_store(tmp_path), ["gone.png"]).harmless
 
 
-def test_logits_are_the_detectors_own():
-    detector = tiny_detector()
-    files = [encoded(64, 64, seed) for seed in range(3)]
-    found = [one.logit for one in score(detector, files, 8)]
-    np.testing.assert_allclose(found, detector.logits(files), atol=1e-5)
+def test_views_at_once_follow_the_memory_of_one():
+    small, large = tiny_detector(size=32), tiny_detector(size=512)
+    assert NetworkScorer(small, bf16=False).at_once == 64
+    assert NetworkScorer(large, bf16=False).at_once < 16
 
 
-def test_nothing_to_score():
-    assert score(tiny_detector(), [], 4) == []
+def test_decoding_is_the_same_for_arrays_and_files():
+    assert np.array_equal(decode(encoded(40, 30, 1)).pixels_HWC, pixels(40, 30, 1))

@@ -46,6 +46,15 @@ def test_a_wrong_root_is_named_with_the_first_image(tiny: Tiny, tmp_path: Path) 
         _checked(tiny(root=str(tmp_path / "nowhere")))
 
 
+def test_validation_images_that_are_not_there_are_told_before_training(
+    tiny: Tiny, data: Path, tmp_path: Path
+) -> None:
+    lines = (data / "all.txt").read_text().splitlines()
+    (tmp_path / "gone.txt").write_text("\n".join(f"gone/{line}" for line in lines))
+    with pytest.raises(UserError, match=r"validation: 32 of 32 images tried .*first gone/00.png"):
+        _checked(tiny(validation=[str(tmp_path / "gone.txt")]))
+
+
 def test_crops_of_several_sizes_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "loose.yaml").write_text("name: loose\nsteps: [{rotate90: {p: 0.5}}]\n")
     with pytest.raises(UserError, match="protocol loose gives crops of several sizes"):

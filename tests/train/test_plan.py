@@ -10,7 +10,8 @@ from rayapp.train.plan import plan
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
-RECIPES = ("demo", "imaginet-selfcon", "imaginet-ce", "imaginet-model-id", "probe")
+RECIPES = ("demo", "imaginet-selfcon", "imaginet-ce", "imaginet-model-id", "probe",
+           "probe-dinov3", "probe-pe")  # fmt: skip
 
 
 def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> None:
@@ -60,6 +61,9 @@ def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> N
     }
     job, _ = plan(TrainSettings.model_validate(recipe))
     assert job.num_images > 0
-    if name != "demo" and name != "probe":
+    if name.startswith("imaginet"):
         assert job.spec.architecture.backbone == "resnet50-nodown"
         assert job.stages[0].settings.batch_size == 200
+    header = resource("configs", name).read_text().split("\n\n")[0]
+    for part in ("Command:", "Hardware:", "Hours:", "Expected:"):
+        assert f"# {part}" in header, f"{name} does not say {part}"

@@ -1,0 +1,290 @@
+"""Scoring: against the published way, against a bare loop, and from an object store.
+
+speed   `resnet50-nodown` at 256 px on two threads. The published way is the network as it is:
+        float32, channels first, one image at a time, eager. Both run in this process, in turns.
+        Images: the demo's test set. The network's weights are random, its head is fitted to the
+        demo's training images, so that its scores tell the classes apart.
+ray     20,000 small files through the job, `ray.init` apart, beside two plain processes that read,
+        decode and score the same files with the same network, one thread each.
+stream  a folder and a prefix of 100,000 files: seconds from the command's start to the first
+        scores kept, memory of the driver, and images a second from S3 beside the local ones
+        (SeaweedFS on this machine, which takes its share of the same processors).
+
+Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream]
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import ray
+import torch
+from scipy import special
+
+from benchmarks.photographs import lay_out
+from rayapp import cluster, load_detector
+from rayapp.demo.pipeline import DemoDataSettings, build
+from rayapp.images import decode
+from rayapp.labels import load_scheme, read_list
+from rayapp.metrics.ranking import roc_auc
+from rayapp.models.detector import Architecture, Detector, DetectorSpec, HeadSettings, build_network
+from rayapp.models.encoder import Network
+from rayapp.models.folder import save_detector
+from rayapp.models.inference import keep_freed_memory
+from rayapp.models.preprocessing import Pixels, Preprocessing
+from rayapp.predict.pipeline import PredictSettings, predict
+from rayapp.predict.score import NetworkScorer
+from rayapp.storage import open_store
+
+Figures = dict[str, float | None]
+ROOT = Path(__file__).resolve().parents[1]
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+THREADS = 2
+SMALL_SIDES = 96, 128
+
+
+def detector_of(backbone: str, size: int, **options: int) -> Detector:
+    """Random weights, and statistics of BatchNorm that are not those of an untrained network."""
+    torch.manual_seed(0)
+    architecture = Architecture(
+        backbone=backbone, options=options, head=HeadSettings(norm="none", hidden=0)
+    )
+    network = build_network(architecture).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            cast(torch.Tensor, module.running_var).uniform_(0.5, 1.5)
+            cast(torch.Tensor, module.running_mean).normal_(0, 0.1)
+    strides = network.encoder.backbone.strides()
+    seen = Preprocessing(size=size, **IMAGENET)
+    spec = DetectorSpec(architecture=architecture, strides=strides, preprocessing=seen)
+    return Detector(network, spec)
+
+
+def demo_images(folder: Path, split: str, count: int) -> tuple[list[Pixels], np.ndarray]:
+    """Pixels and origins of the demo's images, as many of each class."""
+    items = read_list(str(folder / f"lists/{split}.txt"), load_scheme("demo")).items
+    chosen = [
+        item
+        for origin in (0, 1)
+        for item in [one for one in items if one.labels[0] == origin][: count // 2]
+    ]
+    pixels = [decode((folder / item.path).read_bytes()).pixels_HWC for item in chosen]
+    return pixels, np.array([item.labels[0] for item in chosen])
+
+
+def fit_head(detector: Detector, images: Sequence[Pixels], origins: np.ndarray) -> None:
+    """Sets the head to a ridge regression on the features, its logits about ±3."""
+    scorer = NetworkScorer(detector, bf16=False)
+    features: list[np.ndarray] = []
+    handle = cast(Network, detector.network).head
+    hook = handle.register_forward_hook(lambda _, given, __: features.append(given[0].numpy()))
+    scorer.score([scorer.see(image) for image in images])
+    hook.remove()
+    x = np.concatenate(features)[-len(images) :].astype(np.float64)
+    centre, scale = x.mean(0), x.std(0) + 1e-6
+    z = (x - centre) / scale
+    target = 6.0 * origins - 3.0
+    weights = z.T @ np.linalg.solve(z @ z.T + len(z) * np.eye(len(z)), target) / scale
+    with torch.no_grad():
+        handle.output.weight.copy_(torch.from_numpy(weights[None]))
+        handle.output.bias.fill_(float(target.mean() - centre @ weights))
+
+
+def measure_speed(folder: Path, quick: bool) -> Figures:
+    """Seconds an image of the published way, exact and bf16; what changes in the scores."""
+    torch.set_num_threads(THREADS)
+    data = folder / "demo"
+    build(DemoDataSettings(output=str(data), generator_steps=30 if quick else 1000))
+    detector = detector_of("resnet50-nodown", 256)
+    fit_head(detector, *demo_images(data, "train", 16 if quick else 64))
+    images, origins = demo_images(data, "test", 8 if quick else 96)
+
+    def published(views: Pixels) -> float:
+        seen = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(IMAGENET[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+        with torch.inference_mode():
+            return float(detector.network(((seen - mean) / std).contiguous())[0])
+
+    def ours(bf16: bool) -> Callable[[Pixels], float]:
+        scorer = NetworkScorer(detector, bf16=bf16, at_once=1)
+        return lambda views: scorer.score([views])[0][0]
+
+    views = [NetworkScorer(detector, bf16=False, at_once=1).see(image) for image in images]
+    plain, before = timed(published, views)
+    keep_freed_memory()  # the job's workers do; it can't be undone, so the published way came first
+    seconds, logits = {"published": plain}, {"published": before}
+    for name, bf16 in (("exact", False), ("bf16", True)):
+        seconds[name], logits[name] = timed(ours(bf16), views)
+    probabilities = {name: special.expit(found) for name, found in logits.items()}
+    auc = {name: roc_auc(origins, found).value for name, found in logits.items()}
+    for name, taken in seconds.items():
+        print(
+            f"{name:10} {1e3 * taken:7.1f} ms an image, {plain / taken:5.2f} ×, "
+            f"AUC {auc[name]:.4f}, largest change of p "
+            f"{np.abs(probabilities[name] - probabilities['published']).max():.2g}"
+        )
+    relative = np.abs(logits["exact"] - before) / np.maximum(np.abs(before), 1e-3)
+    return {
+        "speedup": round(plain / seconds["bf16"], 2),
+        "speedup_exact": round(plain / seconds["exact"], 2),
+        "max_dp": float(np.abs(probabilities["bf16"] - probabilities["published"]).max()),
+        "max_dlogit_rel": float(relative.max()),
+        "auc_change": float(abs((auc["bf16"] or 0) - (auc["published"] or 0))),
+        "ms_per_image": round(1e3 * seconds["bf16"], 1),
+    }
+
+
+def timed(score: Callable[[Pixels], float], views: Sequence[Pixels]) -> tuple[float, np.ndarray]:
+    """Median seconds an image, after one to warm up, and the logits."""
+    score(views[0])
+    taken, logits = [], []
+    for one in views:
+        start = time.perf_counter()
+        logits.append(score(one))
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken)), np.array(logits)
+
+
+def bare_loop(detector_uri: str, paths: Sequence[str]) -> None:
+    """One plain process: read, decode, cut, score, 64 at a time, on one thread."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    scorer = NetworkScorer(load_detector(detector_uri), bf16=False)
+    for at in range(0, len(paths), 64):
+        files = [Path(path).read_bytes() for path in paths[at : at + 64]]
+        scorer.score([scorer.see(decode(file).pixels_HWC) for file in files])
+
+
+def measure_ray(folder: Path, quick: bool) -> Figures:
+    """The job's rate as a share of that of two plain processes."""
+    count = 2_000 if quick else 20_000
+    lay_out(folder / "many", count, sides=SMALL_SIDES)
+    detector = str(folder / "small")
+    save_detector(detector_of("highpass-small", 96), open_store(detector))
+    paths = sorted(str(path) for path in (folder / "many/images").iterdir())
+    context = multiprocessing.get_context("spawn")
+    start = time.perf_counter()
+    halves = [context.Process(target=bare_loop, args=(detector, paths[k::2])) for k in range(2)]
+    for process in halves:
+        process.start()
+    for process in halves:
+        process.join()
+        if process.exitcode:
+            raise SystemExit("the bare loop failed")
+    bare = time.perf_counter() - start
+    settings = PredictSettings(
+        detector=detector,
+        input=str(folder / "many/images"),
+        output=str(folder / "scores"),
+        precision="exact",
+        gallery=0,
+        cpus=2,
+    )
+    with cluster.kept_open(), cluster.session(settings):
+        ray.cluster_resources()
+        start = time.perf_counter()
+        run = predict(settings)
+        ours = time.perf_counter() - start
+    print(f"{count:,} images: bare loop {bare:.1f} s, through Ray {ours:.1f} s, {bare / ours:.3f}")
+    return {"ray_efficiency": round(bare / ours, 3), "peak_mb": run.results["peak_mb"]}
+
+
+def measure_stream(folder: Path, quick: bool) -> Figures:
+    """Seconds to the first scores of many files; S3's rate beside the local one."""
+    from tests.doubles.s3 import S3
+
+    many, some = (3_000, 600) if quick else (100_000, 6_000)
+    lay_out(folder / "stream", many, sides=SMALL_SIDES)
+    local = folder / "stream/images"
+    detector = str(folder / "stream-detector")
+    save_detector(detector_of("highpass-small", 96), open_store(detector))
+    first, peak = first_score(detector, str(local), folder / "first-local")
+    print(f"{many:,} local files: first scores after {first:.1f} s, driver {peak:,.0f} MB")
+    with S3(folder / "s3") as server:
+        os.environ.update(server.environment)
+        names = sorted(local.iterdir())
+        store = open_store("s3://test/images")
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda path: store.put(f"all/{path.name}", path.read_bytes()), names))
+            some_store = open_store("s3://test/images/some")
+            list(pool.map(lambda p: some_store.put(p.name, p.read_bytes()), names[:some]))
+        first_s3, _ = first_score(detector, "s3://test/images/all", folder / "first-s3")
+        print(f"{many:,} objects: first scores after {first_s3:.1f} s")
+        rates = []
+        pattern = folder / "some"
+        pattern.mkdir()
+        for path in names[:some]:
+            os.link(path, pattern / path.name)
+        for name, place in (("local", str(pattern)), ("s3", "s3://test/images/some")):
+            output = folder / f"rate-{name}"
+            subprocess.run(command(detector, place, output), env=environment(), check=True)
+            found = json.loads((output / "run.json").read_text())["results"]
+            rates.append(found["images_per_s"])
+    print(f"{some:,} images: {rates[0]:,.0f} a second local, {rates[1]:,.0f} from S3")
+    return {
+        "first_score_s": round(first, 1),
+        "first_score_s3_s": round(first_s3, 1),
+        "driver_mb": round(peak),
+        "s3_share": round(rates[1] / rates[0], 3),
+    }
+
+
+def command(detector: str, place: str, output: Path) -> list[str]:
+    job = [sys.executable, str(ROOT / "jobs/predict.py"), "--precision", "exact", "--gallery", "0"]
+    return [*job, "--detector", detector, "--input", place, "--output", str(output), "--cpus", "2"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+
+
+def first_score(detector: str, place: str, output: Path) -> tuple[float, float]:
+    """Seconds to the first scores that are kept, and the driver's memory (MB) by then; killed."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command(detector, place, output), env=environment(), start_new_session=True
+    )
+    try:
+        while not list((output / "parts/predict").glob("[!.]*.parquet")):
+            if process.poll() is not None:
+                raise SystemExit("the job ended before it kept a score")
+            time.sleep(0.05)
+        seconds = time.perf_counter() - start
+        time.sleep(5)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return seconds, float(peak.split()[1]) / 1e3
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def main() -> None:
+    parts = {"speed": measure_speed, "ray": measure_ray, "stream": measure_stream}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer images, about a minute")
+    parser.add_argument("--only", choices=list(parts), help="one part alone")
+    given = parser.parse_args()
+    figures: Figures = {}
+    for name, measure in parts.items():
+        if given.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                figures |= measure(Path(folder), given.quick)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Search settings of training or calibration: `python jobs/tune.py --help`."""
+
+from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.tune.page import PAGE_FILE
+from rayapp.tune.pipeline import process_start, tune
+from rayapp.tune.results import BEST_FILE, TRIALS_FILE
+from rayapp.tune.settings import TuneSettings
+from rayapp.tune.study import STUDY_FILE
+
+
+def job(settings: TuneSettings) -> int:
+    """Search, then say what was found."""
+    run = tune(settings, process_start())
+    found = run.results
+    for name, value in found["found"].items():
+        print(f"  {name} = {value}")
+    if found["first_failure"]:
+        print(f"{run.counts['failed']} trials failed; first: {found['first_failure']}")
+    if found["verdict"]:
+        print(found["verdict"])
+    job_name = "train" if settings.kind == "train" else "calibrate"
+    then = f"python jobs/{job_name}.py --config {run.store.uri(BEST_FILE)}"
+    if run.counts["left"]:
+        then = "the same command goes on with the trials that are left"
+    elif settings.kind == "train" and not found["verdict"]:
+        then = "the same command with --compare 3 tells whether the difference is real"
+    places = {"best": BEST_FILE, "trials": TRIALS_FILE, "page": PAGE_FILE, "study": STUDY_FILE}
+    run.tell(places, then)
+    return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_job(TuneSettings, job)

@@ -1,0 +1,21 @@
+"""Fetch a published detector: `python jobs/weights.py imaginet`."""
+
+import sys
+
+from rayapp.pipelines.weights import WeightsSettings, told, weights
+from rayapp.settings import EXIT_DONE, run_job
+
+
+def job(settings: WeightsSettings) -> int:
+    """Fetch and convert once, then say where the detector is and on what terms."""
+    run = weights(settings)
+    told(run)
+    print(f"next: python jobs/predict.py --detector {run.store.root} --input … --output …")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    if given and not given[0].startswith("-"):  # the name may stand alone
+        given.insert(0, "--name")
+    run_job(WeightsSettings, job, given)

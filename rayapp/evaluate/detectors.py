@@ -1,0 +1,73 @@
+"""The detectors that are compared: their specs, hashes, and names in tables."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from rayapp import load_detector, manifest
+from rayapp.errors import UserError
+from rayapp.guard import ITEMS_FILE
+from rayapp.models.detector import DetectorSpec
+from rayapp.storage import absolute_uri, open_store
+
+_GENERIC = {"detector", "last"}  # what the jobs call every detector's folder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A detector to be measured; `calibrated_on` are the images of its calibration, if known."""
+
+    name: str
+    uri: str
+    spec: DetectorSpec
+    hash: str
+    calibrated_on: pa.Table | None
+
+    @property
+    def task(self) -> str:
+        """What it tells: origin, or which of several classes."""
+        return "origin" if self.spec.architecture.head.num_outputs == 1 else "identification"
+
+    @property
+    def view(self) -> str:
+        """What it sees of an image."""
+        return f"{self.spec.preprocessing.view}, {self.spec.preprocessing.size} px"
+
+
+def load_all(uris: Sequence[str], names: Sequence[str]) -> list[Measured]:
+    """The detectors, under the names given or the shortest ends of their paths that differ.
+
+    Raises:
+        UserError: no such detector, one that stands twice, or another number of names.
+    """
+    if names and len(names) != len(uris):
+        raise UserError(f"names: {len(names)} for {len(uris)} detectors")
+    whole = [absolute_uri(uri).rstrip("/") for uri in uris]
+    for several in (names, whole, [slug(name) for name in names or short_names(whole)]):
+        twice = next((name for name in several if list(several).count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"detector {twice} stands twice")
+    found = []
+    for uri, name in zip(whole, names or short_names(whole), strict=True):
+        detector, store = load_detector(uri), open_store(uri)
+        there = store.stat(ITEMS_FILE) is not None
+        items = manifest.read_table(store, ITEMS_FILE) if there else None
+        found.append(Measured(name, uri, detector.spec, detector.hash(), items))
+    return found
+
+
+def short_names(uris: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that differ and say more than `detector`."""
+    parts = [[part for part in uri.split("/") if part] for uri in uris]
+    for length in range(1, max(map(len, parts)) + 1):
+        ends = ["/".join(one[-length:]) for one in parts]
+        if len(set(ends)) == len(ends) and not _GENERIC & set(ends):
+            return ends
+    return list(uris)
+
+
+def slug(name: str) -> str:
+    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"

@@ -1,0 +1,84 @@
+"""What evaluate is told: which detectors, which suites, under which protocol."""
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from rayapp.errors import UserError
+from rayapp.metrics.bootstrap import NUM_RESAMPLES
+from rayapp.settings import JobSettings
+from rayapp.suites import FOLDER, ProtocolName, Suite, load_suite
+
+
+class EvaluateSettings(JobSettings):
+    """Measure detectors on suites from their stored scores: every table, with intervals."""
+
+    detector: tuple[str, ...] = Field(
+        min_length=1, description="folders or s3:// prefixes of (calibrated) detectors"
+    )
+    names: tuple[str, ...] = Field(
+        (), description="their names in tables; from their paths if none"
+    )
+    suite: tuple[str, ...] = Field(
+        (FOLDER,), min_length=1, description="test sets: names in configs/suites, or YAML files"
+    )
+    protocol: ProtocolName = Field(
+        "clean",
+        description="clean: each photograph once, no calibration image measured; legacy: as "
+        "published, to the letter",
+    )
+    scores: tuple[str, ...] = Field((), description="outputs of predict, or folders that hold them")
+    root: str | None = Field(
+        None, description="folder or s3:// prefix where the lists' paths start"
+    )
+    lists: str | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
+    sweeps: str | None = Field(
+        None, description="folder of perturbed sets, one a protocol; for the suites robustness-*"
+    )
+    annotations: tuple[str, ...] = Field((), description="suite folder: lists of the test images")
+    scheme: str = Field("imaginet", description="suite folder: label scheme of the lists")
+    name: str = Field("Own images", description="suite folder: name of the test set in tables")
+    held_out: tuple[str, ...] = Field(
+        (), description="suite folder: generators (names of the scheme) that were never trained on"
+    )
+    published_as: tuple[str, ...] = Field(
+        ("imaginet",),
+        min_length=1,
+        description="whose published figures stand beside each detector's: one name, or one each",
+    )
+    same_recipe: bool = Field(
+        False, description="the detectors are runs of one recipe that differ in their seed"
+    )
+    resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
+    seed: int = Field(42, description="seed of the resampling, and of reals that legacy draws")
+
+    @field_validator(
+        "detector",
+        "names",
+        "suite",
+        "scores",
+        "annotations",
+        "held_out",
+        "published_as",
+        mode="before",
+    )
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+def load_suites(settings: EvaluateSettings) -> list[Suite]:
+    """The suites by name, each once; the user's own lists in the suite folder."""
+    return [_suite(name, settings) for name in dict.fromkeys(settings.suite)]
+
+
+def _suite(name: str, settings: EvaluateSettings) -> Suite:
+    suite = load_suite(name)
+    if suite.name == FOLDER:
+        if not settings.annotations:
+            raise UserError("suite folder: give --annotations, the lists of the test images")
+        lists = settings.annotations
+        return suite.model_copy(
+            update={"lists": lists, "scheme": settings.scheme, "title": settings.name}
+        )
+    return suite

@@ -1,0 +1,100 @@
+"""Published weights: fetched once through the catalogue, checked, kept as a detector's folder."""
+
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from rayapp import runs
+from rayapp.download.catalogue import load_catalogue
+from rayapp.download.entry import Fetched, fetch_entry
+from rayapp.errors import UserError
+from rayapp.images import sha256
+from rayapp.labels import item_id, load_scheme, read_list
+from rayapp.models.detector import Detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
+from rayapp.models.published import convert
+from rayapp.settings import JobSettings
+from rayapp.storage import open_store, read_uri
+
+Name = Literal["imaginet", "imaginet_corvi", "corvi2022", "grag2021", "lasted", "commfor"]
+
+
+class WeightsSettings(JobSettings):
+    """Fetch the weights of a published detector and keep them as a detector's folder."""
+
+    name: Name = Field(description="the detector; its entry in the catalogue is weights_NAME")
+    output: str = Field("", description="folder or s3:// prefix; runs/weights/NAME if none")
+    fetched: str = Field("runs/weights/fetched", description="where the files as published go")
+    files: tuple[str, ...] = Field((), description="files that you have; nothing is fetched then")
+    catalogue: str = Field("sources", description="catalogue, by name or file")
+    anchors: str | None = Field(None, description="lasted: list of real images to compare with")
+    scheme: str = Field("imaginet", description="label scheme of that list")
+    root: str | None = Field(None, description="where the list's paths start")
+
+
+def weights(settings: WeightsSettings) -> runs.Run:
+    """The detector in its folder; done once.
+
+    Raises:
+        UserError: see fetch_entry and convert.
+        JobFailed: files that could not be had.
+    """
+    if (settings.name == "lasted") != (settings.anchors is not None):
+        raise UserError("--anchors LIST and --root FOLDER go with lasted, and lasted with them: "
+                        "it scores by similarity to real images")  # fmt: skip
+    entry = f"weights_{settings.name}"
+    source = load_catalogue(settings.catalogue).choose([entry])[entry]
+    inputs = {"entry": runs.digest(source.model_dump_json().encode())}
+    if settings.anchors:
+        inputs["anchors"] = sha256(read_uri(settings.anchors))
+    output = settings.output or f"runs/weights/{settings.name}"
+    run = runs.start("weights", settings, inputs, output=output, overwrite=settings.overwrite)
+    if run.state == "done":
+        return run
+    files = _own(settings.files) or _fetched(settings, entry)
+    detector = convert(settings.name, dict(files), _anchors(settings))
+    provenance = {
+        "published": settings.name,
+        "from": list(source.at),
+        "sha256": {name: sha256(data) for name, data in sorted(files.items())},
+        "licence": source.licence,
+        "attribution": source.attribution,
+        "page": source.page,
+    }
+    spec = detector.spec.model_copy(update={"provenance": provenance})
+    digest = save_detector(Detector(detector.network, spec), run.store)
+    bytes_in = sum(map(len, files.values()))
+    run.finish({"files": len(files), "bytes": bytes_in}, {"detector_hash": digest, **provenance})
+    return run
+
+
+def told(run: runs.Run) -> None:
+    """Print where the detector is and on what terms."""
+    run.tell({"detector": SPEC_FILE, "weights": WEIGHTS_FILE})
+    print(f"  licence: {run.results['licence']}; to be named: {run.results['attribution']}")
+
+
+def _own(uris: tuple[str, ...]) -> Mapping[str, bytes]:
+    return {uri: read_uri(uri) for uri in uris}
+
+
+def _fetched(settings: WeightsSettings, entry: str) -> Mapping[str, bytes]:
+    def show(num_bytes: int) -> None:
+        print(f"{entry}: {num_bytes / 1e6:,.1f} MB fetched", file=sys.stderr, flush=True)
+
+    found: list[Fetched] = fetch_entry(
+        entry, settings.fetched, catalogue=settings.catalogue, show=show
+    )
+    return {file.key: read_uri(file.uri) for file in found}
+
+
+def _anchors(settings: WeightsSettings) -> list[bytes]:
+    if settings.anchors is None:
+        return []
+    if settings.root is None:
+        raise UserError("--anchors: a list needs --root, the folder that its paths start from")
+    root = open_store(settings.root)
+    items = read_list(settings.anchors, load_scheme(settings.scheme)).items
+    return [read_uri(root.uri(item_id(item.path))) for item in items]

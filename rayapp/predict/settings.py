@@ -1,0 +1,53 @@
+"""Settings of predict."""
+
+from pydantic import Field
+
+from rayapp.models.inference import Precision
+from rayapp.models.preprocessing import View
+from rayapp.settings import JobSettings
+
+# What only says where and how fast work is done: a run may go on with other values.
+PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})
+
+
+class PredictSettings(JobSettings):
+    """Score images: how likely each is AI-generated, by a detector."""
+
+    detector: str = Field(
+        description="folder or s3:// prefix of a detector, or a Python file with predict(images)"
+    )
+    input: str = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
+    root: str | None = Field(None, description="where the paths of a list or manifest start")
+    scheme: str = Field("imaginet", description="label scheme of a list")
+    view: View | None = Field(
+        None, description="how images of any size are seen; the detector's own view if none"
+    )
+    view_size: int | None = Field(
+        None, ge=8, description="side of a view in pixels; its own if none"
+    )
+    protocol: str | None = Field(
+        None, description="protocol under which images are disturbed first, by name or file"
+    )
+    seed: int = Field(42, ge=0, description="of the protocol's draws")
+    follow: bool = Field(
+        False,
+        description="score what is new or changed since the last such run, drop what is gone",
+    )
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
+    )
+    precision: Precision = Field(
+        "auto",
+        description="exact: float32; bf16; auto: bf16 where the hardware has it and it moves no "
+        "probability of a few of the images by more than 0.005",
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="views of a forward pass; by measured memory if none"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of one worker")
+    gpus: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
+    workers: int | None = Field(None, ge=1, description="workers at most; as many as fit if none")
+    compile: bool = Field(
+        False, description="compile the network too; pays on a GPU from thousands of images on"
+    )
+    gallery: int = Field(500, ge=0, description="images in gallery.html; 0: no gallery")

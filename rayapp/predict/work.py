@@ -1,0 +1,196 @@
+"""The work of a worker: files read and decoded ahead in threads while the network computes."""
+
+import itertools
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+import cv2
+import torch
+
+from rayapp import load_detector, rows
+from rayapp.errors import UserError
+from rayapp.images import DecodedImage, ImageError, decode, sha256
+from rayapp.manifest import STATUS_FAILED, STATUS_OK
+from rayapp.models.inference import keep_freed_memory
+from rayapp.models.preprocessing import Pixels, View
+from rayapp.predict.own import OwnFile, OwnScorer
+from rayapp.predict.score import Logits, NetworkScorer, Scorer
+from rayapp.storage import Store
+from rayapp.transforms import PLAIN, apply_each
+from rayapp.transforms import Protocol as Disturbance
+
+_READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
+_DECODERS = 2  # images at once whose pixels are in memory whole
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """How a worker makes its scorer."""
+
+    detector: str | OwnFile
+    view: View | None = None
+    view_size: int | None = None
+    bf16: bool = False
+    at_once: int | None = None
+    compiled: bool = False
+    device: str = "cpu"
+
+    def load(self) -> Scorer:
+        """The scorer, with its weights."""
+        if isinstance(self.detector, OwnFile):
+            return OwnScorer(self.detector, self.at_once)
+        if not self.bf16:  # TensorFloat-32 would round as bf16 does
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        detector = load_detector(self.detector).seen_as(self.view, self.view_size)
+        return NetworkScorer(
+            detector.to(self.device), bf16=self.bf16, at_once=self.at_once, compiled=self.compiled
+        )
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A protocol under which images are disturbed before they are scored."""
+
+    protocol: Disturbance
+    seed: int
+
+    def apply(self, image: DecodedImage, item_id: str, names: Iterable[str]) -> dict[str, Pixels]:
+        """The variants of an image; one that it is too small for is absent."""
+        plans = self.protocol.draw((image.height, image.width), item_id, self.seed)
+        wanted = {name: plans[name] for name in names if name in plans}
+        return dict(apply_each(wanted, image.pixels_HWC))
+
+
+@dataclass
+class PredictRows:
+    """Row work: the scorer is made once a worker; a batch is read ahead of its forward passes."""
+
+    spec: ScorerSpec
+    root: Store
+    threads: int
+    disturbed: Disturbed | None = None
+    _scorer: Scorer = field(init=False, repr=False)
+    _readers: ThreadPoolExecutor = field(init=False, repr=False)
+    _decoders: BoundedSemaphore = field(init=False, repr=False)
+
+    def setup(self) -> None:
+        """Load the detector."""
+        keep_freed_memory()
+        torch.set_num_threads(self.threads)
+        cv2.setNumThreads(1)
+        self._scorer = self.spec.load()
+        self._readers = ThreadPoolExecutor(_READERS)
+        self._decoders = BoundedSemaphore(_DECODERS)
+
+    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+        """A logit a row, or its error; with the time and memory that it took."""
+        start = time.perf_counter()
+        images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
+        results: list[rows.Row] = []
+        waiting: list[tuple[rows.Row, Pixels]] = []
+        for seen in _ahead(self._readers, self._see, images, 2 * _READERS):
+            results += [row for row, views in seen if views is None]
+            waiting += [(row, views) for row, views in seen if views is not None]
+            if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
+                results += self._scored(waiting)
+                waiting = []
+        results += self._scored(waiting)
+        taken = {
+            "ms": 1000 * (time.perf_counter() - start) / len(batch),
+            "peak_mb": _peak_mb(self.spec.device),
+        }
+        at = {row["id"]: row for row in results}
+        return [{**at[row["id"]], **taken} for row in batch]
+
+    def _see(self, same: list[rows.Row]) -> list[tuple[rows.Row, Pixels | None]]:
+        """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
+        known: rows.Row = {}
+        try:
+            data = self.root.get(same[0]["path"])
+            known = {"sha256": sha256(data), "bytes": len(data)}
+            with self._decoders:
+                image = decode(data)
+                del data
+                known |= _facts(image)
+                return [
+                    (_failed({**row, **known}, "too small for this variant"), None)
+                    if views is None
+                    else ({**row, **known}, views)
+                    for row, views in self._views(same, image)
+                ]
+        except ImageError as error:
+            return [(_failed({**row, **known}, str(error)), None) for row in same]
+        except (OSError, UserError) as error:
+            message = f"can't be read: {rows.said(error)}"
+            return [(_failed(row, message), None) for row in same]
+
+    def _views(
+        self, same: list[rows.Row], image: DecodedImage
+    ) -> Iterator[tuple[rows.Row, Pixels | None]]:
+        if self.disturbed is None:
+            views = self._scorer.see(image.pixels_HWC)
+            yield from ((row, views) for row in same)
+            return
+        names = [row["variant"] or PLAIN for row in same]
+        item_id = same[0]["id"].removesuffix(f"@{names[0]}")
+        variants = self.disturbed.apply(image, item_id, names)
+        for row, name in zip(same, names, strict=True):
+            yield row, self._scorer.see(variants[name]) if name in variants else None
+
+    def _scored(self, waiting: Sequence[tuple[rows.Row, Pixels]]) -> list[rows.Row]:
+        if not waiting:
+            return []
+        hashes = {
+            "detector_hash": self._scorer.detector_hash,
+            "preprocessing_hash": self._scorer.preprocessing_hash,
+            "status": STATUS_OK,
+            "error": "",
+        }
+        logits = self._scorer.score([views for _, views in waiting])
+        return [
+            {**row, **hashes, **_as_columns(one)}
+            for (row, _), one in zip(waiting, logits, strict=True)
+        ]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], depth: int
+) -> Iterator[R]:
+    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken."""
+    under_way: deque[Future[R]] = deque()
+    for item in items:
+        if len(under_way) >= depth:
+            yield under_way.popleft().result()
+        under_way.append(pool.submit(do, item))
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _facts(image: DecodedImage) -> rows.Row:
+    names = ("width", "height", "format", "orientation", "note")
+    return {name: getattr(image, name) for name in names}
+
+
+def _failed(row: rows.Row, error: str) -> rows.Row:
+    return {**row, "status": STATUS_FAILED, "error": error}
+
+
+def _as_columns(logits: Logits) -> rows.Row:
+    return {"logit": logits[0]} if len(logits) == 1 else {"logits": list(logits)}
+
+
+def _peak_mb(device: str) -> float:
+    """The most memory that this process held so far; on a GPU, of the GPU's."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

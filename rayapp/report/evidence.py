@@ -1,0 +1,104 @@
+"""What a report is made of: evaluations, and the scored images that they rest on."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rayapp import manifest
+from rayapp.errors import UserError
+from rayapp.labels import LabelScheme, load_scheme
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.metrics.scored import Scored
+from rayapp.storage import open_store, read_uri
+
+EMBEDDING_FILE = "embedding.parquet"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An evaluation; with `table`, one row a scored image: path, root, labels, probability."""
+
+    evaluation: Evaluation
+    table: pa.Table | None
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """The label scheme of the images."""
+        return load_scheme(self.evaluation.scheme)
+
+    @property
+    def truth_N(self) -> NDArray[np.int64]:
+        """1 synthetic, 0 real."""
+        return self._column("origin").astype(np.int64)
+
+    @property
+    def probabilities_N(self) -> Floats:
+        """Probability of synthetic, under the calibration in force."""
+        return self._column("probability")
+
+    def _column(self, name: str) -> Floats:
+        assert self.table is not None
+        return np.asarray(self.table[name].to_numpy(), dtype=np.float64)
+
+    def scored(self, chosen_N: NDArray[np.bool_] | None = None) -> Scored:
+        """The images, or some of them, for the metrics."""
+        mask = np.ones(len(self.truth_N), dtype=bool) if chosen_N is None else chosen_N
+        scores = self._column("score")
+        return Scored.of(self.truth_N[mask], scores[mask], self.probabilities_N[mask])
+
+
+def read_results(uri: str) -> Results:
+    """What evaluate stored in a folder.
+
+    Raises:
+        UserError: there is nothing, or it is of another kind.
+    """
+    at = f"{uri.rstrip('/')}/{EVALUATION_FILE}"
+    try:
+        return Results.model_validate_json(read_uri(at))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{at}: not what evaluate writes: {first['msg']}; evaluate again") from None
+
+
+def read_evidence(uri: str) -> list[Evidence]:
+    """The evaluations in a folder with the images behind them.
+
+    Raises:
+        UserError: the scored images of an evaluation are gone.
+    """
+    found = []
+    for evaluation in read_results(uri).evaluations:
+        table = None
+        if evaluation.evidence:
+            table = pq.read_table(io.BytesIO(read_uri(f"{uri.rstrip('/')}/{evaluation.evidence}")))
+        found.append(Evidence(evaluation, table))
+    return found
+
+
+def read_embedding(uri: str) -> tuple[str, pa.Table]:
+    """Hash of the detector, and path, x, y of the images whose features were placed.
+
+    Raises:
+        UserError: no such embedding.
+    """
+    table = manifest.read_table(open_store(uri), EMBEDDING_FILE)
+    record = json.loads(read_uri(f"{uri.rstrip('/')}/run.json"))
+    return str(record["inputs"]["detector"]), table
+
+
+def by_suite(evidence: Sequence[Evidence]) -> dict[str, list[Evidence]]:
+    """Suite (with test set, protocol and task) → the evaluations on it, in order."""
+    found: dict[str, list[Evidence]] = {}
+    for one in evidence:
+        e = one.evaluation
+        found.setdefault(f"{e.suite}/{e.test_set}/{e.protocol}/{e.task}", []).append(one)
+    return found

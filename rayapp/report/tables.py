@@ -1,0 +1,200 @@
+"""The tables of a report: figures beside published ones, detectors beside each other."""
+
+from collections.abc import Sequence
+
+from rayapp.metrics.binary import TITLES
+from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
+from rayapp.metrics.measure import Measure
+from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
+from rayapp.published import Published, PublishedSuite
+from rayapp.report.evidence import Evidence
+
+SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",
+         "tpr_at_fpr_5pct", "eer", "nll", "brier", "calibration_error")  # fmt: skip
+NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy_real": "accuracy, reals",
+    "accuracy_synthetic": "accuracy, synthetics",
+    "roc_auc": "ROC AUC",
+    "recall": "accuracy of the class",
+    "accuracy": "accuracy",
+}
+_NOT_MEASURED = Measure(None, reason="not measured")
+
+
+def heading(figure: str) -> str:
+    """A figure's name as a column's heading."""
+    return NAMES.get(figure) or TITLES[figure]
+
+
+def beside_published(several: Sequence[Evidence]) -> list[Block]:
+    """One suite: both headline figures of every slice and detector beside the published ones."""
+    names = several[0].evaluation.headline
+    known = any(part.published for one in several for part in one.evaluation.table)
+    columns = ["slice", "detector", "real", "synthetic"]
+    formats: dict[str, str] = {}
+    for name, short in zip(names, ("ACC", "AUC"), strict=True):
+        found = {heading(name): ".4f"}
+        if known:
+            found |= {f"{short} published": ".4f", f"{short} difference": "+.4f",
+                      f"{short} within": ""}  # fmt: skip
+        columns += found
+        formats |= found
+    rows: list[list[Value]] = []
+    for wanted in dict.fromkeys(p.name for one in several for p in rows_of(one.evaluation)):
+        for one in several:
+            parts = [part for part in rows_of(one.evaluation) if part.name == wanted]
+            rows += [_row(one.evaluation, part, names, known) for part in parts]
+    told = (
+        "Published: as printed by others under their own protocol; within: whether that lies in "
+        "our 95 % interval." if known else "Figures with their 95 % intervals."
+    )  # fmt: skip
+    return [*remarks(several), Table(columns, rows, told, formats)]
+
+
+def rows_of(one: Evaluation) -> list[Slice]:
+    """The rows of an evaluation's table; the whole set where it has no slices."""
+    return one.table if len(one.table) > (1 if one.mean else 0) else one.slices
+
+
+def _row(one: Evaluation, part: Slice, names: Sequence[str], known: bool) -> list[Value]:
+    row: list[Value] = [part.name, one.detector_name, part.num_real, part.num_synthetic]
+    for name in names:
+        row.append(part.figures[name].measure())
+        if known:
+            found = difference(part, name)
+            within = None if found is None else found[1]
+            row += [part.published.get(name), None if found is None else found[0],
+                    "–" if within is None else "yes" if within else "no"]  # fmt: skip
+    return row
+
+
+def remarks(several: Sequence[Evidence]) -> list[Block]:
+    """What the protocol did, detector by detector; said once where it is the same."""
+    told: dict[str, list[str]] = {}
+    for one in several:
+        e = one.evaluation
+        words = ". ".join([f"Calibration: {e.calibration}", *e.notes])
+        told.setdefault(f"{e.view}. {words}.", []).append(e.detector_name)
+    legacy = several[0].evaluation.protocol == "legacy"
+    lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in told.items())
+    blocks: list[Block] = []
+    if legacy:
+        blocks.append(Notice(
+            "Legacy protocol: as published, calibration images and repeated reals included. "
+            "For comparison with published figures only.", "warning"))  # fmt: skip
+    return [*blocks, Prose(lines)]
+
+
+def every_figure(several: Sequence[Evidence]) -> Table:
+    """Every figure of every slice and detector."""
+    measured = {name for one in several for part in one.evaluation.slices for name in part.figures}
+    chosen = [name for name in (*TITLES, "recall", "accuracy") if name in measured]
+    rows: list[list[Value]] = []
+    for one in several:
+        e = one.evaluation
+        for part in [*e.slices, *([e.mean] if e.mean else [])]:
+            figures = [
+                part.figures[n].measure() if n in part.figures else _NOT_MEASURED for n in chosen
+            ]
+            plain = part.column in {"", "list"}
+            label = part.name if plain else f"{part.column}: {part.name}"
+            rows.append([label, e.detector_name, part.num_real, part.num_synthetic, *figures])
+        rows += _worst(e, chosen)
+    columns = ["slice", "detector", "real", "synthetic", *map(heading, chosen)]
+    return Table(columns, rows, "Every figure, with 95 % intervals; worst: over the table's rows.")
+
+
+def _worst(one: Evaluation, chosen: Sequence[str]) -> list[list[Value]]:
+    if not one.worst:
+        return []
+    figures: list[Value] = [
+        one.worst[name].figure.measure() if name in one.worst else _NOT_MEASURED for name in chosen
+    ]
+    named = ", ".join(dict.fromkeys(w.name for n, w in one.worst.items() if n == "roc_auc"))
+    return [
+        [f"worst{f' (AUC: {named})' if named else ''}", one.detector_name, None, None, *figures]
+    ]
+
+
+def compared(comparisons: Sequence[Comparison]) -> Table:
+    """Pairs of detectors on the same images."""
+    rows: list[list[Value]] = [
+        [
+            one.suite,
+            one.slice,
+            heading(one.figure),
+            one.first,
+            one.second,
+            one.difference.measure(),
+            one.p_value,
+            one.method,
+        ]
+        for one in comparisons
+    ]
+    columns = ["suite", "slice", "figure", "A", "B", "A − B", "p", "test"]
+    told = (
+        "Paired by image. p is two-sided and not adjusted for their number: of "
+        f"{len(rows)} tests without any difference about {len(rows) / 20:.0f} fall below 0.05."
+    )
+    return Table(columns, rows, told, {"A − B": "+.4f", "p": ".2g"})
+
+
+def over_seeds(spreads: Sequence[SeedSpread]) -> Table:
+    """Figures over runs that differ in their seed."""
+    rows: list[list[Value]] = [
+        [s.suite, s.slice, heading(s.figure), s.num_runs, s.mean, s.std, s.minimum, s.maximum]
+        for s in spreads
+    ]
+    columns = [
+        "suite",
+        "slice",
+        "figure",
+        "runs",
+        "mean",
+        "standard deviation",
+        "lowest",
+        "highest",
+    ]
+    formats = dict.fromkeys(columns[4:], ".4f")
+    return Table(columns, rows, "Runs of one recipe that differ in their seed.", formats)
+
+
+def across_sources(one: Evaluation) -> Table | None:
+    """ROC AUC of each source of reals against each source of synthetics."""
+    reals = list(dict.fromkeys(pair.real for pair in one.sources))
+    synthetics = list(dict.fromkeys(pair.synthetic for pair in one.sources))
+    if len(reals) < 2:  # the slices say the same
+        return None
+    found = {(p.real, p.synthetic): p.roc_auc.measure() for p in one.sources}
+    rows: list[list[Value]] = [
+        [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)] for real in reals
+    ]
+    told = (f"{one.detector_name}: ROC AUC of each source of reals (rows) against each source of "
+            "synthetics. One pooled AUC hides a shift of scores between sources.")  # fmt: skip
+    return Table(["reals from", *synthetics], rows, told)
+
+
+def published_only(published: Published) -> list[tuple[str, list[Block]]]:
+    """Every published table as it stands, with its source."""
+    found: list[tuple[str, list[Block]]] = []
+    for name, suite in published.suites.items():
+        told = [f"Source: {suite.source}.", *(f"Remark: {text}." for text in suite.remarks)]
+        found.append((name, [Prose(" ".join(told)), _as_published(name, suite, published)]))
+    time = published.inference_time
+    timed: list[list[Value]] = [[name, value] for name, value in time.milliseconds.items()]
+    table = Table(["detector", "ms"], timed, f"Inference time: {time.about}.", {"ms": ".2f"})
+    return [*found, ("Inference time", [Prose(f"Source: {time.source}."), table])]
+
+
+def _as_published(name: str, suite: PublishedSuite, published: Published) -> Table:
+    of = {d: suite.figures[d] for d in published.detectors if d in suite.figures}
+    slices = dict.fromkeys(s for figures in of.values() for s in figures)
+    columns = ["slice"]
+    for detector in of:
+        columns += [f"{detector} ACC", f"{detector} AUC"]
+    rows: list[list[Value]] = [
+        [s, *(value for figures in of.values() for value in figures.get(s, (None, None)))]
+        for s in slices
+    ]
+    return Table(columns, rows, f"{name}, as published.", dict.fromkeys(columns[1:], ".4f"))

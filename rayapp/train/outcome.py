@@ -1,0 +1,42 @@
+"""What training leaves behind: after each epoch what it shows of itself, at the end detectors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayapp.models.detector import Detector
+from rayapp.models.folder import save_detector
+from rayapp.storage import Store, open_store
+from rayapp.train.engine import Engine
+from rayapp.train.journal import write_events, write_metrics
+
+DETECTOR_FOLDER = "detector"
+LAST_FOLDER = "last"
+STATE_FILE = "state.pt"
+_NAMED_UNREADABLE = 100
+
+
+def record_epoch(engine: Engine, store: Store, figures: Mapping[str, Any]) -> None:
+    """metrics.csv and the TensorBoard file of the epoch that is through."""
+    write_metrics(store, engine.history)
+    write_events(store, len(engine.history), figures)
+
+
+def record_end(engine: Engine, store: Store) -> dict[str, Any]:
+    """Write the last detector, and the best one where it was chosen; counts and results."""
+    engine.network.to("cpu")
+    folders = [LAST_FOLDER, DETECTOR_FOLDER] if engine.best else [DETECTOR_FOLDER]
+    for folder in folders:
+        if engine.best and folder == DETECTOR_FOLDER:
+            engine.network.load_state_dict(engine.best["network"])
+        detector = Detector(engine.network, engine.job.spec)
+        digest = save_detector(detector, open_store(store.uri(folder)))
+    stages = {f"{stage.name} items": stage.num_items for stage in engine.job.stages}
+    return {
+        "counts": {**stages, "unreadable": len(engine.unreadable)},
+        "detector": DETECTOR_FOLDER,
+        "detector_hash": digest,
+        "loss": {figures["stage"]: figures["loss"] for figures in engine.history},
+        "validation_loss": engine.best["loss"] if engine.best else None,
+        "reproducible": engine.job.settings.ingest == "indexed",
+        "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
+    }

@@ -1,0 +1,1 @@
+"""Tune: search over training and calibration, judged on generators never trained on."""
