@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rayapp import labels
 from rayapp.errors import UserError
 from rayapp.labels import (
     AnnotationList,
@@ -366,3 +367,19 @@ def test_wrong_schemes_are_named(tmp_path: Path, text: str, reason: str) -> None
 def test_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"nope: no such file.*known: .*imaginet"):
         load_scheme("nope")
+
+
+@given(st.lists(st.sampled_from(
+    ["./a.png,0,0,4,8", "a.png,0,0,4,8", "a,b.png,0,0,4,8", "a.png,0,0,4,8,8", "../a,0,0,4,8",
+     "./.hidden,0,0,4,8", "a/../b,0,0,4,8", "a//b,0,0,4,8", "././a.png,1,0,0,0", "b.png,0,0,0,8",
+     "cafe\u0301.png,1,0,0,0", "a.png,1,0,0,0", "x y.png,0,0,4,8", "a.png,0,0,4", "a.png#1,0,0,4,8",
+     "C:/a,0,0,4,8", "~/a,0,0,4,8", "a/,0,0,4,8", ",0,0,4,8", "a.png,0,0,4,9", "a.png,00,0,4,8"]
+)))  # fmt: skip
+def test_plain_lines_are_read_as_all_others_are(lines):
+    """The short way for plain lines and the long way give the same items and defects."""
+    scheme = load_scheme("imaginet")
+    short = parse_list("\n".join(lines), scheme)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "_PLAIN", r"(\Z.)")  # matches nothing
+        long = parse_list("\n".join(lines), scheme)
+    assert (short.items, short.defects) == (long.items, long.defects)

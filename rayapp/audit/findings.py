@@ -1,7 +1,7 @@
 """What an audit found, in sentences: what is wrong, and what is worth knowing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rayapp import manifest, overlap
 from rayapp.audit import lists as of_lists
 from rayapp.audit.lists import APART, Listed
-from rayapp.audit.shortcuts import Shortcut
+from rayapp.audit.shortcuts import TOGETHER, Shortcut
 
 _SHOWN = 3
 
@@ -33,7 +33,7 @@ def list_facts(lists: Sequence[Listed]) -> dict[str, Any]:
         "leaks": of_lists.leaks(lists),
         "families": of_lists.families(lists),
         "calibration_sources": of_lists.sources(lists),
-        "balance": [row for one in lists for row in of_lists.balance(one)],
+        "balance": [asdict(cell) for one in lists for cell in of_lists.balance(one)],
     }
 
 
@@ -65,7 +65,7 @@ def of_the_lists(lists: Sequence[Listed], facts: Mapping[str, Any]) -> list[Find
             text = f"all {count:,} real images of {source['list']} come from {name} alone"
             if count == source["real"]:
                 found.append(Finding("calibration", text, count))
-    off = of_lists.off_balance(facts["balance"])
+    off = [text for one in lists for text in of_lists.off_balance(of_lists.balance(one))]
     if off:
         text = f"{len(off):,} shares are not the published ones; {_some(off)}"
         found.append(Finding("balance", text, len(off)))
@@ -192,12 +192,14 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
 def of_the_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     """The shortcuts that alarm."""
     found = []
-    for one in shortcuts:
-        if one.alarms:
-            text = f"{one.feature} alone tells origin with a ROC AUC of {one.auc.value:.3f}"
-            text += "; a detector will learn that instead"
-            text += f" ({_some(one.telling)})" if one.telling else ""
-            found.append(Finding("shortcut", text, 1))
+    alarming = [one for one in shortcuts if one.alarms]
+    single = [one for one in alarming if one.feature != TOGETHER]
+    for one in single or alarming:
+        what = "all the outside of files" if one.feature == TOGETHER else one.feature
+        text = f"{what} alone tells origin with a ROC AUC of {one.auc.value:.3f}"
+        text += "; a detector will learn that instead"
+        text += f" ({_some(one.telling)})" if one.telling else ""
+        found.append(Finding("shortcut", text, 1))
     return found
 
 

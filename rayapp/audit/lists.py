@@ -1,5 +1,6 @@
 """What lists tell by themselves: sizes, repeats, overlaps, lists made of parts, balance."""
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -206,47 +207,72 @@ class Published(Settings):
     parts: tuple[Part, ...]
 
 
+@functools.cache
 def published() -> Published:
     """The composition of ImagiNet, with its source."""
     return parse_yaml(_PUBLISHED, Published)
 
 
-def balance(listed: Listed) -> list[dict[str, object]]:
-    """Images of a list by content and model (as far as the scheme has them), beside the published.
+@dataclass(frozen=True)
+class Cell:
+    """Different images of a list by content and maker; `published` None: nothing to compare."""
 
-    Shares are of the list's different images; `published` is None where nothing is published.
-    """
+    list: str
+    content: str
+    maker: str
+    images: int
+    share: float
+    published: float | None
+
+
+def balance(listed: Listed) -> list[Cell]:
+    """A list by content and model (or generator, or origin: what the scheme has)."""
     columns = list(listed.scheme.columns)
-    wanted = [name for name in ("origin", "content", "generator", "model") if name in columns]
-    at = [columns.index(name) for name in wanted]
-    cells = Counter(
-        tuple(labels[k] for k in at if k < len(labels)) for labels in listed.labels.values()
+    maker = next(name for name in ("model", "generator", "origin") if name in columns)
+    content = columns.index("content") if "content" in columns else None
+    at = columns.index(maker)
+    counts: Counter[tuple[int | None, int | None]] = Counter(
+        (None if content is None else labels[content], labels[at] if at < len(labels) else None)
+        for labels in listed.labels.values()
     )
+    known = _comparable(listed, counts)
+    merged: Counter[tuple[int | None, tuple[int | None, ...]]] = Counter()
+    for (of, code), count in counts.items():
+        part = known.get((of, code))
+        merged[of, part.models if part else (code,)] += count
+    cells = []
+    for (of, codes), count in sorted(merged.items(), key=str):
+        names = [listed.scheme.names(maker)[code] for code in codes if code is not None]
+        part = known.get((of, codes[0]))
+        cells.append(
+            Cell(
+                listed.name,
+                "" if of is None else listed.scheme.names("content")[of],
+                " + ".join(names) or "not said",
+                count,
+                count / len(listed.labels),
+                part.images / published().images if part else None,
+            )
+        )
+    return cells
+
+
+def _comparable(
+    listed: Listed, counts: Mapping[tuple[int | None, int | None], int]
+) -> dict[tuple[int | None, int | None], Part]:
+    """The published parts by content and model, where the list is a whole split of that data."""
     known = published()
-    by_cell: Mapping[tuple[int, int], Part] = {}
-    if listed.scheme.name == known.scheme and listed.role in {TEST, "train"}:
-        by_cell = {(part.content, model): part for part in known.parts for model in part.models}
-    whole = len({model for _, model in by_cell}) <= len({cell[-1] for cell in cells})
-    rows: dict[object, dict[str, object]] = {}
-    for cell, count in sorted(cells.items()):
-        part = by_cell.get((cell[1], cell[3])) if whole and len(cell) == 4 else None
-        names = [listed.scheme.names(name)[code] for name, code in zip(wanted, cell, strict=False)]
-        key: object = cell if part is None else (part.content, part.models)
-        row = rows.setdefault(key, {"list": listed.name, "of": [], "images": 0, "published": None})
-        row["of"] = [*row["of"], " / ".join(dict.fromkeys(names))]  # type: ignore[misc]
-        row["images"] = int(str(row["images"])) + count
-        row["published"] = part.images / known.images if part else None
-    for row in rows.values():
-        row["of"] = " + ".join(row["of"])  # type: ignore[arg-type]
-        row["share"] = int(str(row["images"])) / len(listed.labels)
-    return list(rows.values())
+    models = {model for part in known.parts for model in part.models}
+    whole = models == {model for _, model in counts}
+    if listed.scheme.name != known.scheme or listed.role not in {TEST, "train"} or not whole:
+        return {}
+    return {(part.content, model): part for part in known.parts for model in part.models}
 
 
-def off_balance(rows: Sequence[Mapping[str, object]]) -> list[str]:
+def off_balance(cells: Sequence[Cell]) -> list[str]:
     """The cells whose share differs from the published one by more than a hundredth."""
     return [
-        f"{row['of']}: {row['share']:.1%} of {row['list']}, published {row['published']:.1%}"
-        for row in rows
-        if isinstance(row["published"], float)
-        and abs(float(str(row["share"])) - row["published"]) > _FAR
+        f"{one.content} {one.maker}: {one.share:.1%} of {one.list}, published {one.published:.1%}"
+        for one in cells
+        if one.published is not None and abs(one.share - one.published) > _FAR
     ]

@@ -42,13 +42,12 @@ def render(
     wrong = [one for one in findings if one.wrong]
     sections = [Section("Findings", _opening(facts, findings, table, copies))]
     sections.append(Section("Lists", _lists(facts)))
-    if facts["balance"]:
-        sections.append(Section("Balance", [_balance(facts["balance"])]))
     if shortcuts:
         sections.append(Section("Shortcuts", _shortcuts(shortcuts)))
     if table is not None and copies is not None and root is not None:
         sections.append(Section("Copies", _copies(copies, root)))
         sections.append(Section("Files", _files(table)))
+    sections.append(Section("Balance", [_balance(facts["balance"])]))
     return Page(
         title="Dataset audit",
         summary=_summary(wrong),
@@ -80,12 +79,8 @@ def _opening(
     blocks: list[Block] = [Highlights(items)]
     if table is None:
         blocks.append(Notice("Lists only: no image was read."))
-    rows = [["wrong" if one.wrong else "remark", one.kind, one.text] for one in findings]
-    if rows:
-        blocks.append(
-            Table(["", "kind", "finding"], sorted(rows, key=lambda row: row[0] != "wrong"))
-        )
-    return blocks
+    told = sorted(findings, key=lambda one: not one.wrong)
+    return blocks + [Notice(one.text, "warning" if one.wrong else "note") for one in told]
 
 
 def _lists(facts: Mapping[str, Any]) -> list[Block]:
@@ -118,11 +113,14 @@ def _lists(facts: Mapping[str, Any]) -> list[Block]:
 
 
 def _balance(rows: Sequence[Mapping[str, Any]]) -> Table:
+    columns = ["list", "content", "maker", "images", "share", "published"]
+    published = any(one["published"] is not None for one in rows)
+    of = "; published: arXiv 2407.20020, Table 2." if published else "."
     return Table(
-        ["list", "of", "images", "share", "published share"],
-        [[one["list"], one["of"], one["images"], one["share"], one["published"]] for one in rows],
-        "Different images by origin, content, generator and model; published: arXiv 2407.20020.",
-        {"share": ".1%", "published share": ".1%"},
+        columns,
+        [[one[name] for name in columns] for one in rows],
+        f"Different images by content and by who made them{of}",
+        {"share": ".1%", "published": ".1%"},
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rayapp.metrics.compare import compare_auc
 from rayapp.metrics.measure import Floats, Ints, Measure
 
+TOGETHER = "all together"
 ALARM = 0.6  # a lower end of the AUC's interval above this is a shortcut
 _FOLDS, _BINS = 5, 32
 _PRIOR = 2.0  # images of the base rate that each value is given
@@ -67,8 +68,12 @@ def _suffix(path: str) -> str:
 def _bins(values_N: Floats, unit: str) -> list[str]:
     edges = np.unique(np.quantile(values_N, np.linspace(0, 1, _BINS + 1)))
     code_N = np.clip(np.searchsorted(edges, values_N, side="right") - 1, 0, max(len(edges) - 2, 0))
-    names = [f"{low:.4g} to {high:.4g} {unit}" for low, high in pairwise(edges)]
-    return [names[k] for k in code_N] if names else [f"{v:.4g} {unit}" for v in values_N]
+    names = [f"{_number(low)} to {_number(high)} {unit}" for low, high in pairwise(edges)]
+    return [names[k] for k in code_N] if names else [f"{_number(v)} {unit}" for v in values_N]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def shortcuts(
@@ -91,7 +96,7 @@ def shortcuts(
         result.append(Shortcut(name, _auc(synthetic_N, rate_N, codes),
                                _telling(values, synthetic_N)))  # fmt: skip
     if len(result) > 1:
-        result.append(Shortcut("all together", _auc(synthetic_N, evidence, codes), ()))
+        result.append(Shortcut(TOGETHER, _auc(synthetic_N, evidence, codes), ()))
     return sorted(result, key=lambda one: -(one.auc.value or 0))
 
 

@@ -28,6 +28,7 @@ REMOVED_FILE = "removed.parquet"
 _AT_WORK = "applying.parquet"
 _BATCH = 1000  # what S3 deletes in one request
 _SHOWN = 10
+_LEAST_TASKS, _TASKS_PER_CPU = 16, 4  # of a walk: each costs Ray some hundredths of a second
 _REMOVED = pa.schema(
     [pa.field("id", pa.string()), *WALKED,
      pa.field("status", pa.string()), pa.field("error", pa.string())]
@@ -138,38 +139,41 @@ def _planned(settings: PruneSettings, root: Store, run: runs.Run, own: Sequence[
 
 
 def walk_all(root: Store, stage: str) -> pa.Table:
-    """Every file under the root (`WALKED`): a task of Ray a folder, side by side.
+    """Every file under the root (`WALKED`): tasks of Ray walk some folders each, side by side.
 
     Raises:
         JobFailed: a folder can't be read.
     """
-    first, folders = split(root)
-    found = [first]
+    tasks = max(_LEAST_TASKS, _TASKS_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
+    first, folders = split(root, enough=4 * tasks)
+    if not folders:
+        return first
+    shares = [_as_block(folders[at::tasks]) for at in range(min(tasks, len(folders)))]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0  # a folder that was not read is no empty folder
-    if not folders:
-        return first
-    tasks = ray.data.from_blocks([_as_block(folder) for folder in folders]).map_batches(
+    walked = ray.data.from_blocks(shares).map_batches(
         _walk_block, fn_args=(root,), batch_size=None, batch_format="pyarrow"
     )
-    with Progress(f"{stage} walk", len(folders), unit="folders") as progress:
+    found, files = [first], first.num_rows
+    with Progress(f"{stage} walk", len(shares), unit="parts") as progress:
         try:
-            for block in tasks.iter_batches(
+            for block in walked.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             ):
                 found.append(block.cast(WALKED))
-                files = sum(table.num_rows for table in found)
+                files += block.num_rows
                 progress.update(note=f"{files:,} files")
         except ray.exceptions.RayError as error:
             raise JobFailed(f"{root.root}: {str(error).strip().splitlines()[-1]}") from error
-        progress.update(len(folders) - progress.done)  # a folder without files sends no block
+        progress.update(len(shares) - progress.done)  # folders without files send no block
     return pa.concat_tables(found).combine_chunks()
 
 
-def _as_block(folder: str) -> pa.Table:
-    return pa.table({"folder": pa.array([folder.encode("utf-8", "surrogateescape")], pa.binary())})
+def _as_block(folders: Sequence[str]) -> pa.Table:
+    names = [folder.encode("utf-8", "surrogateescape") for folder in folders]
+    return pa.table({"folder": pa.array(names, pa.binary())})
 
 
 def _walk_block(block: pa.Table, root: Store) -> pa.Table:

@@ -20,7 +20,6 @@ LINK, DEAD_LINK, FOLDER_LINK = "link", "dead link", "folder link"
 WALKED = pa.schema(
     {"path": pa.string(), "bytes": pa.int64(), "kind": pa.string(), "raw": pa.binary()}
 )
-_ENOUGH = 64  # folders to walk side by side
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Level:
     folders: list[str]
 
 
-def split(root: Store) -> tuple[pa.Table, list[str]]:
+def split(root: Store, enough: int = 64) -> tuple[pa.Table, list[str]]:
     """The first levels of a tree: their files, and enough folders to be walked side by side.
 
     Raises:
@@ -40,7 +39,7 @@ def split(root: Store) -> tuple[pa.Table, list[str]]:
     if isinstance(root, LocalStore) and not os.path.isdir(root.root):
         raise UserError(f"{root.root}: --root is no folder")
     files, todo = [], [""]
-    while todo and len(todo) < _ENOUGH:
+    while todo and len(todo) < enough:
         found = level(root, todo.pop(0))
         files.append(found.files)
         todo += found.folders
