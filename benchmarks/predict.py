@@ -1,7 +1,7 @@
 """Scoring: against the published way, against a bare loop, and from an object store.
 
 speed   `resnet50-nodown` at 256 px on two threads. The published way is the network as it is:
-        float32, channels first, one image at a time, eager. Both run in this process, in turns.
+        float32, channels first, one image at a time, eager. The ways take turns, image by image.
         Images: the demo's test set. The network's weights are random, its head is fitted to the
         demo's training images, so that its scores tell the classes apart.
 ray     20,000 small files through the job, `ray.init` apart, beside two plain processes that read,
@@ -22,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
@@ -51,6 +52,7 @@ Figures = dict[str, float | None]
 ROOT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 THREADS = 2
+WAYS = "published", "exact", "bf16"
 SMALL_SIDES = 96, 128
 
 
@@ -110,22 +112,10 @@ def measure_speed(folder: Path, quick: bool) -> Figures:
     fit_head(detector, *demo_images(data, "train", 16 if quick else 64))
     images, origins = demo_images(data, "test", 8 if quick else 96)
 
-    def published(views: Pixels) -> float:
-        seen = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(IMAGENET[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-        with torch.inference_mode():
-            return float(detector.network(((seen - mean) / std).contiguous())[0])
-
-    def ours(bf16: bool) -> Callable[[Pixels], float]:
-        scorer = NetworkScorer(detector, bf16=bf16, at_once=1)
-        return lambda views: scorer.score([views])[0][0]
-
+    save_detector(detector, open_store(folder / "detector"))
     views = [NetworkScorer(detector, bf16=False, at_once=1).see(image) for image in images]
-    plain, before = timed(published, views)
-    keep_freed_memory()  # the job's workers do; it can't be undone, so the published way came first
-    seconds, logits = {"published": plain}, {"published": before}
-    for name, bf16 in (("exact", False), ("bf16", True)):
-        seconds[name], logits[name] = timed(ours(bf16), views)
+    seconds, logits = in_turns(str(folder / "detector"), views)
+    plain, before = seconds["published"], logits["published"]
     probabilities = {name: special.expit(found) for name, found in logits.items()}
     auc = {name: roc_auc(origins, found).value for name, found in logits.items()}
     for name, taken in seconds.items():
@@ -145,15 +135,52 @@ def measure_speed(folder: Path, quick: bool) -> Figures:
     }
 
 
-def timed(score: Callable[[Pixels], float], views: Sequence[Pixels]) -> tuple[float, np.ndarray]:
-    """Median seconds an image, after one to warm up, and the logits."""
-    score(views[0])
-    taken, logits = [], []
-    for one in views:
+def in_turns(
+    detector_uri: str, views: Sequence[Pixels]
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Median seconds an image, and the logits, of each way; image by image, each way in turn.
+
+    A process a way: memory that one keeps is not there for another.
+    """
+    context = multiprocessing.get_context("spawn")
+    ends = {}
+    for way in WAYS:
+        ends[way], other = context.Pipe()
+        context.Process(target=one_way, args=(way, detector_uri, other), daemon=True).start()
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    for one in [views[0], *views]:  # the first to warm up
+        for way, end in ends.items():
+            end.send(one)
+            taken[way].append(end.recv())
+    for end in ends.values():
+        end.send(None)
+    found = {way: np.array(pairs[1:]) for way, pairs in taken.items()}
+    seconds = {way: float(np.median(pairs[:, 0])) for way, pairs in found.items()}
+    return seconds, {way: pairs[:, 1] for way, pairs in found.items()}
+
+
+def one_way(way: str, detector_uri: str, end: Connection) -> None:
+    """Scores the views that come, and says how long each took."""
+    torch.set_num_threads(THREADS)
+    detector = load_detector(detector_uri)
+    mean, std = (torch.tensor(IMAGENET[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+
+    def published(views: Pixels) -> float:
+        seen = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            return float(detector.network(((seen - mean) / std).contiguous())[0])
+
+    def ours(views: Pixels) -> float:
+        return scorer.score([views])[0][0]
+
+    if way != "published":
+        keep_freed_memory()
+        scorer = NetworkScorer(detector, bf16=way == "bf16", at_once=1)
+    score = published if way == "published" else ours
+    while (views := end.recv()) is not None:
         start = time.perf_counter()
-        logits.append(score(one))
-        taken.append(time.perf_counter() - start)
-    return float(np.median(taken)), np.array(logits)
+        logit = score(views)
+        end.send((time.perf_counter() - start, logit))
 
 
 def bare_loop(detector_uri: str, paths: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ class FusedConv(nn.Module):
         self.dtype, self.out_dtype = dtype, out_dtype
         self.relu = False
         self.in_place = False  # the sum overwrites what is added
-        self.weight = conv.weight.detach().to(dtype)
+        self.weight = _rounded(conv.weight.detach(), dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         pair = [cast(Any, getattr(conv, name)) for name in ("padding", "stride", "dilation")]
         self.steps: list[Any] = [*map(list, pair), conv.groups]
@@ -99,6 +99,24 @@ class FusedConv(nn.Module):
             reorder = torch.ops.mkldnn._reorder_convolution_weight
             self._layouts[shape] = reorder(self.weight, *self.steps, list(shape))
         return self._layouts[shape]
+
+
+def _rounded(weight_OIHW: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights of another precision, rounded so that the errors of each filter sum to nearly zero.
+
+    What follows a ReLU has a positive mean, so errors of one sign would shift a whole feature map,
+    and pooling, which averages all other errors away, keeps a shift. Each weight takes over the
+    error of the one before it.
+    """
+    if dtype == weight_OIHW.dtype:
+        return weight_OIHW
+    columns = weight_OIHW.flatten(1).T.contiguous()
+    error_O = torch.zeros_like(columns[0])
+    for weights_O in columns:
+        wanted_O = weights_O + error_O
+        weights_O.copy_(wanted_O.to(dtype))
+        error_O = wanted_O - weights_O
+    return columns.T.to(dtype).view_as(weight_OIHW)
 
 
 class _Tracer(fx.Tracer):

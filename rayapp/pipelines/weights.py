@@ -84,9 +84,12 @@ def _fetched(settings: WeightsSettings, entry: str) -> Mapping[str, bytes]:
     def show(num_bytes: int) -> None:
         print(f"{entry}: {num_bytes / 1e6:,.1f} MB fetched", file=sys.stderr, flush=True)
 
-    found: list[Fetched] = fetch_entry(
-        entry, settings.fetched, catalogue=settings.catalogue, show=show
-    )
+    try:
+        found: list[Fetched] = fetch_entry(
+            entry, settings.fetched, catalogue=settings.catalogue, show=show
+        )
+    except UserError as error:
+        raise UserError(f"{error}; or fetch it yourself and give it with --files") from None
     return {file.key: read_uri(file.uri) for file in found}
 
 

@@ -62,6 +62,8 @@ class Telling:
                 "p": float(verdicts.probabilities_N[at]), "margin": margin, "origin": origin,
             }  # fmt: skip
             self.counts[word] += 1
+            if not self.most:
+                continue
             self._push("synthetic", margin, entry)
             self._push("real", -margin, entry)
             self._push("unsure", -abs(margin), entry)
@@ -83,25 +85,32 @@ class Telling:
             part: [entry for _, _, entry in sorted(heap, key=lambda one: one[:2], reverse=True)]
             for part, heap in self._heaps.items()
         }
-        wrong = ranked.get("wrong", [])[: round(self.most * _MISTAKES_SHARE)]
-        chosen = {"wrong": wrong} if wrong else {}
-        taken = {(one["path"], one["variant"]) for one in wrong}
-        left = self.most - len(wrong)
-        for part, share in _PARTS:
+        chosen: dict[str, list[dict[str, Any]]] = {}
+        taken: set[tuple[str, str]] = set()
+
+        def take(part: str, count: int) -> None:
             fresh = [
                 one
                 for one in ranked.get(part, [])
                 if (one["path"], one["variant"]) not in taken and _belongs(part, one)
-            ][: round(left * share)]
-            taken |= {(one["path"], one["variant"]) for one in fresh}
-            chosen[part] = fresh
-        return chosen
+            ][: max(count, 0)]
+            taken.update((one["path"], one["variant"]) for one in fresh)
+            chosen[part] = chosen.get(part, []) + fresh
+
+        take("wrong", round(self.most * _MISTAKES_SHARE))
+        left = self.most - len(taken)
+        for part, share in _PARTS:
+            take(part, round(left * share))
+        for part, _ in _PARTS:  # what one part does not need, others have
+            take(part, self.most - len(taken))
+        return {part: entries for part, entries in chosen.items() if entries}
 
 
 def _belongs(part: str, one: dict[str, Any]) -> bool:
-    return part == "unsure" or (one["margin"] >= 0) == (part == "synthetic")
+    return part in ("unsure", "wrong") or (one["margin"] >= 0) == (part == "synthetic")
 
 
+_CLASS_HEADINGS = {"synthetic": "Most sure", "unsure": "Least sure"}
 _HEADINGS = {
     "wrong": "Most surely wrong, by the labels given",
     "synthetic": "Most likely synthetic",
@@ -127,14 +136,13 @@ def page(
         num_failed: how many there are.
     """
     sections: list[Section] = []
+    headings = _CLASS_HEADINGS if telling.judge.classes else _HEADINGS
     with ThreadPoolExecutor(_THREADS) as pool:
         for part, entries in telling.parts().items():
-            if not entries:
-                continue
             pictures = list(pool.map(lambda one: _picture(root, one), entries))
             shown = [one for one in pictures if one]
             caption = f"{len(shown)} images" if shown else ""
-            sections.append(Section(_HEADINGS[part], [Gallery(shown, caption)]))
+            sections.append(Section(headings[part], [Gallery(shown, caption)]))
     if failures:
         more = (
             f"\n\n{num_failed - len(failures):,} more are named in scores.csv."

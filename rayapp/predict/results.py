@@ -88,8 +88,7 @@ class Results:
                 header = True
                 for chunk in chunks:
                     tally.add(chunk)
-                    if self.most:
-                        telling.add(chunk)
+                    telling.add(chunk)
                     text = list(csv_lines([chunk], self.judge, bool(self.protocol)))
                     body = "".join(text)
                     lines.write((body if header else body.partition("\n")[2]).encode())

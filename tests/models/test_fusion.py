@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rayapp.models.detector import Architecture, HeadSettings, build_network, build_scorer
-from rayapp.models.fusion import FusedConv, fuse
+from rayapp.models.fusion import FusedConv, _rounded, fuse
 from rayapp.models.inference import for_scoring
 from tests.models.reference import unsettle
 
@@ -108,3 +108,17 @@ def test_an_average_of_networks_is_fused_one_by_one() -> None:
         torch.testing.assert_close(pair(images()), alone.mean(0))
         torch.testing.assert_close(for_scoring(pair, bf16=False)(images()), alone.mean(0))
     assert (alone[0] - alone[1]).abs().max() > 1e-4
+
+
+def test_rounded_weights_keep_the_sum_of_each_filter() -> None:
+    weight = torch.randn(8, 64, 3, 3, generator=torch.Generator().manual_seed(2))
+    rounded = _rounded(weight, torch.bfloat16)
+    assert (rounded.dtype, rounded.shape) == (torch.bfloat16, weight.shape)
+    step = 2.0 ** (weight.abs().log2().floor() - 7)  # bf16 keeps 8 digits
+    near = (rounded.float() - weight).abs() <= 1.5 * step.clamp(min=2**-7)
+    assert near.all()
+    ours = (rounded.float() - weight).sum((1, 2, 3)).abs()
+    plain = (weight.bfloat16().float() - weight).sum((1, 2, 3)).abs()
+    assert ours.max() < 0.02
+    assert ours.mean() < plain.mean() / 3
+    assert _rounded(weight, torch.float32) is weight

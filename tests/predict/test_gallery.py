@@ -46,6 +46,12 @@ def test_the_most_sure_and_the_least_sure_each_once():
     assert len(paths) == len(set(paths)) == 10
 
 
+def test_what_one_part_does_not_need_others_have():
+    parts = told(table(-np.linspace(1, 3, 40)), 20).parts()  # all real
+    assert {part: len(entries) for part, entries in parts.items()} == {"unsure": 16, "real": 4}
+    assert sum(map(len, told(table(-np.linspace(1, 3, 12)), 20).parts().values())) == 12
+
+
 def test_the_choice_does_not_depend_on_the_chunks():
     logits = np.round(np.random.default_rng(1).normal(size=200), 1)  # with ties
     whole = table(logits)
