@@ -1,5 +1,6 @@
 """Shared by all tests: one Ray session for the marker `ray`, one S3 server."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,9 @@ def _ray_for_its_marker(request: pytest.FixtureRequest) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have the ranks' imports done by the time that a test asks for them."""
+    # The collector need not walk over torch and Ray again and again: what is imported stays.
+    gc.collect()
+    gc.freeze()
     if any("ranks" in getattr(item, "fixturenames", ()) for item in session.items):
         prepare()
 

@@ -70,6 +70,7 @@ def test_nothing_there_is_refused(tree: Path, name: str):
         ids(tree / name)
 
 
+@pytest.mark.slow  # a server of its own, with the policy
 def test_reading_images_needs_no_more_than_the_shipped_policy(s3, new_s3_client, monkeypatch):
     open_store("s3://test/readable").put("a/1.png", b"1")
     _client_of.cache_clear()
