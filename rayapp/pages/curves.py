@@ -37,7 +37,7 @@ def roc_figure(curves: Mapping[str, Curve], *, low_fpr: bool = False, caption: s
         axes.set(xlabel="false positives: reals called synthetic", ylabel="synthetics found")
         axes.set(ylim=(-0.01, 1.02), title="ROC at few false positives" if low_fpr else "ROC")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="upper left" if low_fpr else "lower right")
+        axes.legend(loc="center left" if low_fpr else "lower right")
         listed = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
         scale = " on a logarithmic axis of the false-positive rate" if low_fpr else ""
         return draw.figure(f"ROC curves{scale}. Area under the curve: {listed}.", caption)
