@@ -263,7 +263,8 @@ def _view(detector: Measured, suite: Suite) -> tuple[str, ...]:
     seen = detector.spec.preprocessing.size
     if suite.view_px is None or suite.view_px == seen:
         return ()
-    return (f"the published figures are of detectors that saw {suite.view_px} px, not {seen}",)
+    told = f"the published figures are of detectors that saw {suite.view_px} px, not {seen}"
+    return (f"{told} (--view-size {suite.view_px} shows them as much)",)
 
 
 def _judged_fields(judged: Judged) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from rayapp import cluster, runs
+from rayapp import cluster, load_detector, runs
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured, load_all, slug
 from rayapp.evaluate.pipeline import evaluate
 from rayapp.evaluate.plans import Bench, levels, lists_folder, sweep_protocol
 from rayapp.evaluate.settings import EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import Results
+from rayapp.models.folder import save_detector
+from rayapp.models.preprocessing import View
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.pipelines.embed import EMBEDDING_FILE, EmbedSettings, embed
 from rayapp.pipelines.scoring import ScoringSettings, score_missing
@@ -31,6 +33,15 @@ class EvaluateJobSettings(ScoringSettings, EvaluateSettings):
     embedding: int = Field(
         500, ge=0, description="test images whose features the report draws; 0: none"
     )
+    view: View | None = Field(
+        None, description="how the detectors see images of any size; their own view if none"
+    )
+    view_size: int | None = Field(
+        None,
+        ge=8,
+        description="side of a view in pixels; their own if none. The published figures of suite "
+        "practical are at 448",
+    )
 
 
 def measure(settings: EvaluateJobSettings) -> runs.Run:
@@ -47,7 +58,7 @@ def measure(settings: EvaluateJobSettings) -> runs.Run:
     sweeps = settings.sweeps or f"{output}-sweeps"
     asked = EvaluateSettings(**fields | {"scores": kept, "sweeps": sweeps})
     suites = load_suites(asked)
-    detectors = load_all(asked.detector, asked.names)
+    asked, detectors = _seen_as(settings, asked)
     with cluster.kept_open():
         if settings.root:
             for suite in suites:
@@ -63,6 +74,26 @@ def measure(settings: EvaluateJobSettings) -> runs.Run:
             if settings.embedding:
                 _embed(detectors, asked, suites, settings)
         return evaluate(asked, command=_command())
+
+
+def _seen_as(
+    settings: EvaluateJobSettings, asked: EvaluateSettings
+) -> tuple[EvaluateSettings, list[Measured]]:
+    """The detectors under the view that was asked for, each kept where it can be used again."""
+    own = load_all(asked.detector, asked.names)
+    if not settings.view and not settings.view_size:
+        return asked, own
+    uris = []
+    for one in own:
+        store = open_store(f"{absolute_uri(settings.output).rstrip('/')}-seen/{slug(one.name)}")
+        detector = load_detector(one.uri)
+        seen = detector.seen_as(settings.view, settings.view_size)
+        if seen is not detector:
+            save_detector(seen, store)
+        uris.append(one.uri if seen is detector else store.root)
+    names = tuple(one.name for one in own)
+    asked = asked.model_copy(update={"detector": tuple(uris), "names": names})
+    return asked, load_all(asked.detector, names)
 
 
 def _scoring(settings: EvaluateJobSettings) -> ScoringSettings:

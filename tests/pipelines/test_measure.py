@@ -240,6 +240,14 @@ def test_folder_suite_and_features(published: Path, tmp_path: Path):
     page = report(ReportSettings(evaluations=run.store.root, embeddings=uri,
                                  output=str(tmp_path / "page")))  # fmt: skip
     assert "Features" in page.store.get("report.html").decode()
+
+    other = {"output": str(tmp_path / "smaller"), "view_size": 24, "embedding": 0}
+    (smaller,) = results(measure(asked.model_copy(update=other))).evaluations
+    assert (smaller.view, found.view) == ("centre, 24 px", "centre, 32 px")
+    assert smaller.detector_name == found.detector_name
+    assert smaller.detector_hash != found.detector_hash
+    assert (tmp_path / "smaller-seen" / smaller.detector_name / "detector.json").is_file()
+
     shutil.rmtree(root / "testset")
     with pytest.raises(JobFailed, match="none of"):
         measure(asked.model_copy(update={"output": str(tmp_path / "gone")}))
