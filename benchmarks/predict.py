@@ -38,11 +38,11 @@ from rayapp import cluster, load_detector
 from rayapp.demo.pipeline import DemoDataSettings, build
 from rayapp.images import decode
 from rayapp.labels import load_scheme, read_list
+from rayapp.memory import keep_freed_memory
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.detector import Architecture, Detector, DetectorSpec, HeadSettings, build_network
 from rayapp.models.encoder import Network
 from rayapp.models.folder import save_detector
-from rayapp.models.inference import keep_freed_memory
 from rayapp.models.preprocessing import Pixels, Preprocessing
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.predict.score import NetworkScorer

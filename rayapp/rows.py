@@ -15,6 +15,7 @@ from rayapp import manifest
 from rayapp.cluster import demand, require, workers
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import ImageError
+from rayapp.memory import keep_freed_memory
 from rayapp.parts import Parts
 from rayapp.progress import Progress
 from rayapp.runs import Run
@@ -81,6 +82,7 @@ class _Worker:
     def __init__(self, work: RowWork, schema: pa.Schema, batch_size: int) -> None:
         self._work, self._schema, self._batch_size = work, schema, batch_size
         self._broken: Row = {}
+        keep_freed_memory()
         try:
             work.setup()
         except UserError as error:

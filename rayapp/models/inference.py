@@ -7,8 +7,6 @@ Shapes: N images · C channels or features · H W.
 """
 
 import copy
-import ctypes
-import sys
 from typing import Any, Literal, cast
 
 import torch
@@ -18,7 +16,6 @@ from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.fusion import fuse
 
 Precision = Literal["auto", "exact", "bf16"]
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _CHECK_PIXELS, _CHECK_TOLERANCE = 64, 1e-3
 
 
@@ -45,19 +42,6 @@ def for_scoring(network: Network | Ensemble, *, bf16: bool, compiled: bool = Fal
     if compiled:
         ready.compile()
     return ready.eval()
-
-
-def keep_freed_memory() -> None:
-    """Has this process keep freed memory instead of giving it back to the system each time.
-
-    A feature map takes tens of megabytes; to map and clear its pages anew for every layer costs up
-    to half of the time of a forward pass. Only glibc can be told; elsewhere nothing happens.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
-            libc.mallopt(_M_MMAP_MAX, 0)
-            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 class _Ready(nn.Module):

@@ -18,7 +18,6 @@ from rayapp import load_detector, rows
 from rayapp.errors import UserError
 from rayapp.images import DecodedImage, ImageError, decode, sha256
 from rayapp.manifest import STATUS_FAILED, STATUS_OK
-from rayapp.models.inference import keep_freed_memory
 from rayapp.models.preprocessing import Pixels, View
 from rayapp.predict.own import OwnFile, OwnScorer
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
@@ -84,7 +83,6 @@ class PredictRows:
 
     def setup(self) -> None:
         """Load the detector."""
-        keep_freed_memory()
         torch.set_num_threads(self.threads)
         cv2.setNumThreads(1)
         self._scorer = self.spec.load()
