@@ -53,7 +53,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 THREADS = 2
 WAYS = "published", "exact", "bf16"
-SMALL_SIDES = 96, 128
+SMALL_SIDES = 128, 192
 
 
 def detector_of(backbone: str, size: int, **options: int) -> Detector:
@@ -198,7 +198,7 @@ def measure_ray(folder: Path, quick: bool) -> Figures:
     count = 2_000 if quick else 20_000
     lay_out(folder / "many", count, sides=SMALL_SIDES)
     detector = str(folder / "small")
-    save_detector(detector_of("highpass-small", 96), open_store(detector))
+    save_detector(detector_of("highpass-small", SMALL_SIDES[0]), open_store(detector))
     paths = sorted(str(path) for path in (folder / "many/images").iterdir())
     context = multiprocessing.get_context("spawn")
     start = time.perf_counter()
@@ -235,7 +235,7 @@ def measure_stream(folder: Path, quick: bool) -> Figures:
     lay_out(folder / "stream", many, sides=SMALL_SIDES)
     local = folder / "stream/images"
     detector = str(folder / "stream-detector")
-    save_detector(detector_of("highpass-small", 96), open_store(detector))
+    save_detector(detector_of("highpass-small", SMALL_SIDES[0]), open_store(detector))
     first, peak = first_score(detector, str(local), folder / "first-local")
     print(f"{many:,} local files: first scores after {first:.1f} s, driver {peak:,.0f} MB")
     with S3(folder / "s3") as server:

@@ -101,6 +101,8 @@ def _connect(settings: JobSettings) -> None:
     # One machine that sleeps or is overloaded for minutes is no lost node.
     os.environ.setdefault("RAY_health_check_failure_threshold", "100")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    # Ray Data works in a thread; glibc would unmap and map anew what a thread frees. See memory.py.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     ray.init(
         address="local",  # never another program's session, which would end with that program
         num_cpus=settings.cpus,

@@ -258,7 +258,7 @@ class _Stage:
             max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
             initial_size=now,
             # A row alone is alone: none that waits behind it is lost with its worker.
-            max_tasks_in_flight_per_actor=1 if batch_size == 1 else None,
+            max_tasks_in_flight_per_actor=1 if batch_size == 1 else 4,
         )
         with warnings.catch_warnings():
             # Ray 2.60 has no named parameter for it yet, and without it retries for ever.

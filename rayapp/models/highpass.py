@@ -36,9 +36,10 @@ class HighPassNetwork(nn.Module):
     def __init__(self, width: int = 16, depth: int = 4, clamp: float = 0.1) -> None:
         super().__init__()
         self.clamp = clamp
-        kernels = torch.tensor(_KERNELS, dtype=torch.float32).view(-1, 1, 5, 5)
-        kernels /= kernels.abs().sum((2, 3), keepdim=True)
-        self.register_buffer("kernels", kernels.repeat(3, 1, 1, 1))
+        sums = [sum(map(abs, kernel)) for kernel in _KERNELS]
+        scaled = [[v / s for v in kernel] for kernel, s in zip(_KERNELS, sums, strict=True)]
+        kernels = torch.tensor(3 * scaled, dtype=torch.float32).view(-1, 1, 5, 5)
+        self.register_buffer("kernels", kernels)
         channels = [3 * len(_KERNELS), *(width * min(2**block, 4) for block in range(depth))]
         self.blocks = nn.ModuleList(
             _block(before, after, stride=1 if index == 0 else 2)

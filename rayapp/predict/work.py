@@ -21,11 +21,12 @@ from rayapp.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.preprocessing import Pixels, View
 from rayapp.predict.own import OwnFile, OwnScorer
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
-from rayapp.storage import Store
+from rayapp.storage import LocalStore, Store
 from rayapp.transforms import PLAIN, apply_each
 from rayapp.transforms import Protocol as Disturbance
 
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
+_LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
 _DECODERS = 2  # images at once whose pixels are in memory whole
 T = TypeVar("T")
 R = TypeVar("R")
@@ -95,7 +96,8 @@ class PredictRows:
         images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
         results: list[rows.Row] = []
         waiting: list[tuple[rows.Row, Pixels]] = []
-        for seen in _ahead(self._readers, self._see, images, 2 * _READERS):
+        at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
+        for seen in _ahead(self._readers, self._see, images, 2 * _READERS, at_once):
             results += [row for row, views in seen if views is None]
             waiting += [(row, views) for row, views in seen if views is not None]
             if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
@@ -161,16 +163,28 @@ class PredictRows:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], depth: int
+    pool: ThreadPoolExecutor,
+    do: Callable[[T], R],
+    items: Sequence[T],
+    depth: int,
+    at_once: int,
 ) -> Iterator[R]:
-    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken."""
-    under_way: deque[Future[R]] = deque()
-    for item in items:
-        if len(under_way) >= depth:
-            yield under_way.popleft().result()
-        under_way.append(pool.submit(do, item))
+    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken.
+
+    A thread does `at_once` in a row: to hand over each of many small images costs a tenth of the
+    time.
+    """
+    under_way: deque[Future[list[R]]] = deque()
+    for at in range(0, len(items), at_once):
+        if len(under_way) * at_once >= depth:
+            yield from under_way.popleft().result()
+        under_way.append(pool.submit(_each, do, items[at : at + at_once]))
     while under_way:
-        yield under_way.popleft().result()
+        yield from under_way.popleft().result()
+
+
+def _each(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [do(item) for item in items]
 
 
 def _facts(image: DecodedImage) -> rows.Row:

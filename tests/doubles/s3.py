@@ -88,7 +88,7 @@ class S3:
         command = [
             _binary(),
             *("server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}"),
-            *(f"-master.port={master}", "-master.volumeSizeLimitMB=64", "-volume.max=8"),
+            *(f"-master.port={master}", "-master.volumeSizeLimitMB=64", "-volume.max=64"),
             *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
             *("-s3", f"-s3.port={s3}", f"-s3.config={config}"),
             # Without these two servers of one machine meet on fixed ports, and each reports home.
