@@ -6,9 +6,12 @@ import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -22,6 +25,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from botocore.utils import parse_timestamp
 
 from rayapp.errors import UserError
 from rayapp.storage import Stat, check_key, check_prefix
@@ -239,6 +243,16 @@ def s3_client() -> "S3Client":
     return _client_of(os.getpid())  # connections do not survive a fork
 
 
+def _parsed_time(value: Any) -> datetime:
+    """A time as S3 gives it; botocore's own parser is three fifths of the time of a listing."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(value)
+        with contextlib.suppress(ValueError):
+            return parsedate_to_datetime(value)
+    return parse_timestamp(value)
+
+
 @functools.lru_cache(maxsize=1)
 def _client_of(_process: int) -> "S3Client":
     config = Config(
@@ -249,7 +263,10 @@ def _client_of(_process: int) -> "S3Client":
         # Foreign endpoints answer ranges with the whole object's checksum.
         response_checksum_validation="when_required",
     )
+    core = botocore.session.get_session()
+    factory = core.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=_parsed_time)
     try:
-        return boto3.session.Session().client("s3", config=config)
+        return boto3.session.Session(botocore_session=core).client("s3", config=config)
     except ValueError as error:  # what botocore raises for an endpoint that is no URL
         raise UserError(f"AWS_ENDPOINT_URL: {error}") from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp.download.governor import Quota
 from rayapp.errors import UserError
@@ -53,6 +53,15 @@ class Source(Settings):
     licences: dict[str, str] = Field({}, description="annotated prefix: licence that differs")
     attribution: str = Field("", description="whom to name")
     in_all: bool = Field(True, description="whether `--sources all` takes it")
+
+    @model_validator(mode="after")
+    def _folder_can_be_listed(self) -> Self:
+        if self.form == "folder" and not self.at[0].startswith(("drive://", "hf://")):
+            raise ValueError(
+                f"form: folder is for drive:// and hf://, not {self.at[0]}; give `form: files` "
+                "with at: ['…/{name}'], and the paths that stand for it"
+            )
+        return self
 
     def inside(self, path: str) -> str | None:
         """The path inside of the source of an annotated path, None where it is not from here."""

@@ -8,6 +8,7 @@ import torch
 
 from rayapp import runs
 from rayapp.errors import UserError
+from rayapp.memory import keep_freed_memory
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.job import Place
@@ -44,6 +45,7 @@ def train_alone(
     run = open_run(settings, inputs)
     if run.state == "done":
         return run
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("high")
     engine = Engine(job, Place(device=_device(settings)))

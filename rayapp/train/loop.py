@@ -23,6 +23,7 @@ from torch import nn
 
 from rayapp import cluster, runs
 from rayapp.errors import JobFailed, UserError
+from rayapp.memory import keep_freed_memory
 from rayapp.models.collectives import global_sum
 from rayapp.progress import Progress, watched
 from rayapp.storage import absolute_uri, open_store
@@ -150,6 +151,7 @@ def _cause(error: Exception) -> JobFailed:
 def _work(config: dict[str, Any]) -> dict[str, Any]:
     """Ray Train's function of one worker; what every rank finds wrong is returned, not retried."""
     job, board = config["job"], config["board"]
+    keep_freed_memory()
     torch.set_num_threads(job.settings.threads)
     torch.set_float32_matmul_precision("high")
     context = ray.train.get_context()

@@ -51,6 +51,17 @@ def test_a_wrong_entry_is_named_by_file_line_and_key(tmp_path: Path) -> None:
         load_catalogue(str(path))
 
 
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "origins: {}\nsources: {mine: {about: mine, at: [/data/photos], form: folder}}\n"
+    )
+    with pytest.raises(
+        UserError, match=r"form: folder is for drive:// and hf://, not /data/photos"
+    ):
+        load_catalogue(str(path))
+
+
 def test_26_what_a_source_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "KAGGLE_API_TOKEN", "HF_TOKEN", "PW"):
         monkeypatch.delenv(name, raising=False)
