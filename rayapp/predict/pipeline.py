@@ -66,6 +66,8 @@ def predict(settings: PredictSettings) -> runs.Run:
         start = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - start
+    results["scored_now"] = todo.num_rows
+    results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
     writer = Results(
         run.store,
         inputs.root,
@@ -74,7 +76,20 @@ def predict(settings: PredictSettings) -> runs.Run:
         hashes.get("protocol", ""),
         settings.gallery,
     )
-    tally, telling = writer.write(_merged(parts, before))
+    _record(settings, subject, run, writer, _merged(parts, before), results)
+    return run
+
+
+def _record(
+    settings: PredictSettings,
+    subject: "_Subject",
+    run: runs.Run,
+    writer: Results,
+    scored: Iterable[pa.Table],
+    results: dict[str, Any],
+) -> None:
+    """Scores, gallery, the detector as it saw, and what the run was."""
+    tally, telling = writer.write(scored)
     if tally.failed == tally.rows:
         raise JobFailed(f"none of {tally.failed} inputs is a readable image; "
                         f"first: {tally.failures[0]}")  # fmt: skip
@@ -82,16 +97,13 @@ def predict(settings: PredictSettings) -> runs.Run:
         save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
     results |= {
         "failures": tally.failures,
-        "scored_now": todo.num_rows,
-        "ms_per_image": round(tally.ms / max(todo.num_rows, 1), 3),
-        "images_per_s": round(todo.num_rows / elapsed_s, 2),
+        "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
         "peak_mb": round(tally.peak_mb, 1),
         "verdicts": dict(telling.counts),
     }
     writer.show(tally, telling, _facts(settings, subject, results))
     run.finish(tally.counts, results)
     drop_parts(run.store)
-    return run
 
 
 @dataclass(frozen=True)
