@@ -17,6 +17,7 @@ import psutil
 import pytest
 import requests
 
+from tests.doubles.s3 import free_ports
 from tests.drills.clusters import ROOT, environment, started
 from tests.perturb.sets import make_set, outcome
 
@@ -76,17 +77,15 @@ class Head:
         self.token.write_text("0123456789abcdef" * 4)
         self.wrong = folder / "wrong-token"
         self.wrong.write_text("fedcba9876543210" * 4)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.dashboard = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        dashboard, agent = free_ports(2)
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
         self._sockets = tempfile.mkdtemp(prefix="ray-drill-")  # paths of sockets must be short
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
             *("--num-cpus=0", f"--port={PORT}", f"--temp-dir={self._sockets}"),
-            *(
-                f"--dashboard-port={self.dashboard.rpartition(':')[2]}",
-                "--dashboard-host=127.0.0.1",
-            ),
+            *(f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+            # Its usual port may be another Ray's on this machine; without it no job is taken.
+            f"--dashboard-agent-listen-port={agent}",
             *(f"--autoscaling-config={autoscaler(folder)}", "--disable-usage-stats"),
         ]
         fake = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
