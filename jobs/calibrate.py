@@ -9,7 +9,8 @@ def job(settings: CalibrateJobSettings) -> None:
     run = calibrate_from_images(settings)
     run.tell({"detector": "detector.json"}, f"python jobs/predict.py --detector {run.store.root}")
     fit = run.results
-    print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {fit['band']}")
+    band = fit["band"] or "none"
+    print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {band}")
     for uri, number in fit["leaked"].items():
         if number:
             print(f"warning: {number} of {run.counts['in']} calibration images are in {uri}")

@@ -69,6 +69,7 @@ def annotate(settings: AnnotateSettings) -> runs.Run:
     shares = parse_shares(settings.split)
     root, images, other = _found(settings)
     known = sorted({one.generator for one in images if one.origin == SYNTHETIC})
+    _check_names(root, images, known)
     for name in settings.hold_out:
         if name not in known:
             raise UserError(f"--hold-out {name}: no such generator (known: {', '.join(known)})")
@@ -89,6 +90,23 @@ def annotate(settings: AnnotateSettings) -> runs.Run:
     if not manifest.count_failed(table):
         drop_parts(run.store)
     return run
+
+
+def _check_names(root: Store, images: Sequence[Labelled], generators: Sequence[str]) -> None:
+    for one in images:
+        if one.path.encode("utf-8", "ignore").decode() != one.path:
+            told = one.path.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{root.root}/{told}: a file name that is not UTF-8; rename the file")
+    lists: dict[str, str] = {}
+    for name in generators:
+        if (other := lists.setdefault(_list_name(name), name)) != name:
+            raise UserError(f"generators {other!r} and {name!r} would share one test list; "
+                            "rename one's folder")  # fmt: skip
+
+
+def _list_name(generator: str) -> str:
+    safe = re.sub(r"[^\w.-]+", "-", generator)
+    return f"lists/test-{safe}.txt"
 
 
 def _found(settings: AnnotateSettings) -> tuple[Store, list[Labelled], list[str]]:
@@ -220,9 +238,8 @@ def _write_lists(store: Store, name: str, part: Sequence[Item], scheme: LabelSch
         for code, maker in scheme.names("generator").items():
             own = [item for item in part if item.labels[at] == code and item.labels[0] == 1]
             if own:
-                safe = re.sub(r"[^\w.-]+", "-", maker)
                 real = [item for item in part if item.labels[0] == 0]
-                chosen[f"lists/test-{safe}.txt"] = [*real, *own]
+                chosen[_list_name(maker)] = [*real, *own]
     for key, items in chosen.items():
         write_list(store, key, items, scheme)
     return list(chosen)

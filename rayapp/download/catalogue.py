@@ -91,7 +91,7 @@ def _longest(prefixes: dict[str, str], path: str) -> str | None:
 class Catalogue(Settings):
     """All sources by name, and the origins they are at."""
 
-    origins: dict[str, Origin] = Field(description="scheme of the URI: what it allows")
+    origins: dict[str, Origin] = Field({}, description="scheme of the URI: what it allows")
     sources: dict[str, Source] = Field(description="name: source")
 
     def choose(self, names: Sequence[str]) -> dict[str, Source]:

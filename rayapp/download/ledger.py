@@ -196,7 +196,8 @@ def _header(content: bytes) -> Row:
             width, height = image.size
             kind = str(image.format)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise Fault(Action.FAIL, f"not an image: {error}") from error
+        told = str(error).partition(" <_io")[0]  # Pillow names the buffer by its address
+        raise Fault(Action.FAIL, f"not an image: {told}") from error
     except Image.DecompressionBombError as error:
         raise Fault(Action.FAIL, f"too large: {error}") from error
     if width * height > MAX_PIXELS:

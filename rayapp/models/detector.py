@@ -244,6 +244,8 @@ def _pixels(image: ImageInput, index: int) -> Pixels:
             raise UserError(f"{name}: {error}") from None
     if isinstance(image, Image.Image):
         return np.array(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"{name}: a path, bytes, PIL image or array, not {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise UserError(
             f"{name}: RGB uint8 [H, W, 3] is wanted, not {image.dtype} {list(image.shape)}"

@@ -11,7 +11,6 @@ from rayapp.labels import AnnotationList, Item, item_id
 
 PlanName = Literal["clean", "legacy", "published"]
 _INDEX_DIGITS = 5  # of the published names
-_NEEDED = ("origin", "content", "generator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,13 @@ def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target
     """What each list becomes, numbered through all lists in order.
 
     Args:
-        lists: of one label scheme with the columns origin, content and generator.
+        lists: of one label scheme.
         plan: `clean` takes each image once, in the first list that names it; `legacy` and
             `published` keep repeats within a list and across lists, as the published lists do,
             the k-th repeat of a path under the id `path#k`.
 
     Raises:
-        UserError: the scheme lacks one of the three columns, or two lists have one name.
+        UserError: two lists have one name.
     """
     _check(lists)
     seen: dict[str, int] = {}
@@ -54,29 +53,26 @@ def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target
 
 
 def _check(lists: Sequence[AnnotationList]) -> None:
-    for one in lists:
-        missing = [column for column in _NEEDED if column not in one.scheme.columns]
-        if missing:
-            raise UserError(
-                f"{one.source}: label scheme {one.scheme.name} has no column {missing[0]}"
-            )
     name, count = Counter(list_name(one.source) for one in lists).most_common(1)[0]
     if count > 1:
         raise UserError(f"{count} annotation lists would be written as lists/{name}; rename one")
 
 
 def _name(one: AnnotationList, item: Item, index: int) -> str:
+    """`testset/<content>/<real|synthetic>/<generator>/<index>.webp`, less what no column says."""
     given = dict(zip(one.scheme.columns, item.labels, strict=False))
-    parts = ["testset", slug(one.scheme.names("content")[given["content"]])]
+    parts = ["testset"]
+    if "content" in given:
+        parts.append(slug(one.scheme.names("content")[given["content"]]))
     parts.append("synthetic" if given["origin"] else "real")
-    if given["origin"]:
+    if given["origin"] and "generator" in given:
         parts.append(slug(one.scheme.names("generator")[given["generator"]]))
     return "/".join([*parts, f"{index:0{_INDEX_DIGITS}d}.webp"])
 
 
 def slug(name: str) -> str:
-    """`DALL-E 3` → `dalle3`."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """`DALL-E 3` → `dalle3`; letters of any script stay."""
+    return re.sub(r"[\W_]", "", name.lower()) or "unnamed"
 
 
 def list_name(source: str) -> str:

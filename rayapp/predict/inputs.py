@@ -56,7 +56,9 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
     if not found:
         raise UserError(f"{uri}: no such file or folder, or nothing in it")
     found.sort(key=lambda stat: stat.key)
-    keys = pa.array([stat.key for stat in found], pa.string())
+    # A name that is not UTF-8 is told by its bytes, and missed: tables hold text.
+    names = [stat.key.encode("utf-8", "backslashreplace").decode() for stat in found]
+    keys = pa.array(names, pa.string())
     etags = pa.array([stat.etag for stat in found], pa.string())
     return Inputs(store, pa.table({"id": keys, "path": keys, "etag": etags}), None)
 

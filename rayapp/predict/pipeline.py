@@ -91,7 +91,7 @@ def _record(
     """Scores, gallery, the detector as it saw, and what the run was."""
     tally, telling = writer.write(scored)
     if tally.failed == tally.rows:
-        raise JobFailed(f"none of {tally.failed} inputs is a readable image; "
+        raise JobFailed(f"none of {tally.failed} inputs could be scored; "
                         f"first: {tally.failures[0]}")  # fmt: skip
     if subject.seen_otherwise:
         save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
