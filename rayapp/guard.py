@@ -3,14 +3,17 @@
 Images are the same by path (unless their bytes are known to differ), by sha256, or by look.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.errors import UserError
-from rayapp.labels import Item, item_id
+from rayapp.labels import Item, item_id, load_scheme, read_list
 from rayapp.overlap import shared
+from rayapp.storage import absolute_uri
 
 ITEMS_FILE = "calibration.parquet"  # beside detector.json: the images it was calibrated on
 COLUMNS = ("path", "sha256", "perceptual_hash")
@@ -52,6 +55,24 @@ def _filled(table: pa.Table) -> pa.Table:
         if column not in table.column_names:
             table = table.append_column(column, pa.nulls(table.num_rows, pa.string()))
     return table.select(list(COLUMNS))
+
+
+def trained_on(provenance: Mapping[str, Any], root: str | None) -> set[str]:
+    """Ids of the images under `root` that a detector says it was trained on.
+
+    Lists that can't be read any more are left out.
+    """
+    recorded = provenance.get("settings", {})
+    own = recorded.get("root")
+    if not own or not root or absolute_uri(own).rstrip("/") != absolute_uri(root).rstrip("/"):
+        return set()
+    lists = [*(recorded.get("annotations") or ()), *(recorded.get("head_annotations") or ())]
+    found: set[str] = set()
+    for uri in dict.fromkeys(lists):
+        with contextlib.suppress(UserError):
+            items = read_list(uri, load_scheme(recorded["scheme"])).items
+            found |= {item_id(item.path) for item in items}
+    return found
 
 
 def refuse(found: pa.Table, num_items: int, where: str, what_to_do: str) -> None:

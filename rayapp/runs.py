@@ -114,7 +114,8 @@ def start(
             differences = [f"stage {found['stage']}, now {stage}"]
         if not differences:
             return Run(stage, store, wanted, state, found if state == "done" else {})  # type: ignore[arg-type]
-        if not overwrite and not _only_begun(store, key):
+        if not overwrite:
+            differences += ["it did not finish"] * (key == START_FILE)
             raise UserError(
                 f"{store.root}: holds the output of another run ({'; '.join(differences)}); "
                 "give another --output, or --overwrite"
@@ -134,11 +135,6 @@ def start(
 def holds_run(store: Store) -> bool:
     """Whether a run of ours, finished or begun, lies at the top of a store."""
     return any(_read_json(store, key) is not None for key in (RUN_FILE, START_FILE))
-
-
-def _only_begun(store: Store, key: str) -> bool:
-    """Whether a run left nothing but the record of its start: it failed before it made anything."""
-    return key == START_FILE and all(stat.key == START_FILE for stat in store.list())
 
 
 def _empty(store: Store, found: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rayapp.errors import UserError
-from rayapp.guard import identities, leaks, refuse
+from rayapp.guard import identities, leaks, refuse, trained_on
 from rayapp.images import perceptual_hash
 from rayapp.labels import load_scheme, read_list
 
@@ -29,6 +29,15 @@ def test_the_published_leaks_are_found(
     assert (found.num_rows, len(own)) == (number, number)
     with pytest.raises(UserError, match=rf"{number} of {number} calibration images .*by path"):
         refuse(found, len(own), "the test set", "take others")
+
+
+def test_what_a_detector_was_trained_on(tmp_path: Path):
+    (tmp_path / "train.txt").write_text("a.png,0,0,4,8\n./b.png,0,0,4,8\n")
+    lists = [str(tmp_path / "train.txt"), str(tmp_path / "gone.txt")]
+    recorded = {"annotations": lists, "scheme": "imaginet", "root": str(tmp_path)}
+    assert trained_on({"settings": recorded}, f"{tmp_path}/") == {"a.png", "b.png"}
+    assert trained_on({"settings": recorded}, "/elsewhere") == set()
+    assert trained_on({}, str(tmp_path)) == set()
 
 
 def table(**columns: list[str | None]) -> pa.Table:

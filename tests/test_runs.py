@@ -124,6 +124,7 @@ def test_other_settings_or_inputs_end_and_are_named(
     assert str(caught.value).startswith(f"{tmp_path}: holds the output of another run (")
     assert said in str(caught.value)
     assert "--overwrite" in str(caught.value)
+    assert ("it did not finish" in str(caught.value)) == (state == "started")
     assert "\n" not in str(caught.value)
     assert keys(output) == before
 

@@ -13,7 +13,8 @@ from rayapp.evaluate.judge import Judged, class_probabilities, judge, slices_of
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.evaluate.tables import evidence, evidence_key
 from rayapp.evaluate.work import Plan, plan_identification, plan_origin, plan_sweep
-from rayapp.labels import AnnotationList, read_list
+from rayapp.guard import trained_on
+from rayapp.labels import AnnotationList, item_id, read_list
 from rayapp.scores import read_matching
 from rayapp.storage import Store, absolute_uri, open_store
 from rayapp.suites import FOLDER, Suite, TestItems, read_items, strength
@@ -190,7 +191,8 @@ class Bench:
         parts = slices_of(suite, judged, settings.protocol, settings.seed, held_out)
         in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
         fields = self._fields(detector, suite, level) | _judged_fields(judged)
-        fields["notes"] = (*_view(detector, suite), *judged.notes)
+        trained = _trained(detector, judged, level.root)
+        fields["notes"] = (*trained, *_view(detector, suite), *judged.notes)
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
         plan = plan_origin(
@@ -265,6 +267,16 @@ def _view(detector: Measured, suite: Suite) -> tuple[str, ...]:
         return ()
     told = f"the published figures are of detectors that saw {suite.view_px} px, not {seen}"
     return (f"{told} (--view-size {suite.view_px} shows them as much)",)
+
+
+def _trained(detector: Measured, judged: Judged, root: str | None) -> tuple[str, ...]:
+    """A remark where the detector has seen what it is measured on."""
+    seen = trained_on(detector.spec.provenance, root)
+    paths = {item_id(path) for path in judged.rows["path"].to_pylist()} if seen else set()
+    if not paths & seen:
+        return ()
+    return (f"NOT A TEST: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
+            "the detector was trained on",)  # fmt: skip
 
 
 def _judged_fields(judged: Judged) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import io
 import itertools
+import os
+import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -103,3 +106,15 @@ def test_a_table_gives_the_labels(own, tmp_path):
 def test_what_cannot_be_dealt_is_named(own, tmp_path, more, said):
     with pytest.raises(UserError, match=said):
         annotate(AnnotateSettings(input=str(own), output=str(tmp_path), **more))
+
+
+def test_generators_of_one_list_name_are_refused(own, tmp_path):
+    shutil.copytree(own / "synthetic/gan a", own / "synthetic/gan-a")
+    with pytest.raises(UserError, match="'gan a' and 'gan-a' would share one test list"):
+        annotate(AnnotateSettings(input=str(own), output=str(tmp_path)))
+
+
+def test_a_file_name_that_is_not_utf8_is_named(own, tmp_path):
+    Path(os.fsdecode(os.fsencode(str(own / "real")) + b"/bad\xff.png")).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"bad\\udcff\.png: a file name that is not UTF-8"):
+        annotate(AnnotateSettings(input=str(own), output=str(tmp_path)))

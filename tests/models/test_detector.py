@@ -81,6 +81,7 @@ def test_no_images_no_scores() -> None:
         ([np.zeros((4, 4), np.uint8)], r"image 0: RGB uint8 \[H, W, 3\] is wanted"),
         ([np.zeros((4, 4, 3), np.float32)], "image 0"),
         ([np.zeros((0, 4, 3), np.uint8)], "image 0"),
+        ([3], "image 0: a path, bytes, PIL image or array, not int"),
         (["nowhere.png"], r"image 0 \(nowhere.png\): No such file"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from rayapp.errors import UserError
 from rayapp.labels import Item, format_list, load_scheme, parse_list, read_lists
-from rayapp.perturb.layout import list_name, targets
+from rayapp.perturb.layout import list_name, slug, targets
 
 SCHEME = load_scheme("imaginet")
 
@@ -34,10 +34,17 @@ def test_repeats_are_kept_only_where_the_plan_keeps_them():
         assert kept == [["a.png", "a.png#1"], ["a.png#2", "b.png"]]
 
 
-def test_a_scheme_without_generators_is_refused():
+def test_what_no_column_says_is_left_out_of_the_name():
     corvi = load_scheme("corvi")
-    with pytest.raises(UserError, match=r"c\.txt: label scheme corvi has no column"):
-        targets([parse_list("", corvi, "c.txt")], "clean")
+    (named,) = targets([parse_list("a.png,0\nb.png,1,0\n", corvi, "c.txt")], "clean")
+    assert [t.name for t in named] == [
+        "testset/real/00000.webp",
+        "testset/synthetic/progan/00001.webp",
+    ]
+
+
+def test_letters_of_any_script_name_a_folder():
+    assert [slug(name) for name in ("DALL-E 3", "图片", "«»")] == ["dalle3", "图片", "unnamed"]
 
 
 def test_lists_that_would_overwrite_each_other_are_refused():

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def test_a_folder_is_every_file_below_it(tree: Path):
     everything = ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg", "deep/notes.md"]
     assert ids(tree / "in") == everything
     assert ids(f"{tree}/in/") == everything
+
+
+def test_a_name_that_is_not_utf8_is_told_by_its_bytes(tree: Path):
+    Path(os.fsdecode(os.fsencode(str(tree / "in")) + b"/c\xff.jpg")).write_bytes(b"x")
+    assert "c\\udcff.jpg" in ids(tree / "in")
 
 
 def test_patterns(tree: Path):
