@@ -187,7 +187,8 @@ def digest(*parts: bytes) -> str:
     """Hex sha256 over byte strings, each with its length: what an input's hash is made of."""
     total = hashlib.sha256()
     for part in parts:
-        total.update(len(part).to_bytes(8, "little") + part)
+        total.update(len(part).to_bytes(8, "little"))
+        total.update(part)
     return total.hexdigest()
 
 

@@ -36,7 +36,7 @@ from rayapp.labels import LabelScheme, load_scheme
 from rayapp.progress import Progress
 from rayapp.runs import Run, digest
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings
-from rayapp.storage import Store, absolute_uri, open_store, read_uri
+from rayapp.storage import Store, absolute_uri, open_store
 
 MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
@@ -264,7 +264,7 @@ def _finish(
     start: float,
 ) -> int:
     settings = setup.settings
-    inputs = {uri: digest(read_uri(uri)) for uri in settings.annotations}
+    inputs = {uri: wanted.list_digest(uri) for uri in settings.annotations}
     fingerprint = {"settings": settings.model_dump(), "inputs": inputs, "code": __version__}
     run = Run("download", store, fingerprint, "new", _start=start)
     counts = {"ok": result["ok"], "failed": result["failed"], "outside": outside, **totals}

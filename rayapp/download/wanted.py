@@ -7,6 +7,7 @@ hash of the id, and each bucket is small enough to be checked for repeats by its
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,16 @@ def items_of(uri: str, scheme: LabelScheme) -> Iterator[list[Item]]:
         line += text.count("\n")
         rest = rest[cut:]
         yield parsed.items
+
+
+def list_digest(uri: str) -> str:
+    """`runs.digest` of a list's bytes, a piece at a time: a list may have millions of lines."""
+    store, key = split_uri(uri)
+    size = _size(uri)
+    total = hashlib.sha256(size.to_bytes(8, "little"))
+    for start in range(0, size, _PIECE_BYTES):
+        total.update(store.get_range(key, start, _PIECE_BYTES))
+    return total.hexdigest()
 
 
 def cut_up(

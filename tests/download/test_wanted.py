@@ -10,6 +10,7 @@ from rayapp.download import wanted
 from rayapp.download.catalogue import load_catalogue
 from rayapp.errors import UserError
 from rayapp.labels import read_list
+from rayapp.runs import digest
 from rayapp.storage import LocalStore, open_store
 from tests.download.helpers import SCHEME, catalogue, write_list
 
@@ -111,3 +112,12 @@ def test_the_published_test_list_goes_to_the_catalogues_sources(tmp_path: Path) 
         "generated": 16000,
     }  # fmt: skip
     assert insides(tmp_path / "r", "imagenet").popitem()[1].startswith("ILSVRC/Data/CLS-LOC/")
+
+
+def test_a_lists_digest_is_that_of_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanted, "_PIECE_BYTES", 7)
+    path = tmp_path / "list.txt"
+    path.write_text("train2017/1.jpg,0,0,4,8\n" * 3)
+    assert wanted.list_digest(str(path)) == digest(path.read_bytes())
