@@ -40,8 +40,7 @@ from rayapp.storage import Store, absolute_uri, open_store
 
 MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
-_BLOCKS_PER_WORKER = 4
-_FEWEST_BLOCKS, _MOST_BLOCKS = 64, 512  # where there are as many tasks
+_MOST_BLOCKS = 512
 _RETRIES = 100  # of a task whose worker died; some are spent before a lost node is known as lost
 
 
@@ -206,9 +205,8 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     context.execution_options.verbose_progress = False
     context.max_errored_blocks = -1  # a task whose worker dies again and again stops no other
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
-    fitting, most = workers({"CPU": 1.0}, _MOST_BLOCKS)
-    wished = _BLOCKS_PER_WORKER * (setup.settings.workers or most)
-    blocks = list(_blocks(tasks, min(max(wished, _FEWEST_BLOCKS), _MOST_BLOCKS)))
+    blocks = list(_blocks(tasks))
+    fitting, most = workers({"CPU": 1.0}, len(blocks))
     now = min(setup.settings.workers or fitting, len(blocks))
     most = min(setup.settings.workers or most, len(blocks))
     # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
@@ -234,14 +232,14 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
         raise _plain(error) from None
 
 
-def _blocks(tasks: list[Task], most: int) -> Iterator[pa.Table]:
-    """A stream by itself; of the others a few in one block, `most` blocks in all.
+def _blocks(tasks: list[Task]) -> Iterator[pa.Table]:
+    """A stream by itself; of the others a few in one block, for Ray keeps a record of each block.
 
     Every so-many-th task goes together: neighbours are of sources that have quotas of their own.
     """
     streams = [task for task in tasks if task.route == "stream"]
     others = [task for task in tasks if task.route != "stream"]
-    num_blocks = min(len(others), most)
+    num_blocks = min(len(others), _MOST_BLOCKS)
     for group in [[task] for task in streams] + [others[n::num_blocks] for n in range(num_blocks)]:
         yield pa.Table.from_pylist([asdict(task) for task in group])
 

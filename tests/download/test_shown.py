@@ -37,11 +37,11 @@ def test_each_source_has_its_bytes_a_second_and_time_left() -> None:
 def test_sources_take_turns_and_streams_are_alone() -> None:
     tasks = [Task("coco", f"c{n}", "range", "u", 1, 1) for n in range(1200)]
     tasks += [Task("journeydb", "s", "stream", "u", 1, 1)]
-    blocks = [[Task(**row) for row in block.to_pylist()] for block in _blocks(tasks, 512)]
+    blocks = [[Task(**row) for row in block.to_pylist()] for block in _blocks(tasks)]
     assert blocks[0] == [tasks[-1]]
     assert len(blocks) == 513
     assert sorted(task.key for block in blocks for task in block) == sorted(t.key for t in tasks)
-    assert list(_blocks([], 512)) == []
+    assert list(_blocks([])) == []
 
 
 def test_what_a_task_raised_is_one_line() -> None:
