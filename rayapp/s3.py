@@ -6,12 +6,9 @@ import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -25,9 +22,9 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
-from botocore.utils import parse_timestamp
 
 from rayapp.errors import UserError
+from rayapp.listing import take_objects
 from rayapp.storage import Stat, check_key, check_prefix
 
 if TYPE_CHECKING:
@@ -243,16 +240,6 @@ def s3_client() -> "S3Client":
     return _client_of(os.getpid())  # connections do not survive a fork
 
 
-def _parsed_time(value: Any) -> datetime:
-    """A time as S3 gives it; botocore's own parser is three fifths of the time of a listing."""
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return datetime.fromisoformat(value)
-        with contextlib.suppress(ValueError):
-            return parsedate_to_datetime(value)
-    return parse_timestamp(value)
-
-
 @functools.lru_cache(maxsize=1)
 def _client_of(_process: int) -> "S3Client":
     config = Config(
@@ -263,10 +250,9 @@ def _client_of(_process: int) -> "S3Client":
         # Foreign endpoints answer ranges with the whole object's checksum.
         response_checksum_validation="when_required",
     )
-    core = botocore.session.get_session()
-    factory = core.get_component("response_parser_factory")
-    factory.set_parser_defaults(timestamp_parser=_parsed_time)
     try:
-        return boto3.session.Session(botocore_session=core).client("s3", config=config)
+        client: S3Client = boto3.session.Session().client("s3", config=config)
     except ValueError as error:  # what botocore raises for an endpoint that is no URL
         raise UserError(f"AWS_ENDPOINT_URL: {error}") from None
+    client.meta.events.register("before-parse.s3.ListObjectsV2", take_objects)
+    return client
