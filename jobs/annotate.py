@@ -5,6 +5,7 @@ python jobs/annotate.py --input DIR --layout 'real,synthetic/GENERATOR' --output
 
 from rayapp.annotate.pipeline import MANIFEST, SCHEME, AnnotateSettings, annotate
 from rayapp.annotate.split import SPLITS
+from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
 
@@ -15,8 +16,15 @@ def job(settings: AnnotateSettings) -> int:
     root = settings.root or settings.input
     run.tell(
         {"lists": "lists", "scheme": SCHEME, "manifest": MANIFEST},
-        f"python jobs/train.py --config demo --scheme {scheme} --annotations {lists}/train.txt "
-        f"--head-annotations {lists}/head.txt --root {root} --output DIR",
+        command(
+            "train",
+            config="demo",
+            scheme=scheme,
+            annotations=f"{lists}/train.txt",
+            head_annotations=f"{lists}/head.txt",
+            root=root,
+            output="DIR",
+        ),
     )
     found = run.results["by_generator"]
     width = max(len(row["generator"]) for row in found)

@@ -2,6 +2,7 @@
 
 from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
 from rayapp.report import REPORT_FILE
+from rayapp.runs import command
 from rayapp.settings import run_job
 from rayapp.storage import open_store
 
@@ -17,8 +18,8 @@ def job(settings: DemoSettings) -> None:
         print(f"  {name:<18} {metrics[name]:.3f}{interval}")
     print(f"  report             {store.uri(REPORT_FILE)}")
     print(f"  figures            {store.uri(METRICS_FILE)}")
-    print(f"next: python jobs/predict.py --detector {store.uri('detector')} --input FOLDER "
-          "--output DIR")  # fmt: skip
+    then = command("predict", detector=store.uri("detector"), input="FOLDER", output="DIR")
+    print(f"next: {then}")
 
 
 if __name__ == "__main__":

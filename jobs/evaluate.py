@@ -4,6 +4,7 @@ from rayapp.evaluate.pipeline import CSV_FILE
 from rayapp.evaluate.tables import as_text
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from rayapp.pipelines.measure import EvaluateJobSettings, embedding_uris, measure
+from rayapp.runs import command
 from rayapp.settings import run_job
 
 
@@ -14,8 +15,8 @@ def job(settings: EvaluateJobSettings) -> None:
     for evaluation in results.evaluations:
         print(f"\n{as_text(evaluation)}")
     embeddings = embedding_uris(settings.output, results)
-    then = f"python jobs/report.py --evaluations {run.store.root} --output DIR"
-    then += f" --embeddings {' '.join(embeddings)}" if embeddings else ""
+    more = {"embeddings": embeddings} if embeddings else {}
+    then = command("report", evaluations=run.store.root, output="DIR", **more)
     run.tell({"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}, then)
 
 

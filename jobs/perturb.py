@@ -6,6 +6,7 @@ python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol 
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.perturb.preview import PREVIEW
 from rayapp.perturb.results import MANIFEST
+from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
 
@@ -15,7 +16,7 @@ def job(settings: PerturbSettings) -> int:
     manifest = run.store.uri(MANIFEST)
     where = {"manifest": MANIFEST, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
-    run.tell(where, f"python jobs/predict.py --detector DIR --input {manifest}")
+    run.tell(where, command("predict", detector="DIR", input=manifest, output="DIR"))
     for variant, count in run.results["variants"].items():
         if count["skipped"]:
             print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")

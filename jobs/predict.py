@@ -22,13 +22,11 @@ def job(settings: PredictSettings) -> int:
         f"  {found['ms_per_image']:,.1f} ms an image of one worker, {found['images_per_s']:,.1f} "
         f"images/s in all, {found['peak_mb']:,.0f} MB at most in one, {found['precision']['used']}"
     )
-    failures = found["failures"]
-    for line in failures:
+    for line in found["failures"]:
         print(f"not scored: {line}")
-    more = run.counts["failed"] - len(failures)
-    if more:
-        print(f"not scored: {more:,} more, named in {run.store.uri(CSV_FILE)}")
-    return EXIT_MISSES if failures else EXIT_DONE
+    if found["unnamed"]:
+        print(f"not scored: {found['unnamed']:,} more, named in {run.store.uri(CSV_FILE)}")
+    return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Train a detector: `python jobs/train.py --help`."""
 
+from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 from rayapp.train.loop import train
 from rayapp.train.settings import TrainSettings
@@ -11,7 +12,7 @@ def job(settings: TrainSettings) -> int:
     folder = run.store.uri(run.results["detector"])
     run.tell(
         {"detector": "detector", "metrics": "metrics.csv", "curves": "tensorboard"},
-        f"python jobs/predict.py --detector {folder} --input FOLDER --output FOLDER",
+        command("predict", detector=folder, input="FOLDER", output="DIR"),
     )
     return EXIT_MISSES if run.counts["unreadable"] else EXIT_DONE
 

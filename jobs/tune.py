@@ -1,5 +1,6 @@
 """Search settings of training or calibration: `python jobs/tune.py --help`."""
 
+from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 from rayapp.tune.page import PAGE_FILE
 from rayapp.tune.pipeline import process_start, tune
@@ -19,7 +20,7 @@ def job(settings: TuneSettings) -> int:
     if found["verdict"]:
         print(found["verdict"])
     job_name = "train" if settings.kind == "train" else "calibrate"
-    then = f"python jobs/{job_name}.py --config {run.store.uri(BEST_FILE)}"
+    then = command(job_name, config=run.store.uri(BEST_FILE))
     if run.counts["left"]:
         then = "the same command goes on with the trials that are left"
     elif settings.kind == "train" and not found["verdict"]:

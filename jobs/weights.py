@@ -3,6 +3,7 @@
 import sys
 
 from rayapp.pipelines.weights import WeightsSettings, told, weights
+from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, run_job
 
 
@@ -10,7 +11,7 @@ def job(settings: WeightsSettings) -> int:
     """Fetch and convert once, then say where the detector is and on what terms."""
     run = weights(settings)
     told(run)
-    print(f"next: python jobs/predict.py --detector {run.store.root} --input … --output …")
+    print(f"next: {command('predict', detector=run.store.root, input='FOLDER', output='DIR')}")
     return EXIT_DONE
 
 

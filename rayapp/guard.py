@@ -3,8 +3,7 @@
 Images are the same by path (unless their bytes are known to differ), by sha256, or by look.
 """
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -62,17 +61,22 @@ def trained_on(provenance: Mapping[str, Any], root: str | None) -> set[str]:
 
     Lists that can't be read any more are left out.
     """
-    recorded = provenance.get("settings", {})
-    own = recorded.get("root")
+    own = provenance.get("settings", {}).get("root")
     if not own or not root or absolute_uri(own).rstrip("/") != absolute_uri(root).rstrip("/"):
         return set()
+    lists = training_lists(provenance)
+    return {item_id(one.path) for items in lists if isinstance(items, list) for one in items}
+
+
+def training_lists(provenance: Mapping[str, Any]) -> Iterator[list[Item] | UserError]:
+    """The lists that a detector says it was trained on, each once; or why one can't be read."""
+    recorded = provenance.get("settings", {})
     lists = [*(recorded.get("annotations") or ()), *(recorded.get("head_annotations") or ())]
-    found: set[str] = set()
     for uri in dict.fromkeys(lists):
-        with contextlib.suppress(UserError):
-            items = read_list(uri, load_scheme(recorded["scheme"])).items
-            found |= {item_id(item.path) for item in items}
-    return found
+        try:
+            yield read_list(uri, load_scheme(recorded["scheme"])).items
+        except UserError as error:
+            yield error
 
 
 def refuse(found: pa.Table, num_items: int, where: str, what_to_do: str) -> None:

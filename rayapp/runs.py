@@ -8,8 +8,9 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,11 +54,15 @@ class Run:
         if self.state == "resumed":
             self.store.sweep(self._started)
         self.found = record
+        if self.state == "done":  # a followed prefix had more
+            self.state = "resumed"
 
     def tell(self, where: Mapping[str, str], then: str = "") -> None:
         """Print what a person wants to know at the end: counts, where results are, what next."""
         done = " (done before)" if self.state == "done" else ""
-        print(f"\n{self.stage}: done in {duration(self.found['seconds'])}{done}")
+        seconds = self.found["seconds"]
+        spent = duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"
+        print(f"\n{self.stage}: done in {spent}{done}")
         lines = {name: f"{value:,}" for name, value in self.counts.items()}
         lines |= {name: self.store.uri(key) for name, key in where.items()}
         width = max(map(len, lines), default=0)
@@ -201,6 +206,14 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def command(job: str, **options: str | Sequence[str]) -> str:
+    """A job's command line to copy; what the shell would take apart is quoted."""
+    words = ["python", f"jobs/{job}.py"]
+    for name, given in options.items():
+        words += [f"--{name.replace('_', '-')}", *([given] if isinstance(given, str) else given)]
+    return shlex.join(words)
 
 
 def duration(seconds: float) -> str:

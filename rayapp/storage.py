@@ -212,7 +212,11 @@ class LocalStore:
     def list(self, prefix: str = "") -> Iterator[Stat]:
         """Every regular file below the root; symbolic links to folders are not followed."""
         folder, _, start = check_prefix(prefix).rpartition("/")
-        yield from self._walk(folder, start)
+        yield from (found for found in self._walk(folder, start) if found.size >= 0)
+
+    def list_with_dead_links(self) -> Iterator[Stat]:
+        """As `list`, and the symbolic links that lead nowhere: their size is -1."""
+        yield from self._walk("")
 
     def _walk(self, folder: str, start: str = "") -> Iterator[Stat]:
         for found in self._entries(folder, start):
@@ -222,7 +226,7 @@ class LocalStore:
                 yield from self._walk(found)
 
     def _entries(self, folder: str, start: str = "") -> Iterator[Stat | str]:
-        """The regular files of a folder, and its subfolders as keys, by name."""
+        """The files and dead links of a folder, and its subfolders as keys, by name."""
         try:
             entries = sorted(os.scandir(Path(self.root, folder)), key=lambda e: e.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -233,15 +237,21 @@ class LocalStore:
             key = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield key
-            elif entry.is_file():
-                with contextlib.suppress(FileNotFoundError):  # deleted while we list
-                    yield _local_stat(key, entry.stat())
+                continue
+            try:
+                leads_to = entry.stat()
+            except OSError:
+                if entry.is_symlink():  # else it was deleted while we list
+                    yield Stat(key, -1, "", 0.0)
+                continue
+            if stat.S_ISREG(leads_to.st_mode):
+                yield _local_stat(key, leads_to)
 
     def level(self, folder: str) -> tuple[Sequence[str], Sequence[Stat]]:
         """The folders and the regular files directly in a folder, as `list` sees them."""
         found = list(self._entries(folder))
         folders = [one for one in found if isinstance(one, str)]
-        return folders, [one for one in found if isinstance(one, Stat)]
+        return folders, [one for one in found if isinstance(one, Stat) and one.size >= 0]
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the files, and the folders that this empties, as on S3."""

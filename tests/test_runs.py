@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -232,7 +233,7 @@ def test_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     run = finished(str(tmp_path))
     run.tell({"images": "images"}, then="python jobs/predict.py")
     assert capsys.readouterr().out == (
-        f"\nperturb: done in 0 s\n  ok      2\n  failed  1\n  images  {tmp_path}/images\n"
+        f"\nperturb: done in 0.0 s\n  ok      2\n  failed  1\n  images  {tmp_path}/images\n"
         "next: python jobs/predict.py\n"
     )
     start(str(tmp_path)).tell({})
@@ -246,6 +247,24 @@ def test_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert runs.duration(seconds) == text
+
+
+def test_a_command_to_copy_survives_the_shell() -> None:
+    text = runs.command("train", head_annotations=["a b.txt", "$c"], root="s3://b/it's")
+    assert shlex.split(text) == [
+        *("python", "jobs/train.py", "--head-annotations", "a b.txt", "$c"),
+        *("--root", "s3://b/it's"),
+    ]
+
+
+def test_what_is_done_again_is_not_done_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(str(tmp_path))
+    run = start(str(tmp_path))
+    run.finish({"ok": 3})
+    run.tell({})
+    assert "(done before)" not in capsys.readouterr().out
 
 
 def test_digest_knows_where_a_part_ends() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
@@ -52,7 +53,7 @@ def print_plans(
         origin = catalogue.origin(scheme_of(source.at[0]))
         quota_s = plan.num_requests * origin.request_units / (origin.units_per_s or float("inf"))
         to_fetch = plan.num_wanted - plan.num_present
-        lacks = access.lacks(source)
+        lacks = ", ".join(filter(None, [access.lacks(source), *_not_there(source)]))
         print(
             f"{plan.source:<22}{plan.num_wanted:>10,}{plan.num_present:>10,}{to_fetch:>10,}"
             f"{plan.num_bytes / 1e6:>12,.1f}{plan.num_requests:>10,}"
@@ -77,6 +78,12 @@ def print_plans(
         )
     if outside:
         print(f"{outside:,} annotated images are not from the chosen sources")
+
+
+def _not_there(source: Source) -> list[str]:
+    """Local archives that this machine does not have."""
+    paths = [uri for uri in source.at if scheme_of(uri) == "file" and "{" not in uri]
+    return [f"{path} (no such file here)" for path in paths if not Path(path).exists()]
 
 
 def _size(num_bytes: float) -> str:

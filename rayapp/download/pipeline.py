@@ -34,7 +34,7 @@ from rayapp.download.work import Done, Worker
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import LabelScheme, load_scheme
 from rayapp.progress import Progress
-from rayapp.runs import Run, digest
+from rayapp.runs import Run, command, digest
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings
 from rayapp.storage import Store, absolute_uri, open_store
 
@@ -272,5 +272,6 @@ def _finish(
     if result["failed"]:
         print(f"misses, with reasons: {store.uri(MISSES)} (the same command tries them again)")
         return EXIT_MISSES
-    print(f"next: python jobs/prune.py --annotations LIST… --root {store.root}")
+    then = command("prune", annotations=settings.annotations, root=store.root)
+    print(f"next: {then}")
     return EXIT_DONE

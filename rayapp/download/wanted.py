@@ -119,12 +119,16 @@ def _spill(lists: Sequence[str], scheme: LabelScheme, spills: Sequence[Path]) ->
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(spill.open("w", encoding="utf-8")) for spill in spills]
         for uri in lists:
+            names_any = False
             for items in items_of(uri, scheme):
+                names_any = names_any or bool(items)
                 for item in items:
                     key = item_id(item.path)
                     # Names that differ in case alone meet in one bucket.
                     file = files[zlib.crc32(key.casefold().encode()) % len(files)]
                     file.write(f"{','.join(map(str, item.labels))}\t{key}\n")
+            if not names_any:
+                raise UserError(f"{uri}: names no image")
 
 
 def _folds_case(store: Store) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 from rayapp import cluster, load_detector, manifest, runs
 from rayapp.calibrate import CalibrateSettings, calibrate, check_tells_origin
 from rayapp.errors import UserError
-from rayapp.guard import identities, leaks, refuse
+from rayapp.guard import identities, leaks, refuse, training_lists
 from rayapp.labels import Item, load_scheme, read_list
 from rayapp.pipelines.identities import identify
 from rayapp.pipelines.scoring import ScoringSettings, score_missing
@@ -112,17 +112,13 @@ def _given(settings: CalibrateJobSettings) -> Iterator[_Set]:
 
 def _trained_on(provenance: Mapping[str, Any]) -> Iterator[_Set]:
     """The lists that the detector was trained on, as far as it says so and they can be read."""
-    recorded = provenance.get("settings", {})
-    lists = [*(recorded.get("annotations") or ()), *(recorded.get("head_annotations") or ())]
-    for number, uri in enumerate(dict.fromkeys(lists)):
-        try:
-            items = read_list(uri, load_scheme(recorded["scheme"])).items
-        except UserError as error:
-            print(f"not guarded against: {error}")
-            continue
-        root = recorded.get("root")
-        there = root is not None and next(iter(open_store(root).list()), None) is not None
-        yield _Set(f"training-{number}", items, root if there else None)
+    root = provenance.get("settings", {}).get("root")
+    there = root is not None and next(iter(open_store(root).list()), None) is not None
+    for number, items in enumerate(training_lists(provenance)):
+        if isinstance(items, UserError):
+            print(f"not guarded against: {items}")
+        else:
+            yield _Set(f"training-{number}", items, root if there else None)
 
 
 def _manifest(one: _Set, folder: str, looks: bool, settings: CalibrateJobSettings) -> str:

@@ -119,21 +119,23 @@ _HEADINGS = {
 }
 
 
-def page(
-    telling: Telling,
-    root: Store,
-    facts: dict[str, Value],
-    failures: Sequence[str],
-    num_failed: int,
-) -> Page:
+@dataclass(frozen=True)
+class Missed:
+    """What could not be scored: the first images, each with its reason; rows; rows not named."""
+
+    named: Sequence[str] = ()
+    num_rows: int = 0
+    num_unnamed: int = 0
+
+
+def page(telling: Telling, root: Store, facts: dict[str, Value], missed: Missed) -> Page:
     """The page; thumbnails are made from the images, read again.
 
     Args:
         telling: has looked at all scores.
         root: where the images are.
         facts: what was scored, by what, how fast.
-        failures: the first images that could not be read, each with its reason.
-        num_failed: how many there are.
+        missed: what could not be scored.
     """
     sections: list[Section] = []
     headings = _CLASS_HEADINGS if telling.judge.classes else _HEADINGS
@@ -143,16 +145,13 @@ def page(
             shown = [one for one in pictures if one]
             caption = f"{len(shown)} images" if shown else ""
             sections.append(Section(headings[part], [Gallery(shown, caption)]))
-    if failures:
-        more = (
-            f"\n\n{num_failed - len(failures):,} more are named in scores.csv."
-            if num_failed > len(failures)
-            else ""
-        )
-        listed = "\n\n".join(f"`{line}`" for line in failures) + more
-        sections.append(Section("Not scored", [Prose(listed)]))
+    if missed.named:
+        lines = [f"`{line}`" for line in missed.named]
+        if missed.num_unnamed:
+            lines.append(f"{missed.num_unnamed:,} more are named in scores.csv.")
+        sections.append(Section("Not scored", [Prose("\n\n".join(lines))]))
     sections.append(Section("How these scores came about", [KeyValues(facts)]))
-    return Page("Scores", _summary(telling), [_counted(telling, num_failed), *sections])
+    return Page("Scores", _summary(telling), [_counted(telling, missed.num_rows), *sections])
 
 
 def _summary(telling: Telling) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from rayapp import manifest
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.storage import Stat, Store, absolute_uri, open_store, split_uri
+from rayapp.storage import LocalStore, Stat, Store, absolute_uri, open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -52,7 +52,9 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
         store, found = one
     else:
         store = open_store(uri)
-        found = list(store.list())
+        # A link that leads nowhere stands for an image that is missed.
+        every = store.list_with_dead_links if isinstance(store, LocalStore) else store.list
+        found = list(every())
     if not found:
         raise UserError(f"{uri}: no such file or folder, or nothing in it")
     found.sort(key=lambda stat: stat.key)

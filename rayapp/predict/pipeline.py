@@ -97,6 +97,7 @@ def _record(
         save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
     results |= {
         "failures": tally.failures,
+        "unnamed": tally.unnamed,
         "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
         "peak_mb": round(tally.peak_mb, 1),
         "verdicts": dict(telling.counts),

@@ -28,10 +28,15 @@ def work_schema(scheme: LabelScheme | None) -> pa.Schema:
 
 @dataclass
 class Tally:
-    """Counts, times and the first failures of the rows that went by."""
+    """Counts, times and the first failures of the rows that went by.
+
+    An image that failed under several variants is named once; `unnamed` counts the rows whose
+    image is not named.
+    """
 
     rows: int = 0
     failed: int = 0
+    unnamed: int = 0
     failures: list[str] = field(default_factory=list)
     ms: float = 0.0
     peak_mb: float = 0.0
@@ -41,15 +46,22 @@ class Tally:
         bad = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
         self.rows += table.num_rows
         self.failed += bad.num_rows
-        named = bad.slice(0, max(_MAX_NAMED - len(self.failures), 0))
-        pairs = zip(named["path"].to_pylist(), named["error"].to_pylist(), strict=True)
-        self.failures += [f"{path}: {error}" for path, error in pairs]
+        for path, error in zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True):
+            self._name(f"{path}: {error}")
         for name in _TAKEN.keys() & set(table.column_names):
             values = table[name].drop_null().to_numpy()
             if name == "ms":
                 self.ms += float(values.sum(dtype=np.float64))
             else:
                 self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
+
+    def _name(self, failure: str) -> None:
+        if failure in self.failures:
+            return
+        if len(self.failures) < _MAX_NAMED:
+            self.failures.append(failure)
+        else:
+            self.unnamed += 1
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,5 +114,6 @@ class Results:
     def show(self, tally: Tally, telling: gallery.Telling, facts: dict[str, Any]) -> None:
         """Write the gallery."""
         if self.most:
-            page = gallery.page(telling, self.images, facts, tally.failures, tally.failed)
+            missed = gallery.Missed(tally.failures, tally.failed, tally.unnamed)
+            page = gallery.page(telling, self.images, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())

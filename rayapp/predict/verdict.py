@@ -106,8 +106,13 @@ def csv_lines(chunks: Iterable[pa.Table], judge: Judge, variants: bool = False) 
         }  # fmt: skip
         names = [chunk[name].to_pylist() for name in ("path", "error", "variant")]
         for row, (path, error, variant) in enumerate(zip(*names, strict=True)):
-            line = [path, *figures.get(row, ("",) * 4), judge.preprocessing, error]
+            line = [_no_formula(path), *figures.get(row, ("",) * 4), judge.preprocessing, error]
             writer.writerow([*line, *([variant] if variants else [])])
         yield sink.getvalue()
         sink.seek(0)
         sink.truncate()
+
+
+def _no_formula(path: str) -> str:
+    """The path itself, or as `./path` where a spreadsheet would run it as a formula."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path

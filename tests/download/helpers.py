@@ -87,14 +87,15 @@ class Run:
     def __init__(self, root: str | Path, book: Catalogue, names: Iterable[str], tmp: Path):
         self.store = open_store(str(root))
         self.book = book
-        self.list = write_list(tmp / "list.txt", names)
+        names = list(names)  # none: the source says itself what it has
+        self.lists = [write_list(tmp / "list.txt", names)] if names else []
         self.access = Access(book, patience=FAST)
         self.fatal = ""
 
     def plan(self) -> Plan:
         """Cut the list up and plan."""
         sources = self.book.sources
-        wanted.cut_up(self.store, [self.list], SCHEME, sources)
+        wanted.cut_up(self.store, self.lists, SCHEME, sources)
         planner = Planner(self.store, self.access, SCHEME, "it", sources["it"])
         return planner.make(None)
 

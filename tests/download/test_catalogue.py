@@ -8,7 +8,10 @@ import pytest
 
 from rayapp.download.access import Access, origin_of, scheme_of
 from rayapp.download.catalogue import load_catalogue
+from rayapp.download.options import print_plans
+from rayapp.download.plan import Plan
 from rayapp.errors import UserError
+from rayapp.storage import open_store
 from tests.download.helpers import catalogue
 
 
@@ -74,6 +77,17 @@ def test_26_what_a_source_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert access.lacks(book["coco"]) == ""
     locked = catalogue({"at": ["a.zip"], "password_variable": "PW"}).sources["it"]
     assert access.lacks(locked) == "PW"
+
+
+def test_26_a_plan_tells_of_a_local_archive_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here.zip").write_bytes(b"")
+    for name, told in (("here.zip", False), ("gone.zip", True)):
+        book = catalogue({"at": [str(tmp_path / name)]})
+        store = open_store(str(tmp_path))
+        print_plans(book, book.sources, store, [Plan("it", num_wanted=1)], 0)
+        assert (f"{tmp_path}/{name} (no such file here)" in capsys.readouterr().out) == told
 
 
 def test_origins() -> None:

@@ -121,3 +121,13 @@ def test_a_lists_digest_is_that_of_its_bytes(
     path = tmp_path / "list.txt"
     path.write_text("train2017/1.jpg,0,0,4,8\n" * 3)
     assert wanted.list_digest(str(path)) == digest(path.read_bytes())
+
+
+def test_a_list_that_names_nothing_is_told(tmp_path: Path) -> None:
+    full = write_list(tmp_path / "full.txt", ["train2017/1.jpg"])
+    (tmp_path / "empty.txt").write_text("\n")
+    book = catalogue({"at": ["x"], "paths": {"train2017/": "inner/"}})
+    store = open_store(str(tmp_path / "out"))
+    lists = [full, str(tmp_path / "empty.txt")]
+    with pytest.raises(UserError, match=r"empty\.txt: names no image"):
+        wanted.cut_up(store, lists, SCHEME, book.sources)

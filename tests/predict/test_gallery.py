@@ -7,7 +7,7 @@ from PIL import Image
 
 from rayapp import manifest, scores
 from rayapp.labels import load_scheme
-from rayapp.predict.gallery import Telling, page
+from rayapp.predict.gallery import Missed, Telling, page
 from rayapp.predict.verdict import Judge
 from rayapp.storage import open_store
 
@@ -71,7 +71,9 @@ def test_a_page_of_few_images_shows_all_and_names_what_failed(tmp_path: Path):
         Image.new("RGB", (300, 200), (60 * at, 0, 0)).save(sink, "PNG")
         (tmp_path / f"{at:04d}.png").write_bytes(sink.getvalue())
     telling = told(table(np.array([3.0, -3.0, 0.1, 0.2])), 500)
-    html = page(telling, open_store(tmp_path), {"detector": "d"}, ["<b>.jpg: empty"], 1).html()
+    missed = Missed(["<b>.jpg: empty"], 8, 7)
+    html = page(telling, open_store(tmp_path), {"detector": "d"}, missed).html()
+    assert "7 more are named in scores.csv" in html
     assert html.count("data:image/jpeg;base64,") == 4
     assert "uncalibrated" in html
     assert "&lt;b&gt;.jpg: empty" in html
@@ -79,5 +81,5 @@ def test_a_page_of_few_images_shows_all_and_names_what_failed(tmp_path: Path):
 
 
 def test_images_that_are_gone_leave_no_gap(tmp_path: Path):
-    html = page(told(table(np.array([3.0])), 5), open_store(tmp_path), {}, [], 0).html()
+    html = page(told(table(np.array([3.0])), 5), open_store(tmp_path), {}, Missed()).html()
     assert "data:image" not in html

@@ -38,6 +38,18 @@ def test_a_name_that_is_not_utf8_is_told_by_its_bytes(tree: Path):
     assert "c\\udcff.jpg" in ids(tree / "in")
 
 
+def test_links_that_lead_nowhere_are_missed_not_skipped(tree: Path):
+    (tree / "in/gone.jpg").symlink_to("nowhere.jpg")
+    (tree / "in/ring.jpg").symlink_to("ring.jpg")
+    (tree / "in/also.jpg").symlink_to("a.jpg")
+    (tree / "in/folder").symlink_to("deep")
+    found = ids(tree / "in")
+    assert {"gone.jpg", "ring.jpg", "also.jpg"} <= set(found)
+    assert len(found) == 8
+    store = open_store(tree / "in")
+    assert {stat.key for stat in store.list()} == set(found) - {"gone.jpg", "ring.jpg"}
+
+
 def test_patterns(tree: Path):
     assert ids(tree / "in/*.jpg") == ["a.jpg"]
     assert ids(tree / "in/**/*.jpg") == ["a.jpg", "deep/c.jpg", "deep/er/d.jpg"]

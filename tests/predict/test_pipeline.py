@@ -126,7 +126,12 @@ def test_a_calibration_made_under_another_view_is_refused(tmp_path: Path):
 def test_a_protocol_gives_a_row_an_image_and_variant(tmp_path: Path):
     saved_detector(tmp_path / "detector")
     images = folder_of(tmp_path, 3)
+    (images / "gone.png").symlink_to("nowhere.png")
     found = run(tmp_path, input=str(images), protocol="jpeg-grid", gallery=4)
+    results = json.loads((tmp_path / "out/run.json").read_text())["results"]
+    assert [line.partition(":")[0] for line in results["failures"]] == ["gone.png"]
+    assert results["unnamed"] == 0
+    found = {key: row for key, row in found.items() if row["path"] != "gone.png"}
     variants = {row["variant"] for row in found.values()}
     assert len(found) == 3 * len(variants) > 6
     assert all(key == f"{row['path']}@{row['variant']}" for key, row in found.items())

@@ -43,6 +43,13 @@ def test_csv_keeps_every_row_and_quotes_odd_names():
     assert (read[1]["probability"], read[1]["error"]) == ("", "empty file (0 bytes)")
 
 
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "+1.png", "-x.png", "@sum.png"])
+def test_a_spreadsheet_finds_no_formula_in_a_name(name: str):
+    rows = [{"id": name, "path": name, "logit": 0.5, "error": ""}]
+    lines = "".join(csv_lines([manifest.from_rows(rows, scores.schema())], Judge("centre-32")))
+    assert next(iter(csv.DictReader(io.StringIO(lines))))["path"] == f"./{name}"
+
+
 def test_a_threshold_of_ones_own_leaves_no_band():
     found = Judge("centre-32", calibration(), threshold=0.6).of(np.array([-2.0, 0.0, 3.0]))
     assert found.words == ["real", "real", "synthetic"]
