@@ -7,8 +7,10 @@ speed   `resnet50-nodown` at 256 px on two threads. The published way is the net
 ray     20,000 small files through the job, `ray.init` apart, beside two plain processes that read,
         decode and score the same files with the same network, one thread each.
 stream  a folder and a prefix of 100,000 files: seconds from the command's start to the first
-        scores kept, memory of the driver, and images a second from S3 beside the local ones
-        (SeaweedFS on this machine, which takes its share of the same processors).
+        scores kept, memory of the driver, and images a second from S3 beside the local ones, with
+        `resnet50-nodown` and with the demo's small network. SeaweedFS runs on this machine and
+        takes its share of the same processors; `s3_share_server_apart` is what the small network
+        had if the server's processor time were spent elsewhere.
 
 Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream]
 """
@@ -47,6 +49,7 @@ from rayapp.models.preprocessing import Pixels, Preprocessing, normalise
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.predict.score import NetworkScorer
 from rayapp.storage import open_store
+from tests.doubles.s3 import S3
 
 Figures = dict[str, float | None]
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,8 +245,6 @@ def measure_ray(folder: Path, quick: bool) -> Figures:
 
 def measure_stream(folder: Path, quick: bool) -> Figures:
     """Seconds to the first scores of many files; S3's rate beside the local one."""
-    from tests.doubles.s3 import S3
-
     many = 3_000 if quick else 100_000
     lay_out(folder / "stream", many, sides=SMALL_SIDES)
     local = folder / "stream/images"
@@ -256,12 +257,17 @@ def measure_stream(folder: Path, quick: bool) -> Figures:
         upload(local, "s3://test/images")
         first_s3, _ = first_score(detector, "s3://test/images", folder / "first-s3")
         print(f"{many:,} objects: first scores after {first_s3:.1f} s")
-        share = rate_share(folder, 300 if quick else 3_000)
+        lay_out(folder / "rate", 300 if quick else 3_000, sides=DEMO_SIDES)
+        upload(folder / "rate/images", "s3://test/rate")
+        share, _ = rate_share(folder, "resnet50-nodown", server, "/0000*")
+        small, apart = rate_share(folder, "highpass-small", server)
     return {
         "first_score_s": round(first, 1),
         "first_score_s3_s": round(first_s3, 1),
         "driver_mb": round(peak),
         "s3_share": round(share, 3),
+        "s3_share_small": round(small, 3),
+        "s3_share_server_apart": round(apart, 3),
     }
 
 
@@ -272,21 +278,30 @@ def upload(folder: Path, uri: str) -> None:
         list(pool.map(lambda path: store.put(path.name, path.read_bytes()), folder.iterdir()))
 
 
-def rate_share(folder: Path, count: int) -> float:
-    """Images a second from S3 as a share of those from files; the demo's network, at its 256 px."""
-    lay_out(folder / "rate", count, sides=DEMO_SIDES)
-    local, remote = folder / "rate/images", "s3://test/rate"
-    upload(local, remote)
-    detector = str(folder / "rate-detector")
-    save_detector(detector_of("highpass-small", DEMO_SIDES[0]), open_store(detector))
-    rates = []
-    for name, place in (("local", str(local)), ("s3", remote)):
-        output = folder / f"rate-{name}"
-        subprocess.run(command(detector, place, output), env=environment(), check=True)
+def rate_share(folder: Path, backbone: str, server: S3, pattern: str = "") -> tuple[float, float]:
+    """Images a second from S3 as a share of those from files, at the demo's 256 px.
+
+    Returns:
+        The share as measured; and what it had been if the server's processor time, of which the
+        job's two processes lost half each, were spent on another machine.
+    """
+    detector = str(folder / f"rate-{backbone}")
+    save_detector(detector_of(backbone, DEMO_SIDES[0]), open_store(detector))
+    places = {"local": str(folder / "rate/images"), "s3": "s3://test/rate"}
+    seconds, of_server = {}, {}
+    for name, place in places.items():
+        output = folder / f"rate-{backbone}-{name}"
+        before = server.cpu_s()
+        subprocess.run(command(detector, place + pattern, output), env=environment(), check=True)
+        of_server[name] = server.cpu_s() - before
         found = json.loads((output / "run.json").read_text())["results"]
-        rates.append(float(found["images_per_s"]))
-    print(f"{count:,} images: {rates[0]:,.0f} a second local, {rates[1]:,.0f} from S3")
-    return rates[1] / rates[0]
+        seconds[name] = found["scored_now"] / float(found["images_per_s"])
+    print(
+        f"{backbone}: {found['scored_now']:,} images in {seconds['local']:.1f} s local, in "
+        f"{seconds['s3']:.1f} s from S3, whose server took {of_server['s3']:.1f} s of processor"
+    )
+    apart = seconds["s3"] - of_server["s3"] / THREADS
+    return seconds["local"] / seconds["s3"], seconds["local"] / apart
 
 
 def command(detector: str, place: str, output: Path) -> list[str]:

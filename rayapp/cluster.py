@@ -28,6 +28,7 @@ from ray.util.placement_group import (
     placement_group_table,
     remove_placement_group,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayapp.errors import JobFailed, UserError
 from rayapp.runs import duration
@@ -98,18 +99,35 @@ def _connect(settings: JobSettings) -> None:
         return
     # A local session listens on loopback only; without this Ray writes a token to the home.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # One machine that sleeps or is overloaded for minutes is no lost node.
-    os.environ.setdefault("RAY_health_check_failure_threshold", "100")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     # Ray Data works in a thread; glibc would unmap and map anew what a thread frees. See memory.py.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    ray.init(
-        address="local",  # never another program's session, which would end with that program
-        num_cpus=settings.cpus,
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        **common,
-    )
+    # One machine that sleeps or is overloaded for minutes is no lost node.
+    with _environment("RAY_health_check_failure_threshold", "100"):
+        ray.init(
+            address="local",  # never another program's session, which would end with that program
+            num_cpus=settings.cpus,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **common,
+        )
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable for the processes that the block starts, where the user did not set it."""
+    given = name in os.environ
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[name]
+
+
+def beside_driver() -> NodeAffinitySchedulingStrategy:
+    """Where an actor goes that all workers ask: the driver's node, the one that may not be lost."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _answers(address: str) -> bool:

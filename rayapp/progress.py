@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import ray
 
+from rayapp.cluster import beside_driver
 from rayapp.runs import duration
 
 _LINE_EVERY_S = 5.0
@@ -107,7 +108,7 @@ class Board:
 @contextlib.contextmanager
 def watched(progress: Progress) -> Iterator[Any]:
     """A board whose posts drive `progress` while the block runs; yields the board's handle."""
-    board = Board.remote()  # type: ignore[attr-defined]
+    board = Board.options(scheduling_strategy=beside_driver()).remote()  # type: ignore[attr-defined]
     stop = threading.Event()
 
     def poll() -> None:

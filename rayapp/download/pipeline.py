@@ -19,7 +19,7 @@ import ray
 import ray.data
 
 from rayapp import __version__, manifest
-from rayapp.cluster import demand, session, workers
+from rayapp.cluster import beside_driver, demand, session, workers
 from rayapp.download import ledger, wanted
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Catalogue, Source, load_catalogue
@@ -148,7 +148,7 @@ def download(settings: DownloadSettings) -> int:
     outside = wanted.cut_up(store, settings.annotations, scheme, sources)
     job = JobSettings(output=settings.root, cpus=settings.cpus, verbose=settings.verbose)
     with session(job):
-        quotas = Quotas.remote(catalogue)  # type: ignore[attr-defined]
+        quotas = Quotas.options(scheduling_strategy=beside_driver()).remote(catalogue)  # type: ignore[attr-defined]
         setup = Setup(settings, catalogue, scheme, sources, quotas)
         plans = _plans(setup)
         print_plans(catalogue, sources, store, plans, outside)
