@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import random
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -44,6 +45,7 @@ _PUTS = 5
 _CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 _GETS = 5
 _SILENCE_S = 60.0
+_one_at_a_time = threading.Lock()
 
 
 class S3Store:
@@ -237,7 +239,9 @@ def s3_client() -> "S3Client":
     Raises:
         UserError: the endpoint is no URL.
     """
-    return _client_of(os.getpid())  # connections do not survive a fork
+    # A client takes a third of a second of processor: threads that begin together share one.
+    with _one_at_a_time:
+        return _client_of(os.getpid())  # connections do not survive a fork
 
 
 @functools.lru_cache(maxsize=1)

@@ -323,6 +323,19 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 @pytest.mark.usefixtures("new_s3_client")
+def test_threads_that_begin_together_share_one_client() -> None:
+    together = threading.Barrier(8)
+
+    def begin(_: int) -> object:
+        together.wait()
+        return s3_client()
+
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(begin, range(8))
+    assert all(client is first for client in others)
+
+
+@pytest.mark.usefixtures("new_s3_client")
 def test_wrong_secret_is_named(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     store = open_store(f"s3://{s3.bucket}/x")
