@@ -51,8 +51,8 @@ class Run:
         }
         self.store.put(RUN_FILE, json.dumps(record, indent=1, ensure_ascii=False).encode())
         self.store.delete([START_FILE])
-        if self.state == "resumed":
-            self.store.sweep(self._started)
+        # A resumed run is alone here, so what is older than it is left over.
+        self.store.sweep(self._started if self.state == "resumed" else 0.0)
         self.found = record
         if self.state == "done":  # a followed prefix had more
             self.state = "resumed"

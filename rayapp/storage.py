@@ -6,9 +6,12 @@ checksummed put. Keys are relative `/`-separated paths and can never leave the r
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
 import secrets
 import shutil
+import socket
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -162,7 +165,8 @@ class LocalStore:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not derived from the file's name: a name may already be as long as the file system takes.
-        partial = path.parent / f".{os.getpid()}-{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
+        writer = f"{os.getpid()}-{_machine()}-{secrets.token_hex(6)}"
+        partial = path.parent / f".{writer}{PARTIAL_SUFFIX}"
         try:
             with partial.open("wb") as file:
                 if isinstance(data, bytes):
@@ -264,11 +268,11 @@ class LocalStore:
                     Path(self.root, folder).rmdir()
 
     def sweep(self, before: float) -> None:
-        """Remove the temporary files of killed puts; those of a put at work are newer."""
+        """Remove the temporary files of killed puts: of dead processes of this machine, and old."""
         for folder, _, names in os.walk(self.root):
             for path in (Path(folder, name) for name in names if _is_partial(name)):
                 with contextlib.suppress(FileNotFoundError):  # another job sweeps too
-                    if path.stat().st_mtime < before:
+                    if path.stat().st_mtime < before or _is_orphan(path.name):
                         path.unlink()
 
     def uri(self, key: str = "") -> str:
@@ -278,6 +282,29 @@ class LocalStore:
 
 def _is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(PARTIAL_SUFFIX)
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells this machine's process numbers from those of others that share a file system."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):  # containers count from 1, each for itself
+        name += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _is_orphan(name: str) -> bool:
+    """Whether the process of this machine that wrote a temporary file is gone."""
+    process, _, rest = name.removeprefix(".").partition("-")
+    if not rest.startswith(f"{_machine()}-") or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _local_stat(key: str, found: os.stat_result) -> Stat:

@@ -4,7 +4,10 @@ import contextlib
 import os
 import pickle
 import resource
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,7 @@ from rayapp.storage import (
     PARTIAL_SUFFIX,
     LocalStore,
     Store,
+    _machine,
     absolute_uri,
     check_key,
     open_store,
@@ -202,6 +206,27 @@ def test_failing_write_leaves_the_old_file_and_no_partial(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert store.get("file") == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_dead_processes_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    theirs = tmp_path / "folder" / f".{killed.pid}-{_machine()}-ab{PARTIAL_SUFFIX}"
+    theirs.parent.mkdir()
+    kept = [
+        tmp_path / f".{os.getpid()}-{_machine()}-ab{PARTIAL_SUFFIX}",  # a put at work
+        tmp_path / f".{killed.pid}-00000000-ab{PARTIAL_SUFFIX}",  # of another machine
+        tmp_path / f".x{PARTIAL_SUFFIX}",
+        tmp_path / "file",
+    ]
+    for path in (theirs, *kept):
+        path.write_bytes(b"half")
+    store.sweep(0.0)
+    assert not theirs.exists()
+    assert all(path.exists() for path in kept)
+    store.sweep(time.time() + 1)
+    assert set(os.listdir(tmp_path)) == {"folder", "file"}
 
 
 def test_a_partial_of_a_killed_writer_is_not_listed(tmp_path: Path) -> None:
