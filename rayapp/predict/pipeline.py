@@ -28,8 +28,7 @@ from rayapp.transforms import load_protocol
 __all__ = ["PredictSettings", "predict"]
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
-_BLOCK_ROWS = 64  # read ahead together
-_TASK_ROWS = 256  # of one task: shown and kept together
+_BLOCK_ROWS = 64  # of one task: shown and kept together, and read ahead
 _LEAST_BLOCKS = 16
 
 
@@ -234,7 +233,7 @@ def _mapped(
         batch_size=block,
         resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
         wait_s=settings.wait_s,
-        max_block_rows=_TASK_ROWS,
+        max_block_rows=block,
         verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
     )
 
