@@ -28,7 +28,8 @@ from rayapp.transforms import load_protocol
 __all__ = ["PredictSettings", "predict"]
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
-_BLOCK_ROWS = 64  # of one task: shown and kept together, and read ahead
+_BLOCK_ROWS = 64  # read ahead together
+_MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
 _LEAST_BLOCKS = 16
 
 
@@ -233,7 +234,8 @@ def _mapped(
         batch_size=block,
         resources=rows.Resources(settings.threads, settings.gpus, settings.workers),
         wait_s=settings.wait_s,
-        max_block_rows=block,
+        # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
+        max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),
         verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
     )
 
