@@ -18,8 +18,15 @@ ENVIRONMENT = os.environ | {"RAY_AUTH_MODE": "disabled"}
 
 def start(output: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(JOB), "--tiny", "--output", str(output), *options]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.STDOUT)  # fmt: skip
+    return subprocess.Popen(
+        command,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell's background jobs ignore it, and so would theirs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def finished_stages(output: Path) -> dict[str, int]:
