@@ -272,6 +272,7 @@ def _finish(
     if result["failed"]:
         print(f"misses, with reasons: {store.uri(MISSES)} (the same command tries them again)")
         return EXIT_MISSES
-    then = command("prune", annotations=settings.annotations, root=store.root)
-    print(f"next: {then}")
+    if settings.annotations:
+        more = {"scheme": settings.scheme, "root": store.root}
+        print(f"next: {command('prune', annotations=settings.annotations, **more)}")
     return EXIT_DONE

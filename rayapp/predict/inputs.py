@@ -52,9 +52,7 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
         store, found = one
     else:
         store = open_store(uri)
-        # A link that leads nowhere stands for an image that is missed.
-        every = store.list_with_dead_links if isinstance(store, LocalStore) else store.list
-        found = list(every())
+        found = list(_every(store))
     if not found:
         raise UserError(f"{uri}: no such file or folder, or nothing in it")
     found.sort(key=lambda stat: stat.key)
@@ -87,6 +85,11 @@ def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.append_column(name, values)
 
 
+def _every(store: Store) -> Iterator[Stat]:
+    """All files; a link that leads nowhere stands for an image that is missed."""
+    return store.list_with_dead_links() if isinstance(store, LocalStore) else store.list()
+
+
 def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
     if uri.endswith("/") or (uri.startswith("s3://") and uri.count("/") < 3):
         return None
@@ -102,7 +105,7 @@ def _matching(uri: str) -> tuple[Store, list[Stat]]:
     fixed = whole[: _PATTERN.search(whole).start()].rpartition("/")[0]  # type: ignore[union-attr]
     store = open_store(fixed or "/")
     wanted = re.compile(_expression(whole[len(fixed) + 1 :]))
-    return store, [stat for stat in store.list() if wanted.fullmatch(stat.key)]
+    return store, [stat for stat in _every(store) if wanted.fullmatch(stat.key)]
 
 
 def _expression(pattern: str) -> str:

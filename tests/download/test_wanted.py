@@ -14,7 +14,7 @@ from rayapp.runs import digest
 from rayapp.storage import LocalStore, open_store
 from tests.download.helpers import SCHEME, catalogue, write_list
 
-PUBLISHED = Path(__file__).resolve().parents[3].parent / "shared/imaginet/annotations"
+PUBLISHED = Path(__file__).resolve().parents[3] / "shared/imaginet/annotations"
 
 
 def insides(root: Path, name: str) -> dict[str, str]:

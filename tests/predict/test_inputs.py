@@ -46,6 +46,7 @@ def test_links_that_lead_nowhere_are_missed_not_skipped(tree: Path):
     found = ids(tree / "in")
     assert {"gone.jpg", "ring.jpg", "also.jpg"} <= set(found)
     assert len(found) == 8
+    assert "gone.jpg" in ids(tree / "in/*.jpg")
     store = open_store(tree / "in")
     assert {stat.key for stat in store.list()} == set(found) - {"gone.jpg", "ring.jpg"}
 
