@@ -268,8 +268,9 @@ class _Stage:
             # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
             warnings.simplefilter("ignore", DeprecationWarning)
             # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
-            # (`from_arrow` would send a task for the schema of each).
-            return ray.data.from_blocks(blocks).map_batches(
+            # (`from_arrow` would send a task for the schema of each). A batch is a block, which
+            # `map_batches` itself refuses to workers with a GPU.
+            return ray.data.from_blocks(blocks).map_batches_internal(
                 _Worker,
                 fn_constructor_args=(self.work, self.parts.schema, batch_size),
                 batch_size=None,

@@ -64,10 +64,15 @@ def begun(folder: Path) -> runs.Run:
     return runs.start("square", job, {}, output=job.output, overwrite=False)
 
 
-def mapped(folder: Path, count: int = 40, trouble: str = "", batch_size: int = 7) -> pa.Table:
+def mapped(
+    folder: Path, count: int = 40, trouble: str = "", batch_size: int = 7, gpus: float = 0.0
+) -> pa.Table:
     work = Squares(folder / "journal", trouble)
-    run = begun(folder)
-    return rows.map_rows(table(count), work, SCHEMA, run=run, batch_size=batch_size).table()
+    run, each = begun(folder), rows.Resources(gpus=gpus)
+    found = rows.map_rows(
+        table(count), work, SCHEMA, run=run, batch_size=batch_size, resources=each
+    )
+    return found.table()
 
 
 def expected(count: int) -> pa.Table:
@@ -207,6 +212,12 @@ def test_a_row_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
 def test_workers_that_always_die_end_the_stage(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="square: the workers die on every batch"):
         mapped(tmp_path, trouble="always crash")
+
+
+@pytest.mark.ray
+def test_workers_that_hold_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mapped(tmp_path, gpus=1.0).equals(expected(40))
+    assert all(line.startswith("square: ") for line in capsys.readouterr().err.splitlines())
 
 
 @pytest.mark.ray
