@@ -32,7 +32,7 @@ def fuse(module: nn.Module, dtype: torch.dtype) -> fx.GraphModule | None:
     _drop_idle(traced)
     _fold_batchnorm(traced)
     first = _first_convolutions(traced)
-    convs = [node for node in traced.graph.nodes if _is_plain_conv(_called(traced, node))]
+    convs = [node for node in traced.graph.nodes if is_plain_conv(_called(traced, node))]
     for node in convs:
         own = torch.float32 if node in first else dtype
         conv = FusedConv(cast(nn.Conv2d, _called(traced, node)), own, dtype)
@@ -70,7 +70,8 @@ class FusedConv(nn.Module):
         if other_NCHW is not None:
             other_NCHW = other_NCHW.to(self.dtype)
         compute = self._onednn if maps.device.type == "cpu" else self._plain
-        return compute(maps, other_NCHW).to(self.out_dtype)
+        with torch.autocast(maps.device.type, enabled=False):  # its precision is its own
+            return compute(maps, other_NCHW).to(self.out_dtype)
 
     def _plain(self, maps: Tensor, other: Tensor | None) -> Tensor:
         padding, stride, dilation, groups = self.steps
@@ -131,7 +132,8 @@ def _called(traced: fx.GraphModule, node: Any) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if is_call else None
 
 
-def _is_plain_conv(module: nn.Module | None) -> bool:
+def is_plain_conv(module: nn.Module | None) -> bool:
+    """Whether it is a convolution that FusedConv can compute."""
     return (
         type(module) is nn.Conv2d
         and module.padding_mode == "zeros"
@@ -165,7 +167,7 @@ def _fold_batchnorm(traced: fx.GraphModule) -> None:
             continue
         before = node.args[0]
         conv = _called(traced, before)
-        if not _is_plain_conv(conv) or len(before.users) > 1:
+        if not is_plain_conv(conv) or len(before.users) > 1:
             continue
         _replace(traced, before, fuse_conv_bn_eval(cast(nn.Conv2d, conv), norm))
         activation = getattr(norm, "act", None)
@@ -181,7 +183,7 @@ def _first_convolutions(traced: fx.GraphModule) -> set[fx.Node]:
     first: set[fx.Node] = set()
     for node in traced.graph.nodes:
         reads_pixels = node.op == "placeholder" or any(n in pixels for n in node.all_input_nodes)
-        is_conv = node.target is F.conv2d or _is_plain_conv(_called(traced, node))
+        is_conv = node.target is F.conv2d or is_plain_conv(_called(traced, node))
         if reads_pixels and is_conv:
             first.add(node)
         elif reads_pixels:

@@ -1,7 +1,8 @@
 """A network made ready for scoring: BatchNorm folded, layers fused, bf16 where asked for.
 
 What it computes stays the same: in float32 to rounding, in bf16 but for the first convolution,
-which always sees pixels in float32: the high frequencies are the evidence.
+which always sees pixels in float32: the high frequencies are the evidence. Convolutions of a fused
+network compute in the precision that they have; autocast sees to all else.
 
 Shapes: N images · C channels or features · H W.
 """
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from rayapp.models.encoder import Ensemble, Network
-from rayapp.models.fusion import fuse
+from rayapp.models.fusion import FusedConv, fuse, is_plain_conv
 
 Precision = Literal["auto", "exact", "bf16"]
-_CHECK_PIXELS, _CHECK_TOLERANCE = 64, 1e-3
+_CHECK_PIXELS, _CHECK_TOLERANCE, _BF16_TOLERANCE = 64, 1e-3, 0.1
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -50,16 +51,15 @@ class _Ready(nn.Module):
     def __init__(self, network: Network, bf16: bool) -> None:
         super().__init__()
         model = network.encoder.backbone.model
-        fused = _fused_maps(model, bf16)
-        self.bf16 = bf16 and fused is None  # as a whole by autocast
-        self.maps = fused if fused is not None else _Maps(model)
+        self.maps = _fused_maps(model, bf16) or _unfused_maps(model, bf16)
+        self.autocast = bf16 and _has_more_than_convolutions(self.maps)
         self._model = [cast(Any, model)]  # in a list: not a submodule a second time
         self.head = network.head
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Logits float32 [N] or [N, K]."""
         images_NCHW = images_NCHW.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
             maps = self.maps(images_NCHW)
         # Pooled in float32: the mean of a thousand positions deserves its digits.
         features_NC = self._model[0].forward_head(maps.float(), pre_logits=True)
@@ -86,20 +86,46 @@ class _Maps(nn.Module):
         return cast(Tensor, cast(Any, self.model).forward_features(images_NCHW))
 
 
+def _unfused_maps(model: nn.Module, bf16: bool) -> nn.Module:
+    """The backbone as it is, but that with bf16 what sees the pixels keeps to float32."""
+    if not bf16:
+        return _Maps(model)
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if is_plain_conv(module) and cast(nn.Conv2d, module).in_channels == 3:
+            conv = FusedConv(cast(nn.Conv2d, module), torch.float32, torch.float32)
+            model.set_submodule(name, conv)
+    return _Maps(model)
+
+
+def _has_more_than_convolutions(maps: nn.Module) -> bool:
+    """Whether other layers than fused convolutions have weights, which these hold as tensors."""
+    return any(True for _ in maps.parameters())
+
+
 def _fused_maps(model: nn.Module, bf16: bool) -> fx.GraphModule | None:
     """The backbone as a graph of fused layers; None where it can't be traced or came out wrong."""
     reference = _Maps(model).eval()
-    probe = torch.linspace(-1, 1, 3 * _CHECK_PIXELS**2, device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+    probe = torch.linspace(-1, 1, 3 * _CHECK_PIXELS**2, device=device)
     probe = probe.view(1, 3, _CHECK_PIXELS, _CHECK_PIXELS)
+    channels_last = probe.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         try:
-            exact = fuse(copy.deepcopy(reference), torch.float32)
-            if exact is None:
-                return None
             expected = reference(probe)
-            error = (exact(probe.contiguous(memory_format=torch.channels_last)) - expected).norm()
+            found = fuse(copy.deepcopy(reference), torch.float32)
+            if found is None:
+                return None
+            exact = found(channels_last)
+            if bf16:
+                found = cast(fx.GraphModule, fuse(copy.deepcopy(reference), torch.bfloat16))
+                own = _has_more_than_convolutions(found)
+                with torch.autocast(device.type, torch.bfloat16, enabled=own):
+                    rounded = found(channels_last).float()
         except Exception:  # noqa: BLE001 - tracing fails in many ways; unfused is right, if slower
             return None
-        if not error <= _CHECK_TOLERANCE * expected.norm():
-            return None
-        return fuse(copy.deepcopy(reference), torch.bfloat16) if bf16 else exact
+    scale = expected.norm()
+    right = bool((exact - expected).norm() <= _CHECK_TOLERANCE * scale)
+    if bf16:
+        right = right and bool((rounded - expected).norm() <= _BF16_TOLERANCE * scale)
+    return found if right else None

@@ -98,6 +98,39 @@ def test_what_cannot_be_traced_scores_all_the_same() -> None:
     assert (rounded - wanted).abs().max() <= 0.1 * wanted.abs().max()
 
 
+@pytest.mark.parametrize(
+    "backbone", ["convnext_atto_ols", "convnext_femto", "vit_small_patch16_dinov3.lvd1689m"]
+)
+def test_what_is_no_convolution_is_rounded_too(backbone: str) -> None:
+    """Linear layers amid fused convolutions, and attention behind a single one."""
+    options: dict[str, bool] = {"conv_mlp": False} if backbone.startswith("convnext") else {}
+    architecture = Architecture(
+        backbone=backbone, options=options, head=HeadSettings(norm="none", hidden=0)
+    )
+    torch.manual_seed(0)
+    network = build_network(architecture).eval()
+    kinds: list[torch.dtype] = []
+    with torch.inference_mode():
+        wanted = network(images())
+        ready = for_scoring(network, bf16=True)
+        for module in ready.maps.modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_hook(lambda _, __, output: kinds.append(output.dtype))
+        rounded = ready(images())
+    assert len(kinds) > 4
+    assert set(kinds) == {torch.bfloat16}
+    assert 0 < (rounded - wanted).abs().max() <= 0.05 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3.lvd1689m"])
+def test_pixels_meet_the_patches_of_a_transformer_in_float32(backbone: str) -> None:
+    network = build_network(Architecture(backbone=backbone)).eval()
+    ready = for_scoring(network, bf16=True)
+    assert [m.dtype for m in ready.modules() if isinstance(m, FusedConv)] == [torch.float32]
+    kept = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(kept) == 1  # of the network itself nothing is taken away
+
+
 def test_an_average_of_networks_is_fused_one_by_one() -> None:
     architecture = Architecture(
         backbone="highpass-small", options={"width": 8, "depth": 2}, num_networks=2
