@@ -48,8 +48,6 @@ class ScorerSpec:
         """The scorer, with its weights."""
         if isinstance(self.detector, OwnFile):
             return OwnScorer(self.detector, self.at_once)
-        if not self.bf16:  # TensorFloat-32 would round as bf16 does
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         detector = load_detector(self.detector).seen_as(self.view, self.view_size)
         return NetworkScorer(
             detector.to(self.device), bf16=self.bf16, at_once=self.at_once, compiled=self.compiled
