@@ -35,8 +35,26 @@ _BACKBONE = "encoder.backbone.model."
 _LINEAR = HeadSettings(norm="none", hidden=0)
 # Training's projections, which no score uses.
 _IMAGINET_UNUSED = ("head.", "sub_heads.")
-_LASTED, _LASTED_PX = "resnet50x64_clip.openai", 448
 _LASTED_UNUSED = ("output_layer.", "fc.")
+
+_NODOWN = Architecture(backbone=RESNET50_NODOWN, head=_LINEAR)
+_CLIP = HeadSettings(norm="length", projection=1024, hidden=0)
+_VIEW = Preprocessing(**_IMAGENET)
+# What each published detector is, and what it sees.
+LAYOUTS = {
+    "imaginet": (Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,)), _VIEW),
+    "imaginet_corvi": (_NODOWN, _VIEW),
+    "corvi2022": (_NODOWN.model_copy(update={"num_networks": 2}), _VIEW),
+    "grag2021": (_NODOWN, _VIEW),
+    "lasted": (
+        Architecture(backbone="resnet50x64_clip.openai", head=_CLIP),
+        Preprocessing(size=448, **_IMAGENET),
+    ),
+    "commfor": (
+        Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=_LINEAR),
+        Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET),
+    ),
+}
 
 
 def convert(name: str, files: Files, anchors: Sequence[ImageInput] = ()) -> Detector:
@@ -74,23 +92,19 @@ def _imaginet(files: Files) -> Detector:
     places = {"0.": "head.norm.", "1.": "head.hidden.0.", "4.": "head.output."}
     for key, tensor in classifier.items():
         renamed[places.get(key[:2], "classifier.") + key[2:]] = tensor
-    architecture = Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,))
-    return _detector(architecture, renamed, where, Preprocessing(**_IMAGENET))
+    return _detector(*LAYOUTS["imaginet"], renamed, where)
 
 
 def _nodown(files: Files) -> Detector:
     """GRIP's ResNet-50 with a single logit: of one file, or the mean logit of several."""
     networks = [_nodown_keys(where, data) for where, data in sorted(files.items())]
-    if len(networks) == 1:
-        renamed, count = networks[0], None
-    else:
-        count = len(networks)
+    name, renamed = "grag2021", networks[0]
+    if len(networks) > 1:
+        name = "corvi2022"
         renamed = {
             f"networks.{at}.{k}": v for at, one in enumerate(networks) for k, v in one.items()
         }
-    architecture = Architecture(backbone=RESNET50_NODOWN, head=_LINEAR, num_networks=count)
-    where = ", ".join(sorted(files))
-    return _detector(architecture, renamed, where, Preprocessing(**_IMAGENET))
+    return _detector(*LAYOUTS[name], renamed, ", ".join(sorted(files)))
 
 
 def _nodown_keys(where: str, data: bytes) -> dict[str, Tensor]:
@@ -136,7 +150,8 @@ def _lasted(files: Files, anchors: Sequence[ImageInput]) -> Detector:
         raise UserError(
             f"{where}: is no LASTED checkpoint: {(others or ['it has no visual tower'])[0]}"
         )
-    backbone = build_scorer(Architecture(backbone=_LASTED, head=_LINEAR))
+    architecture, seen = LAYOUTS["lasted"]
+    backbone = build_scorer(Architecture(backbone=architecture.backbone, head=_LINEAR))
     timm_model = cast(Network, backbone).encoder.backbone.model
     renamed = {}
     for key, tensor in checkpoint_filter_fn(visual, timm_model).items():
@@ -144,11 +159,13 @@ def _lasted(files: Files, anchors: Sequence[ImageInput]) -> Detector:
         renamed[
             key.replace("head.proj.", "head.projection.") if is_projection else _BACKBONE + key
         ] = tensor
-    size = renamed["head.projection.bias"].shape[0] if "head.projection.bias" in renamed else 1024
+    size = cast(int, architecture.head.projection)
+    if "head.projection.bias" in renamed:
+        size = renamed["head.projection.bias"].shape[0]
     renamed |= {"head.output.weight": torch.zeros(1, size), "head.output.bias": torch.zeros(1)}
-    head = HeadSettings(norm="length", projection=size, hidden=0)
-    seen = Preprocessing(size=_LASTED_PX, **_IMAGENET)
-    detector = _detector(Architecture(backbone=_LASTED, head=head), renamed, where, seen)
+    head = architecture.head.model_copy(update={"projection": size})
+    architecture = architecture.model_copy(update={"head": head})
+    detector = _detector(architecture, seen, renamed, where)
     _turn_from(detector, anchors)
     return detector
 
@@ -170,13 +187,11 @@ def _commfor(files: Files) -> Detector:
     tensors = without_prefix(open_checkpoint(data, where), "vit.")
     renamed = {_BACKBONE + k: v for k, v in tensors.items() if not k.startswith("head.")}
     renamed |= {f"head.output.{k}": v for k, v in without_prefix(tensors, "head.").items()}
-    architecture = Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=_LINEAR)
-    seen = Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET)
-    return _detector(architecture, renamed, where, seen)
+    return _detector(*LAYOUTS["commfor"], renamed, where)
 
 
 def _detector(
-    architecture: Architecture, given: Mapping[str, Tensor], where: str, seen: Preprocessing
+    architecture: Architecture, seen: Preprocessing, given: Mapping[str, Tensor], where: str
 ) -> Detector:
     network: Network | Ensemble = build_scorer(architecture)
     # A counter of batches, which older versions of torch did not keep.
