@@ -1,9 +1,9 @@
 """What a stage costs before it runs: seconds of CPU and GPU, bytes, requests, and what limits it.
 
 The rates are per image. Those of perturb, pack and decoding were measured by
-`benchmarks/scaling.py --only items` on one thread of a server core; the other CPU and all GPU rates
-are estimates, until `benchmarks/train_step.py` has printed those of your GPU. docs/scaling.md says
-what follows from them.
+`benchmarks/scaling.py --only items` on one thread of a server core, that of scoring on a GPU by
+`benchmarks/zoo.py` on one H200; the others are estimates, until `benchmarks/train_step.py` has
+printed those of your GPU. docs/scaling.md says what follows from them.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ CPU_S: Mapping[str, float] = {
 }
 # ResNet-50 without early strides: 64 million crops of 96 px in 9 hours (bf16, compiled).
 TRAINED_CROPS_PER_GPU_S = 2_000.0
-SCORED_VIEWS_PER_GPU_S = 600.0
-SCORED_VIEWS_PER_CPU_S = 0.5  # the same network without a GPU
+SCORED_VIEWS_PER_GPU_S = 675.0  # the same network, 256 px, bf16
+SCORED_VIEWS_PER_CPU_S = 0.5  # without a GPU
 
 IMAGE_BYTES = 600_000  # of ImagiNet's mean source image
 PERTURBED_BYTES = 110_000  # lossless WebP of 256 px
