@@ -27,6 +27,7 @@ from rayapp.train.features import CachedFeatures, feature_items
 from rayapp.train.job import STAGE2, Job, Place, Stage
 from rayapp.train.objectives import Objective, create_objective
 from rayapp.train.optimisation import create_optimizer, learning_rate
+from rayapp.train.readers import reading
 from rayapp.train.validation import validation_loss
 from rayapp.transforms import generator
 
@@ -108,7 +109,11 @@ class Engine:
         self._enter()
         if not self.done:
             self._objective.extra.load_state_dict(state["extra"])
+            groups = self._optimizer.param_groups
+            fused = [group["fused"] for group in groups]
             self._optimizer.load_state_dict(state["optimizer"])
+            for group, own in zip(self._optimizer.param_groups, fused, strict=True):
+                group["fused"] = own  # a state may come from another kind of device
 
     def _enter(self) -> None:
         """Build what the stage at hand trains."""
@@ -195,15 +200,12 @@ class Engine:
         steps = RankSteps(order, self.step_at, self.place.rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
-        processes = settings.loader_processes
         return DataLoader(
             Crops(stage.items, settings.root, stage.protocol, settings.seed),
             batch_sampler=steps,
             collate_fn=collate,
-            num_workers=processes,
-            # Forked from a process with Ray's and torch's threads they would hang.
-            multiprocessing_context="forkserver" if processes else None,
             pin_memory=self.place.device.type == "cuda",
+            **reading(settings.loader_processes),
         )
 
     def _turn_to(self, num_images: int) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rayapp.images import ImageError
+from rayapp.models.inference import without_tf32
 from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.crops import PictureSource, Unreadable, open_source
 from rayapp.train.items import TrainItem
 from rayapp.train.job import Job, Place
+from rayapp.train.readers import reading
 from rayapp.transforms import Window
 
 _VIEWS_AT_ONCE = 64
@@ -57,13 +59,11 @@ def scored(
         job: where images lie, and the detector's preprocessing.
         place: where to compute.
     """
-    processes = min(job.settings.loader_processes, len(items))
     loader = DataLoader(
         ItemViews(items, job),
         batch_size=None,
         collate_fn=_unchanged,
-        num_workers=processes,
-        multiprocessing_context="forkserver" if processes else None,
+        **reading(min(job.settings.loader_processes, len(items))),
     )
     pending: list[tuple[TrainItem, Views]] = []
     for item, read in zip(items, loader, strict=True):
@@ -89,7 +89,7 @@ def _means(
         return
     counts = [len(views) for _, views in pending]
     views_KHWC = torch.from_numpy(np.concatenate([views for _, views in pending]))
-    with torch.inference_mode():
+    with torch.inference_mode(), without_tf32():
         # In parts: a large image alone may have hundreds of tiles.
         scores = torch.cat(
             [
