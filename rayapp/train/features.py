@@ -58,7 +58,8 @@ def feature_items(
         none = torch.full((network.encoder.num_features,), torch.nan)
         features_NC = torch.stack([none if isinstance(f, str) else f for f in features])
         store.put(_name(chunk), safetensors.torch.save({"features": features_NC}))
-    global_sum(torch.zeros(1, device=place.device))  # every rank has written its chunks
+    # Every rank has written its chunks; on a GPU only the value, not the call, waits for that.
+    float(global_sum(torch.zeros(1, device=place.device)))
     return CachedFeatures(torch.cat([_read(store, chunk) for chunk in chunks]), items)
 
 

@@ -156,7 +156,9 @@ class _FoldRun:
         self.fold, self.settings, self._work = fold, settings, work
         self.num_epochs = settings.stage1.epochs + settings.stage2.epochs
         self._store = open_store(settings.output)
-        self._device = torch.device("cuda" if settings.gpu else "cpu")
+        # With workers of Ray Train the GPUs are theirs; a trial itself holds none.
+        own_gpu = settings.gpu and not settings.num_workers
+        self._device = torch.device("cuda" if own_gpu else "cpu")
 
     def looked(self, recipe: Recipe, turn: Turn, epoch: int) -> Outcome:
         """Train up to an epoch, and judge what is there."""
