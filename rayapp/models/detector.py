@@ -21,6 +21,7 @@ from rayapp.images import ImageError, decode
 from rayapp.models.backbones import Option, create_backbone
 from rayapp.models.calibrators import Calibration
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, HeadNorm, Network
+from rayapp.models.inference import without_tf32
 from rayapp.models.preprocessing import (
     Pixels,
     Preprocessing,
@@ -206,7 +207,7 @@ class Detector:
         self.network.eval()
         device = next(self.network.parameters()).device
         means = []
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             for views_KHWC, counts in self._views(images, batch_size):
                 # Normalised a batch at a time: a large image has hundreds of tiles.
                 batches = torch.split(views_KHWC, batch_size)

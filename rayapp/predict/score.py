@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rayapp.models.detector import Detector
-from rayapp.models.inference import for_scoring
+from rayapp.models.inference import for_scoring, without_tf32
 from rayapp.models.preprocessing import Pixels, cut_views, normalise
 
 Logits = tuple[float, ...]  # one, or one a class
@@ -39,25 +39,29 @@ class Scorer(Protocol):
 class NetworkScorer:
     """Scores by a detector's network, made ready for scoring.
 
-    On a GPU it turns TensorFloat-32 off for the whole process: that rounds nearly as bf16 does, and
-    the pixels too.
-
     Args:
         detector: on the device where it computes.
         bf16: see for_scoring.
         at_once: views of a forward pass; None: measured, so that memory is used and not exceeded.
         compiled: see for_scoring.
+        gpu_share: of the GPU's memory that is this scorer's.
     """
 
     def __init__(
-        self, detector: Detector, *, bf16: bool, at_once: int | None = None, compiled: bool = False
+        self,
+        detector: Detector,
+        *,
+        bf16: bool,
+        at_once: int | None = None,
+        compiled: bool = False,
+        gpu_share: float = 1.0,
     ) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.detector_hash = detector.hash()
         self._preprocessing = detector.spec.preprocessing
         self.preprocessing_hash = self._preprocessing.hash
         self._device = next(detector.network.parameters()).device
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
+        self._gpu_share = gpu_share
         self.at_once = at_once or self._measured()
 
     def see(self, pixels_HWC: Pixels) -> Pixels:
@@ -72,7 +76,7 @@ class NetworkScorer:
         return [tuple(mean.reshape(-1).tolist()) for mean in means]
 
     def _forward(self, views_KHWC: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             images = normalise(views_KHWC.to(self._device), self._preprocessing)
             logits: torch.Tensor = self._network(images)
             return logits.cpu()
@@ -86,7 +90,7 @@ class NetworkScorer:
             before = torch.cuda.memory_allocated(self._device)
             self._forward(view)
             taken = torch.cuda.max_memory_allocated(self._device) - before
-            budget = int(torch.cuda.mem_get_info(self._device)[0] * _GPU_SHARE)
+            budget = int(torch.cuda.mem_get_info(self._device)[0] * _GPU_SHARE * self._gpu_share)
         else:
             taken = _largest_layer(self._network, lambda: self._forward(view))
             budget = _CPU_BATCH_BYTES

@@ -42,7 +42,7 @@ class ScorerSpec:
     bf16: bool = False
     at_once: int | None = None
     compiled: bool = False
-    device: str = "cpu"
+    gpus: float = 0.0  # of the worker: of one GPU its share
 
     def load(self) -> Scorer:
         """The scorer, with its weights."""
@@ -50,8 +50,17 @@ class ScorerSpec:
             return OwnScorer(self.detector, self.at_once)
         detector = load_detector(self.detector).seen_as(self.view, self.view_size)
         return NetworkScorer(
-            detector.to(self.device), bf16=self.bf16, at_once=self.at_once, compiled=self.compiled
+            detector.to(self.device),
+            bf16=self.bf16,
+            at_once=self.at_once,
+            compiled=self.compiled,
+            gpu_share=min(self.gpus, 1.0),
         )
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return "cuda" if self.gpus else "cpu"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from rayapp.errors import JobFailed
 from rayapp.images import ImageError
 from rayapp.models.encoder import Network
+from rayapp.models.inference import without_tf32
 from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.crops import open_source
 from rayapp.train.items import TrainItem
@@ -113,7 +114,7 @@ class Scorer:
         )
         if self.job.settings.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             outputs = self.network.features(inputs) if features else self.network(inputs)
             outputs = outputs.float().reshape(len(inputs), -1).cpu().double()
         self.seconds += time.monotonic() - started
