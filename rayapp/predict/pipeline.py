@@ -1,7 +1,8 @@
 """Prediction on Ray Data: a pool of workers, each with the detector loaded once."""
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from rayapp import cluster, load_detector, manifest, rows, runs, scores
+from rayapp import cluster, headstart, load_detector, manifest, rows, runs, scores
 from rayapp.errors import JobFailed, UserError
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
@@ -41,27 +42,22 @@ def predict(settings: PredictSettings) -> runs.Run:
         JobFailed: not one image could be read.
     """
     subject = _subject(settings)
-    inputs = resolve(settings.input, root=settings.root, scheme=settings.scheme)
-    hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
-    disturbed = None
-    if settings.protocol:
-        disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
-        hashes["protocol"] = disturbed.protocol.hash
-        inputs = with_variants(inputs, disturbed.protocol.variant_names)
-    run = runs.start(
-        "predict",
-        settings,
-        hashes,
-        output=settings.output,
-        overwrite=settings.overwrite,
-        placement=PLACEMENT,
-    )
-    before = _scored_before(run, inputs) if settings.follow else None
-    todo = inputs.table if before is None else _without(inputs.table, before)
-    if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
-        return run
-    results: dict[str, Any] = {}
-    with cluster.session(settings):
+    with contextlib.ExitStack() as opened:
+        workers_run = PredictRows.__module__
+        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings), workers_run)
+        hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        disturbed = None
+        if settings.protocol:
+            disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
+            hashes["protocol"] = disturbed.protocol.hash
+            inputs = with_variants(inputs, disturbed.protocol.variant_names)
+        run = _begun(settings, hashes)
+        before = _scored_before(run, inputs) if settings.follow else None
+        todo = inputs.table if before is None else _without(inputs.table, before)
+        if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
+            return run
+        results: dict[str, Any] = {}
+        opened.enter_context(cluster.session(settings))
         spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
         work = PredictRows(spec, inputs.root, settings.threads, disturbed)
         start = time.monotonic()
@@ -79,6 +75,21 @@ def predict(settings: PredictSettings) -> runs.Run:
     )
     _record(settings, subject, run, writer, _merged(parts, before), results)
     return run
+
+
+def _listed(settings: PredictSettings) -> Inputs:
+    return resolve(settings.input, root=settings.root, scheme=settings.scheme)
+
+
+def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> runs.Run:
+    return runs.start(
+        "predict",
+        settings,
+        hashes,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
 
 
 def _record(
@@ -183,7 +194,7 @@ def _spec(
         settings.view_size,
         at_once=settings.batch_size,
         compiled=settings.compile,
-        device="cuda" if settings.gpus else "cpu",
+        gpus=settings.gpus,
     )
     if subject.detector is None:
         return spec, {"used": "own"}

@@ -1,0 +1,75 @@
+"""Ray started while something else takes long."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from rayapp import headstart
+from rayapp.errors import UserError
+from rayapp.settings import JobSettings
+
+
+def test_what_is_soon_done_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: JobSettings) -> contextlib.AbstractContextManager[None]:
+        raise AssertionError("a session was opened")
+
+    monkeypatch.setattr("rayapp.cluster.session", refused)
+
+    def wrong() -> None:
+        raise UserError("no such folder")
+
+    with contextlib.ExitStack() as opened:
+        settings = JobSettings(output="out")
+        assert headstart.meanwhile(settings, opened, lambda: 7, "rayapp.rows") == 7
+        with pytest.raises(UserError, match="no such folder"):
+            headstart.meanwhile(settings, opened, wrong, "rayapp.rows")
+
+
+@pytest.mark.ray
+def test_what_fails_after_long_fails_all_the_same() -> None:
+    def wrong() -> None:
+        time.sleep(1)
+        raise UserError("no such folder")
+
+    with contextlib.ExitStack() as opened, pytest.raises(UserError, match="no such folder"):
+        headstart.meanwhile(JobSettings(output="out"), opened, wrong, "rayapp.rows")
+
+
+@pytest.mark.ray
+def test_ray_starts_meanwhile_and_its_workers_have_imported() -> None:
+    script = """
+        import contextlib, sys, time
+        import ray
+        from rayapp import headstart
+        from rayapp.settings import JobSettings
+
+        def work():
+            while not ray.is_initialized():
+                time.sleep(0.1)
+            time.sleep(6)
+            return "listed"
+
+        @ray.remote
+        def imported():
+            return "rayapp.pack" in sys.modules
+
+        with contextlib.ExitStack() as opened:
+            settings = JobSettings(output="out", cpus=1)
+            print(headstart.meanwhile(settings, opened, work, "rayapp.pack"))
+            print(ray.get(imported.remote()))
+        print(ray.is_initialized())
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=kept | {"RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["listed", "True", "False"], done.stderr
