@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import queue
@@ -42,7 +43,8 @@ def batches(
         except InterruptedError:
             return
         except BaseException as error:  # noqa: BLE001 - handed on to the caller's thread
-            put(error)
+            with contextlib.suppress(InterruptedError):
+                put(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

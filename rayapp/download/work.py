@@ -181,6 +181,7 @@ class Worker:
     def _stream(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
         left = {row["inside"]: row for row in rows}
         missing = NO_MEMBER
+        unkept: list[Row] = []  # since the last point: who takes them may die before it keeps them
         try:
             for batch, point in batches(lambda put: self._unpack(task, source, set(left), put)):
                 fresh = [(found, left.pop(found.name)) for found in batch if found.name in left]
@@ -189,9 +190,11 @@ class Worker:
                         lambda pair: self._keep_found(task, source, *pair), fresh, self._threads
                     )
                 )
+                unkept += done
                 if point:  # all before it must be in the ledger first
-                    if done:
-                        ledger.write(self._store, task.source, done, self._schema)
+                    if unkept:
+                        ledger.write(self._store, task.source, unkept, self._schema)
+                    unkept = []
                     save_point(self._store, task, point, [row["inside"] for row in rows])
                 yield from done
             self._store.delete([point_key(task)])

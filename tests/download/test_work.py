@@ -10,12 +10,14 @@ import gzip
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from rayapp.download import ledger
+from rayapp.download.handover import save_point
 from rayapp.download.wanted import STATE
 from rayapp.download.work import Worker
 from rayapp.storage import LocalStore
@@ -239,6 +241,30 @@ def test_38_a_cut_tgz_names_the_rest(tmp_path: Path) -> None:
     good = [path for path, reason in reasons.items() if not reason]
     assert 20 < len(good) < 60
     assert all("cut" in reason for reason in reasons.values() if reason)
+
+
+def test_41_killed_at_a_resume_point_nothing_before_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As SIGKILL: nobody tidies up."""
+
+    def save_and_die(*given: Any) -> None:
+        save_point(*given)
+        raise Killed
+
+    members = {f"train2017/{n:03}.jpg": jpeg(n % 50) for n in range(300)}
+    monkeypatch.setattr("rayapp.download.streams._SAVE_EVERY_BYTES", 100_000)
+    archive = gzip.compress(make_tar(members))
+    with Server(files_handler({"/a.tgz": archive})) as server:
+        run = Run(tmp_path / "r", catalogue({"at": [f"{server.url}/a.tgz"]}), members, tmp_path)
+        for _ in range(2):
+            with monkeypatch.context() as killing:
+                killing.setattr("rayapp.download.work.save_point", save_and_die)
+                with pytest.raises(Killed):
+                    run.run()
+        found = statuses(run.run())
+    assert found == dict.fromkeys(members, "")
 
 
 def test_a_local_folder_and_a_local_archive(tmp_path: Path) -> None:
