@@ -22,18 +22,12 @@ _PUBLISHED = Path("shared", "imaginet")  # beside the checkout, or further up
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One local Ray of 2 CPUs and a GPU in name only; only tests that ask for it start it."""
+    """One local Ray; only tests that ask for it start it."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=200 << 20,
-    )
+    from tests.ray_session import start_ray
+
+    start_ray()
     yield
     ray.shutdown()
 

@@ -15,6 +15,7 @@ from ray.util.placement_group import placement_group_table
 from rayapp.cluster import Capacity, capacity, demand, require, session
 from rayapp.errors import UserError
 from rayapp.settings import JobSettings
+from tests.ray_session import start_ray
 
 ROOT = Path(__file__).parents[1]
 TWO = [{"CPU": 2.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
@@ -99,6 +100,7 @@ import ray
 from rayapp.cluster import session
 from rayapp.errors import UserError
 from rayapp.settings import JobSettings, run_job
+from tests.ray_session import start_ray
 
 def job(settings):
     with session(settings):
@@ -177,7 +179,8 @@ def test_a_cluster_on_this_machine_is_used_where_it_is_asked_for_only(tmp_path: 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Two nodes of 1 and 2 CPUs that say nothing of how many there may be."""
-    if ray.is_initialized():
+    shared = ray.is_initialized()
+    if shared:
         ray.shutdown()
     nodes = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
@@ -187,6 +190,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     yield nodes
     ray.shutdown()
     nodes.shutdown()
+    if shared:  # other tests go on with it
+        start_ray()
 
 
 @pytest.mark.drill

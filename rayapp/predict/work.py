@@ -111,7 +111,10 @@ class PredictRows:
                 results += self._scored(waiting)
                 waiting = []
         results += self._scored(waiting)
+        # Of what failed too: that this detector has no score of an image is told by its rows.
         taken = {
+            "detector_hash": self._scorer.detector_hash,
+            "preprocessing_hash": self._scorer.preprocessing_hash,
             "ms": 1000 * (time.perf_counter() - start) / len(batch),
             "peak_mb": _peak_mb(self.spec.device),
         }
@@ -156,15 +159,9 @@ class PredictRows:
     def _scored(self, waiting: Sequence[tuple[rows.Row, Pixels]]) -> list[rows.Row]:
         if not waiting:
             return []
-        hashes = {
-            "detector_hash": self._scorer.detector_hash,
-            "preprocessing_hash": self._scorer.preprocessing_hash,
-            "status": STATUS_OK,
-            "error": "",
-        }
         logits = self._scorer.score([views for _, views in waiting])
         return [
-            {**row, **hashes, **_as_columns(one)}
+            {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
             for (row, _), one in zip(waiting, logits, strict=True)
         ]
 
