@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 
-.PHONY: demo test drills check clean
+.PHONY: demo test drills slow check clean
 
 # Made anew when the pins or the dependencies change.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -20,7 +20,10 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -m 'drill and first'
 
 drills: $(VENV)/ready
-	$(BIN)/python -m pytest -m '(drill and not first) or slow'
+	$(BIN)/python -m pytest -m 'drill and not first'
+
+slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m 'slow and not drill'
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
