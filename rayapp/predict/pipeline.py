@@ -43,8 +43,7 @@ def predict(settings: PredictSettings) -> runs.Run:
     """
     subject = _subject(settings)
     with contextlib.ExitStack() as opened:
-        workers_run = PredictRows.__module__
-        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings), workers_run)
+        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
         disturbed = None
         if settings.protocol:
