@@ -59,6 +59,12 @@ class Progress:
         if time.monotonic() - self._shown >= every:
             self._show()
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the progress line."""
+        start = "\r\x1b[K" if self._in_place else ""
+        self._stream.write(f"{start}{self.stage}: {text}\n")
+        self._show()
+
     def line(self) -> str:
         """The line as it is shown now."""
         now = time.monotonic()
@@ -95,14 +101,19 @@ class Board:
 
     def __init__(self) -> None:
         self._posted: dict[str, Any] = {}
+        self._said: list[str] = []
 
     def post(self, done: int, note: str) -> None:
         """Replace the state."""
         self._posted = {"done": done, "note": note}
 
-    def read(self) -> dict[str, Any]:
-        """The latest state, empty before the first post."""
-        return self._posted
+    def say(self, text: str) -> None:
+        """What is to be read whatever comes after it."""
+        self._said.append(text)
+
+    def read(self, num_said: int) -> tuple[dict[str, Any], list[str]]:
+        """The latest state, empty before the first post; what was said after so many."""
+        return self._posted, self._said[num_said:]
 
 
 @contextlib.contextmanager
@@ -112,9 +123,13 @@ def watched(progress: Progress) -> Iterator[Any]:
     stop = threading.Event()
 
     def poll() -> None:
+        num_said = 0
         while not stop.wait(_POLL_S):
             with contextlib.suppress(ray.exceptions.RayError):
-                posted = ray.get(board.read.remote(), timeout=5)
+                posted, said = ray.get(board.read.remote(num_said), timeout=5)
+                for text in said:
+                    progress.say(text)
+                num_said += len(said)
                 if posted:
                     progress.update(posted["done"] - progress.done, note=posted["note"])
 

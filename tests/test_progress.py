@@ -59,6 +59,14 @@ def test_note_and_unit() -> None:
     assert shown.line() == "train: 0 of 10 epochs, loss 0.31"
 
 
+def test_what_is_said_has_a_line_of_its_own() -> None:
+    stream = io.StringIO()
+    with Progress("train", 4, stream=stream) as shown:
+        shown.say("worker 0 failed: the card is full")
+        shown.update(4)
+    assert stream.getvalue().splitlines()[1] == "train: worker 0 failed: the card is full"
+
+
 def test_nothing_to_do() -> None:
     stream = io.StringIO()
     with Progress("prune", 0, stream=stream):

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
             storage_path=absolute_uri(settings.output),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[_Failures(board)],
         ),
     )
     on_interrupt = signal.getsignal(signal.SIGINT)
@@ -140,9 +141,28 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
 def _cause(error: Exception) -> JobFailed:
     """The first worker's failure as one line."""
     failures = getattr(error, "worker_failures", {})
-    first = next(iter(failures.values()), error)
-    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
-    return JobFailed(f"training failed: {lines[-1] if lines else type(first).__name__}")
+    return JobFailed(f"training failed: {_told(next(iter(failures.values()), error))}")
+
+
+def _told(failure: Exception) -> str:
+    """A worker's failure in one line: of an exception the last, of a lost worker the first."""
+    lost = getattr(failure, "health_check_failure", None)
+    lines = [line.strip() for line in str(lost or failure).splitlines() if line.strip()]
+    if not lines:
+        return type(lost or failure).__name__
+    return lines[0] if lost else lines[-1]
+
+
+class _Failures(ray.train.UserCallback):  # type: ignore[misc]  # untyped in Ray
+    """Has the driver say why workers are started anew: else nobody would learn of it."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """In Ray Train's controller, after every failure."""
+        rank, failure = next(iter(sorted(worker_exceptions.items())))
+        self._board.say.remote(f"worker {rank} failed: {_told(failure)}")
 
 
 # --- on a worker ------------------------------------------------------------------------------

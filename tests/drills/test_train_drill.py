@@ -106,6 +106,7 @@ def test_a_killed_worker_changes_nothing(tiny: Tiny, tmp_path: Path, ranks: Rank
     worker.send_signal(signal.SIGKILL)
     assert job.finish() == 0
     assert job.epochs() == 17
+    assert "train: worker 0 failed: The actor died" in (tmp_path / "log.txt").read_text()
     _check(settings, ranks.run(weights_on_rank, [(settings,)])[0])
 
 
