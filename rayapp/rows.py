@@ -29,7 +29,7 @@ _RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the bat
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
 _BLOCKS_PER_WORKER = 64  # so the last block leaves the others idle for 1/128 of the time
 _MOST_BLOCK_ROWS = 256
-_SMALL_FIRST = 8  # blocks of one batch, so that something is done and shown soon
+_SMALL_FIRST = 8  # blocks of a quarter of a batch, so that something is done and shown soon
 _MOST_WORKERS = 4096
 _CUT_FOR = 256  # workers, where nobody knows how many there will be
 
@@ -246,8 +246,9 @@ class _Stage:
         size = 1
         if batch_size > 1:
             size = _block_rows(todo.num_rows, batch_size, num_workers, self.max_block_rows)
-        soon = min(_SMALL_FIRST * batch_size, todo.num_rows)
-        cuts = [*range(0, soon, batch_size), *range(soon, todo.num_rows, size), todo.num_rows]
+        few = max(1, batch_size // 4)
+        soon = min(_SMALL_FIRST * few, todo.num_rows)
+        cuts = [*range(0, soon, few), *range(soon, todo.num_rows, size), todo.num_rows]
         return [todo.slice(at, end - at) for at, end in itertools.pairwise(cuts)]
 
     def _dataset(self, blocks: list[pa.Table], batch_size: int, now: int, most: int) -> Any:
