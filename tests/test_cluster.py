@@ -69,9 +69,9 @@ def test_a_local_session_is_known_whole() -> None:
         ({"CPU": 64}, 1, "train asks for 64 CPU; this cluster has at most 2 CPU"),
         ({"CPU": 1}, 3, "train asks for 3 × 1 CPU; this cluster has at most 2 CPU"),
         (
-            {"CPU": 1, "GPU": 1},
+            {"CPU": 1, "GPU": 2},
             1,
-            "train asks for 1 CPU, 1 GPU; this cluster has at most 2 CPU, 0 GPU",
+            "train asks for 1 CPU, 2 GPU; this cluster has at most 2 CPU, 1 GPU",
         ),
     ],
 )
