@@ -27,7 +27,7 @@ from rayapp.transforms import Protocol as Disturbance
 
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
-_DECODERS = 2  # images at once whose pixels are in memory whole
+_DECODERS = 2  # images at least whose pixels are in memory whole at once; else one a thread
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -95,7 +95,7 @@ class PredictRows:
         cv2.setNumThreads(1)
         self._scorer = self.spec.load()
         self._readers = ThreadPoolExecutor(_READERS)
-        self._decoders = BoundedSemaphore(_DECODERS)
+        self._decoders = BoundedSemaphore(max(_DECODERS, self.threads))
 
     def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
         """A logit a row, or its error; with the time and memory that it took."""
