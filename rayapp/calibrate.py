@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from rayapp import guard, load_detector, manifest, runs
 from rayapp.errors import UserError
 from rayapp.images import sha256
-from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.labels import AnnotationList, LabelScheme, item_id, load_scheme, read_list
 from rayapp.models import calibrators, decisions
 from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
@@ -69,6 +69,23 @@ class CalibrateSettings(JobSettings):
         return self
 
 
+def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
+    """What the labels alone forbid: said before an image is scored or anything is written.
+
+    Raises:
+        UserError: no item of a class, or too few real ones for the asked false-positive rate.
+    """
+    num_synthetic = sum(listed.column("origin"))
+    num_real = len(listed.items) - num_synthetic
+    try:
+        if settings.temperature is None:  # a given one is not fitted
+            calibrators.require_both(num_real, num_synthetic)
+        if settings.fpr is not None:
+            decisions.require_reals(num_real, settings.fpr)
+    except UserError as error:
+        raise UserError(f"{listed.source}: {error}") from None
+
+
 def fit_calibrator(
     settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
 ) -> calibrators.Calibrator:
@@ -96,7 +113,9 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
     scheme = load_scheme(settings.scheme)
-    items = read_list(settings.annotations, scheme).items
+    listed = read_list(settings.annotations, scheme)
+    check_labels(settings, listed)
+    items = listed.items
     ids = [item_id(item.path) for item in items]
     table = read_matching(settings.scores, detector.hash(), settings.root)
     rows = select(table, items, scheme, settings.annotations)
@@ -109,16 +128,17 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     forbidden = _tables(settings, scheme)
     known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
     own = guard.identities(items, [*known, rows])
-    leaked = _guarded(own, forbidden, settings)  # before anything is written
+    # Whatever is refused is refused before anything is written.
+    leaked = _guarded(own, forbidden, settings)
+    logits = rows["logit"].to_numpy().astype(np.float64)
+    labels = rows["origin"].to_numpy().astype(np.int64)
+    fitted = fit_calibrator(settings, logits, labels)
+    calibration = _decided(fitted, logits, labels, settings, detector, ids)
     run = runs.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if run.state == "done":
         return run
-    logits = rows["logit"].to_numpy().astype(np.float64)
-    labels = rows["origin"].to_numpy().astype(np.int64)
-    fitted = fit_calibrator(settings, logits, labels)
-    calibration = _decided(fitted, logits, labels, settings, detector, ids)
     spec = detector.spec.model_copy(update={"calibration": calibration})
     manifest.write_table(run.store, guard.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)

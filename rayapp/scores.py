@@ -70,6 +70,13 @@ def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
     return table
 
 
+def require_scores(uris: Iterable[str]) -> None:
+    """Nothing where each folder holds a score table, at its top or further down; else UserError."""
+    for uri in uris:
+        if not any(stat.key.rpartition("/")[2] == SCORES_FILE for stat in open_store(uri).list()):
+            raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
+
+
 def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = None) -> pa.Table:
     """Every score of one detector below some folders, a row a path; a row with a score wins.
 

@@ -8,8 +8,9 @@ from rayapp import load_detector
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.errors import UserError
 from rayapp.guard import ITEMS_FILE
-from rayapp.labels import load_scheme
+from rayapp.labels import load_scheme, read_list
 from rayapp.manifest import read_table, write_table
+from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.storage import open_store
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 
@@ -49,6 +50,41 @@ def test_a_rate_of_false_positives_sets_the_threshold(given: dict):
     found = load_detector(given["output"]).spec.calibration
     assert found is not None
     assert found.threshold > 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fpr": 0.001}, r"calibration\.txt: .* rate of 0\.001 needs at least .* got 150"),
+        (
+            {"annotations": "reals.txt"},
+            r"reals\.txt: calibration needs both classes: 150 real, 0 s",
+        ),
+    ],
+)
+def test_what_the_labels_forbid_is_said_before_an_image_is_read(
+    given: dict, tmp_path: Path, change: dict, said: str
+):
+    lines = Path(given["annotations"]).read_text().splitlines()
+    (tmp_path / "reals.txt").write_text("\n".join(lines[::2]))
+    given |= {k: str(tmp_path / v) if k == "annotations" else v for k, v in change.items()}
+    with pytest.raises(UserError, match=said):
+        calibrate(CalibrateSettings(**given))
+    given["scores"] = ()
+    # No image is there: whatever looked for one would say so.
+    with pytest.raises(UserError, match=said):
+        calibrate_from_images(CalibrateJobSettings(**given, root=str(tmp_path / "none")))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "calibration.txt", "detector", "reals.txt", "scores",
+    }  # fmt: skip
+
+
+def test_scores_that_cannot_be_fitted_leave_nothing_behind(given: dict, tmp_path: Path):
+    items = read_list(given["annotations"], SCHEME).items
+    given["scores"] = saved_scores(tmp_path / "flat", tiny_detector(), items, np.ones(300), SCHEME)
+    with pytest.raises(UserError, match="all"):
+        calibrate(CalibrateSettings(**given))
+    assert not Path(given["output"]).exists()
 
 
 def test_scores_of_another_detector_are_refused(given: dict, tmp_path: Path):

@@ -20,8 +20,8 @@ from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, R
 from rayapp.metrics.slices import spread
 from rayapp.progress import Progress
 from rayapp.published import load_published
-from rayapp.scores import SCORES_FILE
-from rayapp.storage import open_store, read_uri
+from rayapp.scores import require_scores
+from rayapp.storage import read_uri
 from rayapp.suites import Suite
 
 __all__ = ["CSV_FILE", "EvaluateSettings", "evaluate"]
@@ -40,7 +40,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     suites = load_suites(settings)
     _check(settings, detectors, suites)
     bench = Bench(settings, detectors)
-    _check_scores(settings)
+    require_scores(settings.scores)
     planned = bench.plan(suites)
     inputs = _inputs(detectors, suites, bench, planned)
     run = runs.start(
@@ -99,12 +99,6 @@ def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
     for name in held_out:
         if name not in known:
             raise UserError(f"held_out: {name!r} is no generator (known: {', '.join(known)})")
-
-
-def _check_scores(settings: EvaluateSettings) -> None:
-    for uri in settings.scores:
-        if not any(s.key.rpartition("/")[2] == SCORES_FILE for s in open_store(uri).list()):
-            raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
 
 
 def _inputs(

@@ -201,12 +201,16 @@ def _checked(logits_N: ArrayLike, labels_N: ArrayLike) -> tuple[Floats, Floats]:
     if not np.isin(labels, (0, 1)).all():
         raise UserError("calibration labels must be 0 (real) or 1 (synthetic)")
     num_synthetic = int(labels.sum())
-    if num_synthetic in (0, len(labels)):
-        num_real = len(labels) - num_synthetic
+    require_both(len(labels) - num_synthetic, num_synthetic)
+    return z, labels
+
+
+def require_both(num_real: int, num_synthetic: int) -> None:
+    """Nothing where both classes are there; else UserError."""
+    if not num_real or not num_synthetic:
         raise UserError(
             f"calibration needs both classes: {num_real} real, {num_synthetic} synthetic items"
         )
-    return z, labels
 
 
 def _warning(

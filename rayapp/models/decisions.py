@@ -8,22 +8,32 @@ from rayapp.errors import UserError
 MIN_PER_CLASS_FOR_BAND = 50
 
 
+def require_reals(num_real: int, fpr: float) -> None:
+    """Nothing where so many calibration reals are enough for a threshold at the rate `fpr`.
+
+    Asked before anything is scored, as the labels alone tell it.
+
+    Raises:
+        UserError: fewer than 1 / `fpr`, where the rate cannot be observed.
+    """
+    if num_real * fpr < 1:
+        raise UserError(
+            f"a threshold at a false-positive rate of {fpr:g} needs at least "
+            f"{int(np.ceil(1 / fpr))} real calibration items, got {num_real}"
+        )
+
+
 def threshold_at_fpr(probabilities_N: ArrayLike, labels_N: ArrayLike, fpr: float) -> float:
     """Smallest threshold that calls at most a share `fpr` of the calibration reals synthetic.
 
     It lies just above the first real that must not be flagged, so ties are all let through.
 
     Raises:
-        UserError: fewer than 1 / `fpr` reals, where the rate cannot be observed.
+        UserError: see require_reals.
     """
     values, labels = np.asarray(probabilities_N, dtype=np.float64), np.asarray(labels_N)
     real = np.sort(values[labels == 0])[::-1]
-    if len(real) * fpr < 1:
-        needed = int(np.ceil(1 / fpr))
-        raise UserError(
-            f"a threshold at a false-positive rate of {fpr:g} needs at least {needed} real "
-            f"calibration items, got {len(real)}"
-        )
+    require_reals(len(real), fpr)
     allowed = int(np.sum(np.arange(1, len(real) + 1) / len(real) <= fpr))
     return float(np.nextafter(real[allowed], np.inf)) if allowed < len(real) else 0.0
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rayapp import cluster, load_detector, manifest, runs
-from rayapp.calibrate import CalibrateSettings, calibrate, check_tells_origin
+from rayapp.calibrate import CalibrateSettings, calibrate, check_labels, check_tells_origin
 from rayapp.errors import UserError
 from rayapp.guard import identities, leaks, refuse, training_lists
 from rayapp.labels import Item, load_scheme, read_list
@@ -50,9 +50,11 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> runs.Run:
     """
     if not settings.root and not settings.scores:
         raise UserError("give --root, the folder of the images, or --scores, where they are scored")
+    listed = read_list(settings.annotations, load_scheme(settings.scheme))
+    check_labels(settings, listed)
+    items = listed.items
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
-    items = read_list(settings.annotations, load_scheme(settings.scheme)).items
     kept = settings.scores or (f"{absolute_uri(settings.output).rstrip('/')}-scores",)
     others = [*_given(settings), *_trained_on(detector.spec.provenance)]
     looks = settings.guard == "look" and settings.protocol == "clean" and bool(others)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayapp.labels import LabelScheme, load_scheme, read_lists
-from rayapp.scores import read_scores, select
-from rayapp.storage import open_store
+from rayapp.scores import read_matching, require_scores, select
 from rayapp.tune.figures import Judged, calibration_figures
 from rayapp.tune.recipe import Recipe
 from rayapp.tune.settings import TuneSettings
@@ -32,16 +31,17 @@ class CalibrationWork:
         """Nothing is kept of a trial."""
 
 
-def load_scored(settings: TuneSettings, detector_hash: str) -> tuple[Judged, LabelScheme]:
+def load_scored(settings: TuneSettings, detector_hash: str) -> Judged:
     """The calibration images' stored scores.
 
     Raises:
-        UserError: scores of another detector, or an image without a score.
+        UserError: no score table, or an image without a score by this detector.
     """
     assert settings.scores is not None
+    require_scores([settings.scores])
     scheme = load_scheme(settings.scheme)
     items = [item for one in read_lists(settings.annotations, scheme) for item in one.items]
-    scored = read_scores(open_store(settings.scores), detector_hash)
+    scored = read_matching([settings.scores], detector_hash)
     table = select(scored, items, scheme, ", ".join(settings.annotations))
     logits = table["logit"].to_numpy().astype(np.float64)
     codes = {c: table[c].to_numpy().astype(np.int64) for c in scheme.columns}
@@ -49,4 +49,4 @@ def load_scored(settings: TuneSettings, detector_hash: str) -> tuple[Judged, Lab
     if "group" in table.column_names and not table["group"].null_count:
         groups = table["group"].to_pylist()
     fit = np.ones(len(logits), dtype=bool)
-    return Judged(codes, logits, np.asarray(groups, dtype=np.str_), fit), scheme
+    return Judged(codes, logits, np.asarray(groups, dtype=np.str_), fit)

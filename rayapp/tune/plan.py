@@ -9,7 +9,7 @@ from rayapp import load_detector
 from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import LabelScheme, load_scheme
-from rayapp.scores import SCORES_FILE
+from rayapp.runs import digest
 from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
 from rayapp.transforms import load_protocol
 from rayapp.tune.calibration import CalibrationWork, load_scored
@@ -88,9 +88,11 @@ def plan(settings: TuneSettings) -> Plan:
     _check_space(space, recipe)
     points = space.starting_points(recipe.value, settings.start)
     goal = Goal(settings.objectives, settings.pareto)
-    found = Plan(settings, recipe, space, goal, points, _inputs(settings), scheme)
+    inputs = _inputs(settings)
+    found = Plan(settings, recipe, space, goal, points, inputs, scheme)
     if settings.kind == "calibrate":
-        found.judged = _judged(settings)
+        found.judged = _judged(settings, inputs["detector"])
+        inputs["scores"] = digest(found.judged.logits_N.tobytes())
     else:
         _check_training(settings, found)
     return found
@@ -123,15 +125,12 @@ def _inputs(settings: TuneSettings) -> dict[str, str]:
         inputs["root"] = absolute_uri(settings.root or "")
     else:
         assert settings.detector is not None
-        assert settings.scores is not None
         inputs["detector"] = load_detector(settings.detector).hash()
-        inputs["scores"] = sha256(read_uri(open_store(settings.scores).uri(SCORES_FILE)))
     return inputs
 
 
-def _judged(settings: TuneSettings) -> Judged:
-    assert settings.detector is not None
-    judged, _ = load_scored(settings, load_detector(settings.detector).hash())
+def _judged(settings: TuneSettings, detector_hash: str) -> Judged:
+    judged = load_scored(settings, detector_hash)
     if len(set(judged.labels_N.tolist())) < 2:
         raise UserError(f"{', '.join(settings.annotations)}: one origin only, nothing to calibrate")
     return judged

@@ -117,7 +117,9 @@ class TuneSettings(JobSettings):
     )
 
     detector: str | None = Field(None, description="calibration: the detector's folder")
-    scores: str | None = Field(None, description="calibration: output of predict")
+    scores: str | None = Field(
+        None, description="calibration: output of predict, or calibrate's own OUTPUT-scores"
+    )
     calibrate: dict[str, Any] = Field({}, description="changes to the settings of calibration")
 
     concurrent: int = Field(1, ge=1, description="trials side by side")

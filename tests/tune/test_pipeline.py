@@ -16,6 +16,7 @@ from rayapp import load_detector
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import read_list
 from rayapp.metrics.ranking import roc_auc
+from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.settings import parse_yaml
 from rayapp.storage import LocalStore
 from rayapp.train.alone import train_alone
@@ -25,6 +26,7 @@ from rayapp.tune.plan import plan
 from rayapp.tune.study import NumberedSampler, open_study
 from rayapp.tune.training import trial_folder
 from rayapp.tune.work import Outcome, Turn
+from tests.detectors import saved_detector
 from tests.tune.conftest import SCHEME, Made
 
 
@@ -54,6 +56,44 @@ def test_a_search_of_calibration_leaves_what_was_promised(calibrating: Made) -> 
     assert more.counts["trials"] == 15
     before, now = table.to_pylist(), pq.read_table(output / "trials.parquet").to_pylist()
     assert [row["seconds"] for row in now[:12]] == [row["seconds"] for row in before]
+
+
+@pytest.mark.ray
+def test_the_scores_that_calibrate_made_are_taken(
+    calibrating: Made, images: Path, tmp_path: Path
+) -> None:
+    """Calibrate scores the images into `<output>-scores`; the search scores nothing again."""
+    listed = str(images / "all.txt")
+    fitted = calibrate_from_images(
+        CalibrateJobSettings(
+            detector=calibrating().detector or "",
+            annotations=listed,
+            root=str(images),
+            scheme="demo",
+            output=str(tmp_path / "calibrated"),
+        )
+    )
+    taken = plan(calibrating(annotations=[listed], scores=str(tmp_path / "calibrated-scores")))
+    assert taken.judged is not None
+    assert len(taken.judged.logits_N) == fitted.counts["in"] == 144
+    settings = calibrating(
+        annotations=[listed], scores=str(tmp_path / "calibrated-scores"), trials=2
+    )
+    assert tune(settings).counts["complete"] == 2
+    assert tune(settings).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [("nowhere", r"nowhere: no scores\.parquet there; run predict"), ("of another", "300 of 300")],
+)
+def test_scores_that_are_not_there_are_named(
+    calibrating: Made, tmp_path: Path, scores: str, said: str
+) -> None:
+    detector = saved_detector(tmp_path / "other", seed=1)
+    changes = {"scores": str(tmp_path / scores)} if scores == "nowhere" else {"detector": detector}
+    with pytest.raises(UserError, match=said):
+        tune(calibrating(**changes))
 
 
 @pytest.mark.ray
