@@ -10,7 +10,7 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import safetensors
@@ -22,6 +22,9 @@ from rayapp.errors import UserError
 
 # Plain holders of settings that published checkpoints store beside their weights.
 ADMITTED = (argparse.Namespace,)
+# What people's training loops put around weights: containers in the file, or parts of the names
+# (DataParallel, torch.compile, Lightning). No published layout has such a part of its own.
+WRAPPERS = frozenset({"state_dict", "model_state_dict", "model", "net", "module", "_orig_mod"})
 _SHOWN_KEYS = 3
 _GLOBAL = re.compile(r"(?:GLOBAL |Unsupported global: |Unsupported class |type )([\w.]+\.\w+)")
 
@@ -62,18 +65,47 @@ def _said(error: pickle.UnpicklingError) -> str:
     return f"it asks for {named[1]}, which no weights need" if named else text[:200]
 
 
-def state_dict(found: Mapping[str, Any], key: str, where: str) -> dict[str, Tensor]:
-    """The tensors under `key` of a checkpoint.
+def weights_of(
+    found: Mapping[str, Any], where: str, parts: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Tensors by name, out of whatever WRAPPERS stand around them, in the file and in the names.
+
+    `{"state_dict": {"model": {"module.fc._orig_mod.weight": …}}, "epoch": 3}` gives `fc.weight`.
+
+    Args:
+        found: what the file holds.
+        where: names the file.
+        parts: containers that belong to the layout: their tensors keep the container's name.
 
     Raises:
-        UserError: there is no such key, or it holds other things than tensors by name.
+        UserError: no tensor by name, none of one of `parts`, or two of the same name.
     """
-    if key not in found:
-        raise UserError(f"{where}: has no {key!r}, but {', '.join(sorted(found)[:8])}: wrong file?")
-    value = found[key]
-    if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
-        raise UserError(f"{where}: {key!r} holds no tensors by name")
-    return dict(value)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in _named_tensors(found, frozenset(parts)):
+        if name in weights:
+            raise UserError(f"{where}: holds {name} twice; which network of it is meant?")
+        weights[name] = tensor
+    keys = ", ".join(sorted(map(str, found))[:8])
+    if not weights:
+        raise UserError(f"{where}: holds no weights by name, but {keys}: wrong file?")
+    for part in parts:
+        if not any(name.startswith(f"{part}.") for name in weights):
+            raise UserError(f"{where}: has no {part!r}, but {keys}: wrong file?")
+    return weights
+
+
+def _named_tensors(found: Mapping[str, Any], parts: frozenset[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of the containers that are weights; of `found` itself where it has none."""
+    inner = {k: v for k, v in found.items() if k in WRAPPERS | parts and isinstance(v, Mapping)}
+    for key, value in inner.items():
+        before = (key,) if key in parts else ()
+        for name, tensor in _named_tensors(value, parts):
+            yield ".".join((*before, name)), tensor
+    if inner.keys() - parts:
+        return  # a tensor beside them is no weight, but the best accuracy so far
+    for key, value in found.items():
+        if isinstance(value, Tensor) and isinstance(key, str):
+            yield ".".join(part for part in key.split(".") if part not in WRAPPERS), value
 
 
 def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from rayapp.models.detector import (
     build_scorer,
 )
 from rayapp.models.encoder import Ensemble, Network
-from rayapp.models.foreign import load_strictly, open_checkpoint, state_dict, without_prefix
+from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of, without_prefix
 from rayapp.models.preprocessing import Preprocessing
 
 Files = Mapping[str, bytes]  # by name
@@ -35,6 +35,7 @@ _BACKBONE = "encoder.backbone.model."
 _LINEAR = HeadSettings(norm="none", hidden=0)
 # Training's projections, which no score uses.
 _IMAGINET_UNUSED = ("head.", "sub_heads.")
+_TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 _LASTED_UNUSED = ("output_layer.", "fc.")
 
 _NODOWN = Architecture(backbone=RESNET50_NODOWN, head=_LINEAR)
@@ -80,17 +81,16 @@ def convert(name: str, files: Files, anchors: Sequence[ImageInput] = ()) -> Dete
 def _imaginet(files: Files) -> Detector:
     """SelfCon encoder and its classifier, one file."""
     where, data = _only(files)
-    found = open_checkpoint(data, where)
-    model, classifier = (state_dict(found, key, where) for key in ("model", "classifier"))
+    tensors = weights_of(open_checkpoint(data, where), where, parts=("classifier",))
     renamed = {}
-    for key, tensor in model.items():
-        if key.startswith(_IMAGINET_UNUSED):
+    for key, tensor in tensors.items():
+        if key.startswith((*_IMAGINET_UNUSED, "classifier.")):
             continue
         key = key.replace(".shortcut.", ".downsample.")
         key = re.sub(r"^encoder\.selfcon_layer\.\d+\.", "encoder.subnetworks.0.", key)
         renamed[re.sub(r"^encoder\.(?!subnetworks)", _BACKBONE, key)] = tensor
     places = {"0.": "head.norm.", "1.": "head.hidden.0.", "4.": "head.output."}
-    for key, tensor in classifier.items():
+    for key, tensor in without_prefix(tensors, "classifier.").items():
         renamed[places.get(key[:2], "classifier.") + key[2:]] = tensor
     return _detector(*LAYOUTS["imaginet"], renamed, where)
 
@@ -108,8 +108,7 @@ def _nodown(files: Files) -> Detector:
 
 
 def _nodown_keys(where: str, data: bytes) -> dict[str, Tensor]:
-    tensors = state_dict(open_checkpoint(data, where), "model", where)
-    tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    tensors = weights_of(open_checkpoint(data, where), where)
     renamed = {_BACKBONE + k: v for k, v in tensors.items() if not k.startswith("fc.")}
     for key, tensor in without_prefix(tensors, "fc.").items():
         # It may be kept as a 1×1 convolution; after the mean over positions that is the same.
@@ -138,8 +137,7 @@ def _lasted(files: Files, anchors: Sequence[ImageInput]) -> Detector:
             "published anchor list (--anchors LIST --root FOLDER)"
         )
     where, data = _only(files)
-    found = open_checkpoint(data, where)
-    tensors = {key.removeprefix("module."): tensor for key, tensor in found.items()}
+    tensors = weights_of(open_checkpoint(data, where), where)
     visual = {
         k: v.float()
         for k, v in without_prefix(tensors, "clip_model.").items()
@@ -183,8 +181,9 @@ def _turn_from(detector: Detector, anchors: Sequence[ImageInput]) -> None:
 def _commfor(files: Files) -> Detector:
     """ViT-S/16 at 384 px, one logit; the shorter side is brought to 440 px and the centre cut."""
     weights = {name: data for name, data in files.items() if name.endswith(".safetensors")}
-    where, data = _only(weights)
-    tensors = without_prefix(open_checkpoint(data, where), "vit.")
+    others = {name: data for name, data in files.items() if name.endswith(_TORCH_FILES)}
+    where, data = _only(weights or others)
+    tensors = without_prefix(weights_of(open_checkpoint(data, where), where), "vit.")
     renamed = {_BACKBONE + k: v for k, v in tensors.items() if not k.startswith("head.")}
     renamed |= {f"head.output.{k}": v for k, v in without_prefix(tensors, "head.").items()}
     return _detector(*LAYOUTS["commfor"], renamed, where)

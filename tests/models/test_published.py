@@ -1,6 +1,8 @@
 import argparse
 import io
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from rayapp.errors import UserError
 from rayapp.models import published
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
-from rayapp.models.foreign import open_checkpoint
+from rayapp.models.foreign import open_checkpoint, weights_of
 from rayapp.models.preprocessing import preprocess
 from rayapp.models.published import convert
 from rayapp.storage import open_store
@@ -146,7 +148,7 @@ def test_wrong_files_are_refused_by_name(imaginet) -> None:
         (b"<!DOCTYPE html>", "holds no weights"),
         (saved(checkpoint)[:5000], "holds no weights of torch, or is damaged"),
         (saved([1, 2]), "holds a list"),
-        (saved({"state": {}}), "has no 'model', but state: wrong file?"),
+        (saved({"state": {}}), "holds no weights by name, but state: wrong file?"),
         (nodown(0)[1], "has no 'classifier'"),
     ):
         with pytest.raises(UserError, match=rf"odd\.pt: {words}"):
@@ -202,18 +204,29 @@ def test_commfor_scores_as_timm_does(tmp_path: Path) -> None:
     assert detector.logits([pixels])[0] == pytest.approx(float(wanted), rel=1e-5)
 
 
+def smaller_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture, seen = published.LAYOUTS["lasted"]
+    small = architecture.model_copy(update={"backbone": "resnet50_clip.openai"})
+    layout = small, seen.model_copy(update={"size": 224})
+    monkeypatch.setitem(published.LAYOUTS, "lasted", layout)
+
+
+def lasted_weights(tower: nn.Module) -> dict[str, Tensor]:
+    """A checkpoint's tensors, without what DataParallel puts before their names."""
+    return {
+        **{f"clip_model.visual.{name}": tensor for name, tensor in tower.state_dict().items()},
+        "fc.weight": torch.zeros(4, 512),
+        "output_layer.0.bias": torch.zeros(3),
+        "clip_model.text_projection": torch.zeros(2, 2),
+    }
+
+
 @pytest.mark.slow
 def test_lasted_is_the_similarity_to_the_mean_of_real_images(monkeypatch) -> None:
     # The published one is RN50x64 at 448 px; the same layout in its smallest size.
-    monkeypatch.setattr(published, "_LASTED", "resnet50_clip.openai")
-    monkeypatch.setattr(published, "_LASTED_PX", 224)
+    smaller_clip(monkeypatch)
     tower = unsettle(ImageTower(), 3)
-    checkpoint = {f"module.clip_model.visual.{k}": v for k, v in tower.state_dict().items()}
-    checkpoint |= {
-        "module.fc.weight": torch.zeros(4, 512),
-        "module.output_layer.0.bias": torch.zeros(3),
-    }
-    checkpoint["module.clip_model.text_projection"] = torch.zeros(2, 2)
+    checkpoint = {f"module.{name}": tensor for name, tensor in lasted_weights(tower).items()}
     rng = np.random.default_rng(5)
     anchors = [rng.integers(0, 256, (224, 224, 3), np.uint8) for _ in range(3)]
     image = rng.integers(0, 256, (224, 224, 3), np.uint8)
@@ -225,3 +238,122 @@ def test_lasted_is_the_similarity_to_the_mean_of_real_images(monkeypatch) -> Non
         embedded = torch.nn.functional.normalize(tower(inputs), dim=-1)
         wanted = embedded[0] @ embedded[1:].mean(0)
     assert detector.logits([image])[0] == pytest.approx(-float(wanted), rel=1e-4)
+
+
+# --- weights as people save them ------------------------------------------------------------------
+
+Weights = dict[str, Any]
+
+
+def named(start: str) -> Callable[[Weights], Weights]:
+    """Each tensor's name with `start` before it; containers stay containers."""
+
+    def wrap(weights: Weights) -> Weights:
+        wrapped = {}
+        for name, value in weights.items():
+            is_container = isinstance(value, dict)
+            wrapped[name if is_container else start + name] = wrap(value) if is_container else value
+        return wrapped
+
+    return wrap
+
+
+def under(key: str) -> Callable[[Weights], Weights]:
+    """The weights in a container, beside what a training loop keeps with them."""
+    loop = {"epoch": 3, "best_acc": torch.tensor(0.9), "optimizer": {"state": {0: torch.ones(2)}}}
+    return lambda weights: {key: weights, **loop}
+
+
+WRAPPED: dict[str, tuple[Callable[[Weights], Weights], ...]] = {
+    "DataParallel": (named("module."),),
+    "compiled": (named("_orig_mod."),),
+    "compiled within DDP": (named("_orig_mod."), named("module.")),
+    "state_dict": (under("state_dict"),),
+    "model_state_dict": (under("model_state_dict"),),
+    "net": (under("net"),),
+    "model": (under("model"),),
+    "Lightning": (named("model."), under("state_dict")),
+    "Lightning, compiled": (named("net._orig_mod."), under("state_dict")),
+    "DeepSpeed": (named("module."), under("module")),
+    "nested": (named("module."), under("model"), under("state_dict")),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+@pytest.mark.parametrize("first", [None, "module.", "state_dict"])
+def test_whatever_stands_around_weights_is_taken_off(case: str, first: str | None) -> None:
+    plain = {"fc.weight": torch.ones(2, 3), "layer1.0.bias": torch.zeros(3)}
+    wrapped: Weights = dict(plain)
+    if first:
+        wrapped = named(first)(wrapped) if first.endswith(".") else {first: wrapped}
+    for wrap in WRAPPED[case]:
+        wrapped = wrap(wrapped)
+    assert weights_of(wrapped, "w.pt").keys() == plain.keys()
+
+
+def test_two_networks_in_one_file_are_not_mixed() -> None:
+    both = {"model": {"fc.weight": torch.ones(1)}, "net": {"module.fc.weight": torch.zeros(1)}}
+    with pytest.raises(UserError, match=r"w\.pt: holds fc\.weight twice"):
+        weights_of(both, "w.pt")
+
+
+def test_a_part_within_the_network_may_be_wrapped_too(imaginet) -> None:
+    """SupCon's training wraps the encoder alone: `encoder.module.conv1.weight`."""
+    _, _, checkpoint = imaginet
+    model = {
+        name.replace("encoder.", "encoder.module.", 1): tensor
+        for name, tensor in checkpoint["model"].items()
+    }
+    found = convert("imaginet", {"w.pt": saved({**checkpoint, "model": model})})
+    assert found.hash() == convert("imaginet", {"w.pt": saved(checkpoint)}).hash()
+
+
+@pytest.fixture(scope="module")
+def layouts(imaginet) -> dict[str, Weights]:
+    """What each published file holds under its own names, without wrappers."""
+    _, _, checkpoint = imaginet
+    network = ResNet50()
+    network.fc = nn.Linear(2048, 1)
+    nodown_weights = unsettle(network, 7).state_dict()
+    import timm
+
+    vit = timm.create_model("vit_tiny_patch16_384.augreg_in21k_ft_in1k", num_classes=1)
+    return {
+        "imaginet": {name: checkpoint[name] for name in ("model", "classifier")},
+        "imaginet_corvi": nodown_weights,
+        "corvi2022": nodown_weights,
+        "grag2021": nodown_weights,
+        "lasted": lasted_weights(unsettle(ImageTower(), 3)),
+        "commfor": {f"vit.{name}": tensor for name, tensor in vit.state_dict().items()},
+    }
+
+
+# Networks of tens of megabytes: three at once, the others with the slow tests.
+_AT_ONCE = {("imaginet", "nested"), ("grag2021", "Lightning, compiled"), ("commfor", "nested")}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(*pair, marks=[] if pair in _AT_ONCE else pytest.mark.slow)
+        for pair in itertools.product(published.PUBLISHED, WRAPPED)
+    ],
+)
+def test_every_layout_is_taken_as_people_save_it(
+    layouts: dict[str, Weights], monkeypatch: pytest.MonkeyPatch, name: str, case: str
+) -> None:
+    smaller_clip(monkeypatch)
+    architecture, seen = published.LAYOUTS["commfor"]
+    tiny = architecture.model_copy(update={"backbone": "vit_tiny_patch16_384.augreg_in21k_ft_in1k"})
+    monkeypatch.setitem(published.LAYOUTS, "commfor", (tiny, seen))
+    anchors = [np.full((224, 224, 3), 9, np.uint8)] if name == "lasted" else []
+    count = 2 if name == "corvi2022" else 1
+
+    def converted(weights: Weights) -> str:
+        data = saved(weights)
+        return convert(name, {f"{at}/w.pth": data for at in range(count)}, anchors).hash()
+
+    wrapped = layouts[name]
+    for wrap in WRAPPED[case]:
+        wrapped = wrap(wrapped)
+    assert converted(wrapped) == converted(layouts[name])
