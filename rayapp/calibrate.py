@@ -81,7 +81,7 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
         if settings.temperature is None:  # a given one is not fitted
             calibrators.require_both(num_real, num_synthetic)
         if settings.fpr is not None:
-            decisions.require_reals(num_real, settings.fpr)
+            decisions.check_reals({"all": num_real}, settings.fpr)
     except UserError as error:
         raise UserError(f"{listed.source}: {error}") from None
 

@@ -1,5 +1,7 @@
 """Decisions from calibrated probabilities, chosen on calibration data only: threshold and band."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -8,14 +10,15 @@ from rayapp.errors import UserError
 MIN_PER_CLASS_FOR_BAND = 50
 
 
-def require_reals(num_real: int, fpr: float) -> None:
-    """Nothing where so many calibration reals are enough for a threshold at the rate `fpr`.
+def check_reals(num_by_slice: Mapping[str, int], fpr: float) -> None:
+    """Nothing where every slice has the calibration reals that a threshold at `fpr` needs.
 
     Asked before anything is scored, as the labels alone tell it.
 
     Raises:
         UserError: fewer than 1 / `fpr`, where the rate cannot be observed.
     """
+    num_real = min(num_by_slice.values())
     if num_real * fpr < 1:
         raise UserError(
             f"a threshold at a false-positive rate of {fpr:g} needs at least "
@@ -29,11 +32,11 @@ def threshold_at_fpr(probabilities_N: ArrayLike, labels_N: ArrayLike, fpr: float
     It lies just above the first real that must not be flagged, so ties are all let through.
 
     Raises:
-        UserError: see require_reals.
+        UserError: see check_reals.
     """
     values, labels = np.asarray(probabilities_N, dtype=np.float64), np.asarray(labels_N)
     real = np.sort(values[labels == 0])[::-1]
-    require_reals(len(real), fpr)
+    check_reals({"all": len(real)}, fpr)
     allowed = int(np.sum(np.arange(1, len(real) + 1) / len(real) <= fpr))
     return float(np.nextafter(real[allowed], np.inf)) if allowed < len(real) else 0.0
 
