@@ -30,6 +30,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from rayapp.disk import naming
 from rayapp.errors import JobFailed, UserError
 from rayapp.runs import duration
 from rayapp.settings import JobSettings
@@ -103,7 +104,8 @@ def _connect(settings: JobSettings) -> None:
     # Ray Data works in a thread; glibc would unmap and map anew what a thread frees. See memory.py.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # One machine that sleeps or is overloaded for minutes is no lost node.
-    with _environment("RAY_health_check_failure_threshold", "100"):
+    threshold = _environment("RAY_health_check_failure_threshold", "100")
+    with threshold, naming(tempfile.gettempdir()):
         ray.init(
             address="local",  # never another program's session, which would end with that program
             num_cpus=settings.cpus,

@@ -1,7 +1,6 @@
 """The manifest: one Parquet row an image, what it is, where it is from, what became of it."""
 
 import io
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rayapp.disk import scratch_file
 from rayapp.errors import UserError
 from rayapp.labels import Item, LabelScheme
 from rayapp.storage import Store, split_uri
@@ -77,7 +77,7 @@ def write_table(store: Store, key: str, table: pa.Table) -> None:
 
 def write_chunks(store: Store, key: str, chunks: Iterable[pa.Table], wanted: pa.Schema) -> None:
     """Write one Parquet file from tables of one schema, of which one at a time is in memory."""
-    with tempfile.TemporaryFile() as file:
+    with scratch_file() as file:
         with pq.ParquetWriter(file, wanted, compression="zstd") as writer:
             for chunk in chunks:
                 writer.write_table(chunk.cast(wanted))

@@ -261,16 +261,23 @@ def run_job(
     except JobFailed as error:
         code = _say(error, EXIT_FAILED)
     except PermissionError as error:
-        code = _say(f"{error.filename}: permission denied", EXIT_WRONG_USE)
+        code = _say(f"{_cause(error).filename or prog}: permission denied", EXIT_WRONG_USE)
     except BrokenPipeError:
         # Whoever read our output has left; Python would complain of it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
     except OSError as error:
-        code = _say(f"{error.filename or prog}: {error.strerror or error}", EXIT_FAILED)
+        found = _cause(error)
+        code = _say(f"{found.filename or prog}: {found.strerror or found}", EXIT_FAILED)
     except KeyboardInterrupt:
         code = _say("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
     sys.exit(code)
+
+
+def _cause(error: OSError) -> OSError:
+    """What Ray wraps around the error of a task, which then has neither file nor text."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, OSError) else error
 
 
 def _say(message: object, code: int) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote
 
+from rayapp.disk import naming
 from rayapp.errors import UserError
 
 PARTIAL_SUFFIX = ".part"
@@ -163,6 +164,10 @@ class LocalStore:
     def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """Write through a temporary file, fsync and rename (or link, to create only)."""
         path = self._path(key)
+        with naming(path):
+            return self._put(path, data, if_absent)
+
+    def _put(self, path: Path, data: bytes | BinaryIO, if_absent: bool) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not derived from the file's name: a name may already be as long as the file system takes.
         writer = f"{os.getpid()}-{_machine()}-{secrets.token_hex(6)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayapp import manifest
+from rayapp.disk import scratch_folder
 from rayapp.download import ledger, streams, wanted, zips
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
@@ -180,7 +180,7 @@ class Planner:
 
     def _archives(self, left: dict[str, Row]) -> None:
         for number, (uri, reader) in enumerate(self._access.archives(self._source)):
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch_folder() as folder:
                 self._archive(number, uri, reader, left, Path(folder))
         for row in left.values():
             self._bad(row, NO_MEMBER)

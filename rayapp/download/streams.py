@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 import time
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import indexed_gzip
 from stream_unzip import NotStreamUnzippable, PasswordError, UnzipError, stream_unzip
 
+from rayapp.disk import scratch_folder
 from rayapp.download import zips
 from rayapp.download.faults import Action, Fault
 from rayapp.download.names import Wanted
@@ -95,7 +95,7 @@ def zip_stream(reader: Reader, wanted: Wanted, deliver: Deliver, password: str =
             left.discard(name)
             deliver(Found(name, raw.decode("utf-8", "replace"), 0, b"".join(chunks)))
     except NotStreamUnzippable:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             local = spooled(reader, Path(folder, "archive.zip"))
             zip_by_index(local, Wanted(left, wanted.by_name), deliver)
     except PasswordError as error:

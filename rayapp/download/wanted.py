@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from rayapp import manifest
+from rayapp.disk import scratch_folder
 from rayapp.download.catalogue import Source
 from rayapp.errors import UserError
 from rayapp.labels import Item, LabelScheme, item_id, parse_list
@@ -84,7 +84,7 @@ def cut_up(
     sizes = [_size(uri) for uri in lists]
     num_buckets = min(max(1, -(-sum(sizes) // _BUCKET_BYTES)), _MOST_BUCKETS)
     outside = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         spills = [Path(folder, str(bucket)) for bucket in range(num_buckets)]
         _spill(lists, scheme, spills)
         for bucket, spill in enumerate(spills):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rayapp import manifest
+from rayapp.disk import NO_ROOM, scratch_folder
 from rayapp.download import fetch, ledger, parts, streams
 from rayapp.download.access import Access, scheme_of
 from rayapp.download.catalogue import Source
@@ -214,7 +214,7 @@ class Worker:
         wanted = Wanted(names, source.match == "name")
         password = os.environ.get(source.password_variable, "") if source.password_variable else ""
         reader = self._reader(task, source)
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             kind = streams.kind_of(reader)
             if kind == "zip" and not password and _has_ranges(reader):
                 inner = streams.nested(reader, Path(folder), source.inner)
@@ -300,9 +300,13 @@ class Worker:
             raise self._cannot(error) from error
 
     def _cannot(self, error: Exception) -> CannotStore:
-        """What the store said, as one line with its root."""
+        """What the store said, as one line with its root; or with what else is full."""
         told = (isinstance(error, OSError) and error.strerror) or str(error)
-        return CannotStore(told if self._store.root in told else f"{self._store.root}: {told}")
+        where = self._store.root
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            named = str(error.filename or where)
+            where = where if named.startswith(where) else named
+        return CannotStore(told if where in told else f"{where}: {told}")
 
 
 def _member(row: Row) -> Member:

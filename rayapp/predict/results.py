@@ -1,6 +1,5 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp import manifest, scores
+from rayapp.disk import scratch_file
 from rayapp.labels import LabelScheme
 from rayapp.predict import gallery
 from rayapp.predict.verdict import Judge, csv_lines
@@ -94,7 +94,7 @@ class Results:
         tally, telling = Tally(), gallery.Telling(self.judge, self.most)
         wanted = scores.with_root(scores.schema(self.scheme), self.images.root, self.protocol)
 
-        with tempfile.TemporaryFile() as lines:
+        with scratch_file() as lines:
 
             def gone_by() -> Iterator[pa.Table]:
                 header = True

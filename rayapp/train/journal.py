@@ -2,13 +2,13 @@
 
 import csv
 import io
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from rayapp.disk import scratch_folder
 from rayapp.storage import Store
 
 METRICS_FILE = "metrics.csv"
@@ -30,7 +30,7 @@ def write_events(store: Store, number: int, figures: Mapping[str, Any]) -> None:
     A file an epoch, whole and with a name that the epoch gives, is as good on S3 as on a disk, and
     is written over, not doubled, by a run that resumes.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         with SummaryWriter(folder) as writer:
             for tag in (tag for tag in _TAGS if figures[tag] is not None):
                 writer.add_scalar(f"{figures['stage']}/{tag}", figures[tag], figures["step"])

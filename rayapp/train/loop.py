@@ -5,7 +5,6 @@ import functools
 import io
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from rayapp import cluster, runs
+from rayapp.disk import naming, scratch_folder
 from rayapp.errors import JobFailed, UserError
 from rayapp.memory import keep_freed_memory
 from rayapp.models.collectives import global_sum
@@ -202,7 +202,7 @@ def _trained(job: Job, place: Place, board: Any) -> dict[str, Any]:
     for figures in engine.epochs(_OnStep(board, place)):
         if place.rank == 0:
             record_epoch(engine, store, figures)
-        with _saved(engine, place.rank) as saved:
+        with _saved(engine, place.rank) as saved, naming(store.uri(_CHECKPOINTS)):
             ray.train.report(figures, checkpoint=saved)
     return record_end(engine, store) if place.rank == 0 else {}
 
@@ -253,6 +253,8 @@ def _saved(engine: Engine, rank: int) -> Iterator[ray.train.Checkpoint | None]:
     if rank:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(engine.state(), Path(folder, STATE_FILE))
+    state = io.BytesIO()
+    torch.save(engine.state(), state)  # into a file it would not say that the disk is full
+    with scratch_folder() as folder:
+        open_store(folder).put(STATE_FILE, state)
         yield ray.train.Checkpoint.from_directory(folder)

@@ -1,10 +1,7 @@
 """The search on Ray Tune: trials side by side, gone on with after any kill, within its hours."""
 
-import contextlib
 import os
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune as raytune
 
 from rayapp import cluster, runs
+from rayapp.disk import scratch_folder
 from rayapp.errors import JobFailed, UserError
 from rayapp.progress import Progress
 from rayapp.tune.comparison import compare, training_on_ray
@@ -162,7 +160,7 @@ def search(
                 settings.early_stopping, planned.most_epochs, goal, journal
             )
         trainable = raytune.with_parameters(run_trial, work=work, goal=goal, deadline=deadline)
-        with _scratch() as folder:
+        with scratch_folder() as folder:  # Ray Tune's own files, not needed afterwards
             raytune.Tuner(
                 raytune.with_resources(trainable, _resources(settings, planned)),
                 tune_config=raytune.TuneConfig(
@@ -183,10 +181,3 @@ def search(
 
 def _resources(settings: TuneSettings, planned: Plan) -> Any:
     return raytune.PlacementGroupFactory([trial_bundle(settings, planned)])
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    """Ray Tune's own files: nothing that is needed afterwards."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield folder

@@ -1,11 +1,11 @@
 """From settings to what is searched: what may be wrong is found before anything starts."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayapp import load_detector
+from rayapp.disk import scratch_folder
 from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import LabelScheme, load_scheme
@@ -104,7 +104,7 @@ def _check_space(space: Space, recipe: Recipe) -> None:
     Raises:
         UserError: one that the settings refuse.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         store = LocalStore(folder)
         for probe in space.probes(recipe.value):
             try:
@@ -146,7 +146,7 @@ def _check_training(settings: TuneSettings, found: Plan) -> None:
         raise UserError(
             "early_stopping looks into training in the trial's process: leave train.num_workers 0"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         make_folds(settings, found.scheme, LocalStore(folder))
     if settings.robustness:
         load_protocol(settings.robustness)

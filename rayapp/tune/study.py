@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rayapp.disk import naming, scratch_folder
 from rayapp.errors import UserError
 from rayapp.storage import LocalStore, Store
 from rayapp.tune.objectives import Goal
@@ -96,10 +96,11 @@ def open_study(store: Store, goal: Goal, sampler: BaseSampler) -> Iterator[Journ
             path = Path(store.uri(STUDY_FILE))
             path.parent.mkdir(parents=True, exist_ok=True)
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            folder = stack.enter_context(scratch_folder())
             path = Path(folder, STUDY_FILE)
             with contextlib.suppress(FileNotFoundError):
                 path.write_bytes(store.get(STUDY_FILE))
+        stack.enter_context(naming(path))
         lock = stack.enter_context(path.open("ab"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -38,6 +38,7 @@ def test_the_target_of_perturbation(tmp_path: Path) -> None:
         assert started(log, "perturb", *options).wait(300) in (1, 3)
         said = log.read_text()
         assert "No space left on device" in said
+        assert f"{output}/" in said
         assert "Traceback" not in said
         assert not list(output.rglob("*.part"))
         for path in output.rglob("*.webp"):
@@ -61,9 +62,26 @@ def test_the_cache_of_features(tiny: Callable[..., TrainSettings], tmp_path: Pat
         config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
         assert started(log, "train", "--config", str(config)).wait(200) == 1
         said = log.read_text().splitlines()[-1]
-        assert said.startswith("error: ")
-        assert "No space left on device" in said
+        assert said.startswith(f"error: {disk}/features/")
+        assert said.endswith(": No space left on device")
         assert not list(disk.rglob("*.part"))
         filler.unlink()
         assert started(log, "train", "--config", str(config)).wait(200) == 0, log.read_text()
         assert load_detector(Path(settings.output) / "detector").spec
+
+
+def test_the_checkpoints_of_training(tiny: Callable[..., TrainSettings], tmp_path: Path) -> None:
+    """Ray Train's workers write them; what they say of a full disk names no file."""
+    log, config = tmp_path / "log.txt", tmp_path / "config.yaml"
+    with small_disk(tmp_path / "disk") as disk:
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "filler").write_bytes(bytes(9 << 20))
+        settings = tiny(num_workers=1, max_failures=0, output=str(disk / "out"))
+        config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+        (disk / "filler").unlink()
+        (disk / "filler").write_bytes(bytes((8 << 20) - (96 << 10)))
+        assert started(log, "train", "--config", str(config)).wait(300) == 1
+        said = log.read_text().splitlines()[-1]
+        assert said.startswith("error: ")
+        assert "No space left on device" in said
+        assert f"{disk}/out" in said
