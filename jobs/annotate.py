@@ -3,6 +3,7 @@
 python jobs/annotate.py --input DIR --layout 'real,synthetic/GENERATOR' --output DIR
 """
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.annotate.pipeline import MANIFEST, SCHEME, AnnotateSettings, annotate
 from rayapp.annotate.split import SPLITS
 from rayapp.runs import command

@@ -3,6 +3,7 @@
 python jobs/audit.py --root URI --annotations LIST… --output DIR [--lists-only]
 """
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.audit.pipeline import FACTS, MANIFEST, PAGE, AuditSettings, audit
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 

@@ -1,5 +1,6 @@
 """Calibrate a detector, from images or stored scores: `python jobs/calibrate.py --help`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.runs import command
 from rayapp.settings import run_job

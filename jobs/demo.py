@@ -1,5 +1,6 @@
 """The whole pipeline on real photographs, from data to report: `python jobs/demo.py`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
 from rayapp.report import REPORT_FILE
 from rayapp.runs import command

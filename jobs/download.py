@@ -3,6 +3,7 @@
 python jobs/download.py --sources coco generated --annotations test_annotations.txt --root data
 """
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.download.options import DownloadSettings
 from rayapp.download.pipeline import download
 from rayapp.settings import run_job

@@ -1,5 +1,6 @@
 """Measure detectors on suites, from images or stored scores: `python jobs/evaluate.py --help`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.evaluate.pipeline import CSV_FILE
 from rayapp.evaluate.tables import as_text
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results

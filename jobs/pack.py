@@ -1,5 +1,6 @@
 """Pack images into a tile store: `python jobs/pack.py --help`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pack import PackSettings, pack
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job

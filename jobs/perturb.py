@@ -3,6 +3,7 @@
 python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol imaginet-test
 """
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.perturb.preview import PREVIEW
 from rayapp.perturb.results import MANIFEST

@@ -1,5 +1,6 @@
 """A benchmark from its sources to the report: `python jobs/pipeline.py --config imaginet`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.benchmark import BenchmarkSettings, Places, exit_code, run_benchmark
 from rayapp.pipelines.forecast import forecast, told
 from rayapp.settings import EXIT_DONE, run_job

@@ -1,5 +1,6 @@
 """Score images by a detector: `python jobs/predict.py --detector DIR --input FOLDER`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.pipeline import SEEN_DETECTOR, predict
 from rayapp.predict.results import CSV_FILE

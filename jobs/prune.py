@@ -3,6 +3,7 @@
 python jobs/prune.py --root URI --annotations LIST… [--apply] [--trash URI]
 """
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.prune.pipeline import PLAN_FILE, REMOVED_FILE, PruneSettings, prune
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 

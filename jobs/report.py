@@ -1,5 +1,6 @@
 """Write a report from evaluations: `python jobs/report.py --evaluations DIR --output DIR`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.report import REPORT_FILE, ReportSettings, report
 from rayapp.settings import run_job
 

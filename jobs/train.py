@@ -1,5 +1,6 @@
 """Train a detector: `python jobs/train.py --help`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 from rayapp.train.loop import train

@@ -1,9 +1,10 @@
 """Search settings of training or calibration: `python jobs/tune.py --help`."""
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 from rayapp.tune.page import PAGE_FILE
-from rayapp.tune.pipeline import process_start, tune
+from rayapp.tune.pipeline import tune
 from rayapp.tune.results import BEST_FILE, TRIALS_FILE
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import STUDY_FILE
@@ -11,7 +12,7 @@ from rayapp.tune.study import STUDY_FILE
 
 def job(settings: TuneSettings) -> int:
     """Search, then say what was found."""
-    run = tune(settings, process_start())
+    run = tune(settings)
     found = run.results
     for name, value in found["found"].items():
         print(f"  {name} = {value}")

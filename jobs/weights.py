@@ -2,6 +2,7 @@
 
 import sys
 
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.weights import WeightsSettings, told, weights
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, run_job

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rayapp import __version__
+from rayapp import __version__, clock
 from rayapp.errors import UserError
 from rayapp.settings import Settings
 from rayapp.storage import Store, open_store
@@ -35,7 +35,7 @@ class Run:
     fingerprint: dict[str, Any]
     state: Literal["new", "resumed", "done"]
     found: dict[str, Any] = field(default_factory=dict)
-    _start: float = field(default_factory=time.monotonic)
+    _start: float = field(default_factory=clock.since)
     _started: float = field(default_factory=time.time)
 
     def finish(self, counts: Mapping[str, Any], results: Mapping[str, Any] | None = None) -> None:
@@ -59,10 +59,12 @@ class Run:
 
     def tell(self, where: Mapping[str, str], then: str = "") -> None:
         """Print what a person wants to know at the end: counts, where results are, what next."""
-        done = " (done before)" if self.state == "done" else ""
-        seconds = self.found["seconds"]
+        seconds, before = time.monotonic() - self._start, ""
+        if self.state == "done":  # then is when it took its time, not now
+            finished = self.found["finished"].replace("T", " ").replace("Z", " UTC")
+            seconds, before = self.found["seconds"], f", {finished} (done before)"
         spent = duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"
-        print(f"\n{self.stage}: done in {spent}{done}")
+        print(f"\n{self.stage}: done in {spent}{before}")
         lines = {name: f"{value:,}" for name, value in self.counts.items()}
         lines |= {name: self.store.uri(key) for name, key in where.items()}
         width = max(map(len, lines), default=0)

@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from rayapp import clock, interrupt
 from rayapp.errors import JobFailed, UserError
 from rayapp.resources import resource
 
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
 
 
 _MOST_VALUES = 100_000  # of one YAML file
@@ -250,11 +251,13 @@ def run_job(
     """
     prog = Path(sys.argv[0]).name
     try:
+        interrupt.raise_from_now_on()
         settings = parse_settings(model, sys.argv[1:] if arguments is None else arguments, prog)
         # What is imported stays: the collector need not walk over torch and Ray whenever a list
         # grows. A listing of 100,000 objects takes a second less.
         gc.freeze()
-        code = job(settings) or EXIT_DONE
+        with clock.command():
+            code = job(settings) or EXIT_DONE
         sys.stdout.flush()
     except UserError as error:
         code = _say(error, EXIT_WRONG_USE)
@@ -270,7 +273,11 @@ def run_job(
         found = _cause(error)
         code = _say(f"{found.filename or prog}: {found.strerror or found}", EXIT_FAILED)
     except KeyboardInterrupt:
-        code = _say("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
+        code = _say(interrupt.TEXT, interrupt.EXIT_INTERRUPTED)
+    except Exception:
+        if not interrupt.came():  # a library may have made another error of it
+            raise
+        code = _say(interrupt.TEXT, interrupt.EXIT_INTERRUPTED)
     sys.exit(code)
 
 
@@ -281,6 +288,6 @@ def _cause(error: OSError) -> OSError:
 
 
 def _say(message: object, code: int) -> int:
-    start = "\n" if code == EXIT_INTERRUPTED else "error: "
+    start = "\n" if code == interrupt.EXIT_INTERRUPTED else "error: "
     print(f"{start}{message}", file=sys.stderr, flush=True)
     return code

@@ -2,7 +2,11 @@
 
 import json
 import os
+import re
 import shlex
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -270,3 +274,49 @@ def test_what_is_done_again_is_not_done_before(
 def test_digest_knows_where_a_part_ends() -> None:
     assert runs.digest(b"ab", b"c") != runs.digest(b"a", b"bc") != runs.digest(b"abc")
     assert runs.digest(b"ab", b"c") == runs.digest(b"ab", b"c")
+
+
+SLOW_TO_BEGIN = """
+import sys, time
+time.sleep(1.5)  # as torch and Ray take while they are imported
+from rayapp import clock, runs
+from rayapp.settings import JobSettings, run_job
+
+def job(settings):
+    for stage in ("first", "second"):
+        output = f"{settings.output}/{stage}"
+        run = runs.start(stage, settings, {}, output=output, overwrite=False)
+        if run.state != "done":
+            run.finish({})
+        run.tell({})
+        clock.count_anew()
+
+run_job(JobSettings, job)
+"""
+
+
+def test_the_time_told_is_what_the_person_waited(tmp_path: Path) -> None:
+    """From the command's start, what is imported included; of several stages each its own."""
+    (tmp_path / "job.py").write_text(SLOW_TO_BEGIN)
+    command = [sys.executable, str(tmp_path / "job.py"), "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def told() -> list[str]:
+        before = time.monotonic()
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        waited = time.monotonic() - before
+        first = re.search(r"first: done in (\d+)", done.stdout)
+        assert first
+        assert float(first[1]) + 0.5 >= 1.5
+        assert float(first[1]) - 0.5 <= waited
+        return done.stdout.split("\n\n")
+
+    new = told()
+    assert "second: done in 0.0 s" in new[1]
+    again = told()
+    record = json.loads((tmp_path / "out/first/run.json").read_text())
+    assert record["seconds"] >= 1.5
+    day, clock = record["finished"].rstrip("Z").split("T")
+    assert again[0].strip() == f"{new[0].strip()}, {day} {clock} UTC (done before)"

@@ -7,7 +7,6 @@ by tasks, and of the work only sums come back.
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from rayapp import __version__, manifest
+from rayapp import __version__, clock, manifest
 from rayapp.cluster import beside_driver, demand, session, workers
 from rayapp.download import ledger, wanted
 from rayapp.download.access import Access, scheme_of
@@ -130,7 +129,7 @@ def download(settings: DownloadSettings) -> int:
         UserError: wrong settings, lists or catalogue, or a target that can't be written.
         JobFailed: the target takes no more (disk full, credentials expired); rerun to go on.
     """
-    start = time.monotonic()
+    start = clock.since()
     settings = settings.model_copy(update={"root": absolute_uri(settings.root)})
     catalogue = load_catalogue(settings.catalogue)
     sources = catalogue.choose(settings.sources)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from rayapp import cluster
+from rayapp import clock, cluster
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.pipeline import DemoDataSettings, build
@@ -77,6 +77,7 @@ class _Stages:
         return f"{self.root}/{stage}"
 
     def _place(self, stage: str) -> dict[str, Any]:
+        clock.count_anew()  # each stage's seconds are its own
         if stage not in self.ran:
             self.ran.append(stage)
         return {"output": self.at(stage), **self.common}

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 # Read by Ray Tune. The study keeps all that its loggers and checkpoints would; Ctrl-C is ours.
@@ -16,7 +15,7 @@ os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune as raytune
 
-from rayapp import cluster, runs
+from rayapp import clock, cluster, runs
 from rayapp.disk import scratch_folder
 from rayapp.errors import JobFailed, UserError
 from rayapp.progress import Progress
@@ -45,18 +44,16 @@ _LAST_S = 4.0  # what is left of the hours for the results
 _LAST_SHARE = 0.01
 
 
-def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
+def tune(settings: TuneSettings) -> runs.Run:
     """Search, or go on with it; best.yaml, trials.parquet and tune.html under the output.
 
-    Args:
-        settings: of the search.
-        started: from when the hours count, in seconds since 1970; from now where not given.
+    The hours count from the command's start: its imports take seconds of them too.
 
     Raises:
         UserError: a space or settings that can't be, or an output that belongs to another run.
         JobFailed: not one trial came to its end.
     """
-    started = started or time.time()
+    started = time.time() - (time.monotonic() - clock.since())
     planned = plan(settings)
     run = runs.start(
         "tune",
@@ -103,13 +100,6 @@ def _work(settings: TuneSettings, planned: Plan, run: runs.Run) -> Work:
     if settings.kind == "calibrate":
         return planned.calibrating()
     return training_on_ray(planned, run.store)
-
-
-def process_start() -> float:
-    """When this process began, in seconds since 1970: its imports take seconds of the hours too."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - age
 
 
 def _nothing_left(run: runs.Run, settings: TuneSettings) -> bool:
