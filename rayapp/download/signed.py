@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,8 @@ def hub_tree(repo: str, pattern: str, revision: str, endpoint: str = HUB) -> lis
     The checksum is `sha256:…` of a large file, `git:…` of a small one; raises Fault.
     """
     kind, name = _kind_of(repo)
+    # It tells of each of its own retries in two lines; what comes of them is told once, by us.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     with _as_faults(f"hf://{repo}/{pattern}", repo):
         hub = HfApi(endpoint=endpoint, token=get_token() or False)
         entries = hub.list_repo_tree(name, recursive=True, revision=revision, repo_type=kind)

@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from rayapp import runs
-from rayapp.download.catalogue import load_catalogue
+from rayapp.download.catalogue import Source, load_catalogue
 from rayapp.download.entry import Fetched, fetch_entry
-from rayapp.errors import UserError
+from rayapp.errors import JobFailed, UserError
 from rayapp.images import sha256
 from rayapp.labels import item_id, load_scheme, read_list
 from rayapp.models.detector import Detector
@@ -53,7 +53,7 @@ def weights(settings: WeightsSettings) -> runs.Run:
     run = runs.start("weights", settings, inputs, output=output, overwrite=settings.overwrite)
     if run.state == "done":
         return run
-    files = _own(settings.files) or _fetched(settings, entry)
+    files = _own(settings.files) or _fetched(settings, entry, source)
     detector = convert(settings.name, dict(files), _anchors(settings))
     provenance = {
         "published": settings.name,
@@ -80,17 +80,34 @@ def _own(uris: tuple[str, ...]) -> Mapping[str, bytes]:
     return {uri: read_uri(uri) for uri in uris}
 
 
-def _fetched(settings: WeightsSettings, entry: str) -> Mapping[str, bytes]:
+def _fetched(settings: WeightsSettings, entry: str, source: Source) -> Mapping[str, bytes]:
+    shown = 0
+
     def show(num_bytes: int) -> None:
-        print(f"{entry}: {num_bytes / 1e6:,.1f} MB fetched", file=sys.stderr, flush=True)
+        nonlocal shown
+        if num_bytes > shown:
+            print(f"{entry}: {num_bytes / 1e6:,.1f} MB fetched", file=sys.stderr, flush=True)
+        shown = num_bytes
 
     try:
         found: list[Fetched] = fetch_entry(
             entry, settings.fetched, catalogue=settings.catalogue, show=show
         )
-    except UserError as error:
-        raise UserError(f"{error}; or fetch it yourself and give it with --files") from None
+    except (UserError, JobFailed) as error:
+        raise type(error)(f"{error}; {_by_hand(settings.name, source)}") from None
     return {file.key: read_uri(file.uri) for file in found}
+
+
+def _by_hand(name: str, source: Source) -> str:
+    """Which files are wanted, where they are published, and where they go then."""
+    prefix = f"weights_{name}/"
+    # A folder names no file; the hub's convention does.
+    wanted = [path.removeprefix(prefix) for path in source.files] or ["model.safetensors"]
+    where = source.page or source.at[0]
+    return (
+        f"or fetch {' and '.join(wanted)} by hand from {where} and give "
+        f"{'them' if len(wanted) > 1 else 'it'}: --name {name} --files {' '.join(wanted)}"
+    )
 
 
 def _anchors(settings: WeightsSettings) -> list[bytes]:

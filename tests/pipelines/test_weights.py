@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rayapp import load_detector
-from rayapp.errors import UserError
+from rayapp.errors import JobFailed, UserError
 from rayapp.images import sha256
 from rayapp.models import published
 from rayapp.pipelines.weights import WeightsSettings, weights
@@ -72,6 +72,26 @@ def test_files_that_one_has_are_taken(tmp_path: Path, checkpoint: bytes) -> None
         )
     )
     assert run.results["detector_hash"] == load_detector(tmp_path / "out").hash()
+
+
+def test_what_cannot_be_had_says_which_file_goes_where(tmp_path: Path, monkeypatch) -> None:
+    """One line with the names wanted, the page that has them, and the option that takes them."""
+    given = {"output": str(tmp_path / "out"), "fetched": str(tmp_path / "fetched")}
+    with Server(files_handler({})) as server:
+        made = catalogue(tmp_path, server.url)
+        with open(made, "a") as file:
+            file.write("    page: https://example.org/detectors\n")
+        with pytest.raises(JobFailed) as gone:
+            weights(WeightsSettings(name="grag2021", catalogue=made, **given))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with pytest.raises(UserError) as locked:
+        weights(WeightsSettings(name="corvi2022", **given, overwrite=True))
+    by_hand = "or fetch tiny.pth by hand from https://example.org/detectors and give it: --name "
+    assert str(gone.value).endswith(f"; {by_hand}grag2021 --files tiny.pth")
+    two = "Grag2021_latent/model_epoch_best.pth Grag2021_progan/model_epoch_best.pth"
+    assert str(locked.value).endswith(f"and give them: --name corvi2022 --files {two}")
+    assert "https://github.com/grip-unina/DMimageDetection" in str(locked.value)
+    assert "\n" not in str(gone.value) + str(locked.value)
 
 
 def test_lasted_and_its_anchors_go_together(tmp_path: Path) -> None:
