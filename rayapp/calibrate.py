@@ -16,6 +16,7 @@ from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
+from rayapp.models.scope import Images
 from rayapp.scores import read_matching, select
 from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
@@ -139,10 +140,17 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     )
     if run.state == "done":
         return run
-    spec = detector.spec.model_copy(update={"calibration": calibration})
+    counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
+    on = Images(
+        lists=(settings.annotations,),
+        num_real=counts["real"],
+        num_synthetic=counts["synthetic"],
+        date=runs.now(),
+    )
+    scope = detector.spec.scope.recalibrated(on)
+    spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
     manifest.write_table(run.store, guard.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
-    counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     run.finish(
         counts,
         {

@@ -46,7 +46,7 @@ class Run:
             "counts": dict(counts),
             "results": dict(results or {}),
             "seconds": round(time.monotonic() - self._start, 2),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "finished": now(),
             "versions": versions(),
         }
         self.store.put(RUN_FILE, json.dumps(record, indent=1, ensure_ascii=False).encode())
@@ -197,6 +197,11 @@ def digest(*parts: bytes) -> str:
         total.update(len(part).to_bytes(8, "little"))
         total.update(part)
     return total.hexdigest()
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,8 @@ from rayapp import cluster, runs
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.plans import Bench, Planned
-from rayapp.evaluate.settings import EvaluateSettings, load_suites
+from rayapp.evaluate.scopes import record_scopes
+from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.evaluate.tables import as_csv, published_tables
 from rayapp.evaluate.work import Task, compare
 from rayapp.images import sha256
@@ -44,9 +45,15 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     planned = bench.plan(suites)
     inputs = _inputs(detectors, suites, bench, planned)
     run = runs.start(
-        "evaluate", settings, inputs, output=settings.output, overwrite=settings.overwrite
+        "evaluate",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
     )
     if run.state == "done":
+        _record(run, settings)
         return run
     with cluster.session(settings):
         evaluations, comparisons = _measured(planned, settings)
@@ -69,7 +76,16 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     images = max(len(one.plan.judged.items.items) if one.plan.judged else 0 for one in planned)
     counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
     run.finish(counts | {"slices": sum(len(one.slices) for one in evaluations)})
+    _record(run, settings)
     return run
+
+
+def _record(run: runs.Run, settings: EvaluateSettings) -> None:
+    """Say in each detector's folder what was measured, and say that it was said."""
+    if settings.record:
+        results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+        for line in record_scopes(results, run.found["finished"]):
+            print(line)
 
 
 def _check(

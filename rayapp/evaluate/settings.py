@@ -9,6 +9,8 @@ from rayapp.metrics.bootstrap import NUM_RESAMPLES
 from rayapp.settings import JobSettings
 from rayapp.suites import FOLDER, ProtocolName, Suite, load_suite
 
+PLACEMENT = frozenset({"record"})  # no figure depends on it
+
 
 class EvaluateSettings(JobSettings):
     """Measure detectors on suites from their stored scores: every table, with intervals."""
@@ -48,6 +50,11 @@ class EvaluateSettings(JobSettings):
     )
     same_recipe: bool = Field(
         False, description="the detectors are runs of one recipe that differ in their seed"
+    )
+    record: bool = Field(
+        True,
+        description="write what was measured into each detector's detector.json, for describe and "
+        "predict to say; no hash changes",
     )
     resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
     seed: int = Field(42, description="seed of the resampling, and of reals that legacy draws")

@@ -12,7 +12,13 @@ from rayapp.metrics.binary import FIGURES
 from rayapp.metrics.evaluation import Evaluation, Slice, difference
 from rayapp.suites import Suite
 
-SHORT = {"balanced_accuracy": "balanced accuracy", "recall": "accuracy", "roc_auc": "ROC AUC"}
+SHORT = {
+    "balanced_accuracy": "balanced accuracy",
+    "recall": "accuracy",
+    "roc_auc": "ROC AUC",
+    "false_positive_rate": "false-positive rate",
+    "accuracy_synthetic": "recall",
+}
 
 
 def as_csv(evaluations: Iterable[Evaluation]) -> str:
@@ -41,7 +47,8 @@ def published_tables(evaluations: Iterable[Evaluation], suites: Sequence[Suite])
     headings = {suite.name: suite.heading for suite in suites}
     found = {}
     for one in evaluations:
-        lines: list[list[object]] = [[headings[one.suite], "ACC", "AUC"]]
+        names = map(SHORT.get, one.headline) if one.of_one_class else ("ACC", "AUC")
+        lines: list[list[object]] = [[headings[one.suite], *names]]
         for part in one.table:
             values = [part.figures[name].value for name in one.headline]
             lines.append([part.name, *("" if v is None else f"{v:.4f}" for v in values)])
@@ -78,8 +85,11 @@ def evidence(judged: Judged, root: str | None) -> pa.Table:
 
 
 def as_text(one: Evaluation) -> str:
-    """The table for a terminal: both figures with intervals, what was published, the difference."""
-    rows = one.table or one.slices
+    """The table for a terminal: both figures with intervals, what was published, the difference.
+
+    Of a set of one class: its one figure, of the whole set first.
+    """
+    rows = one.slices if one.of_one_class else one.table or one.slices
     known = any(part.published for part in rows)
     head = ["slice"]
     for name in one.headline:

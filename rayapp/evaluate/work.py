@@ -10,6 +10,7 @@ from rayapp.evaluate.judge import Judged
 from rayapp.metrics.bootstrap import compare_figures
 from rayapp.metrics.compare import compare_auc
 from rayapp.metrics.evaluation import (
+    HEADLINES,
     Comparison,
     Evaluation,
     Figure,
@@ -54,11 +55,11 @@ class Plan:
     def evaluation(self, found: Mapping[str, Any], published: Mapping[str, Pair]) -> Evaluation:
         """The evaluation, with the published figures beside its own."""
         evaluation = Evaluation(**self.fields, **self.assemble(found))
-        names = dict(zip(("balanced_accuracy", "roc_auc"), evaluation.headline, strict=True))
+        names = HEADLINES[evaluation.task]
 
         def beside(part: Slice) -> Slice:
             pair = published.get(part.name, (None, None)) if part in evaluation.table else ()
-            values = {names[k]: v for k, v in zip(names, pair, strict=False) if v is not None}
+            values = {k: v for k, v in zip(names, pair, strict=False) if v is not None}
             return part.model_copy(update={"published": values})
 
         mean = beside(evaluation.mean) if evaluation.mean else None

@@ -10,6 +10,7 @@ from rayapp.metrics.scored import Scored
 
 TITLES = {
     "balanced_accuracy": "Balanced accuracy",
+    "false_positive_rate": "False-positive rate",
     "accuracy_real": "Accuracy, reals",
     "accuracy_synthetic": "Accuracy, synthetics",
     "roc_auc": "ROC AUC",
@@ -22,7 +23,7 @@ TITLES = {
     "calibration_error": "Calibration error",
 }
 FIGURES = tuple(TITLES)
-LOWER_IS_BETTER = frozenset({"eer", "nll", "brier", "calibration_error"})
+LOWER_IS_BETTER = frozenset({"false_positive_rate", "eer", "nll", "brier", "calibration_error"})
 MIN_FOR_CALIBRATION = 20
 
 
@@ -53,6 +54,7 @@ class Weighted:
         sorted_probabilities = self.scored.probabilities_N[self._order]
         return {
             "balanced_accuracy": (real + synthetic) / 2,
+            "false_positive_rate": 1 - real,
             "accuracy_real": real,
             "accuracy_synthetic": synthetic,
             "roc_auc": ranking.auc(counts),
@@ -79,7 +81,7 @@ class Weighted:
         """Why a figure has no value on these items; empty when it has one."""
         num_real, num_synthetic = self.scored.num_real, self.scored.num_synthetic
         num_items = num_real + num_synthetic
-        if figure == "accuracy_real":
+        if figure in ("accuracy_real", "false_positive_rate"):
             return "" if num_real else "no real items"
         if figure == "accuracy_synthetic":
             return "" if num_synthetic else "no synthetic items"

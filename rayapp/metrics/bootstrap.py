@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
 
 from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
 from rayapp.metrics.measure import Difference, Floats, Ints, Measure
@@ -57,14 +58,16 @@ def evaluate_with_intervals(
     a squared gap adds its sampling noise a second time. No interval is given, and the reason is,
     where a kind of group (reals, synthetics, both) has one member, where more than 5 % of the
     resamples have no value, or where all resamples agree (a perfect score on few items is not
-    certainty).
+    certainty). A share of independent items of one class has its exact interval (Clopper and
+    Pearson 1934), which needs no resampling.
     """
     measures = evaluate(scored, threshold)
+    exact = _exact_intervals(scored, measures)
     codes, num_groups = scored.group_codes()
     strata = group_strata(codes, num_groups, scored.labels_N)
     if not strata or min(len(groups) for groups in strata) < 2:
         reason = "no interval: one group only of a kind"
-        return {name: replace(m, reason=m.reason or reason) for name, m in measures.items()}
+        return {n: replace(m, reason=m.reason or reason) for n, m in measures.items()} | exact
     weighted = Weighted(scored, threshold)
     batches = [
         weighted.figures(weights_RG[:, codes])
@@ -74,7 +77,23 @@ def evaluate_with_intervals(
     return {
         name: _with_interval(name, measures[name], plain[name], _join(batches, name), num_groups)
         for name in FIGURES
-    }
+    } | exact
+
+
+_SHARES = {"false_positive_rate": 0, "accuracy_real": 0, "accuracy_synthetic": 1}  # of which class
+
+
+def _exact_intervals(scored: Scored, measures: Mapping[str, Measure]) -> dict[str, Measure]:
+    """The shares with their exact intervals; none where items share a group."""
+    if scored.group_codes()[1] < len(scored.labels_N):
+        return {}
+    found = {}
+    for name, label in _SHARES.items():
+        measure, num = measures[name], int((scored.labels_N == label).sum())
+        if measure.value is not None:
+            ends = stats.binomtest(round(measure.value * num), num).proportion_ci(0.95, "exact")
+            found[name] = replace(measure, low=float(ends.low), high=float(ends.high))
+    return found
 
 
 def macro_with_intervals(

@@ -162,14 +162,23 @@ class Evaluation(Settings):
         return self.slices[0]
 
     @property
+    def of_one_class(self) -> bool:
+        """Whether all images are real, or all synthetic: nothing can be compared then."""
+        return len(self.headline) == 1
+
+    @property
     def table(self) -> list[Slice]:
         """The rows of the published table: every slice but the whole, then the mean."""
         slices = self.slices if self.axis else self.slices[1:]
         return [*slices, *([self.mean] if self.mean else [])]
 
     @property
-    def headline(self) -> tuple[str, str]:
-        """The two figures of the published table."""
+    def headline(self) -> tuple[str, ...]:
+        """The figures that say most: the two of the published table; the one of a single class."""
+        if self.task == "origin" and not self.whole.num_synthetic:
+            return ("false_positive_rate",)
+        if self.task == "origin" and not self.whole.num_real:
+            return ("accuracy_synthetic",)
         return HEADLINES[self.task]
 
 
@@ -273,13 +282,15 @@ def measure_slice(
     """The figures of one slice; its resampling is drawn by the seed and the slice's name."""
     part = test.scored(mask_N)
     draws = generator(seed, "bootstrap", f"{column}/{name}")
-    figures = evaluate_with_intervals(part, draws, test.threshold, resamples)
+    measured = evaluate_with_intervals(part, draws, test.threshold, resamples)
+    # Of one class most figures have no value: those that have one lead.
+    figures = dict(sorted(measured.items(), key=lambda pair: pair[1].value is None))
     return Slice(
         column=column,
         name=name,
         num_real=part.num_real,
         num_synthetic=part.num_synthetic,
-        figures={figure: Figure.of(measured) for figure, measured in figures.items()},
+        figures={figure: Figure.of(measure) for figure, measure in figures.items()},
     )
 
 

@@ -30,6 +30,7 @@ from rayapp.models.preprocessing import (
     normalise,
     preprocess,
 )
+from rayapp.models.scope import Scope
 from rayapp.settings import Settings
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -84,6 +85,7 @@ class DetectorSpec(Settings):
     labels: Labels = Field(Labels(), description="what the outputs mean")
     calibration: Calibration | None = Field(None, description="from logit to probability")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
+    scope: Scope = Field(Scope(), description="what its verdicts rest on")
 
     @model_validator(mode="after")
     def _outputs_have_names(self) -> Self:
@@ -156,7 +158,17 @@ class Detector:
                 f"{wanted.view} at {wanted.size} px that does not hold: give the detector from "
                 "before its calibration and calibrate again, or leave the view as it is"
             )
-        return Detector(self.network, self.spec.model_copy(update={"preprocessing": wanted}))
+        scope = self.spec.scope.model_copy(update={"measured": ()})  # that was under its own view
+        changed = {"preprocessing": wanted, "scope": scope}
+        return Detector(self.network, self.spec.model_copy(update=changed))
+
+    @property
+    def scope_line(self) -> str:
+        """What it was trained on and how it did where it was measured, in one line."""
+        return self.spec.scope.line()
+
+    def __repr__(self) -> str:
+        return f"Detector({self.spec.architecture.backbone}; {self.scope_line})"
 
     def to(self, device: str | torch.device) -> Self:
         """Moves the network there, where images are then scored."""

@@ -13,6 +13,7 @@ from torch import nn
 from rayapp.errors import UserError
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
 from rayapp.models.foreign import load_strictly
+from rayapp.models.scope import Scope
 from rayapp.settings import validated
 from rayapp.storage import Store, open_store
 
@@ -41,6 +42,31 @@ def save_detector(detector: Detector, store: Store) -> str:
     saved = _SavedSpec(**dict(detector.spec), detector_hash=digest)
     store.put(SPEC_FILE, saved.model_dump_json(indent=2).encode())
     return digest
+
+
+def read_spec(uri: str | os.PathLike[str]) -> tuple[DetectorSpec, str]:
+    """What a detector's folder says of it, and its hash, without reading the weights.
+
+    Raises:
+        UserError: no such detector, or a file of another kind.
+    """
+    saved = _read_spec(open_store(uri))
+    return DetectorSpec(**_spec_fields(saved)), saved.detector_hash
+
+
+def write_scope(store: Store, scope: Scope, detector_hash: str) -> None:
+    """Replace the scope of the detector in a folder, and nothing else.
+
+    Raises:
+        UserError: no such detector, or by now another one.
+        OSError: the folder can't be written.
+    """
+    saved = _read_spec(store)
+    if saved.detector_hash != detector_hash:
+        raise UserError(f"{store.uri()}: holds another detector by now")
+    if saved.scope != scope:
+        changed = saved.model_copy(update={"scope": scope})
+        store.put(SPEC_FILE, changed.model_dump_json(indent=2).encode())
 
 
 def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detector:

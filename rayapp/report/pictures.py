@@ -27,6 +27,7 @@ from rayapp.storage import open_store
 
 _NUM_PICTURES = 12
 _MOST_DETECTORS = 4  # with pictures of their own
+_CHANCE = {"balanced_accuracy": 0.5, "roc_auc": 0.5}
 
 
 def curves(several: Sequence[Evidence]) -> list[Figure]:
@@ -68,7 +69,7 @@ def _by_training(one: Evidence) -> dict[str, Scored]:
 
 
 def by_slice(several: Sequence[Evidence]) -> list[Figure]:
-    """Both headline figures by slice, a dot and interval a detector."""
+    """The headline figures by slice, a dot and interval a detector."""
     found = []
     for figure in several[0].evaluation.headline:
         drawn: dict[str, dict[str, Measure]] = {}
@@ -78,7 +79,7 @@ def by_slice(several: Sequence[Evidence]) -> list[Figure]:
                 f"{p.column}: {p.name}" if _mixed(one.evaluation) and p.column else p.name:
                 p.figures[figure].measure() for p in rows
             }  # fmt: skip
-        reference = 0.5 if several[0].evaluation.task == "origin" else None
+        reference = _CHANCE.get(figure) if several[0].evaluation.task == "origin" else None
         found.append(slices_figure(drawn, heading(figure), reference=reference))
     return found
 
@@ -88,7 +89,7 @@ def _mixed(one: Evaluation) -> bool:
 
 
 def robustness(several: Sequence[Evidence]) -> list[Figure]:
-    """Both headline figures against the strength of a perturbation, with bands."""
+    """The headline figures against the strength of a perturbation, with bands."""
     first = several[0].evaluation
     found = []
     for figure in first.headline if len(first.slices) > 1 else ():
@@ -103,7 +104,7 @@ def robustness(several: Sequence[Evidence]) -> list[Figure]:
             for one in several
             if figure in one.evaluation.slices[0].figures
         }
-        reference = 0.5 if first.task == "origin" else None
+        reference = _CHANCE.get(figure) if first.task == "origin" else None
         found.append(robustness_figure(drawn, first.axis, heading(figure), reference))
     return found
 

@@ -14,7 +14,8 @@ SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",
 NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy_real": "accuracy, reals",
-    "accuracy_synthetic": "accuracy, synthetics",
+    "accuracy_synthetic": "accuracy, synthetics (recall)",
+    "false_positive_rate": "false-positive rate",
     "roc_auc": "ROC AUC",
     "recall": "accuracy of the class",
     "accuracy": "accuracy",
@@ -28,12 +29,12 @@ def heading(figure: str) -> str:
 
 
 def beside_published(several: Sequence[Evidence]) -> list[Block]:
-    """One suite: both headline figures of every slice and detector beside the published ones."""
+    """One suite: the headline figures of every slice and detector beside the published ones."""
     names = several[0].evaluation.headline
     known = any(part.published for one in several for part in one.evaluation.table)
     columns = ["slice", "detector", "real", "synthetic"]
     formats: dict[str, str] = {}
-    for name, short in zip(names, ("ACC", "AUC"), strict=True):
+    for name, short in zip(names, ("ACC", "AUC"), strict=False):
         found = {heading(name): ".4f"}
         if known:
             found |= {f"{short} published": ".4f", f"{short} difference": "+.4f",
@@ -54,7 +55,8 @@ def beside_published(several: Sequence[Evidence]) -> list[Block]:
 
 def rows_of(one: Evaluation) -> list[Slice]:
     """The rows of an evaluation's table; the whole set where it has no slices."""
-    return one.table if len(one.table) > (1 if one.mean else 0) else one.slices
+    has_slices = len(one.table) > (1 if one.mean else 0)
+    return one.table if has_slices and not one.of_one_class else one.slices
 
 
 def _row(one: Evaluation, part: Slice, names: Sequence[str], known: bool) -> list[Value]:

@@ -103,6 +103,8 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
         best, what = seen, "generators seen in training"
     elif first.mean:
         best, what = first.mean, f"average over {len(first.table) - 1} slices"
+    if first.of_one_class:
+        return _of_one_class(first)
     accuracy, auc = (best.figures[name] for name in first.headline)
     unseen = first.slice("training", "held-out")
     held = f" and {_said(unseen.figures['roc_auc'])} on a held-out one" if unseen else ""
@@ -111,6 +113,23 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
     return (
         f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_said(auc)} on {what}"
         f"{held}; {words} is {_said(accuracy)}{at} ({first.protocol} protocol)."
+    )
+
+
+def _of_one_class(one: Evaluation) -> str:
+    """What a set of reals alone, or of synthetics alone, can say."""
+    whole, where = one.whole, f"at the threshold {one.threshold:g} ({one.protocol} protocol)"
+    told = _said(whole.figures[one.headline[0]])
+    if whole.num_real:
+        return (
+            f"On {one.test_set} {one.detector_name} has a false-positive rate of {told}: so many "
+            f"of {whole.num_real:,} real images are called synthetic {where}. The set holds no "
+            "synthetic image; how many of those are found is not measured."
+        )
+    return (
+        f"On {one.test_set} {one.detector_name} has a recall of {told}: so many of "
+        f"{whole.num_synthetic:,} synthetic images are called so {where}. The set holds no real "
+        "image; how many of those are called synthetic is not measured."
     )
 
 
@@ -220,9 +239,10 @@ def _highlights(evidence: Sequence[Evidence]) -> Highlights:
         for part in [p for p in chosen if p] or [e.mean or e.whole]:
             name = part.name.lower() if part.name != "all" else "all"
             detector = f"{e.detector_name}, " if len(evidence) > 1 else ""
-            label = f"ROC AUC, {name}, {detector}{e.test_set}"
+            figure = e.headline[-1]
+            label = f"{tables.heading(figure)}, {name}, {detector}{e.test_set}"
             remark = f"{part.num_real:,} real, {part.num_synthetic:,} synthetic"
-            items.append(Highlight(label, part.figures["roc_auc"].measure(), remark))
+            items.append(Highlight(label, part.figures[figure].measure(), remark))
     return Highlights(items[:_MOST_HIGHLIGHTS])
 
 

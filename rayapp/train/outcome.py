@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rayapp.models.detector import Detector
+from rayapp import runs
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.folder import save_detector
 from rayapp.storage import Store, open_store
 from rayapp.train.engine import Engine
@@ -21,6 +22,14 @@ def record_epoch(engine: Engine, store: Store, figures: Mapping[str, Any]) -> No
     write_events(store, len(engine.history), figures)
 
 
+def _dated(spec: DetectorSpec) -> DetectorSpec:
+    """With the day on which it was trained."""
+    if spec.scope.trained is None:
+        return spec
+    trained = spec.scope.trained.model_copy(update={"date": runs.now()})
+    return spec.model_copy(update={"scope": spec.scope.model_copy(update={"trained": trained})})
+
+
 def record_end(engine: Engine, store: Store) -> dict[str, Any]:
     """Write the last detector, and the best one where it was chosen; counts and results."""
     engine.network.to("cpu")
@@ -28,7 +37,7 @@ def record_end(engine: Engine, store: Store) -> dict[str, Any]:
     for folder in folders:
         if engine.best and folder == DETECTOR_FOLDER:
             engine.network.load_state_dict(engine.best["network"])
-        detector = Detector(engine.network, engine.job.spec)
+        detector = Detector(engine.network, _dated(engine.job.spec))
         digest = save_detector(detector, open_store(store.uri(folder)))
     stages = {f"{stage.name} items": stage.num_items for stage in engine.job.stages}
     return {

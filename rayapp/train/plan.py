@@ -7,13 +7,14 @@ import torch
 from rayapp import __version__, runs
 from rayapp.errors import UserError
 from rayapp.images import sha256
-from rayapp.labels import load_scheme, read_lists
+from rayapp.labels import LabelScheme, load_scheme, read_lists
 from rayapp.models.backbones import normalisation
 from rayapp.models.detector import Architecture, DetectorSpec, Labels, build_network
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.scope import Images, Scope
 from rayapp.storage import absolute_uri, read_uri
-from rayapp.train.items import ORIGIN, TrainItem, told, train_items
+from rayapp.train.items import LOSS_COLUMNS, ORIGIN, TrainItem, told, train_items
 from rayapp.train.job import STAGE1, STAGE2, Job, Stage
 from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.transforms import load_protocol
@@ -55,7 +56,10 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         validation = _told_apart(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
-    spec = _spec(settings, labels, inputs)
+    items = [item for stage in stages for item in stage.items]
+    lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
+    scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
+    spec = _spec(settings, labels, inputs, scope)
     # Workers have another working directory.
     named = ("root", "encoder", "feature_cache")
     given = {name: getattr(settings, name) for name in named}
@@ -113,7 +117,25 @@ def _encoder_hash(settings: TrainSettings) -> str:
     return detector.hash()
 
 
-def _spec(settings: TrainSettings, labels: Labels, inputs: Mapping[str, str]) -> DetectorSpec:
+def _images(items: Sequence[TrainItem], lists: tuple[str, ...], scheme: LabelScheme) -> Images:
+    """What is trained on, each image once; its date is added when the detector is written."""
+    labels = {item.id: dict(zip(LOSS_COLUMNS, item.labels, strict=True)) for item in items}
+    if ORIGIN not in scheme.columns:
+        return Images(lists=lists)
+    synthetic = [codes for codes in labels.values() if codes[ORIGIN]]
+    column = next((name for name in ("generator", "model") if name in scheme.columns), None)
+    codes = sorted({one[column] for one in synthetic}) if column else []
+    return Images(
+        lists=lists,
+        num_real=len(labels) - len(synthetic),
+        num_synthetic=len(synthetic),
+        generators=tuple(scheme.names(column)[code] for code in codes) if column else (),
+    )
+
+
+def _spec(
+    settings: TrainSettings, labels: Labels, inputs: Mapping[str, str], scope: Scope
+) -> DetectorSpec:
     outputs = 1 if settings.target == ORIGIN else len(labels.classes)
     head = settings.built.head.model_copy(update={"num_outputs": outputs})
     architecture: Architecture = settings.built.model_copy(update={"head": head})
@@ -131,4 +153,5 @@ def _spec(settings: TrainSettings, labels: Labels, inputs: Mapping[str, str]) ->
             "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}),
             "inputs": dict(inputs),
         },
+        scope=scope,
     )

@@ -51,6 +51,9 @@ class TrainSettings(JobSettings):
     scheme: str = Field("imaginet", description="label scheme of the lists")
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
+    about: str | None = Field(
+        None, description="what the detector is, in a line: whoever uses it reads that first"
+    )
     pretrained: bool = Field(False, description="start from timm's published weights")
     encoder: str | None = Field(
         None, description="detector folder whose trained encoder to start from"

@@ -13,6 +13,7 @@ from rayapp.evaluate.detectors import load_all
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
 from rayapp.evaluate.plans import Bench
 from rayapp.evaluate.settings import load_suites
+from rayapp.evaluate.tables import as_text
 from rayapp.labels import load_scheme
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from rayapp.report import REPORT_FILE, ReportSettings, report
@@ -95,6 +96,52 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
         assert words in page, words
     for outside in ('src="http', 'href="http', "url(http", "@import"):
         assert outside not in page
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("origin", "figure", "words", "page_says"),
+    [
+        (0, "false_positive_rate", "false-positive rate", "has a false-positive rate of "),
+        (1, "accuracy_synthetic", "recall", "has a recall of "),
+    ],
+)
+def test_a_set_of_one_class_leads_with_its_one_figure(
+    tmp_path: Path, origin: int, figure: str, words: str, page_says: str
+):
+    items = listed(tmp_path / "test.txt", [origin] * 80, SCHEME)
+    logits = np.where(np.arange(80) < 76, -1.0, 1.0) * (1 - 2 * origin)  # 4 of 80 are wrong
+    settings = EvaluateSettings(
+        detector=saved_detector(tmp_path / "d"),
+        scores=saved_scores(tmp_path / "scores", tiny_detector(), items, logits, SCHEME),
+        annotations=str(tmp_path / "test.txt"),
+        scheme="demo",
+        name="one class",
+        resamples=100,
+        output=str(tmp_path / "out"),
+    )
+    run = evaluate(settings)
+    stored = json.loads(run.store.get(EVALUATION_FILE))["evaluations"][0]["slices"][0]["figures"]
+    first, value = next(iter(stored.items()))
+    assert first == figure
+    wrong = value["value"] if origin == 0 else 1 - value["value"]
+    assert wrong == pytest.approx(0.05)
+    # 95 % by Clopper and Pearson for 4 of 80: 1.38 % to 12.31 %.
+    ends = sorted([value["low"], value["high"]] if origin == 0 else
+                  [1 - value["high"], 1 - value["low"]])  # fmt: skip
+    assert ends == pytest.approx([0.013789, 0.123099], abs=1e-6)
+    (one,) = Results.model_validate_json(run.store.get(EVALUATION_FILE)).evaluations
+    text = as_text(one).splitlines()
+    assert text[1].split("  ")[1:] == ["slice", *text[1].split("  ")[2:]]
+    assert words in text[1]
+    assert text[2].split()[0] == "all"
+    assert "AUC" not in "".join(text)
+    table = (tmp_path / "out/tables/folder/d.csv").read_text().splitlines()
+    assert table[0].endswith(f",{words}")
+    page = report(ReportSettings(evaluations=run.store.root, output=str(tmp_path / "page")))
+    html = page.store.get(REPORT_FILE).decode()
+    assert page_says in html
+    assert "no value" not in html.split("Every figure")[0]
 
 
 WRONG = {

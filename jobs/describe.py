@@ -1,0 +1,19 @@
+"""Say what a detector's verdicts rest on: `python jobs/describe.py DETECTOR`."""
+
+import sys
+
+import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.describe import DescribeSettings, card
+from rayapp.settings import run_job
+
+
+def job(settings: DescribeSettings) -> None:
+    """Print the detector's card."""
+    print(card(settings.detector))
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    if given and not given[0].startswith("-"):  # the detector may stand alone
+        given.insert(0, "--detector")
+    run_job(DescribeSettings, job, given)
