@@ -19,6 +19,8 @@ def job(settings: PredictSettings) -> int:
         where["detector, as seen"] = SEEN_DETECTOR
     run.tell(where)
     found = run.results
+    if "scope" in found:  # not where an earlier version scored
+        print(f"  the detector: {found['scope']}")
     print(
         f"  {found['ms_per_image']:,.1f} ms an image of one worker, {found['images_per_s']:,.1f} "
         f"images/s in all, {found['peak_mb']:,.0f} MB at most in one, {found['precision']['used']}"

@@ -54,7 +54,7 @@ def test_help_says_what_each_option_means(capsys: pytest.CaptureFixture, name: s
     assert not ended.value.code
     text = capsys.readouterr().out
     assert "--config" in text
-    assert "--output" in text or "--root" in text
+    assert "--output" in text or "--root" in text or name == "describe"  # which writes nothing
 
 
 WRONG = {

@@ -4,14 +4,17 @@ It stands in `detector.json`, and no hash depends on it: a detector that is meas
 the same detector.
 """
 
+import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import Field
 
-from rayapp.settings import Settings
+from rayapp.settings import Settings, read_yaml
 
 UNKNOWN = "what it was trained on is not recorded"
 UNMEASURED = "not measured on any test set: how often it is wrong is not known"
+NOT_RECORDED = f"{UNKNOWN}, nor on what it was measured"  # of a detector that has no scope
 _MOST_NAMED = 4
 # The figures that a scope keeps: name in words, and whether it is said in percent.
 _WORDS = {
@@ -54,7 +57,8 @@ class Images(Settings):
         known = [f"{num:,} {kind}" for kind, num in counts.items() if num is not None]
         if known and self.generators:
             known[-1] += f" by {_named(self.generators)}"
-        return ": ".join(part for part in (name, ", ".join(known)) if part)
+        counted = ", ".join(known)
+        return f"{name} ({counted})" if name and counted else name or counted
 
 
 class Measured(Images):
@@ -105,6 +109,17 @@ class Scope(Settings):
             figures = describe_figures(main or one.figures) + (f" ({by})" if by else "")
             told.append(f"measured on {one.describe()}: {figures}")
         return "; ".join(told if self.measured else [*told, UNMEASURED])
+
+
+def published_scope(name: str) -> Scope:
+    """What others say of a published detector, each figure with its source (`scopes.yaml`)."""
+    return _published()[name]
+
+
+@functools.cache
+def _published() -> dict[str, Scope]:
+    data, _ = read_yaml(Path(__file__).parent / "scopes.yaml")
+    return {name: Scope.model_validate(scope) for name, scope in data.items()}
 
 
 def describe_figures(figures: Mapping[str, Quantity]) -> str:

@@ -30,6 +30,13 @@ NOTE = (
 )
 
 
+ABOUT = (
+    "a demonstration: tells crops of {photographs} from their reconstructions by four toy "
+    "generators, and no more; on 300 real-world images (150 real, 150 generated, measured for this "
+    "project) the demo's detector had ROC AUC 0.50 and called 29 % of the real ones synthetic"
+)
+
+
 class DemoSettings(JobSettings):
     """Run the whole pipeline on real photographs: data, perturb, train, predict, …, report."""
 
@@ -110,6 +117,11 @@ class _Stages:
             "annotations": [f"{data}/lists/train.txt"],
             "head_annotations": [f"{data}/lists/head.txt"],
             "root": data,
+            "about": ABOUT.format(
+                photographs="a few photographs of yours"
+                if self.settings.photos
+                else "fifteen photographs"
+            ),
             "loss": self.settings.loss,
             "seed": self.settings.seed,
             **self._place("train"),

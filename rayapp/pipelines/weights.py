@@ -15,6 +15,7 @@ from rayapp.labels import item_id, load_scheme, read_list
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.published import convert
+from rayapp.models.scope import published_scope
 from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri
 
@@ -63,7 +64,8 @@ def weights(settings: WeightsSettings) -> runs.Run:
         "attribution": source.attribution,
         "page": source.page,
     }
-    spec = detector.spec.model_copy(update={"provenance": provenance})
+    scope = published_scope(settings.name)
+    spec = detector.spec.model_copy(update={"provenance": provenance, "scope": scope})
     digest = save_detector(Detector(detector.network, spec), run.store)
     bytes_in = sum(map(len, files.values()))
     run.finish({"files": len(files), "bytes": bytes_in}, {"detector_hash": digest, **provenance})

@@ -15,6 +15,7 @@ from rayapp.errors import JobFailed, UserError
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.inference import has_fast_bf16
+from rayapp.models.scope import NOT_RECORDED
 from rayapp.parts import Parts, drop_parts
 from rayapp.predict.harmless import Harm, chosen, harm_of_bf16
 from rayapp.predict.inputs import Inputs, resolve, with_variants
@@ -107,6 +108,7 @@ def _record(
     if subject.seen_otherwise:
         save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
     results |= {
+        "scope": subject.scope_line,
         "failures": tally.failures,
         "unnamed": tally.unnamed,
         "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
@@ -127,6 +129,11 @@ class _Subject:
     detector: Detector | None = None
     own: OwnFile | None = None
     seen_otherwise: Detector | None = None
+
+    @property
+    def scope_line(self) -> str:
+        """What its verdicts rest on, in one line."""
+        return self.detector.scope_line if self.detector else NOT_RECORDED
 
 
 def _subject(settings: PredictSettings) -> _Subject:
@@ -268,6 +275,7 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
         "protocol": settings.protocol or "none: images as they are",
         "synthetic from": f"p ≥ {judge.decides_at:g}",
         "calibration": judge.calibration.hash if judge.calibration else "none",
+        "what the detector rests on": subject.scope_line,
         "precision": results["precision"]["used"],
         "ms an image, of one worker": results["ms_per_image"],
         "images a second, in all": results["images_per_s"],

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from rayapp import load_detector
 from rayapp.metrics.ranking import roc_auc
 from rayapp.pipelines.demo import DemoSettings, run_demo
 
@@ -27,6 +28,12 @@ def test_every_stage_is_done_and_named_in_the_report(demo: Path):
     metrics = json.loads((demo / "metrics.json").read_text())
     assert 0 <= metrics["seen_roc_auc"] <= 1
     assert 0 <= metrics["held_out_roc_auc"] <= 1
+    # Whoever takes the detector for more than a demonstration reads otherwise.
+    said = load_detector(demo / "detector").scope_line
+    for words in ("a demonstration", "fifteen photographs", "four toy generators",
+                  "ROC AUC 0.50", "29 % of the real ones",
+                  "measured on clean test images"):  # fmt: skip
+        assert words in said
     page = (demo / "report.html").read_text()
     assert all(word in page for word in ("demonstration", "perturb", "held-out"))
 

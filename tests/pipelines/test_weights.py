@@ -13,6 +13,7 @@ from rayapp import load_detector
 from rayapp.errors import JobFailed, UserError
 from rayapp.images import sha256
 from rayapp.models import published
+from rayapp.models.scope import published_scope
 from rayapp.pipelines.weights import WeightsSettings, weights
 from tests.detectors import tiny_detector
 from tests.doubles.server import Server, files_handler
@@ -60,6 +61,7 @@ def test_fetched_converted_and_recorded_once(tmp_path: Path, checkpoint: bytes) 
     detector = load_detector(tmp_path / "grag2021")
     assert detector.spec.provenance["licence"] == "nonprofit"
     assert detector.spec.provenance["attribution"] == "Them"
+    assert detector.spec.scope == published_scope("grag2021")
     pixels = np.full((32, 32, 3), 7, np.uint8)
     assert detector.logits([pixels]) == pytest.approx(tiny_detector().logits([pixels]))
 

@@ -15,6 +15,7 @@ from rayapp import load_detector, scores
 from rayapp.errors import JobFailed, UserError
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
+from rayapp.models.scope import UNMEASURED
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.storage import open_store
 from tests.detectors import saved_detector, tiny_detector
@@ -63,6 +64,9 @@ def test_a_folder_with_odd_files(tmp_path: Path):
     assert [line["path"] for line in lines] == sorted(found)
     assert (out / "gallery.html").read_text(encoding="utf-8").count("data:image/jpeg") == 9
     told = json.loads((out / "run.json").read_text())["results"]
+    assert told["scope"] == load_detector(tmp_path / "detector").scope_line
+    assert UNMEASURED in told["scope"]
+    assert UNMEASURED in (out / "gallery.html").read_text(encoding="utf-8")
     assert told["ms_per_image"] > 0
     assert told["images_per_s"] > 0
     assert told["peak_mb"] > 50

@@ -47,6 +47,20 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
     assert len(told) == 3
 
 
+def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> None:
+    settings = tiny(num_workers=0, about="a detector of noise", stage1__epochs=1, stage2__epochs=1)
+    run = train_alone(settings)
+    scope = load_detector(run.store.uri("detector")).spec.scope
+    assert scope.about == "a detector of noise"
+    assert scope.trained is not None
+    assert scope.trained.lists == (str(data / "all.txt"),)
+    # Both stages read the list: each of its 44 images counts once.
+    assert (scope.trained.num_real, scope.trained.num_synthetic) == (15, 29)
+    assert scope.trained.generators == ("nearest + convolution", "pixel shuffle")
+    assert scope.trained.date[:10] == run.found["finished"][:10]
+    assert scope.measured == ()
+
+
 def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_path: Path) -> None:
     first = train_alone(tiny(stage1__epochs=1, stage2__epochs=1))
     encoder = first.store.uri("detector")
