@@ -13,6 +13,8 @@ def job(settings: CalibrateJobSettings) -> None:
     fit = run.results
     band = fit["band"] or "none"
     print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {band}")
+    for line in fit["decisions"]:
+        print(line)
     for uri, number in fit["leaked"].items():
         if number:
             print(f"warning: {number} of {run.counts['in']} calibration images are in {uri}")
