@@ -103,10 +103,15 @@ class Calibration(BaseModel):
             return p_N
         return at_prevalence(p_N, self.share_synthetic, self.prevalence)
 
+    @property
+    def holds_at(self) -> float | None:
+        """Share of synthetic images at which the probabilities hold, where it is known."""
+        return self.prevalence or self.share_synthetic
+
     def describe(self) -> list[str]:
         """In words: false positives, recall, and where the probabilities hold."""
         lines = self.operating_point.describe() if self.operating_point else []
-        share = self.prevalence or self.share_synthetic
+        share = self.holds_at
         if share is None:
             return lines
         told = f"probabilities hold where {percent(share)} of the images are synthetic, "

@@ -27,6 +27,7 @@ from rayapp.report.evidence import (
     EMBEDDING_FILE,
     Evidence,
     by_suite,
+    read_changes,
     read_evidence,
     read_results,
 )
@@ -35,7 +36,7 @@ from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
 
 REPORT_FILE = "report.html"
-_MOST_HIGHLIGHTS = 8
+_MOST_HIGHLIGHTS = 12
 _TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 
 
@@ -105,12 +106,15 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
         best, what = first.mean, f"average over {len(first.table) - 1} slices"
     accuracy, auc = (best.figures[name] for name in first.headline)
     unseen = first.slice("training", "held-out")
-    held = f" and {_said(unseen.figures['roc_auc'])} on a held-out one" if unseen else ""
+    held, held_accuracy = (
+        f" and {_said(unseen.figures[name])} on a held-out one" if unseen else ""
+        for name in ("roc_auc", first.headline[0])
+    )
     words = tables.heading(first.headline[0])
     at = f" at the threshold {first.threshold:g}" if first.task == "origin" else ""
     return (
         f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_said(auc)} on {what}"
-        f"{held}; {words} is {_said(accuracy)}{at} ({first.protocol} protocol)."
+        f"{held}; {words} is {_said(accuracy)}{held_accuracy}{at} ({first.protocol} protocol)."
     )
 
 
@@ -148,7 +152,13 @@ def _sections(
     sections += [Section(_title(several), _suite(several)) for several in suites.values()]
     comparisons = [one for result in results for one in result.comparisons]
     if comparisons:
-        sections.append(Section("Detectors compared", [tables.compared(comparisons)]))
+        blocks: list[Block] = [tables.compared(comparisons)]
+        blocks += [
+            tables.changed(changes, read_changes(uri, changes))
+            for uri, result in zip(settings.evaluations, results, strict=True)
+            for changes in result.changes
+        ]
+        sections.append(Section("Detectors compared", blocks))
     spreads = [one for result in results for one in result.spreads]
     if spreads:
         sections.append(Section("Over seeds", [tables.over_seeds(spreads)]))
@@ -190,6 +200,7 @@ def _suite(several: Sequence[Evidence]) -> list[Block]:
     blocks.append(Prose(
         f"Intervals (95 %) come from {resampled}. A slice by generator holds that generator's "
         "images and the reals that the protocol gives it."))  # fmt: skip
+    blocks += tables.operating_points(several)
     return [*blocks, *pictures.figures(drawn), tables.every_figure(several)]
 
 
@@ -199,13 +210,13 @@ def _across(suites: dict[str, list[Evidence]]) -> list[Section]:
     seen: set[Any] = set()
     for several in suites.values():
         for one in several:
-            table = tables.across_sources(one.evaluation)
-            if table is None:
+            pair = tables.across_sources(one.evaluation)
+            if not pair:
                 continue
-            key = (one.evaluation.detector_name, tuple(table.columns), len(table.rows))
+            key = (one.evaluation.detector_name, tuple(pair[0].columns), len(pair[0].rows))
             if key not in seen:
                 seen.add(key)
-                found.append(table)
+                found += pair
     return [Section("Across sources", found)] if found else []
 
 
@@ -220,9 +231,11 @@ def _highlights(evidence: Sequence[Evidence]) -> Highlights:
         for part in [p for p in chosen if p] or [e.mean or e.whole]:
             name = part.name.lower() if part.name != "all" else "all"
             detector = f"{e.detector_name}, " if len(evidence) > 1 else ""
-            label = f"ROC AUC, {name}, {detector}{e.test_set}"
             remark = f"{part.num_real:,} real, {part.num_synthetic:,} synthetic"
-            items.append(Highlight(label, part.figures["roc_auc"].measure(), remark))
+            for figure in ("roc_auc", e.headline[0]):
+                title = tables.heading(figure)
+                label = f"{title[0].upper()}{title[1:]}, {name}, {detector}{e.test_set}"
+                items.append(Highlight(label, part.figures[figure].measure(), remark))
     return Highlights(items[:_MOST_HIGHLIGHTS])
 
 
