@@ -26,7 +26,7 @@ def list_changes(
     scheme = a.items.scheme
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["path", *scheme.columns, name_a, name_b, "right"])
+    writer.writerow(["path", *scheme.columns, f"P by {name_a}", f"P by {name_b}", "right"])
     for row in at.tolist():
         labels = [scheme.names(c)[int(codes[row])] for c, codes in a.test.codes.items()]
         path = paths[row] if paths[row][0] not in "=+-@" else f"./{paths[row]}"  # no formula

@@ -23,6 +23,7 @@ from rayapp.metrics.testset import Part, TestSet
 from rayapp.models import calibrators
 from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
+from rayapp.models.decisions import percent
 from rayapp.runs import digest
 from rayapp.scores import names_by, select
 from rayapp.suites import BY_LIST, ProtocolName, Suite, TestItems
@@ -193,16 +194,21 @@ def _guarded(detector: Measured, suite: Suite, rows: pa.Table) -> tuple[str, ...
 
 
 def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...], tuple[str, ...]]:
-    """False positives in the slices in which a rate was asked for; or a note why not in these."""
-    point = judged.calibration.operating_point if judged.calibration else None
+    """False positives in the slices in which a rate was asked for, and what else must be known."""
+    test, slices, calibration = judged.test, None, judged.calibration
+    notes: tuple[str, ...] = ()
+    if calibration and calibration.prevalence is not None:
+        share = float(test.codes["origin"].mean())
+        notes = (f"NLL, Brier and calibration error are of these images, of which {percent(share)} "
+                 f"are synthetic, not of {percent(calibration.prevalence)}",)  # fmt: skip
+    point = calibration.operating_point if calibration else None
     if point is None or point.fpr is None:
-        return (), ()
-    test, slices = judged.test, None
+        return (), notes
     if point.by:
         try:
             slices = np.asarray(names_by(judged.rows, point.by, judged.items.scheme, root))
         except UserError as error:
-            return (), (f"false positives by {point.by} are not known here: {error}",)
+            return (), (*notes, f"false positives by {point.by} are not known here: {error}")
     paths = np.asarray(judged.rows["path"].to_pylist())
     found = count_false_positives(
         test.probabilities_N,
@@ -211,7 +217,7 @@ def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...
         slices,
         paths if test.groups_N is None else test.groups_N,
     )
-    return found, ()
+    return found, notes
 
 
 def slices_of(

@@ -194,6 +194,7 @@ class Bench:
         trained = _trained(detector, judged, level.root)
         kept, unknown = promise(judged, level.root)
         fields["notes"] = (*trained, *_view(detector, suite), *judged.notes, *unknown)
+        fields["operating_point"] = own.operating_point if (own := judged.calibration) else None
         fields["false_positives"] = kept
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
@@ -289,7 +290,6 @@ def _judged_fields(judged: Judged) -> dict[str, Any]:
         "threshold": judged.test.threshold,
         "band": calibration.band if calibration else None,
         "holds_at": calibration.holds_at if calibration else None,
-        "operating_point": calibration.operating_point if calibration else None,
         "resampled": "images" if judged.test.groups_N is None else "photographs",
         "num_groups": judged.test.num_groups,
         "notes": judged.notes,

@@ -119,10 +119,11 @@ class Calibration(BaseModel):
         if self.operating_point is None:
             return [*lines, told]
         observed, least = self.operating_point.precision(share)
-        if observed is not None:
-            told += f"; there {percent(observed)} of what is called synthetic is"
         if least is not None:
-            told += f", and {percent(least)} with both rates at their bounds"
+            told += f"; there at least {percent(least)} of what is called synthetic is, with both "
+            told += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
+        elif observed is not None:
+            told += f"; there {percent(observed)} of what is called synthetic is, by these rates"
         return [*lines, told]
 
     def decide(self, probabilities_N: ArrayLike) -> NDArray[np.int8]:

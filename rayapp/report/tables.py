@@ -104,11 +104,12 @@ def remarks(several: Sequence[Evidence]) -> list[Block]:
 def operating_points(several: Sequence[Evidence]) -> list[Block]:
     """What was asked of each threshold, what calibration saw, what these images show; the prior."""
     rows: list[list[Value]] = []
-    priors = []
+    sure, priors = [], []
     for one in several:
         e = one.evaluation
         if e.operating_point is not None and e.operating_point.fpr is not None:
             rows += _promised(e, e.operating_point)
+            sure.append(percent(e.operating_point.confidence))
         if e.holds_at is not None:
             told = f"where {percent(e.holds_at)} of the images are synthetic"
             if e.precision is not None:
@@ -117,15 +118,15 @@ def operating_points(several: Sequence[Evidence]) -> list[Block]:
             priors.append(f"{e.detector_name}: its probabilities hold {told}.")
     blocks: list[Block] = []
     if rows:
-        columns = ["detector", "slice", "asked, at most", "confidence", "bound", "observed",
-                   "of reals", "observed here", "of reals here", "holds here"]  # fmt: skip
-        shares = ("asked, at most", "bound", "observed", "observed here")
+        columns = ["detector", "slice", "asked", "bound", "observed", "reals", "here",
+                   "reals here", "holds here"]  # fmt: skip
         told = (
-            "False positives: reals called synthetic. Asked, bound and observed are of the "
-            "calibration images; here: of these, with the 95 % interval. No: these exceed the "
-            "asked rate by more than chance, and are not like the calibration images."
+            "False positives: reals called synthetic. Asked (at most, with a confidence of "
+            f"{', '.join(dict.fromkeys(sure))}), bound and observed are of the calibration images; "
+            "here: of these, with the 95 % interval. No: they exceed the asked rate by more than "
+            "chance, so they are not like the calibration images."
         )
-        formats = dict.fromkeys(shares, ".2%") | {"confidence": ".3g"}
+        formats = dict.fromkeys(("asked", "bound", "observed", "here"), ".2%")
         blocks.append(Table(columns, rows, told, formats))
     return [*blocks, Prose("\n\n".join(priors))] if priors else blocks
 
@@ -142,7 +143,7 @@ def _promised(e: Evaluation, point: OperatingPoint) -> list[list[Value]]:
             measure = Measure(now.observed, now.low, now.high)
             shown = [measure, now.num_real, "no" if now.low > point.fpr else "yes"]
         label = f"{point.by}: {name}" if point.by else name
-        rows.append([e.detector_name, label, point.fpr, point.confidence, *seen, *shown])
+        rows.append([e.detector_name, label, point.fpr, *seen, *shown])
     return rows
 
 
@@ -220,22 +221,27 @@ def over_seeds(spreads: Sequence[SeedSpread]) -> Table:
     return Table(columns, rows, "Runs of one recipe that differ in their seed.", formats)
 
 
-def changed(changes: Changes, table: Sequence[Mapping[str, str]]) -> Table:
+def changes(several: Sequence[Changes]) -> Table:
+    """How many images each two detectors call differently."""
+    rows: list[list[Value]] = [
+        [one.suite, one.first, one.second, one.num_images, one.first_right + one.second_right,
+         one.first_right, one.second_right, one.file]
+        for one in several
+    ]  # fmt: skip
+    columns = ["suite", "A", "B", "images", "change sides", "only A right", "only B right",
+               "listed in"]  # fmt: skip
+    return Table(columns, rows, "Images that change sides between two detectors.")
+
+
+def changed(one: Changes, table: Sequence[Mapping[str, str]]) -> Table:
     """The first of the images that two detectors call differently; `table` is the list of them."""
-    a, b = changes.first, changes.second
-    columns = ["image", "made by", f"P by {a}", f"P by {b}", "right"]
+    names = [f"P by {name}" for name in (one.first, one.second)]
     rows: list[list[Value]] = []
-    for one in table[:_MOST_CHANGED]:
-        maker = one.get("generator") or one["origin"]
-        made = "real" if one["origin"] == "real" else maker
-        rows.append([one["path"], made, float(one[a]), float(one[b]), one["right"]])
-    told = (
-        f"{changes.suite}: {len(table):,} of {changes.num_images:,} images change sides from {a} "
-        f"to {b}; {changes.first_right:,} are called right by {a} alone, "
-        f"{changes.second_right:,} by {b} alone. Those whose probability moves most; all are in "
-        f"{changes.file}."
-    )
-    return Table(columns, rows, told)
+    for row in table[:_MOST_CHANGED]:
+        made = "real" if row["origin"] == "real" else row.get("generator") or row["origin"]
+        rows.append([row["path"], made, *(float(row[name]) for name in names), row["right"]])
+    told = f"{one.first} and {one.second}: those whose probability moves most."
+    return Table(["image", "made by", *names, "right"], rows, told)
 
 
 def across_sources(one: Evaluation) -> list[Table]:

@@ -150,15 +150,9 @@ def _sections(
     opening += pictures.figures(_focus_curves(evidence, focus))
     sections = [Section("Result", opening)]
     sections += [Section(_title(several), _suite(several)) for several in suites.values()]
-    comparisons = [one for result in results for one in result.comparisons]
-    if comparisons:
-        blocks: list[Block] = [tables.compared(comparisons)]
-        blocks += [
-            tables.changed(changes, read_changes(uri, changes))
-            for uri, result in zip(settings.evaluations, results, strict=True)
-            for changes in result.changes
-        ]
-        sections.append(Section("Detectors compared", blocks))
+    compared = _compared(results, settings, focus[0].evaluation.suite)
+    if compared:
+        sections.append(Section("Detectors compared", compared))
     spreads = [one for result in results for one in result.spreads]
     if spreads:
         sections.append(Section("Over seeds", [tables.over_seeds(spreads)]))
@@ -173,6 +167,22 @@ def _sections(
         )
         sections.append(Section("Mistakes and doubts", pictures.mistakes(scored)))
     return [*sections, Section("What was run", _provenance(evidence, results, settings))]
+
+
+def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) -> list[Block]:
+    """Pairs of detectors by figure, and the images on which they part; those of `suite` by name."""
+    blocks: list[Block] = []
+    if comparisons := [one for result in results for one in result.comparisons]:
+        blocks.append(tables.compared(comparisons))
+    if changes := [one for result in results for one in result.changes]:
+        blocks.append(tables.changes(changes))
+    for uri, result in zip(settings.evaluations, results, strict=True):
+        blocks += [
+            tables.changed(one, read_changes(uri, one))
+            for one in result.changes
+            if one.suite == suite and one.first_right + one.second_right
+        ]
+    return blocks
 
 
 def _focus_curves(evidence: Sequence[Evidence], focus: Sequence[Evidence]) -> list[Any]:

@@ -84,7 +84,7 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
     assert {line["path"] for line in listed} == changed
     assert 0 < len(listed) == changes.first_right + changes.second_right < changes.num_images == 200
     assert changes.first_right == ((sides[0] == truth) & (sides[1] != truth)).sum()
-    moved = [abs(float(line["d0"]) - float(line["d1"])) for line in listed]
+    moved = [abs(float(line["P by d0"]) - float(line["P by d1"])) for line in listed]
     assert moved == sorted(moved, reverse=True)
     assert [line["right"] for line in listed].count("d0") == changes.first_right
     spread = next(s for s in results.spreads if s.figure == "roc_auc")
@@ -110,7 +110,7 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
         .decode()
     )
     for words in ("Detectors compared", "Over seeds", "Mistakes and doubts", "Least sure",
-                  "change sides from d0 to d1", "python jobs/evaluate.py",
+                  "change sides between two detectors", "P by d1", "python jobs/evaluate.py",
                   "data:image/jpeg;base64", "not at hand"):  # fmt: skip
         assert words in page, words
     for outside in ('src="http', 'href="http', "url(http", "@import"):

@@ -154,6 +154,7 @@ def test_the_prior_is_said_with_the_precision_that_follows(measure: Measure) -> 
     expected = 0.01 * synthetic / (0.01 * synthetic + 0.99 * (1 - real))
     assert one.precision == pytest.approx(expected)
     assert "hold where 1 % of the images are synthetic; there, at the rates" in as_text(one)
+    assert any("of which 50 % are synthetic, not of 1 %" in note for note in one.notes)
     plain = measure(alike(), method="platt", overwrite=True)
     assert plain.holds_at == 0.5
     assert plain.false_positives == ()
