@@ -12,8 +12,11 @@ def job(settings: CalibrateJobSettings) -> None:
     then = command("predict", detector=run.store.root, input="FOLDER", output="DIR")
     run.tell({"detector": "detector.json"}, then)
     fit = run.results
-    band = fit["band"] or "none"
-    print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {band}")
+    low, high = fit["band"] or (0, 0)
+    band = f"{low:.4g} to {high:.4g}" if low < high else "none"
+    print(f"method {fit['method']}, threshold {fit['threshold']:.6g}, unsure band {band}")
+    for line in fit["decisions"]:
+        print(line)
     for uri, number in fit["leaked"].items():
         if number:
             print(f"warning: {number} of {run.counts['in']} calibration images are in {uri}")

@@ -13,12 +13,14 @@ def job(settings: DemoSettings) -> None:
     metrics = run_demo(settings)
     store = open_store(settings.output)
     print("\ndemo: all stages are done")
-    for name in ("seen_roc_auc", "held_out_roc_auc", "clean_seen_roc_auc"):
-        low, high = metrics[f"{name}_interval"]
-        interval = f"  95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
-        print(f"  {name:<18} {metrics[name]:.3f}{interval}")
-    print(f"  report             {store.uri(REPORT_FILE)}")
-    print(f"  figures            {store.uri(METRICS_FILE)}")
+    for part in ("seen", "held_out", "clean_seen"):
+        for figure in ("roc_auc", "balanced_accuracy"):
+            name = f"{part}_{figure}"
+            low, high = metrics[f"{name}_interval"]
+            interval = f"  95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
+            print(f"  {name:<28} {metrics[name]:.3f}{interval}")
+    print(f"  {'report':<28} {store.uri(REPORT_FILE)}")
+    print(f"  {'figures':<28} {store.uri(METRICS_FILE)}")
     then = command("predict", detector=store.uri("detector"), input="FOLDER", output="DIR")
     print(f"next: {then}")
 

@@ -18,7 +18,8 @@ def job(settings: EvaluateJobSettings) -> None:
     embeddings = embedding_uris(settings.output, results)
     more = {"embeddings": embeddings} if embeddings else {}
     then = command("report", evaluations=run.store.root, output="DIR", **more)
-    run.tell({"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}, then)
+    places = {"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}
+    run.tell(places | ({"changed sides": "changed"} if results.changes else {}), then)
 
 
 if __name__ == "__main__":

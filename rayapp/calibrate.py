@@ -1,6 +1,7 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,14 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from rayapp import guard, load_detector, manifest, runs
 from rayapp.errors import UserError
 from rayapp.images import sha256
-from rayapp.labels import AnnotationList, LabelScheme, item_id, load_scheme, read_list
-from rayapp.models import calibrators, decisions
+from rayapp.labels import AnnotationList, LabelScheme, load_scheme, read_list
+from rayapp.models import calibrator_checks, calibrators, decisions
 from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
+from rayapp.models.decisions import OperatingPoint
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.scope import Images
-from rayapp.scores import read_matching, select
+from rayapp.scores import names_by, photographs, read_matching, select
 from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
 from rayapp.suites import ProtocolName
@@ -42,10 +44,31 @@ class CalibrateSettings(JobSettings):
         None, gt=0, description="this one with method temperature, instead of the fitted one"
     )
     fpr: float | None = Field(
-        None, gt=0, lt=1, description="threshold at this false-positive rate; else 0.5"
+        None,
+        gt=0,
+        lt=1,
+        description="threshold whose false-positive rate is at most this, promised by an exact "
+        "bound; else 0.5",
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="with which fpr holds")
+    fpr_by: str | None = Field(
+        None,
+        description="column in whose every slice fpr holds: of the scheme (content), of the "
+        "scores (source) or of <root>/manifest.parquet",
+    )
+    prevalence: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of synthetic images where the detector is used: probabilities shift to "
+        "it; none: that of the calibration images",
     )
     band_error: float = Field(
-        0.05, gt=0, lt=0.5, description="share of wrong answers outside the unsure band, at most"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="share of wrong answers outside the unsure band, among the calibration "
+        "images, at most",
     )
     against: tuple[str, ...] = Field(
         (),
@@ -64,10 +87,23 @@ class CalibrateSettings(JobSettings):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _temperature_is_a_method(self) -> Self:
+    def _fields_go_together(self) -> Self:
         if self.temperature is not None and self.method != "temperature":
             raise ValueError(f"temperature goes with method temperature, not {self.method}")
+        if self.temperature is not None and self.prevalence is not None:
+            raise ValueError("prevalence shifts a fitted map; a given temperature is not fitted")
+        if self.fpr_by is not None and self.fpr is None:
+            raise ValueError("fpr_by goes with fpr, the rate that is to hold in every slice")
         return self
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Threshold and unsure band in probability, and what the threshold does."""
+
+    threshold: float
+    band: tuple[float, float] | None
+    point: OperatingPoint
 
 
 def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
@@ -80,9 +116,9 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
     num_real = len(listed.items) - num_synthetic
     try:
         if settings.temperature is None:  # a given one is not fitted
-            calibrators.require_both(num_real, num_synthetic)
+            calibrator_checks.require_both(num_real, num_synthetic)
         if settings.fpr is not None:
-            decisions.check_reals({"all": num_real}, settings.fpr)
+            decisions.check_reals({decisions.ALL: num_real}, settings.fpr, settings.confidence)
     except UserError as error:
         raise UserError(f"{listed.source}: {error}") from None
 
@@ -93,15 +129,58 @@ def fit_calibrator(
     """The map from logit to probability that the settings ask for.
 
     Raises:
-        UserError: see `calibrators.fit`.
+        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
     """
-    if settings.temperature is None:
-        return calibrators.fit(settings.method, logits_N, labels_N)
-    return calibrators.Calibrator(
-        method="temperature",
-        parameters={"temperature": settings.temperature},
-        n=len(logits_N),
+    method, temperature = settings.method, settings.temperature
+    fitted = calibrators.fit(method, logits_N, labels_N, temperature=temperature)
+    slope = fitted.parameters.get("slope")
+    if settings.fpr is not None and isinstance(slope, float) and slope <= 0:
+        raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
+    return fitted
+
+
+def decide(
+    settings: CalibrateSettings,
+    probabilities_N: np.ndarray,
+    labels_N: np.ndarray,
+    *,
+    slices_N: np.ndarray | None = None,
+    photographs_N: np.ndarray | None = None,
+) -> Decisions:
+    """Threshold and band, chosen on the calibration images alone.
+
+    Args:
+        settings: what is asked of them.
+        probabilities_N: of the calibration images.
+        labels_N: 1 synthetic, 0 real.
+        slices_N: name of each image's slice by `fpr_by`.
+        photographs_N: what is behind each image; the images of one are not independent.
+
+    Raises:
+        UserError: too few reals for the rate, see `decisions.check_reals`.
+    """
+    threshold, fpr, by = 0.5, settings.fpr, settings.fpr_by or ""
+    apart = {"slices_N": slices_N, "photographs_N": photographs_N}
+    if fpr is not None:
+        threshold = decisions.threshold_at_fpr(
+            probabilities_N, labels_N, fpr, settings.confidence, by=by, **apart
+        )
+    band = decisions.abstain_band(
+        probabilities_N, labels_N, threshold, settings.band_error, settings.prevalence
     )
+    reals = decisions.reals_by_slice(probabilities_N, labels_N, **apart)
+    num_reals = sum(map(len, reals.values()))
+    synthetic = labels_N == 1
+    point = OperatingPoint(
+        fpr=fpr,
+        confidence=settings.confidence,
+        by=by,
+        unit="images" if num_reals == (~synthetic).sum() else "photographs",
+        rates=decisions.rates_at(threshold, reals, None if fpr is None else settings.confidence),
+        num_synthetic=int(synthetic.sum()),
+        num_found=int((probabilities_N[synthetic] >= threshold).sum()),
+    )
+    return Decisions(threshold, band, point)
 
 
 def calibrate(settings: CalibrateSettings) -> runs.Run:
@@ -109,7 +188,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
 
     Raises:
         UserError: scores of another detector, an image without a score, one class only, or
-            (`clean`) an image that is also in one of `against`.
+            (`clean`) an image that is also in one of `against`; or too few reals for the rate.
     """
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
@@ -117,7 +196,6 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     listed = read_list(settings.annotations, scheme)
     check_labels(settings, listed)
     items = listed.items
-    ids = [item_id(item.path) for item in items]
     table = read_matching(settings.scores, detector.hash(), settings.root)
     rows = select(table, items, scheme, settings.annotations)
     inputs = {
@@ -129,12 +207,14 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     forbidden = _tables(settings, scheme)
     known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
     own = guard.identities(items, [*known, rows])
-    # Whatever is refused is refused before anything is written.
     leaked = _guarded(own, forbidden, settings)
-    logits = rows["logit"].to_numpy().astype(np.float64)
-    labels = rows["origin"].to_numpy().astype(np.int64)
+    slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
+    if settings.fpr is not None:
+        inputs["reals"] = runs.digest(*(name.encode() for name in [*photographs(rows), *slices]))
+    logits, labels = _scored(rows)
     fitted = fit_calibrator(settings, logits, labels)
-    calibration = _decided(fitted, logits, labels, settings, detector, ids)
+    calibration = _calibration(fitted, rows, slices, settings, detector)
+    # Whatever is refused was refused before anything is written.
     run = runs.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
@@ -160,6 +240,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
             "warning": fitted.warning,
             "threshold": calibration.threshold,
             "band": calibration.band,
+            "decisions": calibration.describe(),
             "leaked": leaked,
         },
     )
@@ -207,27 +288,45 @@ def _guarded(
     return leaked
 
 
-def _decided(
+def _calibration(
     fitted: calibrators.Calibrator,
-    logits_N: np.ndarray,
-    labels_N: np.ndarray,
+    rows: pa.Table,
+    slices: Sequence[str],
     settings: CalibrateSettings,
     detector: Detector,
-    ids: Sequence[str],
 ) -> Calibration:
-    """Threshold and band, chosen on the calibration images alone."""
-    probabilities = fitted.apply(logits_N)
-    threshold = 0.5
-    if settings.fpr is not None:
-        threshold = decisions.threshold_at_fpr(probabilities, labels_N, settings.fpr)
-    band = decisions.abstain_band(probabilities, labels_N, threshold, settings.band_error)
-    return Calibration(
+    """The map with its decisions, and where they are from."""
+    logits_N, labels_N = _scored(rows)
+    undecided = Calibration(
         method=fitted.method,
         parameters=fitted.parameters,
-        threshold=threshold,
-        band=band,
         n=len(labels_N),
-        items_hash=runs.digest(*(name.encode() for name in ids)),
+        items_hash=runs.digest(*(path.encode() for path in rows["path"].to_pylist())),
         detector_hash=detector.hash(),
         preprocessing_hash=detector.spec.preprocessing.hash,
+        # A temperature that was given says nothing of these images.
+        share_synthetic=float(labels_N.mean()) if settings.temperature is None else None,
+        prevalence=settings.prevalence,
+    )
+    decided = decide(
+        settings,
+        undecided.apply(logits_N),
+        labels_N,
+        slices_N=np.asarray(slices) if slices else None,
+        photographs_N=np.asarray(photographs(rows)),
+    )
+    return undecided.model_copy(
+        update={
+            "threshold": decided.threshold,
+            "band": decided.band,
+            "operating_point": decided.point,
+        }
+    )
+
+
+def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels."""
+    return (
+        rows["logit"].to_numpy().astype(np.float64),
+        rows["origin"].to_numpy().astype(np.int64),
     )

@@ -15,6 +15,7 @@ from rayapp.labels import Item, LabelScheme, item_id
 from rayapp.storage import Store, open_store, split_uri
 
 SCORES_FILE = "scores.parquet"
+_MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PROTOCOL_KEY = b"protocol"
 
@@ -156,3 +157,42 @@ def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: 
         else:
             chosen = chosen.append_column(column, labels)
     return chosen
+
+
+def photographs(rows: pa.Table) -> list[str]:
+    """What is behind each row: its group, else its path; rows that share it are not independent."""
+    paths: list[str] = rows["path"].to_pylist()
+    if "group" not in rows.column_names:
+        return paths
+    return [group or path for group, path in zip(rows["group"].to_pylist(), paths, strict=True)]
+
+
+def names_by(
+    rows: pa.Table, column: str, scheme: LabelScheme, root: str | None = None
+) -> list[str]:
+    """What a column says of each row: of the scheme by name, of the scores, or of the manifest.
+
+    Args:
+        rows: of a score table with the list's labels.
+        column: its name.
+        scheme: of the labels.
+        root: where the images lie; `manifest.parquet` there may know the column.
+
+    Raises:
+        UserError: none of them has the column, or it is empty.
+    """
+    tables = [rows]
+    store = open_store(root) if root else None
+    if column not in rows.column_names and store and store.stat(_MANIFEST) is not None:
+        tables.append(manifest.read_table(store, _MANIFEST))
+    known = tables[-1]
+    if column not in known.column_names or known[column].null_count == known.num_rows:
+        there = [c for one in tables for c in one.column_names if one[c].null_count < one.num_rows]
+        raise UserError(f"no column {column} of the calibration images (known: "
+                        f"{', '.join(dict.fromkeys(there))})")  # fmt: skip
+    values = known[column].to_pylist()
+    if known is not rows:
+        at = dict(zip(known["path"].to_pylist(), values, strict=True))
+        values = [at.get(path) for path in rows["path"].to_pylist()]
+    names = scheme.names(column) if column in scheme.columns else {}
+    return ["unknown" if value is None else str(names.get(value, value)) for value in values]

@@ -8,8 +8,9 @@ from rayapp import load_detector
 from rayapp.calibrate import CalibrateSettings, calibrate
 from rayapp.errors import UserError
 from rayapp.guard import ITEMS_FILE
-from rayapp.labels import load_scheme, read_list
+from rayapp.labels import Item, load_scheme, read_list, write_list
 from rayapp.manifest import read_table, write_table
+from rayapp.models.calibrators import Calibration
 from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.storage import open_store
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
@@ -45,17 +46,122 @@ def test_a_calibrated_detector_is_written(given: dict):
     assert calibrate(CalibrateSettings(**given)).state == "done"
 
 
-def test_a_rate_of_false_positives_sets_the_threshold(given: dict):
-    calibrate(CalibrateSettings(**given, fpr=0.02))
-    found = load_detector(given["output"]).spec.calibration
+def calibration(uri: str) -> Calibration:
+    found = load_detector(uri).spec.calibration
     assert found is not None
+    return found
+
+
+def test_a_rate_of_false_positives_sets_the_threshold(given: dict):
+    run = calibrate(CalibrateSettings(**given, fpr=0.02))
+    found = calibration(given["output"])
     assert found.threshold > 0.5
+    point = found.operating_point
+    assert point is not None
+    assert (point.fpr, point.confidence, point.by, point.unit) == (0.02, 0.95, "", "images")
+    (rate,) = point.rates
+    assert (rate.num_real, rate.num_flagged) == (150, 0)  # 149 are the fewest
+    assert rate.bound == pytest.approx(1 - 0.05 ** (1 / 150))
+    assert 0 < point.recall < 1
+    told = run.results["decisions"]
+    assert told[0] == "false positives: asked at most 2 %, with 95 % confidence"
+    assert "bound 1.98 %, observed 0 % (0 of 150 real images)" in told[1]
+    assert "hold where 50 % of the images are synthetic, as in the calibration set" in told[3]
+
+
+def test_a_rate_that_so_few_reals_cannot_promise_is_refused(given: dict):
+    for more, message in (
+        ({"fpr": 0.01}, "needs at least 299 .* got 150: 149 are missing"),
+        ({"fpr": 0.02, "confidence": 0.99}, "needs at least 228 "),
+    ):
+        with pytest.raises(UserError, match=message):
+            calibrate(CalibrateSettings(**given, **more))
+        assert not Path(given["output"]).exists()
+
+
+def test_the_rate_holds_in_every_slice_of_a_column(given: dict, tmp_path: Path):
+    uri = given["annotations"]
+    grey = [
+        Item(o.id, o.path, (o.labels[0], 1, *o.labels[2:])) for o in read_list(uri, SCHEME).items
+    ]
+    colour = read_list(uri, SCHEME).items[:160]  # 80 reals; 70 are left
+    write_list(open_store(tmp_path), Path(uri).name, [*colour, *grey[160:]], SCHEME)
+    calibrate(CalibrateSettings(**given, fpr=0.05, fpr_by="content"))
+    point = calibration(given["output"]).operating_point
+    assert point is not None
+    assert [(r.slice, r.num_real) for r in point.rates] == [("colour", 80), ("grey", 70)]
+    assert all(rate.bound is not None and rate.bound <= 0.05 for rate in point.rates)
+    again = given | {"output": str(tmp_path / "again")}
+    with pytest.raises(UserError, match=r"of each content; missing: grey 4 \(has 70\)"):
+        calibrate(CalibrateSettings(**again, fpr=0.04, fpr_by="content"))
+    with pytest.raises(UserError, match="no column camera of the calibration images"):
+        calibrate(CalibrateSettings(**again, fpr=0.04, fpr_by="camera"))
+
+
+def test_a_column_of_the_manifest_under_the_root_cuts_too(given: dict, tmp_path: Path):
+    paths = [f"i/{k:04d}.png" for k in range(300)]
+    cameras = ["phone" if k < 160 else None for k in range(300)]
+    columns = {"path": paths[:250], "camera": cameras[:250]}
+    write_table(open_store(tmp_path / "scores"), "manifest.parquet", pa.table(columns))
+    more = {"root": str(tmp_path / "scores"), "fpr": 0.05, "fpr_by": "camera"}
+    calibrate(CalibrateSettings(**given, **more))
+    point = calibration(given["output"]).operating_point
+    assert point is not None
+    assert [(r.slice, r.num_real) for r in point.rates] == [("phone", 80), ("unknown", 70)]
+
+
+def test_images_of_one_photograph_count_once(given: dict, tmp_path: Path):
+    items = read_list(given["annotations"], SCHEME).items
+    groups = [f"photo {at // 4}" for at in range(300)]
+    logits = np.random.default_rng(0).normal(3 * np.array([0, 1] * 150), 1.0)
+    folder = tmp_path / "grouped"
+    given["scores"] = saved_scores(folder, tiny_detector(), items, logits, SCHEME, groups)
+    with pytest.raises(UserError, match=r"at least 149 .* got 75: 74 are missing"):
+        calibrate(CalibrateSettings(**given, fpr=0.02))
+    calibrate(CalibrateSettings(**given, fpr=0.05))
+    point = calibration(given["output"]).operating_point
+    assert point is not None
+    assert (point.unit, point.rates[0].num_real) == ("photographs", 75)
+
+
+def test_a_prevalence_shifts_the_probabilities_and_not_the_order(given: dict, tmp_path: Path):
+    calibrate(CalibrateSettings(**given, fpr=0.02))
+    there = given | {"output": str(tmp_path / "there")}
+    run = calibrate(CalibrateSettings(**there, fpr=0.02, prevalence=0.01))
+    plain, shifted = calibration(given["output"]), calibration(there["output"])
+    z = np.linspace(0, 14, 29)
+    p, q = plain.apply(z), shifted.apply(z)
+    odds = (0.01 / 0.99) * p / (1 - p)  # half of the calibration images are synthetic
+    np.testing.assert_allclose(q, odds / (1 + odds))
+    np.testing.assert_array_equal(p >= plain.threshold, q >= shifted.threshold)
+    assert plain.operating_point == shifted.operating_point
+    assert (
+        "hold where 1 % of the images are synthetic, as was asked; there"
+        in (run.results["decisions"][-1])
+    )
+    assert plain.hash != shifted.hash
+    for more, message in (
+        ({"method": "temperature", "temperature": 2.0, "prevalence": 0.1}, "is not fitted"),
+        ({"fpr_by": "content"}, "fpr_by goes with fpr"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CalibrateSettings(**there, **more)
+
+
+def test_no_rate_is_promised_of_scores_that_run_against_the_labels(given: dict, tmp_path: Path):
+    items = read_list(given["annotations"], SCHEME).items
+    logits = np.random.default_rng(0).normal(-3 * np.array([0, 1] * 150), 1.0)
+    folder = tmp_path / "turned"
+    given["scores"] = saved_scores(folder, tiny_detector(), items, logits, SCHEME)
+    with pytest.raises(UserError, match=r"fpr 0.02 cannot be promised: .* run against the labels"):
+        calibrate(CalibrateSettings(**given, fpr=0.02))
+    assert "run against the labels" in calibrate(CalibrateSettings(**given)).results["warning"]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"fpr": 0.001}, r"calibration\.txt: .* rate of 0\.001 needs at least .* got 150"),
+        ({"fpr": 0.001}, r"calibration\.txt: .* rate of 0\.1 % .* needs at least .* got 150"),
         (
             {"annotations": "reals.txt"},
             r"reals\.txt: calibration needs both classes: 150 real, 0 s",

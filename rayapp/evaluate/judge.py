@@ -18,12 +18,14 @@ from rayapp import guard
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured
 from rayapp.labels import AnnotationList, Item, LabelScheme, item_id
-from rayapp.metrics.evaluation import Part, TestSet
+from rayapp.metrics.false_positives import FalsePositives, count_false_positives
+from rayapp.metrics.testset import Part, TestSet
 from rayapp.models import calibrators
 from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
+from rayapp.models.decisions import percent
 from rayapp.runs import digest
-from rayapp.scores import select
+from rayapp.scores import names_by, select
 from rayapp.suites import BY_LIST, ProtocolName, Suite, TestItems
 from rayapp.transforms.draws import generator
 
@@ -109,6 +111,9 @@ def _judged(
         sources = np.asarray(items.sources_N, dtype=np.str_)
         if len(np.unique(sources)) < len(sources):
             test = replace(test, groups_N=sources)
+    slope = calibration.parameters.get("slope") if calibration else None
+    if isinstance(slope, float) and slope < 0:
+        told += f"; it turns the scores round (slope {slope:.3g})"
     dropped = tuple(f"left out: {count:,} {why}" for why, count in items.dropped.items())
     return Judged(test, rows, items, calibration, told, notes + dropped)
 
@@ -186,6 +191,33 @@ def _guarded(detector: Measured, suite: Suite, rows: pa.Table) -> tuple[str, ...
         "calibrate on other images, or take --protocol legacy",
     )
     return ()
+
+
+def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...], tuple[str, ...]]:
+    """False positives in the slices in which a rate was asked for, and what else must be known."""
+    test, slices, calibration = judged.test, None, judged.calibration
+    notes: tuple[str, ...] = ()
+    if calibration and calibration.prevalence is not None:
+        share = float(test.codes["origin"].mean())
+        notes = (f"NLL, Brier and calibration error are of these images, of which {percent(share)} "
+                 f"are synthetic, not of {percent(calibration.prevalence)}",)  # fmt: skip
+    point = calibration.operating_point if calibration else None
+    if point is None or point.fpr is None:
+        return (), notes
+    if point.by:
+        try:
+            slices = np.asarray(names_by(judged.rows, point.by, judged.items.scheme, root))
+        except UserError as error:
+            return (), (*notes, f"false positives by {point.by} are not known here: {error}")
+    paths = np.asarray(judged.rows["path"].to_pylist())
+    found = count_false_positives(
+        test.probabilities_N,
+        test.codes["origin"],
+        test.threshold,
+        slices,
+        paths if test.groups_N is None else test.groups_N,
+    )
+    return found, notes
 
 
 def slices_of(

@@ -1,14 +1,16 @@
 """Evaluation on Ray: detectors × suites × slices measured side by side, from stored scores."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 
 from rayapp import cluster, runs
 from rayapp.errors import UserError
+from rayapp.evaluate.changes import list_changes
 from rayapp.evaluate.detectors import Measured, load_all
+from rayapp.evaluate.judge import Judged
 from rayapp.evaluate.plans import Bench, Planned
 from rayapp.evaluate.scopes import record_scopes
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
@@ -17,12 +19,13 @@ from rayapp.evaluate.work import Task, compare
 from rayapp.images import sha256
 from rayapp.labels import LabelScheme, load_scheme
 from rayapp.manifest import write_table
+from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results, SeedSpread
 from rayapp.metrics.slices import spread
 from rayapp.progress import Progress
 from rayapp.published import load_published
 from rayapp.scores import require_scores
-from rayapp.storage import read_uri
+from rayapp.storage import Store, read_uri
 from rayapp.suites import Suite
 
 __all__ = ["CSV_FILE", "EvaluateSettings", "evaluate"]
@@ -31,7 +34,7 @@ CSV_FILE = "metrics.csv"
 
 
 def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
-    """Write metrics.json, metrics.csv, tables/ as the original wrote them, and evidence/.
+    """Write metrics.json, metrics.csv, tables/ as the original wrote them, evidence/ and changed/.
 
     Raises:
         UserError: a list, a score or a detector is missing, a name is unknown, or an image that
@@ -66,6 +69,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
         resamples=settings.resamples,
         evaluations=evaluations,
         comparisons=comparisons,
+        changes=_changes(planned, run.store),
         spreads=_spreads(evaluations) if settings.same_recipe else [],
         command=command,
     )
@@ -181,19 +185,36 @@ def _call(call: Any, arguments: tuple[Any, ...], *shared: Any) -> Any:
     return call(*shared, *arguments)
 
 
-def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
-    """One task a suite and pair of detectors that were measured on the same rows."""
-    tasks = []
+def _pairs(
+    planned: Sequence[Planned],
+) -> Iterator[tuple[Planned, tuple[str, Judged], tuple[str, Judged]]]:
+    """Every two detectors that were measured on the same rows of a suite, and the first's plan."""
     for first, second in itertools.combinations(planned, 2):
         a, b = first.plan.judged, second.plan.judged
         if first.suite.name != second.suite.name or a is None or b is None:
             continue
-        if [i.id for i in a.items.items] != [i.id for i in b.items.items]:
-            continue  # other calibration images were left out: the rows are not the same
-        pair = ((first.detector.name, a.test), (second.detector.name, b.test))
-        tasks.append(Task(compare, (), (*pair, first.suite.name, first.plan.parts,
-                                        settings.seed, settings.resamples)))  # fmt: skip
-    return tasks
+        # Where other calibration images were left out, the rows are not the same.
+        if [i.id for i in a.items.items] == [i.id for i in b.items.items]:
+            yield first, (first.detector.name, a), (second.detector.name, b)
+
+
+def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
+    """One task a pair of detectors."""
+    return [
+        Task(compare, (), ((a, first.test), (b, second.test), one.suite.name, one.plan.parts,
+                           settings.seed, settings.resamples))
+        for one, (a, first), (b, second) in _pairs(planned)
+    ]  # fmt: skip
+
+
+def _changes(planned: Sequence[Planned], store: Store) -> list[Changes]:
+    """List the images that change sides, pair by pair."""
+    found = []
+    for one, first, second in _pairs(planned):
+        changes, text = list_changes(one.suite.name, first, second)
+        store.put(changes.file, text.encode())
+        found.append(changes)
+    return found
 
 
 def _spreads(evaluations: Sequence[Evaluation]) -> list[SeedSpread]:

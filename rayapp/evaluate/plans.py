@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rayapp.errors import UserError
 from rayapp.evaluate.detectors import Measured
-from rayapp.evaluate.judge import Judged, class_probabilities, judge, slices_of
+from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.evaluate.tables import evidence, evidence_key
 from rayapp.evaluate.work import Plan, plan_identification, plan_origin, plan_sweep
@@ -192,7 +192,10 @@ class Bench:
         in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
         fields = self._fields(detector, suite, level) | _judged_fields(judged)
         trained = _trained(detector, judged, level.root)
-        fields["notes"] = (*trained, *_view(detector, suite), *judged.notes)
+        kept, unknown = promise(judged, level.root)
+        fields["notes"] = (*trained, *_view(detector, suite), *judged.notes, *unknown)
+        fields["operating_point"] = own.operating_point if (own := judged.calibration) else None
+        fields["false_positives"] = kept
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
         plan = plan_origin(
@@ -286,6 +289,7 @@ def _judged_fields(judged: Judged) -> dict[str, Any]:
         "calibration": judged.told,
         "threshold": judged.test.threshold,
         "band": calibration.band if calibration else None,
+        "holds_at": calibration.holds_at if calibration else None,
         "resampled": "images" if judged.test.groups_N is None else "photographs",
         "num_groups": judged.test.num_groups,
         "notes": judged.notes,

@@ -10,6 +10,8 @@ from rayapp.evaluate.detectors import slug
 from rayapp.evaluate.judge import Judged
 from rayapp.metrics.binary import FIGURES
 from rayapp.metrics.evaluation import Evaluation, Slice, difference
+from rayapp.metrics.false_positives import FalsePositives
+from rayapp.models.decisions import Rate, percent
 from rayapp.suites import Suite
 
 SHORT = {
@@ -103,8 +105,52 @@ def as_text(one: Evaluation) -> str:
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) for line in lines
     ]
     title = f"{one.test_set}: {one.detector_name} ({one.protocol} protocol)"
-    remarks = [f"calibration: {one.calibration}", *one.notes]
+    remarks = [f"calibration: {one.calibration}", *direction(one), *promised(one), *one.notes]
     return "\n  ".join([title, *(row.rstrip() for row in told), *remarks])
+
+
+def direction(one: Evaluation) -> list[str]:
+    """Where the scores run against the labels, in words."""
+    if not one.inverted:
+        return []
+    where = "" if one.inverted[0] == one.whole.name else f" on {', '.join(one.inverted)}"
+    return [f"WARNING: the scores run against the labels{where} (ROC AUC below 0.5 by more than "
+            "chance): check the labels, and that a higher score means synthetic"]  # fmt: skip
+
+
+def promised(one: Evaluation) -> list[str]:
+    """What was asked of the threshold, what calibration saw, and what these images show."""
+    lines, point = [], one.operating_point
+    if point is not None and point.fpr is not None:
+        lines.append(point.describe()[0])
+        here = {rate.slice: rate for rate in one.false_positives}
+        before = {rate.slice: rate for rate in point.rates}
+        lines += [
+            f"  {name}: {_at_calibration(before.get(name))}; {_here(here.get(name), point.fpr)}"
+            for name in dict.fromkeys([*before, *here])
+        ]
+    if one.holds_at is not None:
+        told = f"probabilities hold where {percent(one.holds_at)} of the images are synthetic"
+        if one.precision is not None:
+            told += (f"; there, at the rates of these images, {percent(one.precision)} of what is "
+                     "called synthetic is")  # fmt: skip
+        lines.append(told)
+    return lines
+
+
+def _at_calibration(rate: Rate | None) -> str:
+    if rate is None:
+        return "no promise, calibration had none"
+    bound = "" if rate.bound is None else f"bound {percent(rate.bound)}, "
+    return f"{bound}observed {percent(rate.observed)} of {rate.num_real:,}"
+
+
+def _here(rate: FalsePositives | None, asked: float) -> str:
+    if rate is None:
+        return "none here"
+    told = f"here {percent(rate.observed)} [{percent(rate.low)}, {percent(rate.high)}]"
+    more = ": MORE THAN ASKED" if rate.low > asked else ""
+    return f"{told} of {rate.num_real:,}{more}"
 
 
 def _beside(part: Slice, name: str, known: bool) -> list[str]:

@@ -8,22 +8,22 @@ import numpy as np
 
 from rayapp.evaluate.judge import Judged
 from rayapp.metrics.bootstrap import compare_figures
-from rayapp.metrics.compare import compare_auc
+from rayapp.metrics.compare import compare_auc, compare_balanced_accuracy
 from rayapp.metrics.evaluation import (
     HEADLINES,
     Comparison,
     Evaluation,
     Figure,
-    Part,
     Slice,
     SourcePair,
-    TestSet,
     measure_mean,
     measure_slice,
+    runs_against,
     worst_slices,
 )
 from rayapp.metrics.identification import Identification, identify_with_intervals
 from rayapp.metrics.slices import cross_source_auc
+from rayapp.metrics.testset import Part, TestSet
 from rayapp.published import MEAN, Pair
 from rayapp.runs import digest
 from rayapp.transforms.draws import generator
@@ -94,6 +94,11 @@ def plan_origin(
             "mean": found.get("mean"),
             "worst": worst_slices(rows),
             "sources": found["sources"],
+            "inverted": tuple(
+                part[1]
+                for one, part in zip(slices, parts, strict=True)
+                if runs_against(test, part[2], one.figures["roc_auc"])
+            ),
         }
 
     fingerprint = digest(test.logits_N.tobytes(), test.probabilities_N.tobytes())
@@ -114,7 +119,12 @@ def plan_sweep(
         slices = [
             found[name].model_copy(update={"level": level}) for name, (level, _) in levels.items()
         ]
-        return {"slices": slices, "worst": worst_slices(slices)}
+        inverted = tuple(
+            one.name
+            for one, (_, test) in zip(slices, levels.values(), strict=True)
+            if runs_against(test, _all(test), one.figures["roc_auc"])
+        )
+        return {"slices": slices, "worst": worst_slices(slices), "inverted": inverted}
 
     fingerprint = digest(*(test.probabilities_N.tobytes() for _, test in levels.values()))
     return Plan(fields, tasks, assemble, fingerprint)
@@ -214,13 +224,27 @@ def sources_of(judged: Judged, names: Mapping[str, str]) -> tuple[Any]:
 
 
 def measure_sources(test: TestSet, sources_N: Any) -> list[SourcePair]:
-    """The AUC of each source of reals against each source of synthetics."""
+    """Each source of reals against each source of synthetics."""
     labels = test.codes["origin"]
+    right_N = (test.probabilities_N >= test.threshold) == (labels == 1)
     if max(len(np.unique(sources_N[labels == k])) for k in (0, 1)) > _MOST_SOURCES:
         return []
     pairs = cross_source_auc(labels, test.logits_N, sources_N)
     return [
-        SourcePair(real=real, synthetic=synthetic, roc_auc=Figure.of(measure))
+        SourcePair(
+            real=real,
+            synthetic=synthetic,
+            roc_auc=Figure.of(measure),
+            balanced_accuracy=Figure(
+                value=(
+                    float(
+                        right_N[(labels == 0) & (sources_N == real)].mean()
+                        + right_N[(labels == 1) & (sources_N == synthetic)].mean()
+                    )
+                    / 2
+                )
+            ),
+        )
         for (real, synthetic), measure in pairs.items()
     ]
 
@@ -233,15 +257,19 @@ def compare(
     seed: int,
     resamples: int,
 ) -> list[Comparison]:
-    """Two detectors on the same images: AUC in every slice, other figures on the whole."""
+    """Two detectors on the same images: AUC and accuracy by slice, all figures on the whole."""
     (name_a, a), (name_b, b) = first, second
     named = {"suite": suite, "first": name_a, "second": name_b}
+    right = [(t.probabilities_N >= t.threshold) == (t.codes["origin"] == 1) for t in (a, b)]
     found = []
-    for _, name, mask in parts:
+    for at, (_, name, mask) in enumerate(parts):
         groups = None if a.groups_N is None else a.groups_N[mask]
         labels = a.codes["origin"][mask]
         auc = compare_auc(labels, a.logits_N[mask], b.logits_N[mask], groups)
         found.append(Comparison.of(auc, slice=name, figure="roc_auc", **named))
+        if at:  # on the whole, the bootstrap has it
+            accuracy = compare_balanced_accuracy(labels, right[0][mask], right[1][mask], groups)
+            found.append(Comparison.of(accuracy, slice=name, figure="balanced_accuracy", **named))
     draws = generator(seed, "bootstrap", f"{suite}/{name_a}/{name_b}")
     differences = compare_figures(
         a.codes["origin"],

@@ -1,4 +1,4 @@
-"""Is one detector better than another on the same items? The test of two correlated AUCs."""
+"""Is one detector better than another on the same items? Tests of paired figures."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +34,37 @@ def compare_auc(
     auc_b, parts_b = _placements(labels, np.asarray(scores_b_N, dtype=np.float64))
     value = auc_a - auc_b
     variance = _variance(labels, codes, num_groups, parts_a - parts_b - value)
+    return _difference(value, variance, method, num_groups)
+
+
+def compare_balanced_accuracy(
+    labels_N: ArrayLike,
+    correct_a_N: ArrayLike,
+    correct_b_N: ArrayLike,
+    groups_N: ArrayLike | None = None,
+) -> Difference:
+    """Balanced accuracy of A minus that of B with a 95 % interval and two-sided p.
+
+    A mean of two paired differences, one a class; with groups its variance is that of sums over
+    groups. Takes the number of groups to be large.
+    """
+    labels = np.asarray(labels_N).astype(np.int64)
+    names = np.arange(len(labels)) if groups_N is None else np.asarray(groups_N)
+    codes = np.unique(names, return_inverse=True)[1]
+    num_groups = len(np.unique(names))
+    method = "paired" if groups_N is None else "paired, groups"
+    num_synthetic = int(labels.sum())
+    reason = class_reason(len(labels) - num_synthetic, num_synthetic)
+    if reason:
+        return Difference(None, None, None, None, method, num_groups, reason)
+    parts = np.asarray(correct_a_N, dtype=np.float64) - np.asarray(correct_b_N, dtype=np.float64)
+    means = [float(parts[labels == label].mean()) for label in (0, 1)]
+    centred = parts - np.where(labels == 1, means[1], means[0])
+    variance = _variance(labels, codes, num_groups, centred / 2)
+    return _difference(sum(means) / 2, variance, method, num_groups)
+
+
+def _difference(value: float, variance: float | None, method: str, num_groups: int) -> Difference:
     if variance is None:
         reason = "needs two groups of each class"
         return Difference(value, None, None, None, method, num_groups, reason)

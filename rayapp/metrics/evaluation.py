@@ -1,22 +1,20 @@
 """What an evaluation holds, as JSON: figures with intervals, by slice, and where they are from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy import special
 
-from rayapp.labels import LabelScheme
 from rayapp.metrics.binary import LOWER_IS_BETTER
 from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_intervals
+from rayapp.metrics.changes import Changes
+from rayapp.metrics.false_positives import FalsePositives
 from rayapp.metrics.measure import Difference, Measure
-from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
-from rayapp.models.calibrators import Calibration
+from rayapp.metrics.testset import Mask, Part, TestSet
+from rayapp.models.calibrator_checks import Direction
+from rayapp.models.decisions import OperatingPoint, precision
 from rayapp.settings import Settings
 from rayapp.transforms.draws import generator
 
@@ -76,11 +74,12 @@ class Worst(Settings):
 
 
 class SourcePair(Settings):
-    """ROC AUC of one source of reals against one source of synthetics."""
+    """One source of reals against one source of synthetics."""
 
     real: str = Field(description="source of the reals")
     synthetic: str = Field(description="source of the synthetics")
     roc_auc: Figure = Field(description="area under the ROC curve")
+    balanced_accuracy: Figure = Field(Figure(reason="not measured"), description="at the threshold")
 
 
 class Comparison(Settings):
@@ -140,6 +139,18 @@ class Evaluation(Settings):
     calibration: str = Field("", description="where the calibration comes from, in words")
     threshold: float = Field(description="probability from which on: synthetic")
     band: tuple[float, float] | None = Field(description="unsure between these probabilities")
+    holds_at: float | None = Field(
+        None, description="share of synthetic images at which the probabilities hold"
+    )
+    operating_point: OperatingPoint | None = Field(
+        None, description="what was asked of the threshold, on the calibration images"
+    )
+    false_positives: tuple[FalsePositives, ...] = Field(
+        (), description="where a rate was asked for: on these images, by its slices"
+    )
+    inverted: tuple[str, ...] = Field(
+        (), description="slices on which the scores run against the labels"
+    )
     resampled: str = Field(description="what the intervals resample")
     num_groups: int = Field(description="how many of them there are")
     notes: tuple[str, ...] = Field((), description="what the protocol did, for the table")
@@ -148,7 +159,7 @@ class Evaluation(Settings):
     slices: list[Slice] = Field(description="the whole first, then by column")
     mean: Slice | None = Field(None, description="unweighted mean over the slices of the table")
     worst: dict[str, Worst] = Field({}, description="figure: slice in which it is worst")
-    sources: list[SourcePair] = Field([], description="ROC AUC across sources")
+    sources: list[SourcePair] = Field([], description="figures across sources")
     classes: tuple[str, ...] = Field((), description="of identification")
     confusion: list[list[int]] = Field([], description="true class by row, called by column")
 
@@ -173,6 +184,18 @@ class Evaluation(Settings):
         return [*slices, *([self.mean] if self.mean else [])]
 
     @property
+    def precision(self) -> float | None:
+        """Share of synthetic among what is called synthetic, at these images' rates.
+
+        It is that where the probabilities hold; None where that or a rate is not known.
+        """
+        wanted = ("accuracy_real", "accuracy_synthetic")
+        real, synthetic = (self.whole.figures.get(name, Figure()).value for name in wanted)
+        if self.holds_at is None or real is None or synthetic is None:
+            return None
+        return precision(self.holds_at, synthetic, 1 - real)
+
+    @property
     def headline(self) -> tuple[str, ...]:
         """The figures that say most: the two of the published table; the one of a single class."""
         if self.task == "origin" and not self.whole.num_synthetic:
@@ -190,90 +213,11 @@ class Results(Settings):
     resamples: int = Field(description="bootstrap resamples")
     evaluations: list[Evaluation] = Field(description="every detector on every suite")
     comparisons: list[Comparison] = Field([], description="pairs of detectors")
+    changes: list[Changes] = Field(
+        [], description="images that pairs of detectors call differently"
+    )
     spreads: list[SeedSpread] = Field([], description="runs of one recipe")
     command: str = Field("", description="the command that repeats it")
-
-
-Mask = NDArray[np.bool_]
-Part = tuple[str, str, Mask]
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Scored test images: label codes by column, logits, probabilities, and what is resampled."""
-
-    codes: dict[str, NDArray[np.int64]]
-    logits_N: NDArray[np.float64]
-    probabilities_N: NDArray[np.float64]
-    groups_N: NDArray[np.str_] | None
-    threshold: float
-
-    __test__ = False  # no test class, whatever its name
-
-    @classmethod
-    def of(cls, table: pa.Table, scheme: LabelScheme, calibration: Calibration | None) -> "TestSet":
-        """From a table of scores with label columns; probability by the calibration."""
-        logits = table["logit"].to_numpy().astype(np.float64)
-        probabilities = calibration.apply(logits) if calibration else special.expit(logits)
-        codes = {c: table[c].to_numpy().astype(np.int64) for c in scheme.columns}
-        groups = None
-        if "group" in table.column_names and not table["group"].null_count:
-            groups = np.asarray(table["group"].to_pylist(), dtype=np.str_)
-        threshold = calibration.threshold if calibration else 0.5
-        return cls(codes, logits, probabilities, groups, threshold)
-
-    @property
-    def num_groups(self) -> int:
-        """How many photographs (images, where nothing groups them) there are."""
-        return len(self.logits_N) if self.groups_N is None else len(np.unique(self.groups_N))
-
-    def slices(self, scheme: LabelScheme, held_out: tuple[str, ...] = ()) -> list[Part]:
-        """Every slice as (column, name, mask over images), the whole first.
-
-        A slice by generator or model holds its synthetic images and all real ones; a slice by
-        any other column its own images of both classes. `held_out` names generators never
-        trained on: with them, `seen` and `held-out` are slices of the column `training`.
-        """
-        real = self.codes["origin"] == 0
-        found = [("", "all", np.ones(len(real), dtype=bool))]
-        if held_out:
-            names = scheme.names("generator")
-            unseen_codes = [code for code, name in names.items() if name in held_out]
-            unseen = ~real & np.isin(self.codes["generator"], unseen_codes)
-            found += [("training", "seen", ~unseen), ("training", "held-out", real | unseen)]
-        for column, codes_N in self.codes.items():
-            if column == "origin":
-                continue
-            by_source = column in {"generator", "model"}
-            for code, name in scheme.names(column).items():
-                mine = codes_N == code
-                if (mine & ~real).any() if by_source else mine.any():
-                    found.append((column, name, mine | real if by_source else mine))
-        return _without_repeats(found)
-
-    def scored(self, mask_N: Mask, *, grouped: bool = False) -> Scored:
-        """The images of a slice, for the metrics; `grouped`: each image at least its own group."""
-        groups = None if self.groups_N is None else self.groups_N[mask_N]
-        if groups is None and grouped:
-            groups = np.flatnonzero(mask_N).astype(np.str_)
-        return Scored.of(
-            self.codes["origin"][mask_N],
-            self.logits_N[mask_N],
-            self.probabilities_N[mask_N],
-            groups,
-        )
-
-
-def _without_repeats(slices: list[Part]) -> list[Part]:
-    """Where a family has one model, both columns cut the same slice: it is measured once."""
-    seen: set[tuple[str, bytes]] = set()
-    kept = []
-    for column, name, mask in slices:
-        key = (name, mask.tobytes())
-        if key not in seen:
-            seen.add(key)
-            kept.append((column, name, mask))
-    return kept
 
 
 def measure_slice(
@@ -292,6 +236,15 @@ def measure_slice(
         num_synthetic=part.num_synthetic,
         figures={figure: Figure.of(measure) for figure, measure in figures.items()},
     )
+
+
+def runs_against(test: TestSet, mask_N: Mask, auc: Figure) -> bool:
+    """Whether scores are lower for synthetics than for reals, by more than chance."""
+    if auc.value is None:
+        return False
+    if auc.high is not None:
+        return auc.high < 0.5
+    return Direction.of(test.logits_N[mask_N], test.codes["origin"][mask_N]).against
 
 
 def measure_mean(test: TestSet, parts: Sequence[Part], seed: int, resamples: int) -> Slice:

@@ -45,8 +45,6 @@ def fit_parameters(method: Method, z: Floats, labels: Floats, smooth: bool) -> P
     """
     if method == "isotonic":
         return _fit_isotonic(z, labels)
-    if method in ("platt", "beta") and np.ptp(z) == 0:
-        raise UserError(f"{method} cannot be fitted: all {len(z)} calibration logits are equal")
     if not smooth:
         _refuse_separated(method, z, labels)
     targets, zeros = smoothed_targets(labels) if smooth else labels, np.zeros_like(z)
@@ -59,8 +57,8 @@ def fit_parameters(method: Method, z: Floats, labels: Floats, smooth: bool) -> P
         inverse = float(newton(z[:, None], targets, zeros)[0]) if z.any() else 0.0
         if inverse <= 0:
             raise UserError(
-                "temperature cannot be fitted: the scores run against the labels; "
-                "check the labels, or take platt"
+                "temperature cannot be fitted: it keeps the sign of the logit, and the classes do "
+                "not lie on either side of 0; take platt"
             )
         return {"temperature": 1 / inverse}
     return _fit_beta(z, targets)

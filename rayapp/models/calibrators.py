@@ -5,14 +5,15 @@ Shape suffix: N items. The arithmetic is in calibrator_fits.
 
 import hashlib
 import json
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import special
 
 from rayapp.errors import UserError
+from rayapp.models.calibrator_checks import Direction, checked, warnings
 from rayapp.models.calibrator_fits import (
     Floats,
     Method,
@@ -23,6 +24,7 @@ from rayapp.models.calibrator_fits import (
     separated,
     smoothed_targets,
 )
+from rayapp.models.decisions import OperatingPoint, percent
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
 # advises against isotonic regression when there are far fewer than 1000 calibration samples.
@@ -34,8 +36,7 @@ AUTO_FROM: dict[Method, int] = {
     "isotonic": 1000,
 }
 AUTO_FOLDS = 5
-_SMALL_CLASS = 100
-_WIDE_SLOPE = 0.25
+_LATER = ("share_synthetic", "prevalence", "operating_point")
 _Z = 1.959963984540054
 
 
@@ -63,7 +64,8 @@ class Calibration(BaseModel):
     """What a detector stores of its calibration: the map, the decisions, and where they are from.
 
     `threshold` and `band` are probabilities. An image with low <= p < high is left undecided;
-    without a band, p >= threshold is synthetic.
+    without a band, p >= threshold is synthetic. Probabilities hold where the share of synthetic
+    images is `prevalence`, or else that of the calibration items.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,10 +78,53 @@ class Calibration(BaseModel):
     items_hash: str = Field(description="hash of the list of calibration items")
     detector_hash: str = Field(description="hash of weights, architecture and preprocessing")
     preprocessing_hash: str = Field(description="hash of the preprocessing")
+    share_synthetic: float | None = Field(
+        None, gt=0, lt=1, description="of the calibration items; none: not recorded"
+    )
+    prevalence: float | None = Field(
+        None, gt=0, lt=1, description="share of synthetic images to which the map is shifted"
+    )
+    operating_point: OperatingPoint | None = Field(
+        None, description="what was asked of the threshold, and what it does"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.prevalence is not None and self.share_synthetic is None:
+            raise ValueError("a prevalence needs the share that it is shifted from")
+        if self.operating_point and self.band and self.band[1] < self.threshold:
+            raise ValueError("the band ends below the threshold: the promised rate would not hold")
+        return self
 
     def apply(self, logits_N: ArrayLike) -> Floats:
         """Probability that each image is synthetic, float64, in [0, 1]."""
-        return probabilities(self.method, self.parameters, logits_N)
+        p_N = probabilities(self.method, self.parameters, logits_N)
+        if self.prevalence is None or self.share_synthetic is None:
+            return p_N
+        return at_prevalence(p_N, self.share_synthetic, self.prevalence)
+
+    @property
+    def holds_at(self) -> float | None:
+        """Share of synthetic images at which the probabilities hold, where it is known."""
+        return self.prevalence or self.share_synthetic
+
+    def describe(self) -> list[str]:
+        """In words: false positives, recall, and where the probabilities hold."""
+        lines = self.operating_point.describe() if self.operating_point else []
+        share = self.holds_at
+        if share is None:
+            return lines
+        told = f"probabilities hold where {percent(share)} of the images are synthetic, "
+        told += "as was asked" if self.prevalence else "as in the calibration set"
+        if self.operating_point is None:
+            return [*lines, told]
+        observed, least = self.operating_point.precision(share)
+        if least is not None:
+            told += f"; there at least {percent(least)} of what is called synthetic is, with both "
+            told += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
+        elif observed is not None:
+            told += f"; there {percent(observed)} of what is called synthetic is, by these rates"
+        return [*lines, told]
 
     def decide(self, probabilities_N: ArrayLike) -> NDArray[np.int8]:
         """1 synthetic, 0 real, -1 undecided (inside the band)."""
@@ -89,9 +134,23 @@ class Calibration(BaseModel):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all fields in hexadecimal, the same on every machine."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of all fields in hexadecimal, the same on every machine.
+
+        Fields that older detectors lack count only where they are set: theirs keep their hash.
+        """
+        unset = {name for name in _LATER if getattr(self, name) is None}
+        fields = self.model_dump(mode="json", exclude=unset)
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def at_prevalence(p_N: Floats, share_synthetic: float, prevalence: float) -> Floats:
+    """Probabilities at another share of synthetic images: their log-odds shift by the prior's.
+
+    Holds where only the share differs (Saerens, Latinne and Decaestecker, Neural Computation 2002).
+    """
+    shift = special.logit(prevalence) - special.logit(share_synthetic)
+    return np.asarray(special.expit(special.logit(p_N) + shift))
 
 
 def fit(
@@ -100,6 +159,7 @@ def fit(
     labels_N: ArrayLike,
     *,
     smooth: bool = True,
+    temperature: float | None = None,
 ) -> Calibrator:
     """Fits one method, or the one that `auto` picks, on labels 1 (synthetic) and 0 (real).
 
@@ -108,30 +168,39 @@ def fit(
     in the order of AUTO_FROM and among its methods for n, the first whose 5-fold cross-validated
     NLL is within one standard error (of the paired difference) of the lowest; with fewer than 5
     items of a class, or where no real reaches a synthetic and NLL would reward any confidence, it
-    takes Platt.
+    takes Platt. It does so too where the scores run against the labels, which Platt alone can turn
+    round, with a warning. A `temperature` is taken as it is, with method temperature.
 
     Raises:
         UserError: unknown method, lengths that differ, a label that is not 0 or 1, a class
             missing, logits that are not finite or all equal, scores that run against the labels
-            (temperature), or separated classes without smoothing.
+            (all but Platt), or separated classes without smoothing.
     """
-    z, labels = _checked(logits_N, labels_N)
+    z, labels = checked(logits_N, labels_N)
+    direction = Direction.of(z, labels)
     if method == "auto":
-        chosen = _choose(z, labels, smooth)
+        chosen = "platt" if direction.against else _choose(z, labels, smooth)
     elif method in get_args(Method):
         chosen = method
     else:
         known = ", ".join(get_args(Method))
         raise UserError(f"calibration method {method!r} is unknown: take {known} or auto")
-    parameters = fit_parameters(chosen, z, labels, smooth)
+    if direction.against and chosen != "platt":
+        raise UserError(
+            f"{chosen} cannot be fitted: {direction.describe()}; check the labels, or take platt, "
+            "which turns the scores round"
+        )
+    if temperature is not None:
+        parameters: Parameters = {"temperature": temperature}
+    else:
+        parameters = fit_parameters(chosen, z, labels, smooth)
     interval = slope_interval(z, labels)
-    warning = _warning(chosen, parameters, labels, interval)
     return Calibrator(
         method=chosen,
         parameters=parameters,
         n=len(z),
         slope_interval=interval,
-        warning=warning,
+        warning="; ".join(warnings(chosen, parameters, z, labels, interval)),
     )
 
 
@@ -188,46 +257,3 @@ def _left_out_losses(method: Method, z: Floats, labels: Floats, smooth: bool) ->
         return None
     p = np.clip(p, epsilon, 1 - epsilon)
     return np.where(labels == 1, -np.log(p), -np.log1p(-p))
-
-
-def _checked(logits_N: ArrayLike, labels_N: ArrayLike) -> tuple[Floats, Floats]:
-    z = np.asarray(logits_N, dtype=np.float64).ravel()
-    labels = np.asarray(labels_N, dtype=np.float64).ravel()
-    if len(z) != len(labels):
-        raise UserError(f"calibration has {len(z)} logits but {len(labels)} labels")
-    if not np.isfinite(z).all():
-        bad = int((~np.isfinite(z)).sum())
-        raise UserError(f"{bad} of {len(z)} calibration logits are not finite: leave them out")
-    if not np.isin(labels, (0, 1)).all():
-        raise UserError("calibration labels must be 0 (real) or 1 (synthetic)")
-    num_synthetic = int(labels.sum())
-    require_both(len(labels) - num_synthetic, num_synthetic)
-    return z, labels
-
-
-def require_both(num_real: int, num_synthetic: int) -> None:
-    """Nothing where both classes are there; else UserError."""
-    if not num_real or not num_synthetic:
-        raise UserError(
-            f"calibration needs both classes: {num_real} real, {num_synthetic} synthetic items"
-        )
-
-
-def _warning(
-    method: Method, parameters: Parameters, labels: Floats, interval: tuple[float, float] | None
-) -> str:
-    slope = parameters.get("slope")
-    if method == "platt" and isinstance(slope, float) and slope <= 0:
-        return f"slope {slope:.3g} is not positive: the scores run against the labels"
-    if interval is None:
-        return ""
-    num_synthetic = int(labels.sum())
-    num_real = len(labels) - num_synthetic
-    low, high = interval
-    wide = (high - low) / 2 > _WIDE_SLOPE * abs(high + low) / 2
-    if min(num_real, num_synthetic) >= _SMALL_CLASS and not wide:
-        return ""
-    return (
-        f"small calibration set ({num_real} real, {num_synthetic} synthetic items): "
-        f"slope of the logit known to {low:.2f} … {high:.2f} (95 %)"
-    )

@@ -16,14 +16,24 @@ _MAX_POINTS = 600
 _LOW_FPR = 1e-3
 
 
-def roc_figure(curves: Mapping[str, Curve], *, low_fpr: bool = False, caption: str = "") -> Figure:
-    """ROC curves with their areas; `low_fpr` draws FPR from 0.1 % on by its logarithm."""
+def roc_figure(
+    curves: Mapping[str, Curve],
+    *,
+    low_fpr: bool = False,
+    caption: str = "",
+    accuracies: Mapping[str, float] | None = None,
+) -> Figure:
+    """ROC curves with their areas; `low_fpr` draws FPR from 0.1 % on by its logarithm.
+
+    `accuracies` are balanced accuracies at the threshold, to stand beside the areas.
+    """
+    fixed = {name: f", bal. acc. {value:.3f}" for name, value in (accuracies or {}).items()}
     areas = {name: float(np.trapezoid(c.y_T, c.x_T)) for name, c in curves.items()}
     with drawing() as draw:
         axes = draw.axes
         for index, (name, curve) in enumerate(curves.items()):
             x, y = _thinned(curve)
-            label = name if low_fpr else f"{name}  (AUC {areas[name]:.3f})"
+            label = name if low_fpr else f"{name}  (AUC {areas[name]:.3f}{fixed.get(name, '')})"
             axes.plot(x, y, label=label, drawstyle="steps-post", **line_style(index))
         start = np.geomspace(_LOW_FPR, 1, 200) if low_fpr else np.array([0, 1])
         axes.plot(start, start, color=SOFT, linewidth=0.9, linestyle=":", label="chance")
@@ -38,7 +48,9 @@ def roc_figure(curves: Mapping[str, Curve], *, low_fpr: bool = False, caption: s
         axes.set(ylim=(-0.01, 1.02), title="ROC at few false positives" if low_fpr else "ROC")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.legend(loc="center left" if low_fpr else "lower right")
-        listed = ", ".join(f"{name} {area:.3f}" for name, area in areas.items())
+        listed = ", ".join(
+            f"{name} {area:.3f}{fixed.get(name, '')}" for name, area in areas.items()
+        )
         scale = " on a logarithmic axis of the false-positive rate" if low_fpr else ""
         return draw.figure(f"ROC curves{scale}. Area under the curve: {listed}.", caption)
 

@@ -267,6 +267,8 @@ def _merged(parts: Parts, before: pa.Table | None) -> Iterable[pa.Table]:
 
 def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]) -> dict[str, Any]:
     judge = subject.judge
+    own = judge.calibration if settings.threshold is None else None  # another promises nothing
+    promised = "; ".join(line.strip() for line in own.describe()) if own else ""
     return {
         "detector": settings.detector,
         "detector hash": subject.hash,
@@ -276,6 +278,7 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
         "synthetic from": f"p ≥ {judge.decides_at:g}",
         "calibration": judge.calibration.hash if judge.calibration else "none",
         "what the detector rests on": subject.scope_line,
+        **({"on the calibration images": promised} if promised else {}),
         "precision": results["precision"]["used"],
         "ms an image, of one worker": results["ms_per_image"],
         "images a second, in all": results["images_per_s"],

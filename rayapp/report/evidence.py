@@ -1,5 +1,6 @@
 """What a report is made of: evaluations, and the scored images that they rest on."""
 
+import csv
 import io
 import json
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from rayapp import manifest
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme, load_scheme
+from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.metrics.scored import Scored
 from rayapp.storage import open_store, read_uri
@@ -82,6 +84,12 @@ def read_evidence(uri: str) -> list[Evidence]:
             table = pq.read_table(io.BytesIO(read_uri(f"{uri.rstrip('/')}/{evaluation.evidence}")))
         found.append(Evidence(evaluation, table))
     return found
+
+
+def read_changes(uri: str, changes: Changes) -> list[dict[str, str]]:
+    """The images that two detectors call differently, as evaluate listed them."""
+    text = read_uri(f"{uri.rstrip('/')}/{changes.file}").decode()
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def read_embedding(uri: str) -> tuple[str, pa.Table]:

@@ -40,8 +40,16 @@ def curves(several: Sequence[Evidence]) -> list[Figure]:
         return []
     said = f"Test set: {several[0].evaluation.test_set}."
     bins = {name: reliability_bins(one) for name, one in scored.items()}
+    thresholds = {one.evaluation.detector_name: one.evaluation.threshold for one in several}
+    first = several[0].evaluation.threshold  # of one detector, its slices are drawn
+    accuracies = {
+        name: float(np.mean([right[one.labels_N == label].mean() for label in (0, 1)]))
+        for name, one in scored.items()
+        if name in roc
+        for right in [(one.probabilities_N >= thresholds.get(name, first)) == (one.labels_N == 1)]
+    }
     return [
-        roc_figure(roc, caption=said),
+        roc_figure(roc, caption=said, accuracies=accuracies),
         roc_figure(roc, low_fpr=True, caption="The same where few reals are called synthetic."),
         pr_figure(pr, caption=said),
         reliability_figure(bins, caption="All images, equal-mass bins, 95 % intervals."),

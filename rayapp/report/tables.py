@@ -1,10 +1,12 @@
 """The tables of a report: figures beside published ones, detectors beside each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rayapp.metrics.binary import TITLES
+from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
 from rayapp.metrics.measure import Measure
+from rayapp.models.decisions import OperatingPoint, percent
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
 from rayapp.published import Published, PublishedSuite
 from rayapp.report.evidence import Evidence
@@ -21,6 +23,11 @@ NAMES = {
     "accuracy": "accuracy",
 }
 _NOT_MEASURED = Measure(None, reason="not measured")
+_MOST_CHANGED = 12
+_ACROSS = {
+    "roc_auc": "One pooled AUC hides a shift of scores between sources.",
+    "balanced_accuracy": "At the detector's one threshold, where such a shift shows.",
+}
 
 
 def heading(figure: str) -> str:
@@ -85,7 +92,61 @@ def remarks(several: Sequence[Evidence]) -> list[Block]:
         blocks.append(Notice(
             "Legacy protocol: as published, calibration images and repeated reals included. "
             "For comparison with published figures only.", "warning"))  # fmt: skip
+    for one in several:
+        e = one.evaluation
+        if e.inverted:
+            where = "" if e.inverted[0] == e.whole.name else f" on {', '.join(e.inverted)}"
+            blocks.append(Notice(
+                f"{e.detector_name}: the scores run against the labels{where} (ROC AUC below 0.5 "
+                "by more than chance). Check the labels, and that a higher score means synthetic.",
+                "warning"))  # fmt: skip
     return [*blocks, Prose(lines)]
+
+
+def operating_points(several: Sequence[Evidence]) -> list[Block]:
+    """What was asked of each threshold, what calibration saw, what these images show; the prior."""
+    rows: list[list[Value]] = []
+    sure, priors = [], []
+    for one in several:
+        e = one.evaluation
+        if e.operating_point is not None and e.operating_point.fpr is not None:
+            rows += _promised(e, e.operating_point)
+            sure.append(percent(e.operating_point.confidence))
+        if e.holds_at is not None:
+            told = f"where {percent(e.holds_at)} of the images are synthetic"
+            if e.precision is not None:
+                told += (f"; there, at the rates of these images, {percent(e.precision)} of what "
+                         "it calls synthetic is")  # fmt: skip
+            priors.append(f"{e.detector_name}: its probabilities hold {told}.")
+    blocks: list[Block] = []
+    if rows:
+        columns = ["detector", "slice", "asked", "bound", "observed", "reals", "here",
+                   "reals here", "holds here"]  # fmt: skip
+        told = (
+            "False positives: reals called synthetic. Asked (at most, with a confidence of "
+            f"{', '.join(dict.fromkeys(sure))}), bound and observed are of the calibration images; "
+            "here: of these, with the 95 % interval. No: they exceed the asked rate by more than "
+            "chance, so they are not like the calibration images."
+        )
+        formats = dict.fromkeys(("asked", "bound", "observed", "here"), ".2%")
+        blocks.append(Table(columns, rows, told, formats))
+    return [*blocks, Prose("\n\n".join(priors))] if priors else blocks
+
+
+def _promised(e: Evaluation, point: OperatingPoint) -> list[list[Value]]:
+    here = {rate.slice: rate for rate in e.false_positives}
+    before = {rate.slice: rate for rate in point.rates}
+    rows: list[list[Value]] = []
+    for name in dict.fromkeys([*before, *here]):
+        then, now = before.get(name), here.get(name)
+        seen = [then.bound, then.observed, then.num_real] if then else [None] * 3
+        shown: list[Value] = [None, None, "–"]
+        if now and point.fpr is not None:
+            measure = Measure(now.observed, now.low, now.high)
+            shown = [measure, now.num_real, "no" if now.low > point.fpr else "yes"]
+        label = f"{point.by}: {name}" if point.by else name
+        rows.append([e.detector_name, label, point.fpr, *seen, *shown])
+    return rows
 
 
 def every_figure(several: Sequence[Evidence]) -> Table:
@@ -162,19 +223,46 @@ def over_seeds(spreads: Sequence[SeedSpread]) -> Table:
     return Table(columns, rows, "Runs of one recipe that differ in their seed.", formats)
 
 
-def across_sources(one: Evaluation) -> Table | None:
-    """ROC AUC of each source of reals against each source of synthetics."""
+def changes(several: Sequence[Changes]) -> Table:
+    """How many images each two detectors call differently."""
+    rows: list[list[Value]] = [
+        [one.suite, one.first, one.second, one.num_images, one.first_right + one.second_right,
+         one.first_right, one.second_right, one.file]
+        for one in several
+    ]  # fmt: skip
+    columns = ["suite", "A", "B", "images", "change sides", "only A right", "only B right",
+               "listed in"]  # fmt: skip
+    return Table(columns, rows, "Images that change sides between two detectors.")
+
+
+def changed(one: Changes, table: Sequence[Mapping[str, str]]) -> Table:
+    """The first of the images that two detectors call differently; `table` is the list of them."""
+    names = [f"P by {name}" for name in (one.first, one.second)]
+    rows: list[list[Value]] = []
+    for row in table[:_MOST_CHANGED]:
+        made = "real" if row["origin"] == "real" else row.get("generator") or row["origin"]
+        rows.append([row["path"], made, *(float(row[name]) for name in names), row["right"]])
+    told = f"{one.first} and {one.second}: those whose probability moves most."
+    return Table(["image", "made by", *names, "right"], rows, told)
+
+
+def across_sources(one: Evaluation) -> list[Table]:
+    """Each source of reals against each source of synthetics: ROC AUC and balanced accuracy."""
     reals = list(dict.fromkeys(pair.real for pair in one.sources))
     synthetics = list(dict.fromkeys(pair.synthetic for pair in one.sources))
     if len(reals) < 2:  # the slices say the same
-        return None
-    found = {(p.real, p.synthetic): p.roc_auc.measure() for p in one.sources}
-    rows: list[list[Value]] = [
-        [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)] for real in reals
-    ]
-    told = (f"{one.detector_name}: ROC AUC of each source of reals (rows) against each source of "
-            "synthetics. One pooled AUC hides a shift of scores between sources.")  # fmt: skip
-    return Table(["reals from", *synthetics], rows, told)
+        return []
+    tables = []
+    for figure, why in _ACROSS.items():
+        found = {(p.real, p.synthetic): getattr(p, figure).measure() for p in one.sources}
+        rows: list[list[Value]] = [
+            [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)]
+            for real in reals
+        ]
+        told = (f"{one.detector_name}: {heading(figure)} of each source of reals (rows) against "
+                f"each source of synthetics. {why}")  # fmt: skip
+        tables.append(Table(["reals from", *synthetics], rows, told))
+    return tables
 
 
 def published_only(published: Published) -> list[tuple[str, list[Block]]]:

@@ -27,6 +27,7 @@ from rayapp.report.evidence import (
     EMBEDDING_FILE,
     Evidence,
     by_suite,
+    read_changes,
     read_evidence,
     read_results,
 )
@@ -35,7 +36,7 @@ from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
 
 REPORT_FILE = "report.html"
-_MOST_HIGHLIGHTS = 8
+_MOST_HIGHLIGHTS = 12
 _TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 
 
@@ -107,12 +108,15 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
         return _of_one_class(first)
     accuracy, auc = (best.figures[name] for name in first.headline)
     unseen = first.slice("training", "held-out")
-    held = f" and {_said(unseen.figures['roc_auc'])} on a held-out one" if unseen else ""
+    held, held_accuracy = (
+        f" and {_said(unseen.figures[name])} on a held-out one" if unseen else ""
+        for name in ("roc_auc", first.headline[0])
+    )
     words = tables.heading(first.headline[0])
     at = f" at the threshold {first.threshold:g}" if first.task == "origin" else ""
     return (
         f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_said(auc)} on {what}"
-        f"{held}; {words} is {_said(accuracy)}{at} ({first.protocol} protocol)."
+        f"{held}; {words} is {_said(accuracy)}{held_accuracy}{at} ({first.protocol} protocol)."
     )
 
 
@@ -165,9 +169,9 @@ def _sections(
     opening += pictures.figures(_focus_curves(evidence, focus))
     sections = [Section("Result", opening)]
     sections += [Section(_title(several), _suite(several)) for several in suites.values()]
-    comparisons = [one for result in results for one in result.comparisons]
-    if comparisons:
-        sections.append(Section("Detectors compared", [tables.compared(comparisons)]))
+    compared = _compared(results, settings, focus[0].evaluation.suite)
+    if compared:
+        sections.append(Section("Detectors compared", compared))
     spreads = [one for result in results for one in result.spreads]
     if spreads:
         sections.append(Section("Over seeds", [tables.over_seeds(spreads)]))
@@ -182,6 +186,22 @@ def _sections(
         )
         sections.append(Section("Mistakes and doubts", pictures.mistakes(scored)))
     return [*sections, Section("What was run", _provenance(evidence, results, settings))]
+
+
+def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) -> list[Block]:
+    """Pairs of detectors by figure, and the images on which they part; those of `suite` by name."""
+    blocks: list[Block] = []
+    if comparisons := [one for result in results for one in result.comparisons]:
+        blocks.append(tables.compared(comparisons))
+    if changes := [one for result in results for one in result.changes]:
+        blocks.append(tables.changes(changes))
+    for uri, result in zip(settings.evaluations, results, strict=True):
+        blocks += [
+            tables.changed(one, read_changes(uri, one))
+            for one in result.changes
+            if one.suite == suite and one.first_right + one.second_right
+        ]
+    return blocks
 
 
 def _focus_curves(evidence: Sequence[Evidence], focus: Sequence[Evidence]) -> list[Any]:
@@ -209,6 +229,7 @@ def _suite(several: Sequence[Evidence]) -> list[Block]:
     blocks.append(Prose(
         f"Intervals (95 %) come from {resampled}. A slice by generator holds that generator's "
         "images and the reals that the protocol gives it."))  # fmt: skip
+    blocks += tables.operating_points(several)
     return [*blocks, *pictures.figures(drawn), tables.every_figure(several)]
 
 
@@ -218,13 +239,13 @@ def _across(suites: dict[str, list[Evidence]]) -> list[Section]:
     seen: set[Any] = set()
     for several in suites.values():
         for one in several:
-            table = tables.across_sources(one.evaluation)
-            if table is None:
+            pair = tables.across_sources(one.evaluation)
+            if not pair:
                 continue
-            key = (one.evaluation.detector_name, tuple(table.columns), len(table.rows))
+            key = (one.evaluation.detector_name, tuple(pair[0].columns), len(pair[0].rows))
             if key not in seen:
                 seen.add(key)
-                found.append(table)
+                found += pair
     return [Section("Across sources", found)] if found else []
 
 
@@ -239,10 +260,11 @@ def _highlights(evidence: Sequence[Evidence]) -> Highlights:
         for part in [p for p in chosen if p] or [e.mean or e.whole]:
             name = part.name.lower() if part.name != "all" else "all"
             detector = f"{e.detector_name}, " if len(evidence) > 1 else ""
-            figure = e.headline[-1]
-            label = f"{tables.heading(figure)}, {name}, {detector}{e.test_set}"
             remark = f"{part.num_real:,} real, {part.num_synthetic:,} synthetic"
-            items.append(Highlight(label, part.figures[figure].measure(), remark))
+            for figure in e.headline[::-1]:  # a ROC AUC first, where there is one
+                title = tables.heading(figure)
+                label = f"{title[0].upper()}{title[1:]}, {name}, {detector}{e.test_set}"
+                items.append(Highlight(label, part.figures[figure].measure(), remark))
     return Highlights(items[:_MOST_HIGHLIGHTS])
 
 

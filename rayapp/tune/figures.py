@@ -11,17 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.calibrate import CalibrateSettings, fit_calibrator
+from rayapp.calibrate import CalibrateSettings, decide, fit_calibrator
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme
 from rayapp.metrics.binary import evaluate
-from rayapp.metrics.evaluation import TestSet
 from rayapp.metrics.measure import Measure
 from rayapp.metrics.probability import log_losses
 from rayapp.metrics.ranking import roc_auc
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
-from rayapp.models.decisions import abstain_band
+from rayapp.metrics.testset import TestSet
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -79,33 +78,49 @@ def _whole(half: Mask, labels_N: NDArray[np.int64], fit_N: Mask) -> bool:
     return all((side == 0).any() and (side == 1).any() for side in sides)
 
 
-def cross_fitted(judged: Judged, choice: CalibrateSettings) -> tuple[Floats, NDArray[np.int8]]:
-    """Probability and answer (1, 0, -1 unsure) of each image by the fit to the other half.
+def cross_fitted(
+    judged: Judged, choice: CalibrateSettings
+) -> tuple[Floats, NDArray[np.int8], Mask]:
+    """Probability, answer (1, 0, -1 unsure) and whether p >= threshold, by the other half's fit.
+
+    All halves are judged at the share of synthetic images that they have, whatever prevalence the
+    choice shifts to in the end.
 
     Raises:
-        UserError: the fit can't be made.
+        UserError: the fit can't be made, or too few reals are in a half for the rate asked for,
+            or it is asked for by a column that the label scheme lacks.
     """
-    labels = judged.labels_N
+    labels, by = judged.labels_N, choice.fpr_by
+    if by is not None and by not in judged.codes:
+        raise UserError(f"fpr_by {by}: a search knows the columns {', '.join(judged.codes)} alone")
+    choice = choice.model_copy(update={"prevalence": None})
     half = halves(judged.groups_N, labels, judged.fit_N)
     probabilities, answers = np.empty(len(labels)), np.empty(len(labels), dtype=np.int8)
+    called = np.empty(len(labels), dtype=bool)
+    slices = None if by is None else judged.codes[by]
     for side in (half, ~half):
         seen = judged.fit_N & ~side
         fitted = fit_calibrator(choice, judged.logits_N[seen], labels[seen])
-        band = abstain_band(
-            fitted.apply(judged.logits_N[seen]), labels[seen], 0.5, choice.band_error
+        decided = decide(
+            choice,
+            fitted.apply(judged.logits_N[seen]),
+            labels[seen],
+            slices_N=None if slices is None else slices[seen],
+            photographs_N=judged.groups_N[seen],
         )
-        low, high = band or (0.5, 0.5)
+        low, high = decided.band or (decided.threshold, decided.threshold)
         p = probabilities[side] = fitted.apply(judged.logits_N[side])
         answers[side] = np.where(p >= high, 1, np.where(p < low, 0, -1))
-    return probabilities, answers
+        called[side] = p >= decided.threshold
+    return probabilities, answers, called
 
 
 def calibration_figures(
     judged: Judged, choice: CalibrateSettings, scheme: LabelScheme
 ) -> dict[str, float | None]:
-    """NLL, Brier, debiased error and what the unsure band leaves; after calibration."""
+    """Accuracy, NLL, Brier, debiased error and what the unsure band leaves; after calibration."""
     try:
-        probabilities, answers = cross_fitted(judged, choice)
+        probabilities, answers, called = cross_fitted(judged, choice)
     except UserError:
         if judged.fit_N.all():
             raise  # of a search of calibration, it is all that a trial does
@@ -116,7 +131,9 @@ def calibration_figures(
     slices = {n: Measure(float(losses[m].mean())) for n, m in judged.slices(scheme).items()}
     answered = answers >= 0
     error = whole["calibration_error"].value
+    recalls = [float((called[labels == k] == k).mean()) for k in (0, 1)]
     return {
+        "balanced_accuracy": sum(recalls) / 2,
         "nll": whole["nll"].value,
         "brier": whole["brier"].value,
         # Below 0 there is less error than chance alone would show: nothing left to gain.

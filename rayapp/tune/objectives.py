@@ -23,6 +23,7 @@ FIGURES = {
     "held_out_roc_auc": FigureKind("ROC AUC on held-out generators", True, _TRAIN),
     "worst_slice_roc_auc": FigureKind("ROC AUC of the worst slice", True, _TRAIN),
     "robustness_roc_auc": FigureKind("ROC AUC under perturbation, mean", True, _TRAIN),
+    "balanced_accuracy": FigureKind("Balanced accuracy at the calibrated threshold", True),
     "images_per_s": FigureKind("Images scored per second", True, _TRAIN),
     "nll": FigureKind("NLL after calibration", False),
     "brier": FigureKind("Brier score after calibration", False),

@@ -69,6 +69,25 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
         assert planned.plan.evaluation(here, {}) == evaluation  # Ray or one process: the same
     pair = next(c for c in results.comparisons if (c.slice, c.figure) == ("all", "roc_auc"))
     assert pair.difference.value == pytest.approx(auc - second.whole.figures["roc_auc"].value)
+    accuracy = {c.slice: c for c in results.comparisons if c.figure == "balanced_accuracy"}
+    assert set(accuracy) == {one.name for one in first.slices}
+    for name, one in accuracy.items():
+        values = [next(s for s in e.slices if s.name == name).figures["balanced_accuracy"].value
+                  for e in (first, second)]  # fmt: skip
+        assert one.difference.value == pytest.approx(values[0] - values[1])
+    both = [pq.read_table(Path(given["output"], e.evidence)) for e in (first, second)]
+    p, q = (table["probability"].to_numpy() for table in both)
+    sides, truth = [p >= 0.5, q >= 0.5], both[0]["origin"].to_numpy() == 1
+    (changes,) = results.changes
+    text = Path(given["output"], changes.file).read_text()
+    listed = list(csv.DictReader(text.splitlines()))
+    changed = set(np.array(both[0]["path"].to_pylist())[sides[0] != sides[1]])
+    assert {line["path"] for line in listed} == changed
+    assert 0 < len(listed) == changes.first_right + changes.second_right < changes.num_images == 200
+    assert changes.first_right == ((sides[0] == truth) & (sides[1] != truth)).sum()
+    moved = [abs(float(line["P by d0"]) - float(line["P by d1"])) for line in listed]
+    assert moved == sorted(moved, reverse=True)
+    assert [line["right"] for line in listed].count("d0") == changes.first_right
     spread = next(s for s in results.spreads if s.figure == "roc_auc")
     assert spread.num_runs == 2
     evidence = pq.read_table(Path(given["output"], first.evidence))
@@ -92,7 +111,8 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
         .decode()
     )
     for words in ("Detectors compared", "Over seeds", "Mistakes and doubts", "Least sure",
-                  "python jobs/evaluate.py", "data:image/jpeg;base64", "not at hand"):  # fmt: skip
+                  "change sides between two detectors", "P by d1", "python jobs/evaluate.py",
+                  "data:image/jpeg;base64", "not at hand"):  # fmt: skip
         assert words in page, words
     for outside in ('src="http', 'href="http', "url(http", "@import"):
         assert outside not in page

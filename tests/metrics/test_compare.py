@@ -4,7 +4,7 @@ from scipy import special
 from sklearn.metrics import roc_auc_score
 
 from rayapp.metrics.bootstrap import compare_figures
-from rayapp.metrics.compare import compare_auc
+from rayapp.metrics.compare import compare_auc, compare_balanced_accuracy
 
 
 def pair(
@@ -83,6 +83,31 @@ def test_groups_of_both_classes_agree_with_the_bootstrap() -> None:
     assert drawn.high is not None
     assert drawn.low is not None
     assert drawn.high - drawn.low == pytest.approx(exact.high - exact.low, rel=0.12)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_balanced_accuracy_agrees_with_the_bootstrap(grouped: bool) -> None:
+    rng = np.random.default_rng(8)
+    scene = np.repeat(rng.normal(size=(300, 2)), 4, axis=0)
+    labels, a, b = pair(rng, 1200, (0.85, 0.80))
+    a, b = a + 0.5 * scene[:, 0] - 0.6, b + 0.5 * scene[:, 1] - 0.6
+    groups = np.repeat(np.arange(300), 4) if grouped else None
+    right = [(scores >= 0) == (labels == 1) for scores in (a, b)]
+    exact = compare_balanced_accuracy(labels, *right, groups)
+    drawn = compare_figures(
+        labels,
+        (a, special.expit(a)),
+        (b, special.expit(b)),
+        np.random.Generator(np.random.Philox(key=0)),
+        groups,
+    )["balanced_accuracy"]
+    assert exact.value == pytest.approx(drawn.value, abs=1e-12)
+    assert exact.low is not None
+    assert exact.high is not None
+    assert drawn.low is not None
+    assert drawn.high is not None
+    assert exact.high - exact.low == pytest.approx(drawn.high - drawn.low, rel=0.12)
+    assert "needs both classes" in compare_balanced_accuracy(np.ones(3), *([1, 0, 1],) * 2).reason
 
 
 def test_single_item_groups_are_delong() -> None:

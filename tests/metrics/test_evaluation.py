@@ -7,12 +7,12 @@ from rayapp.metrics.evaluation import (
     Evaluation,
     Figure,
     Slice,
-    TestSet,
     difference,
     measure_mean,
     measure_slice,
     worst_slices,
 )
+from rayapp.metrics.testset import TestSet
 
 SCHEME = load_scheme("demo")
 

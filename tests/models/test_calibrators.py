@@ -5,6 +5,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score
 
 from rayapp.errors import UserError
 from rayapp.metrics.binary import evaluate
@@ -130,14 +131,72 @@ def test_rising_in_the_logit(method: str) -> None:
     assert p.max() <= 1
 
 
-def test_inverted_scores_are_said() -> None:
+def degenerate(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels that have no ordinary fit."""
+    rng = np.random.default_rng(11)
+    labels = np.arange(80) % 2
+    overlapping = rng.normal(np.where(labels == 1, 1.5, -1.5), 1.0)
+    separate = rng.normal(np.where(labels == 1, 6, -6), 0.5)
+    return {
+        "inverted": (-overlapping, labels),
+        "inverted, separated": (-separate, labels),
+        "constant": (np.full(80, 3.0), labels),
+        "constant at 0": (np.zeros(80), labels),
+        "separated": (separate, labels),
+        "separated on one side of 0": (separate + 9, labels),
+        "one class": (overlapping, np.zeros(80)),
+        "n = 5": (np.array([-2.0, -1.0, 0.5, 1.0, 3.0]), np.array([0, 0, 0, 1, 1])),
+        "chance": (rng.normal(size=80), labels),
+    }[kind]
+
+
+REFUSED = {
+    "inverted": "run against the labels",
+    "inverted, separated": "run against the labels",
+    "constant": "all 80 calibration logits are equal",
+    "constant at 0": "all 80 calibration logits are equal",
+    "one class": "80 real, 0 synthetic",
+}
+WARNED = {
+    "inverted": "run against the labels",
+    "inverted, separated": "run against the labels",
+    "n = 5": "small calibration set (3 real, 2 synthetic items)",
+    "chance": "on 80 items may be chance",
+}
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+@pytest.mark.parametrize("kind", [*REFUSED, "separated", "separated on one side of 0", "n = 5",
+                                  "chance"])  # fmt: skip
+def test_a_degenerate_set_gets_a_right_answer_or_one_clear_line(method: str, kind: str) -> None:
+    logits, labels = degenerate(kind)
+    turned = kind.startswith("inverted") and method in {"platt", "auto"}
+    if kind in REFUSED and not turned:
+        with pytest.raises(UserError, match=REFUSED[kind]) as refused:
+            fit(method, logits, labels)
+        assert "\n" not in str(refused.value)
+        return
+    fitted = fit(method, logits, labels)
+    p = fitted.apply(logits)
+    assert np.isfinite(p).all()
+    assert WARNED.get(kind, "") in fitted.warning
+    assert "\n" not in fitted.warning
+    if kind != "chance":
+        assert roc_auc_score(labels, p) > 0.95
+    if (method, kind) == ("temperature", "separated on one side of 0"):
+        assert "a temperature cannot shift them" in fitted.warning
+    else:
+        assert "cannot shift" not in fitted.warning
+        assert p.mean() == pytest.approx(labels.mean(), abs=0.14 if kind == "n = 5" else 0.01)
+    if method == "isotonic" and kind.startswith("separated"):
+        assert "isotonic gives 0 or 1 alone" in fitted.warning
+
+
+def test_a_given_temperature_is_taken_unless_the_scores_are_inverted() -> None:
     _, labels, logits = shifted(np.random.default_rng(6), 300)
-    assert "run against the labels" in fit("platt", -logits, labels).warning
+    assert fit("temperature", logits, labels, temperature=4).parameters == {"temperature": 4}
     with pytest.raises(UserError, match="run against the labels"):
-        fit("temperature", -logits, labels)
-    beta = fit("beta", -logits, labels)
-    assert (np.diff(beta.apply(np.linspace(-9, 9, 99))) >= 0).all()
-    assert fit("auto", -logits, labels).method == "platt"
+        fit("temperature", -logits, labels, temperature=4)
 
 
 def test_auto_takes_what_the_data_need_and_does_not_depend_on_order() -> None:
@@ -230,11 +289,46 @@ def test_record_survives_json_and_its_hash_covers_every_field() -> None:
         {"items_hash": "x"},
         {"detector_hash": "x"},
         {"preprocessing_hash": "x"},
-    )
-    assert len({record(**change).hash for change in changes} | {record().hash}) == 9
+        {"share_synthetic": 0.5},
+        {"share_synthetic": 0.5, "prevalence": 0.01},
+        {"operating_point": {"rates": [{"slice": "all", "num_real": 9, "num_flagged": 0}],
+                             "num_synthetic": 9, "num_found": 9}},
+    )  # fmt: skip
+    assert len({record(**change).hash for change in changes} | {record().hash}) == 12
+    # A record of an older version, without the last three: its hash stays.
     assert record().hash == "a6c01dd4de7356b746162dce70cae270a2677b7735941ddb198852e837a8ff6a"
 
 
 def test_decisions_with_and_without_a_band() -> None:
     assert record(threshold=0.6).decide([0.59, 0.6, 1]).tolist() == [0, 1, 1]
     assert record(band=(0.3, 0.7)).decide([0.29, 0.3, 0.69, 0.7]).tolist() == [0, -1, -1, 1]
+
+
+def test_a_record_that_breaks_its_own_promise_is_refused() -> None:
+    point = {"rates": [{"slice": "all", "num_real": 99, "num_flagged": 0}], "num_synthetic": 9,
+             "num_found": 9, "fpr": 0.05}  # fmt: skip
+    record(threshold=0.9, band=(0.1, 0.95), operating_point=point)
+    with pytest.raises(ValueError, match="ends below the threshold"):
+        record(threshold=0.9, band=(0.1, 0.8), operating_point=point)
+    with pytest.raises(ValueError, match="needs the share that it is shifted from"):
+        record(prevalence=0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_at_another_prevalence_the_probabilities_hold(method: str) -> None:
+    """Fitted where half of the images are synthetic, used where a twentieth is."""
+    rng = np.random.default_rng(12)
+
+    def drawn(num_real: int, num_synthetic: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat([0, 1], [num_real, num_synthetic])
+        return 2 * rng.normal(np.where(labels == 1, 1.0, -1.0), 1.0), labels  # true log-odds
+
+    logits, labels = drawn(4000, 4000)
+    fitted = fit(method, logits, labels)
+    there = record(method=method, parameters=fitted.parameters, share_synthetic=0.5,
+                   prevalence=0.05)  # fmt: skip
+    logits, labels = drawn(38_000, 2000)
+    assert there.apply(logits).mean() == pytest.approx(0.05, abs=0.006)
+    assert fitted.apply(logits).mean() > 0.15
+    at_once = log_losses(labels, there.apply(logits)).mean()
+    assert at_once < log_losses(labels, fitted.apply(logits)).mean()

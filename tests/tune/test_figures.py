@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special
@@ -72,7 +74,7 @@ def test_what_is_held_out_is_not_fitted_to(judged: Judged) -> None:
 
 
 def test_a_given_temperature_is_taken_as_it_is(judged: Judged) -> None:
-    probabilities, _ = cross_fitted(judged, choice(method="temperature", temperature=4.0))
+    probabilities, _, _ = cross_fitted(judged, choice(method="temperature", temperature=4.0))
     assert np.allclose(probabilities, special.expit(judged.logits_N / 4))
 
 
@@ -89,6 +91,29 @@ def test_a_stricter_band_answers_less_and_better(judged: Judged) -> None:
     lax = calibration_figures(judged, choice(band_error=0.2), SCHEME)
     assert strict["answered"] < lax["answered"]
     assert strict["answered_error"] < lax["answered_error"]
+
+
+def test_accuracy_is_that_at_the_threshold_that_the_rate_asks_for(judged: Judged) -> None:
+    plain = calibration_figures(judged, choice(), SCHEME)
+    probabilities, _, called = cross_fitted(judged, choice())
+    labels = judged.labels_N
+    assert np.array_equal(called, probabilities >= 0.5)
+    recalls = [(called[labels == k] == k).mean() for k in (0, 1)]
+    assert plain["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    alone = replace(judged, groups_N=np.arange(600).astype(np.str_))
+    strict = cross_fitted(alone, choice(fpr=0.05))[2]
+    assert strict[labels == 0].mean() < 0.05 < called[labels == 0].mean()
+    with pytest.raises(UserError, match="at least 59 independent"):
+        cross_fitted(judged, choice(fpr=0.05))  # 25 photographs a half
+    with pytest.raises(UserError, match="of each content; missing"):
+        cross_fitted(alone, choice(fpr=0.03, fpr_by="content"))
+    with pytest.raises(UserError, match="fpr_by camera: a search knows the columns origin"):
+        cross_fitted(alone, choice(fpr=0.03, fpr_by="camera"))
+
+
+def test_a_prevalence_does_not_move_the_figures_of_a_search(judged: Judged) -> None:
+    shifted = calibration_figures(judged, choice(prevalence=0.01), SCHEME)
+    assert shifted == calibration_figures(judged, choice(), SCHEME)
 
 
 def test_one_photograph_is_dealt_out_by_image(judged: Judged) -> None:
