@@ -120,6 +120,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     fitted = fit_calibrator(settings, logits, labels)
     calibration = _decided(fitted, logits, labels, settings, detector, ids)
     spec = detector.spec.model_copy(update={"calibration": calibration})
+    run.claim()
     manifest.write_table(run.store, guard.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}

@@ -49,6 +49,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     if run.state == "done":
         return run
     with cluster.session(settings):
+        run.claim()
         evaluations, comparisons = _measured(planned, settings)
     for one, evaluation in zip(planned, evaluations, strict=True):
         if one.evidence is not None:

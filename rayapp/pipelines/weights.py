@@ -64,6 +64,7 @@ def weights(settings: WeightsSettings) -> runs.Run:
         "page": source.page,
     }
     spec = detector.spec.model_copy(update={"provenance": provenance})
+    run.claim()
     digest = save_detector(Detector(detector.network, spec), run.store)
     bytes_in = sum(map(len, files.values()))
     run.finish({"files": len(files), "bytes": bytes_in}, {"detector_hash": digest, **provenance})
