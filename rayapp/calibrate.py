@@ -229,6 +229,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
     )
     scope = detector.spec.scope.recalibrated(on)
     spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
+    run.claim()
     manifest.write_table(run.store, guard.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
     run.finish(

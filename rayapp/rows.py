@@ -168,18 +168,16 @@ def map_rows(
     """
     stage = stage or run.stage
     parts = Parts(run.store, stage, schema)
-    parts.resume(verify)
+    if run.state != "new":  # a new run may have yet to clear away another's
+        parts.resume(verify)
     todo = parts.without(rows)
     progress = Progress(stage, rows.num_rows, unit=unit)
     progress.skip(parts.num_rows)
     with progress:
         if todo.num_rows:
             require(resources.bundle, stage, wait_s)
-            passes = _Stage(stage, parts, work, resources, progress, max_block_rows)
-            passes.stream(todo, batch_size)
-            lost = parts.without(todo)
-            if lost.num_rows:
-                passes.rescue(lost, whole=lost.num_rows == todo.num_rows > batch_size)
+        with run.claimed():
+            _Stage(stage, parts, work, resources, progress, max_block_rows).all(todo, batch_size)
     if not parts.ids().sort().equals(rows["id"].combine_chunks().sort()):
         raise JobFailed(f"{stage}: {rows.num_rows} rows went in, {parts.num_rows} came out")
     return parts
@@ -195,6 +193,14 @@ class _Stage:
     resources: Resources
     progress: Progress
     max_block_rows: int
+
+    def all(self, todo: pa.Table, batch_size: int) -> None:
+        """Every row; those whose worker died once more, alone."""
+        if todo.num_rows:
+            self.stream(todo, batch_size)
+        lost = self.parts.without(todo)
+        if lost.num_rows:
+            self.rescue(lost, whole=lost.num_rows == todo.num_rows > batch_size)
 
     def stream(self, todo: pa.Table, batch_size: int) -> None:
         """Run Ray Data over the rows, writing a part every few seconds."""

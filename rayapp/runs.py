@@ -2,15 +2,18 @@
 
 The file makes a stage resumable: where it stands and agrees, the stage is done; where its
 fingerprint differs, the output belongs to another run and is not touched without `overwrite`.
+A run claims its output when its work begins: one that is refused before has written nothing there,
+and removed nothing that another run left.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import platform
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,9 +40,52 @@ class Run:
     found: dict[str, Any] = field(default_factory=dict)
     _start: float = field(default_factory=clock.since)
     _started: float = field(default_factory=time.time)
+    _unclaimed: bool = False
+    _replaced: Mapping[str, Any] | None = None  # record of the run that `overwrite` gives up
+
+    def claim(self) -> None:
+        """Mark the output as this run's, and empty it of the run that it replaces.
+
+        Of a new run it comes before the first read or write of the output.
+
+        Raises:
+            UserError: another run has claimed it meanwhile, or it can't be written.
+        """
+        if not self._unclaimed:
+            return
+        if self._replaced is not None:
+            _empty(self.store, self._replaced)
+        else:
+            found = read_record(self.store, START_FILE)
+            if found and (differences := _differences(found, self.stage, self.fingerprint)):
+                raise _another(self.store, differences, unfinished=True)
+        write_record(self.store, START_FILE, {"stage": self.stage, **self.fingerprint})
+        self._unclaimed = False
+
+    @contextlib.contextmanager
+    def claimed(self, scratch: str = "") -> Iterator[None]:
+        """Claim the output for work that may yet be refused; given back if nothing was written.
+
+        Args:
+            scratch: a folder of which the files alone are nothing.
+        """
+        self.claim()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # what ended the work is what is to be told
+                if self.state == "new" and not self._has_written(scratch):
+                    self.store.delete([stat.key for stat in list(self.store.list())])
+                    self._unclaimed = True
+            raise
+
+    def _has_written(self, scratch: str) -> bool:
+        keys = (stat.key for stat in self.store.list())
+        return any(k != START_FILE and not (scratch and k.startswith(f"{scratch}/")) for k in keys)
 
     def finish(self, counts: Mapping[str, Any], results: Mapping[str, Any] | None = None) -> None:
         """Write run.json, the mark that the stage is done, and sweep up after killed attempts."""
+        assert not self._unclaimed, "claim() comes before the first write"
         record = {
             "stage": self.stage,
             **self.fingerprint,
@@ -93,7 +139,7 @@ def start(
     overwrite: bool,
     placement: frozenset[str] = frozenset(),
 ) -> Run:
-    """Open a stage's output: new, to be resumed, or done already.
+    """Open a stage's output: new, to be resumed, or done already; a new run has yet to claim it.
 
     Args:
         stage: the job's name.
@@ -107,27 +153,18 @@ def start(
         UserError: the output belongs to a run with other settings, inputs or code.
     """
     store = open_store(output)
-    wanted = {
-        "settings": settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement}),
-        "inputs": dict(sorted(inputs.items())),
-        "code": __version__,
-    }
+    wanted = fingerprint(settings, inputs, placement)
+    replaced = None
     for key, state in ((RUN_FILE, "done"), (START_FILE, "resumed")):
-        found = _read_json(store, key)
+        found = read_record(store, key)
         if found is None:
             continue
-        differences = _differences(found, wanted)
-        if found["stage"] != stage:
-            differences = [f"stage {found['stage']}, now {stage}"]
+        differences = _differences(found, stage, wanted)
         if not differences:
             return Run(stage, store, wanted, state, found if state == "done" else {})  # type: ignore[arg-type]
         if not overwrite:
-            differences += ["it did not finish"] * (key == START_FILE)
-            raise UserError(
-                f"{store.root}: holds the output of another run ({'; '.join(differences)}); "
-                "give another --output, or --overwrite"
-            )
-        _empty(store, found)
+            raise _another(store, differences, unfinished=key == START_FILE)
+        replaced = found
         break
     else:
         if not overwrite and next(iter(store.list()), None) is not None:
@@ -135,13 +172,23 @@ def start(
                 f"{store.root}: is not empty and holds no run of ours; "
                 "give an empty --output, or --overwrite to write beside what is there"
             )
-    _check_writable(store, {"stage": stage, **wanted})
-    return Run(stage, store, wanted, "new")
+    if replaced is None:  # what can't be written is said before the work begins
+        write_record(store, START_FILE, {"stage": stage, **wanted})
+        store.delete([START_FILE])
+    return Run(stage, store, wanted, "new", _unclaimed=True, _replaced=replaced)
+
+
+def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
+    said = "; ".join([*differences, *["it did not finish"] * unfinished])
+    return UserError(
+        f"{store.root}: holds the output of another run ({said}); "
+        "give another --output, or --overwrite"
+    )
 
 
 def holds_run(store: Store) -> bool:
     """Whether a run of ours, finished or begun, lies at the top of a store."""
-    return any(_read_json(store, key) is not None for key in (RUN_FILE, START_FILE))
+    return any(read_record(store, key) is not None for key in (RUN_FILE, START_FILE))
 
 
 def _empty(store: Store, found: Mapping[str, Any]) -> None:
@@ -151,14 +198,35 @@ def _empty(store: Store, found: Mapping[str, Any]) -> None:
     store.delete([stat.key for stat in list(store.list()) if stat.key != START_FILE])
 
 
-def _check_writable(store: Store, record: Mapping[str, Any]) -> None:
+def fingerprint(
+    settings: Settings, inputs: Mapping[str, str], placement: Collection[str] = ()
+) -> dict[str, Any]:
+    """What a result depends on: settings (but where the work is done), inputs, code version."""
+    return {
+        "settings": settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement}),
+        "inputs": dict(sorted(inputs.items())),
+        "code": __version__,
+    }
+
+
+def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
+    """Write what a run is known by.
+
+    Raises:
+        UserError: the store can't be written.
+    """
     try:
-        store.put(START_FILE, json.dumps(record, indent=1, ensure_ascii=False).encode())
+        store.put(key, json.dumps(record, indent=1, ensure_ascii=False).encode())
     except OSError as error:
         raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
 
 
-def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+def read_record(store: Store, key: str) -> dict[str, Any] | None:
+    """The record of a run of ours, where there is one.
+
+    Raises:
+        UserError: the store can't be read.
+    """
     try:
         found = json.loads(store.get(key))
     except (FileNotFoundError, ValueError):
@@ -170,19 +238,24 @@ def _read_json(store: Store, key: str) -> dict[str, Any] | None:
     return found if ours else None
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, a phrase a difference; JSON form on both sides."""
-    wanted = json.loads(json.dumps(wanted))
-    differences = []
-    for part in ("settings", "inputs"):
-        before, now = found.get(part, {}), wanted[part]
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                old, new = _short(before.get(key)), _short(now.get(key))
-                differences.append(f"{part[:-1]} {key} was {old}, now {new}")
-    if found.get("code") != wanted["code"]:
-        differences.append(f"code version was {found.get('code')}, now {wanted['code']}")
+def _differences(found: Mapping[str, Any], stage: str, wanted: Mapping[str, Any]) -> list[str]:
+    """What differs, a phrase a difference."""
+    if found["stage"] != stage:
+        return [f"stage {found['stage']}, now {stage}"]
+    differences = differing("setting", found["settings"], wanted["settings"])
+    differences += differing("input", found["inputs"], wanted["inputs"])
+    if found["code"] != wanted["code"]:
+        differences.append(f"code version was {found['code']}, now {wanted['code']}")
     return differences
+
+
+def differing(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The named values that differ, a phrase each; JSON form on both sides."""
+    return [
+        f"{kind} {key} was {_short(before.get(key))}, now {_short(now.get(key))}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _short(value: Any) -> str:

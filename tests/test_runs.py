@@ -35,10 +35,16 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"s3://{server.bucket}/{tmp_path.name}"
 
 
-def start(output: str, *, inputs: dict[str, str] | None = None, **settings: object) -> runs.Run:
+def opened(output: str, *, inputs: dict[str, str] | None = None, **settings: object) -> runs.Run:
     job = Job.model_validate({"output": output, **settings})
     inputs = {"list": "aa", "detector": "dd"} if inputs is None else inputs
     return runs.start("perturb", job, inputs, output=output, overwrite=job.overwrite)
+
+
+def start(output: str, *, inputs: dict[str, str] | None = None, **settings: object) -> runs.Run:
+    run = opened(output, inputs=inputs, **settings)
+    run.claim()
+    return run
 
 
 def finished(output: str, **settings: object) -> runs.Run:
@@ -187,6 +193,57 @@ def test_overwrite_cut_off_leaves_no_run_that_looks_done(
         start(output, size=1)
     assert start(output, size=1, overwrite=True).state == "new"
     assert keys(output) == {"started.json"}
+
+
+def test_what_is_refused_before_its_work_begins_claims_nothing(output: str) -> None:
+    assert opened(output).state == "new"
+    assert keys(output) == set()
+    assert opened(output, size=1).state == "new"
+
+
+def test_refused_with_overwrite_it_removes_nothing(output: str) -> None:
+    finished(output)
+    before = keys(output)
+    assert opened(output, size=1, overwrite=True).state == "new"
+    assert keys(output) == before
+    assert opened(output).state == "done"
+
+
+def ends_early(run: runs.Run, *written: str) -> None:
+    with run.claimed():
+        assert "started.json" in keys(run.store.root)
+        for key in written:
+            run.store.put(key, b"x")
+        raise KeyboardInterrupt
+
+
+def test_work_that_ends_before_it_wrote_anything_gives_the_output_back(output: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ends_early(opened(output))
+    assert keys(output) == set()
+    assert opened(output, size=1).state == "new"
+
+
+def test_work_that_wrote_something_keeps_the_output(output: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ends_early(opened(output), "parts/one.parquet")
+    assert opened(output).state == "resumed"
+    with pytest.raises(UserError, match="size was 256, now 1; it did not finish"):
+        opened(output, size=1)
+
+
+def test_of_two_that_begin_at_once_the_second_is_refused(output: str) -> None:
+    first, second = opened(output), opened(output, size=1)
+    first.claim()
+    with pytest.raises(UserError, match="size was 256, now 1; it did not finish"):
+        second.claim()
+    opened(output).claim()  # the same again goes on with it
+    assert keys(output) == {"started.json"}
+
+
+def test_nothing_is_finished_that_was_not_claimed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="claim"):
+        opened(str(tmp_path)).finish({})
 
 
 def test_overwrite_takes_up_its_own_run(output: str) -> None:

@@ -159,6 +159,7 @@ def _report(
     facts["findings"] = [asdict(one) for one in findings]
     root = open_store(absolute_uri(settings.root)) if settings.root else None
     page = render(facts, findings, found, copies, table, root)
+    run.claim()
     run.store.put(PAGE, page.encode())
     run.store.put(FACTS, json.dumps(facts, indent=1, ensure_ascii=False).encode())
     run.finish(_counts(findings, work, table), {"findings": facts["findings"]})

@@ -56,6 +56,7 @@ def build(settings: DemoDataSettings) -> runs.Run:
     if run.state == "done":
         return run
     with cluster.session(settings):
+        run.claim()
         images = plan(photos, settings.crops_per_photograph)
         trained = _train_generators(photos, settings, run.store)
         work = DemoImages(photos, settings.crops_per_photograph, trained, run.store)

@@ -59,6 +59,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
         _record(run, settings)
         return run
     with cluster.session(settings):
+        run.claim()
         evaluations, comparisons = _measured(planned, settings)
     for one, evaluation in zip(planned, evaluations, strict=True):
         if one.evidence is not None:

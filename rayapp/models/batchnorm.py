@@ -4,13 +4,12 @@ Shapes: N images of this rank · C channels.
 """
 
 import copy
+import functools
 import math
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d
-from timm.layers import convert_sync_batchnorm as timm_convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,10 +28,12 @@ def convert_sync_batchnorm(model: nn.Module, device_type: str) -> nn.Module:
         UserError: a kind of BatchNorm that has no synced form here.
     """
     if device_type == "cuda":
-        return cast(nn.Module, timm_convert_sync_batchnorm(model))
+        import timm.layers
+
+        return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
-            synced = _SYNCED.get(type(module))
+            synced = _SYNCED.get(type(module)) or _synced_of_timm().get(type(module))
             if synced is None:
                 raise UserError(f"{name}: no synced form of {type(module).__name__} on the CPU")
             module.__class__ = synced
@@ -116,13 +117,19 @@ class _Synced2d(nn.BatchNorm2d):
         return _synced_batch_norm(self, input)
 
 
-class _SyncedAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm is untyped
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.act(self.drop(_synced_batch_norm(cast(_BatchNorm, self), x))))
-
-
 _SYNCED: dict[type[nn.Module], type[_BatchNorm]] = {
     nn.BatchNorm1d: _Synced1d,
     nn.BatchNorm2d: _Synced2d,
-    BatchNormAct2d: _SyncedAct2d,
 }
+
+
+@functools.cache
+def _synced_of_timm() -> dict[type[nn.Module], type[_BatchNorm]]:
+    # On demand: timm imports as slowly as torch, and a small network needs none.
+    from timm.layers import BatchNormAct2d
+
+    class SyncedAct2d(BatchNormAct2d):  # type: ignore[misc]  # timm is untyped
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, self.act(self.drop(_synced_batch_norm(cast(_BatchNorm, self), x))))
+
+    return {BatchNormAct2d: SyncedAct2d}

@@ -14,6 +14,7 @@ from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
 from rayapp.pack import PackSettings, pack
 from rayapp.perturb.layout import list_name
 from rayapp.perturb.pipeline import PerturbSettings, perturb
+from rayapp.pipelines.ownership import own_output
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.prune.pipeline import PruneSettings, prune
 from rayapp.report import ReportSettings, report
@@ -24,6 +25,7 @@ from rayapp.train.loop import train
 from rayapp.train.settings import TrainSettings
 
 ROOT = "{root}"
+_PLANNING = ("plan", "expected", "reckoning")  # fields that change no result
 
 
 class Lists(Settings):
@@ -298,12 +300,16 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, runs.Run | int]:
     The settings of all stages are checked before the first one starts.
 
     Raises:
-        UserError: settings, lists, or an output that can't be written.
+        UserError: settings, lists, an output that can't be written or is of another run (see
+            own_output).
         JobFailed: a stage failed; the same command goes on from there.
     """
     at = Places(settings)
     wanted = [(stage, stage.settings(at)) for stage in stages(settings)]
-    with cluster.kept_open():
+    # Images may have been there before.
+    images = at.root.removeprefix(f"{at.output}/").partition("/")[0]
+    owned = own_output("pipeline", settings, placement=_PLANNING, beside={images})
+    with owned, cluster.kept_open():
         return {stage.name: _timed(stage, made) for stage, made in wanted}
 
 

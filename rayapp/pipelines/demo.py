@@ -3,7 +3,7 @@
 import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp import clock, cluster
 from rayapp.calibrate import CalibrateSettings, calibrate
@@ -12,6 +12,7 @@ from rayapp.demo.pipeline import DemoDataSettings, build
 from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.perturb.pipeline import PerturbSettings, perturb
+from rayapp.pipelines.ownership import own_output
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.report import REPORT_FILE, ReportSettings, report
 from rayapp.resources import resource
@@ -40,20 +41,31 @@ ABOUT = (
 class DemoSettings(JobSettings):
     """Run the whole pipeline on real photographs: data, perturb, train, predict, …, report."""
 
-    output: str = Field("runs/demo", description="folder or s3:// prefix for the results")
+    output: str = Field(
+        "runs/demo",
+        description="folder or s3:// prefix for the results; runs/demo-tiny if none, with --tiny",
+    )
     photos: str | None = Field(None, description="folder of own photographs instead of ours")
     loss: Literal["selfcon", "supcon", "ce"] = Field("selfcon", description="of training")
     seed: int = Field(42, description="seed of everything that is drawn")
-    tiny: bool = Field(False, description="a run of seconds whose figures mean nothing")
+    tiny: bool = Field(False, description="a run of a minute, whose figures mean nothing")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tiny_lies_apart(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("tiny") and "output" not in given:
+            return {**given, "output": "runs/demo-tiny"}
+        return given
 
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """All stages, each skipped where it is done; the content of metrics.json.
 
     Raises:
-        UserError: too few photographs, or an output that can't be written.
+        UserError: too few photographs, an output that can't be written or is of another run (see
+            own_output).
     """
-    with cluster.kept_open():
+    with own_output("demo", settings), cluster.kept_open():
         stages = _Stages(settings)
         stages.data()
         stages.perturb()
@@ -77,6 +89,8 @@ class _Stages:
         self.common = settings.model_dump(include={"cpus", "wait_s", "verbose"})
         # Stages downstream of a change are done again; the folder is the demo's own.
         self.common["overwrite"] = True
+        if settings.tiny and settings.cpus is None:
+            self.common["cpus"] = 1  # a second worker takes longer to start than it would save
         self.ran: list[str] = []
 
     def at(self, stage: str) -> str:
@@ -127,6 +141,7 @@ class _Stages:
             **self._place("train"),
         }
         if self.settings.tiny:
+            wanted["num_workers"] = 0
             for stage in ("stage1", "stage2"):
                 wanted[stage] = wanted[stage] | {"epochs": 1}
         train(validated(TrainSettings, wanted, lambda loc: str(recipe)))

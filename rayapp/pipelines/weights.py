@@ -66,6 +66,7 @@ def weights(settings: WeightsSettings) -> runs.Run:
     }
     scope = published_scope(settings.name)
     spec = detector.spec.model_copy(update={"provenance": provenance, "scope": scope})
+    run.claim()
     digest = save_detector(Detector(detector.network, spec), run.store)
     bytes_in = sum(map(len, files.values()))
     run.finish({"files": len(files), "bytes": bytes_in}, {"detector_hash": digest, **provenance})

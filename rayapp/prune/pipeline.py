@@ -64,7 +64,7 @@ def prune(settings: PruneSettings) -> runs.Run:
     run = _start(settings, root)
     own = _own(root, settings)
     with cluster.session(settings):
-        if settings.apply and run.store.stat(_AT_WORK):
+        if settings.apply and run.state != "new" and run.store.stat(_AT_WORK):
             print("an application of this plan was cut off: finishing it", file=sys.stderr)
         else:
             whole = _planned(settings, root, run, own)
@@ -122,6 +122,7 @@ def _planned(settings: PruneSettings, root: Store, run: runs.Run, own: Sequence[
     annotated = list({item.path: None for one in lists for item in one.items})
     walked = walk_all(root, run.stage)
     whole = plans.make_plan(walked, annotated, own=own, is_run=runs.holds_run(root))
+    run.claim()
     manifest.write_table(run.store, PLAN_FILE, whole)
     folders, close = plans.by_folder(whole), plans.near_misses(whole)
     counts = asdict(plans.total(folders))

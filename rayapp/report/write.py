@@ -87,6 +87,7 @@ def report(settings: ReportSettings) -> runs.Run:
         kicker="AI-generated or real",
         footer=f"imaginet-ray {__version__}",
     )
+    run.claim()
     run.store.put(REPORT_FILE, page.html().encode())
     run.finish({"evaluations": len(evidence)})
     return run

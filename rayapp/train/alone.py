@@ -49,11 +49,12 @@ def train_alone(
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("high")
     engine = Engine(job, Place(device=_device(settings)))
-    if run.store.stat(STATE_FILE) is None:
+    if run.state == "new" or run.store.stat(STATE_FILE) is None:
         check(engine.network, job, engine.place)
     else:
         state = io.BytesIO(run.store.get(STATE_FILE))
         engine.load(torch.load(state, map_location=engine.place.device, weights_only=True))
+    run.claim()
     for figures in engine.epochs(on_step):
         record_epoch(engine, run.store, figures)
         state = io.BytesIO()

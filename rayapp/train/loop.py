@@ -66,7 +66,7 @@ def train(settings: TrainSettings) -> runs.Run:
             job, datasets = streamed(job)
         with Progress("train", job.num_images) as progress:
             progress.skip(_images_before(run))
-            with watched(progress) as board:
+            with run.claimed(scratch=_CHECKPOINTS), watched(progress) as board:
                 result = _fit(job, datasets, board)
             progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
@@ -88,6 +88,8 @@ def _train_here(settings: TrainSettings, job: Job, run: runs.Run) -> runs.Run:
 
 def _images_before(run: runs.Run) -> int:
     """Images that an interrupted run was through with at its last epoch."""
+    if run.state == "new":
+        return 0
     try:
         lines = run.store.get(METRICS_FILE).decode().splitlines()
     except FileNotFoundError:

@@ -17,14 +17,14 @@ from ray import tune as raytune
 
 from rayapp import clock, cluster, runs
 from rayapp.disk import scratch_folder
-from rayapp.errors import JobFailed, UserError
+from rayapp.errors import JobFailed
 from rayapp.progress import Progress
 from rayapp.tune.comparison import compare, training_on_ray
 from rayapp.tune.plan import Plan, plan
 from rayapp.tune.results import best_trial, counts, write_results
 from rayapp.tune.search import StudySearch, create_scheduler
 from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
+from rayapp.tune.study import REASON, Journal, NumberedSampler, open_study
 from rayapp.tune.trial import run_trial
 from rayapp.tune.work import Work
 
@@ -65,35 +65,30 @@ def tune(settings: TuneSettings) -> runs.Run:
     )
     if run.state == "done" and _nothing_left(run, settings):
         return run
-    planned.place(run.store)
-    deadline = float("inf")
-    if settings.hours is not None:
-        seconds = 3600 * settings.hours
-        deadline = started + seconds - max(_LAST_S, _LAST_SHARE * seconds)
-    with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
-        if len(journal.finished) < settings.trials:
-            with cluster.session(settings):
-                _require(settings, planned, run)
-                search(settings, planned, journal, _work(settings, planned, run), deadline)
-        if best_trial(journal, planned.goal) is None:
-            raise JobFailed(_why_none(journal))
-        if settings.compare or settings.kind == "calibrate":
-            compare(settings, planned, journal, run.store)
-        results = write_results(settings, planned, journal, run.store)
-        results["compared"] = settings.compare
-        run.finish(counts(journal, settings.trials), results)
+    with cluster.session(settings):
+        cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
+        run.claim()
+        planned.place(run.store)
+        with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
+            if len(journal.finished) < settings.trials:
+                work = _work(settings, planned, run)
+                search(settings, planned, journal, work, _deadline(settings, started))
+            if best_trial(journal, planned.goal) is None:
+                raise JobFailed(_why_none(journal))
+            if settings.compare or settings.kind == "calibrate":
+                compare(settings, planned, journal, run.store)
+            results = write_results(settings, planned, journal, run.store)
+            results["compared"] = settings.compare
+            run.finish(counts(journal, settings.trials), results)
     return run
 
 
-def _require(settings: TuneSettings, planned: Plan, run: runs.Run) -> None:
-    """Wait for the resources of a trial; a search that can't begin leaves nothing behind."""
-    try:
-        cluster.require(trial_bundle(settings, planned), "a trial", settings.wait_s)
-    except UserError:
-        if run.state == "new":
-            folds = [stat.key for stat in list(run.store.list("folds/"))]
-            run.store.delete([*folds, STUDY_FILE, runs.START_FILE])
-        raise
+def _deadline(settings: TuneSettings, started: float) -> float:
+    """When the search ends, so that its results are written within the hours."""
+    if settings.hours is None:
+        return float("inf")
+    seconds = 3600 * settings.hours
+    return started + seconds - max(_LAST_S, _LAST_SHARE * seconds)
 
 
 def _work(settings: TuneSettings, planned: Plan, run: runs.Run) -> Work:

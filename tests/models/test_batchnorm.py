@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -115,3 +117,8 @@ def test_checkpointed_equals_plain_with_running_statistics(name: str) -> None:
 def test_backbone_without_checkpointing_is_refused() -> None:
     with pytest.raises(UserError, match="no activation checkpointing"):
         checkpoint_activations(create_backbone("highpass-small"), torch.rand(2, 3, 16, 16))
+
+
+def test_training_a_small_network_imports_no_timm() -> None:
+    code = "import sys, rayapp.train.loop; sys.exit('timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayapp import load_detector
+from rayapp.errors import UserError
 from rayapp.metrics.ranking import roc_auc
 from rayapp.pipelines.demo import DemoSettings, run_demo
 
@@ -65,3 +66,16 @@ def test_a_lost_stage_alone_is_done_again(demo: Path):
     after = {stage: (demo / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
     redone = {stage for stage in STAGES if before[stage] != after[stage]}
     assert redone == {"evaluation-clean", "report"}  # the report says when each stage ran
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_another_loss_is_refused_and_with_overwrite_replaces_what_follows_from_it(demo: Path):
+    marks = {stage: (demo / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
+    report = (demo / "report.html").read_bytes()
+    with pytest.raises(UserError, match='setting loss was "selfcon", now "ce"'):
+        run_demo(DemoSettings(output=str(demo), tiny=True, loss="ce"))
+    assert (demo / "report.html").read_bytes() == report
+    run_demo(DemoSettings(output=str(demo), tiny=True, loss="ce", overwrite=True))
+    after = {stage: (demo / stage / "run.json").stat().st_mtime_ns for stage in STAGES}
+    assert {stage for stage in STAGES if marks[stage] == after[stage]} == {"data", "perturbed"}
