@@ -1,6 +1,6 @@
 """Say what is wrong with a dataset, in lists and images.
 
-python jobs/audit.py --root URI --annotations LIST… --output DIR [--lists-only]
+imaginet audit --root URI --annotations LIST… --output DIR [--lists-only]
 """
 
 from rayapp.audit.pipeline import FACTS, MANIFEST, PAGE, AuditSettings, audit

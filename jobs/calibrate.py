@@ -1,4 +1,7 @@
-"""Calibrate a detector, from images or stored scores: `python jobs/calibrate.py --help`."""
+"""Calibrate a detector, from images or stored scores.
+
+imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
+"""
 
 from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
 from rayapp.runs import command

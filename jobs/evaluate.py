@@ -1,4 +1,7 @@
-"""Measure detectors on suites, from images or stored scores: `python jobs/evaluate.py --help`."""
+"""Measure detectors on suites, from images or stored scores.
+
+imaginet evaluate --detector DIR… --annotations LIST… --root URI --output DIR
+"""
 
 from rayapp.evaluate.pipeline import CSV_FILE
 from rayapp.evaluate.tables import as_text

@@ -1,6 +1,6 @@
 """Make a perturbed test set that is the same on any machine.
 
-python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol imaginet-test
+imaginet perturb --annotations LIST… --root URI --output URI --protocol imaginet-test
 """
 
 from rayapp.perturb.pipeline import PerturbSettings, perturb

@@ -1,4 +1,7 @@
-"""A benchmark from its sources to the report: `python jobs/pipeline.py --config imaginet`."""
+"""Run a whole benchmark, from its sources to the report.
+
+imaginet pipeline --config imaginet --output URI [--plan]
+"""
 
 from rayapp.pipelines.benchmark import BenchmarkSettings, Places, exit_code, run_benchmark
 from rayapp.pipelines.forecast import forecast, told

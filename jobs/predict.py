@@ -1,4 +1,7 @@
-"""Score images by a detector: `python jobs/predict.py --detector DIR --input FOLDER`."""
+"""Score images by a detector.
+
+imaginet predict --detector DIR --input FOLDER --output DIR
+"""
 
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.pipeline import SEEN_DETECTOR, predict

@@ -1,6 +1,6 @@
 """Make a folder hold exactly what the annotation lists name.
 
-python jobs/prune.py --root URI --annotations LIST… [--apply] [--trash URI]
+imaginet prune --root URI --annotations LIST… [--apply] [--trash URI]
 """
 
 from rayapp.prune.pipeline import PLAN_FILE, REMOVED_FILE, PruneSettings, prune

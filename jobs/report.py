@@ -1,4 +1,7 @@
-"""Write a report from evaluations: `python jobs/report.py --evaluations DIR --output DIR`."""
+"""Write a report from evaluations.
+
+imaginet report --evaluations DIR… --output DIR
+"""
 
 from rayapp.report import REPORT_FILE, ReportSettings, report
 from rayapp.settings import run_job

@@ -1,4 +1,7 @@
-"""Train a detector: `python jobs/train.py --help`."""
+"""Train a detector.
+
+imaginet train --config NAME --annotations LIST… --root URI --output DIR
+"""
 
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job

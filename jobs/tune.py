@@ -1,4 +1,7 @@
-"""Search settings of training or calibration: `python jobs/tune.py --help`."""
+"""Search settings of training or calibration.
+
+imaginet tune --config NAME --annotations LIST… --root URI --output DIR
+"""
 
 from rayapp.runs import command
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job

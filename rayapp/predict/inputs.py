@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from rayapp import manifest
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.storage import LocalStore, Stat, Store, absolute_uri, open_store, split_uri
+from rayapp.storage import LocalStore, Stat, Store, open_store, split_uri
+from rayapp.uris import absolute_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayapp.models.detector import Detector
-from rayapp.models.folder import save_detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.storage import Store, open_store
 from rayapp.train.engine import Engine
 from rayapp.train.journal import write_events, write_metrics
@@ -12,6 +12,7 @@ from rayapp.train.journal import write_events, write_metrics
 DETECTOR_FOLDER = "detector"
 LAST_FOLDER = "last"
 STATE_FILE = "state.pt"
+MADE = tuple(f"{DETECTOR_FOLDER}/{name}" for name in (SPEC_FILE, WEIGHTS_FILE))
 _NAMED_UNREADABLE = 100
 
 

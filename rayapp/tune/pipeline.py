@@ -23,8 +23,9 @@ from rayapp import cluster, runs
 from rayapp.errors import JobFailed, UserError
 from rayapp.progress import Progress
 from rayapp.tune.comparison import compare, training_on_ray
+from rayapp.tune.page import PAGE_FILE
 from rayapp.tune.plan import Plan, plan
-from rayapp.tune.results import best_trial, counts, write_results
+from rayapp.tune.results import BEST_FILE, TRIALS_FILE, best_trial, counts, write_results
 from rayapp.tune.search import StudySearch, create_scheduler
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
@@ -86,7 +87,8 @@ def tune(settings: TuneSettings, started: float | None = None) -> runs.Run:
             compare(settings, planned, journal, run.store)
         results = write_results(settings, planned, journal, run.store)
         results["compared"] = settings.compare
-        run.finish(counts(journal, settings.trials), results)
+        made = (BEST_FILE, TRIALS_FILE, PAGE_FILE, STUDY_FILE)
+        run.finish(counts(journal, settings.trials), results, made=made)
     return run
 
 
