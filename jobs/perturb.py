@@ -3,6 +3,8 @@
 imaginet perturb --annotations LIST… --root URI --output URI --protocol imaginet-test
 """
 
+import os
+
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.perturb.preview import PREVIEW
 from rayapp.perturb.results import MANIFEST
@@ -16,7 +18,8 @@ def job(settings: PerturbSettings) -> int:
     manifest = run.store.uri(MANIFEST)
     where = {"manifest": MANIFEST, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
-    run.tell(where, command("predict", detector="DIR", input=manifest, output="DIR"))
+    own = {"scheme": settings.scheme} if os.path.isabs(settings.scheme) else {}
+    run.tell(where, command("predict", detector="DIR", input=manifest, **own, output="DIR"))
     for variant, count in run.results["variants"].items():
         if count["skipped"]:
             print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")

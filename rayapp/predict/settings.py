@@ -19,7 +19,9 @@ class PredictSettings(JobSettings):
     )
     input: Uri = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
     root: Uri | None = Field(None, description="where the paths of a list or manifest start")
-    scheme: Packaged = Field("imaginet", description="label scheme of a list")
+    scheme: Packaged = Field(
+        "imaginet", description="label scheme of a list, or of a manifest, if your own"
+    )
     view: View | None = Field(
         None, description="how images of any size are seen; the detector's own view if none"
     )
