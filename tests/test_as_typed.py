@@ -222,3 +222,5 @@ def test_the_documents_commands(reader: Reader) -> None:
     for one in ended:
         reader.check(one)
     assert len(ended) == len(chosen)
+    page = (reader.folder / "runs/mine/report/report.html").read_text()
+    assert "imaginet evaluate --detector runs/mine/detector" in page, "what is typed to repeat it"
