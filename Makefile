@@ -13,7 +13,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/python jobs/demo.py $(if $(PHOTOS),--photos '$(PHOTOS)' --output runs/demo-own)
+	$(BIN)/imaginet demo $(if $(PHOTOS),--photos '$(PHOTOS)' --output runs/demo-own)
+	@echo 'For "imaginet" by name, once in a shell: export PATH="$(CURDIR)/$(BIN):$$PATH"'
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -m 'not drill and not slow'

@@ -1,6 +1,6 @@
 """Make annotation lists of own images, from their folders or a table.
 
-python jobs/annotate.py --input DIR --layout 'real,synthetic/GENERATOR' --output DIR
+imaginet annotate --input DIR --layout 'real,synthetic/GENERATOR' --output DIR
 """
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import

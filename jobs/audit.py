@@ -1,6 +1,6 @@
 """Say what is wrong with a dataset, in lists and images.
 
-python jobs/audit.py --root URI --annotations LIST… --output DIR [--lists-only]
+imaginet audit --root URI --annotations LIST… --output DIR [--lists-only]
 """
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import

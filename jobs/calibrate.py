@@ -1,4 +1,7 @@
-"""Calibrate a detector, from images or stored scores: `python jobs/calibrate.py --help`."""
+"""Calibrate a detector, from images or stored scores.
+
+imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images

@@ -1,9 +1,12 @@
-"""The whole pipeline on real photographs, from data to report: `python jobs/demo.py`."""
+"""Run the whole pipeline on real photographs, from data to report.
+
+imaginet demo [--photos DIR]
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
 from rayapp.report import REPORT_FILE
-from rayapp.runs import command
+from rayapp.runs import command, existing
 from rayapp.settings import run_job
 from rayapp.storage import open_store
 
@@ -19,9 +22,9 @@ def job(settings: DemoSettings) -> None:
             low, high = metrics[f"{name}_interval"]
             interval = f"  95 % interval {low:.3f} to {high:.3f}" if low is not None else ""
             print(f"  {name:<28} {metrics[name]:.3f}{interval}")
-    print(f"  {'report':<28} {store.uri(REPORT_FILE)}")
-    print(f"  {'figures':<28} {store.uri(METRICS_FILE)}")
-    then = command("predict", detector=store.uri("detector"), input="FOLDER", output="DIR")
+    print(f"  {'report':<28} {existing(store, REPORT_FILE)}")
+    print(f"  {'figures':<28} {existing(store, METRICS_FILE)}")
+    then = command("predict", detector=existing(store, "detector"), input="FOLDER", output="DIR")
     print(f"next: {then}")
 
 

@@ -1,6 +1,6 @@
 """Fetch the images that annotation lists name, and nothing else.
 
-python jobs/download.py --sources coco generated --annotations test_annotations.txt --root data
+imaginet download --sources coco generated --annotations test_annotations.txt --root data
 """
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import

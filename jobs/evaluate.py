@@ -1,4 +1,7 @@
-"""Measure detectors on suites, from images or stored scores: `python jobs/evaluate.py --help`."""
+"""Measure detectors on suites, from images or stored scores.
+
+imaginet evaluate --detector DIR… --annotations LIST… --root URI --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.evaluate.pipeline import CSV_FILE

@@ -1,4 +1,7 @@
-"""Pack images into a tile store: `python jobs/pack.py --help`."""
+"""Pack images into lossless tiles, from which training reads crops fast.
+
+imaginet pack --annotations LIST… --root URI --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pack import PackSettings, pack
@@ -9,7 +12,9 @@ from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 def job(settings: PackSettings) -> int:
     """Pack, then say what was made."""
     run = pack(settings)
-    run.tell({"index": "tiles.parquet"}, command("train", config="NAME", root=run.store.uri()))
+    given = {"scheme": settings.scheme, "annotations": settings.annotations}
+    then = command("train", config="NAME", **given, root=run.store.uri(), output="DIR")
+    run.tell({"index": "tiles.parquet"}, then)
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

@@ -1,7 +1,9 @@
 """Make a perturbed test set that is the same on any machine.
 
-python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol imaginet-test
+imaginet perturb --annotations LIST… --root URI --output URI --protocol imaginet-test
 """
+
+import os
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.perturb.pipeline import PerturbSettings, perturb
@@ -17,7 +19,8 @@ def job(settings: PerturbSettings) -> int:
     manifest = run.store.uri(MANIFEST)
     where = {"manifest": MANIFEST, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
-    run.tell(where, command("predict", detector="DIR", input=manifest, output="DIR"))
+    own = {"scheme": settings.scheme} if os.path.isabs(settings.scheme) else {}
+    run.tell(where, command("predict", detector="DIR", input=manifest, **own, output="DIR"))
     for variant, count in run.results["variants"].items():
         if count["skipped"]:
             print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")

@@ -1,4 +1,7 @@
-"""A benchmark from its sources to the report: `python jobs/pipeline.py --config imaginet`."""
+"""Run a whole benchmark, from its sources to the report.
+
+imaginet pipeline --config imaginet --output URI [--plan]
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.pipelines.benchmark import BenchmarkSettings, Places, exit_code, run_benchmark

@@ -1,4 +1,7 @@
-"""Score images by a detector: `python jobs/predict.py --detector DIR --input FOLDER`."""
+"""Score images by a detector.
+
+imaginet predict --detector DIR --input FOLDER --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.predict.gallery import GALLERY_FILE

@@ -1,6 +1,6 @@
 """Make a folder hold exactly what the annotation lists name.
 
-python jobs/prune.py --root URI --annotations LIST… [--apply] [--trash URI]
+imaginet prune --root URI --annotations LIST… [--apply] [--trash URI]
 """
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import

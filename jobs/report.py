@@ -1,4 +1,7 @@
-"""Write a report from evaluations: `python jobs/report.py --evaluations DIR --output DIR`."""
+"""Write a report from evaluations.
+
+imaginet report --evaluations DIR… --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.report import REPORT_FILE, ReportSettings, report

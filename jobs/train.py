@@ -1,4 +1,7 @@
-"""Train a detector: `python jobs/train.py --help`."""
+"""Train a detector.
+
+imaginet train --config NAME --annotations LIST… --root URI --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.runs import command

@@ -1,4 +1,7 @@
-"""Search settings of training or calibration: `python jobs/tune.py --help`."""
+"""Search settings of training or calibration.
+
+imaginet tune --config NAME --annotations LIST… --root URI --output DIR
+"""
 
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.runs import command

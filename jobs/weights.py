@@ -1,4 +1,7 @@
-"""Fetch a published detector: `python jobs/weights.py imaginet`."""
+"""Fetch a published detector.
+
+imaginet weights imaginet
+"""
 
 import sys
 

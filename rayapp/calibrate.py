@@ -17,26 +17,27 @@ from rayapp.models.calibrator_fits import Method
 from rayapp.models.calibrators import Calibration
 from rayapp.models.decisions import OperatingPoint
 from rayapp.models.detector import Detector
-from rayapp.models.folder import save_detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.scope import Images
 from rayapp.scores import names_by, photographs, read_matching, select
 from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
 from rayapp.suites import ProtocolName
+from rayapp.uris import Packaged, Uri
 
 
 class CalibrateSettings(JobSettings):
     """Fit the map from logit to probability, and the threshold and band, on calibration images."""
 
-    detector: str = Field(description="folder or s3:// prefix of the detector")
-    scores: tuple[str, ...] = Field(
+    detector: Uri = Field(description="folder or s3:// prefix of the detector")
+    scores: tuple[Uri, ...] = Field(
         (), description="outputs of predict that hold the calibration images, or folders of them"
     )
-    annotations: str = Field(description="list of the calibration images")
-    root: str | None = Field(
+    annotations: Uri = Field(description="list of the calibration images")
+    root: Uri | None = Field(
         None, description="folder or s3:// prefix where the list's paths start"
     )
-    scheme: str = Field("imaginet", description="label scheme of the list")
+    scheme: Packaged = Field("imaginet", description="label scheme of the list")
     method: Method | Literal["auto"] = Field(
         "platt", description="auto chooses by cross-validation"
     )
@@ -70,11 +71,11 @@ class CalibrateSettings(JobSettings):
         description="share of wrong answers outside the unsure band, among the calibration "
         "images, at most",
     )
-    against: tuple[str, ...] = Field(
+    against: tuple[Uri, ...] = Field(
         (),
         description="lists or manifests of test and training images: none may be calibrated on",
     )
-    identities: str | None = Field(
+    identities: Uri | None = Field(
         None, description="manifest with sha256 and perceptual_hash of the calibration images"
     )
     protocol: ProtocolName = Field(
@@ -244,6 +245,7 @@ def calibrate(settings: CalibrateSettings) -> runs.Run:
             "decisions": calibration.describe(),
             "leaked": leaked,
         },
+        made=(SPEC_FILE, WEIGHTS_FILE, guard.ITEMS_FILE),
     )
     return run
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from rayapp.errors import UserError
 from rayapp.labels import Item, item_id, load_scheme, read_list
 from rayapp.overlap import shared
-from rayapp.storage import absolute_uri
+from rayapp.uris import absolute_uri
 
 ITEMS_FILE = "calibration.parquet"  # beside detector.json: the images it was calibrated on
 COLUMNS = ("path", "sha256", "perceptual_hash")

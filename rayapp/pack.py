@@ -14,9 +14,10 @@ from rayapp.images import ImageError, decode, sha256
 from rayapp.labels import AnnotationList, Item, item_id, load_scheme, read_lists
 from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri, open_store, read_uri
+from rayapp.storage import Store, open_store, read_uri
 from rayapp.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, shard_of, tiles_of
 from rayapp.transforms import ImageHWC, decode_fast
+from rayapp.uris import Packaged, Uri
 
 _BATCH = 32  # images of one shard
 _SAMPLED = 16
@@ -26,9 +27,9 @@ _CODECS: tuple[Codec, ...] = ("webp", "zstd")
 class PackSettings(JobSettings):
     """Pack annotated images into lossless tiles, from which crops are read fast."""
 
-    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists")
-    root: str = Field(description="folder or s3:// prefix under which the annotated images lie")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists")
+    root: Uri = Field(description="folder or s3:// prefix under which the annotated images lie")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     codec: Literal["webp", "zstd"] = Field(
         "webp", description="of the tiles: webp is small, zstd larger and faster to read"
     )
@@ -44,7 +45,7 @@ def pack(settings: PackSettings) -> runs.Run:
     scheme = load_scheme(settings.scheme)
     items = _items(read_lists(settings.annotations, scheme))
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs["root"] = absolute_uri(settings.root)
+    inputs["root"] = settings.root
     run = runs.start("pack", settings, inputs, output=settings.output, overwrite=settings.overwrite)
     if run.state == "done":
         return run
@@ -63,7 +64,7 @@ def pack(settings: PackSettings) -> runs.Run:
     failed = manifest.count_failed(table)
     packed = sum(sum(sizes or ()) for sizes in table["tile_bytes"].to_pylist())
     counts = {"in": table.num_rows, "failed": failed, "packed": table.num_rows - failed}
-    run.finish({**counts, "bytes": packed})
+    run.finish({**counts, "bytes": packed}, made=(INDEX_FILE,))
     drop_parts(run.store)
     return run
 

@@ -1,4 +1,4 @@
-"""Files that travel with the package: label schemes, sources, protocols, recipes."""
+"""Files that travel with the package: label schemes, sources, protocols, recipes, the jobs."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from rayapp.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
-# A wheel carries annotations/ and configs/ inside the package; a checkout has them beside it.
+# A wheel carries these folders inside the package; a checkout has them beside it.
 _ROOTS = (_PACKAGE / "_shipped", _PACKAGE.parent)
 
 
@@ -26,17 +26,18 @@ def resource(folder: str, name_or_path: str, suffix: str = ".yaml") -> Path:
         return Path(own)
     if "/" not in name_or_path.removeprefix(f"{folder}/"):
         bare = name_or_path.removeprefix(f"{folder}/").removesuffix(suffix)
-        for root in _ROOTS:
-            shipped = root / folder / f"{bare}{suffix}"
-            if os.path.isfile(shipped):  # Path.is_file raises for a name that is too long
-                return shipped
+        shipped = shipped_folder(folder) / f"{bare}{suffix}"
+        if os.path.isfile(shipped):  # Path.is_file raises for a name that is too long
+            return shipped
     known = ", ".join(shipped_names(folder, suffix)) or "none"
     raise UserError(f"{name_or_path}: no such file, and no {folder}/ of that name (known: {known})")
 
 
 def shipped_names(folder: str, suffix: str = ".yaml") -> list[str]:
     """Sorted bare names of the files that the package ships in a folder."""
-    for root in _ROOTS:
-        if (root / folder).is_dir():
-            return sorted(p.name.removesuffix(suffix) for p in (root / folder).glob(f"*{suffix}"))
-    return []
+    return sorted(p.name.removesuffix(suffix) for p in shipped_folder(folder).glob(f"*{suffix}"))
+
+
+def shipped_folder(folder: str) -> Path:
+    """Where the package has a folder of what it ships."""
+    return next((root / folder for root in _ROOTS if (root / folder).is_dir()), _ROOTS[0] / folder)

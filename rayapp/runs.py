@@ -12,15 +12,20 @@ import importlib.metadata
 import json
 import platform
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from rayapp import __version__, clock
-from rayapp.errors import UserError
+from rayapp.errors import JobFailed, UserError
+from rayapp.resources import shipped_folder
 from rayapp.settings import Settings
 from rayapp.storage import Store, open_store
+from rayapp.uris import nearby, portable, submitted
 
 RUN_FILE = "run.json"
 START_FILE = "started.json"
@@ -83,14 +88,32 @@ class Run:
         keys = (stat.key for stat in self.store.list())
         return any(k != START_FILE and not (scratch and k.startswith(f"{scratch}/")) for k in keys)
 
-    def finish(self, counts: Mapping[str, Any], results: Mapping[str, Any] | None = None) -> None:
-        """Write run.json, the mark that the stage is done, and sweep up after killed attempts."""
+    def finish(
+        self,
+        counts: Mapping[str, Any],
+        results: Mapping[str, Any] | None = None,
+        *,
+        made: Sequence[str] = (),
+    ) -> None:
+        """Write run.json, the mark that the stage is done, and sweep up after killed attempts.
+
+        Args:
+            counts: what the end says in numbers.
+            results: what else is to be known of the run.
+            made: the files and folders that are its result; as long as they are there it is done.
+
+        Raises:
+            JobFailed: one of them is not there.
+        """
         assert not self._unclaimed, "claim() comes before the first write"
+        for key in made:
+            existing(self.store, key)
         record = {
             "stage": self.stage,
             **self.fingerprint,
             "counts": dict(counts),
             "results": dict(results or {}),
+            "made": list(made),
             "seconds": round(time.monotonic() - self._start, 2),
             "finished": now(),
             "versions": versions(),
@@ -104,7 +127,12 @@ class Run:
             self.state = "resumed"
 
     def tell(self, where: Mapping[str, str], then: str = "") -> None:
-        """Print what a person wants to know at the end: counts, where results are, what next."""
+        """Print what a person wants to know at the end: counts, where results are, what next.
+
+        Raises:
+            JobFailed: a result is not where it is said to be.
+        """
+        places = {name: existing(self.store, key) for name, key in where.items()}
         seconds, before = time.monotonic() - self._start, ""
         if self.state == "done":  # then is when it took its time, not now
             finished = self.found["finished"].replace("T", " ").replace("Z", " UTC")
@@ -112,7 +140,7 @@ class Run:
         spent = duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"
         print(f"\n{self.stage}: done in {spent}{before}")
         lines = {name: f"{value:,}" for name, value in self.counts.items()}
-        lines |= {name: self.store.uri(key) for name, key in where.items()}
+        lines |= places
         width = max(map(len, lines), default=0)
         for name, value in lines.items():
             print(f"  {name:<{width}}  {value}")
@@ -155,13 +183,17 @@ def start(
     store = open_store(output)
     wanted = fingerprint(settings, inputs, placement)
     replaced = None
-    for key, state in ((RUN_FILE, "done"), (START_FILE, "resumed")):
+    for key in (RUN_FILE, START_FILE):
         found = read_record(store, key)
         if found is None:
             continue
         differences = _differences(found, stage, wanted)
+        if not differences and key == RUN_FILE and _all_there(store, found):
+            return Run(stage, store, wanted, "done", found)
         if not differences:
-            return Run(stage, store, wanted, state, found if state == "done" else {})  # type: ignore[arg-type]
+            write_record(store, START_FILE, {"stage": stage, **wanted})
+            store.delete([RUN_FILE])
+            return Run(stage, store, wanted, "resumed")
         if not overwrite:
             raise _another(store, differences, unfinished=key == START_FILE)
         replaced = found
@@ -186,6 +218,32 @@ def _another(store: Store, differences: Sequence[str], unfinished: bool) -> User
     )
 
 
+def existing(store: Store, key: str) -> str:
+    """The URI of a result, a file or a folder, that is there.
+
+    Raises:
+        JobFailed: it is not.
+    """
+    if not _is_there(store, key):
+        raise JobFailed(
+            f"{store.uri(key)}: is not there, though the work is through; it was removed since, or "
+            "this run was asked for without it: --overwrite makes everything anew"
+        )
+    return store.uri(key)
+
+
+def _is_there(store: Store, key: str) -> bool:
+    return store.stat(key) is not None or next(store.list(f"{key}/"), None) is not None
+
+
+def _all_there(store: Store, found: Mapping[str, Any]) -> bool:
+    """Whether what a finished run made is still there; says what is not."""
+    gone = next((key for key in found.get("made", ()) if not _is_there(store, key)), None)
+    if gone is not None:
+        print(f"{store.uri(gone)} is gone: {found['stage']} is done again", file=sys.stderr)
+    return gone is None
+
+
 def holds_run(store: Store) -> bool:
     """Whether a run of ours, finished or begun, lies at the top of a store."""
     return any(read_record(store, key) is not None for key in (RUN_FILE, START_FILE))
@@ -203,8 +261,8 @@ def fingerprint(
 ) -> dict[str, Any]:
     """What a result depends on: settings (but where the work is done), inputs, code version."""
     return {
-        "settings": settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement}),
-        "inputs": dict(sorted(inputs.items())),
+        "settings": portable(settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement})),
+        "inputs": portable(dict(sorted(inputs.items()))),
         "code": __version__,
     }
 
@@ -289,11 +347,23 @@ def versions() -> dict[str, str]:
 
 
 def command(job: str, **options: str | Sequence[str]) -> str:
-    """A job's command line to copy; what the shell would take apart is quoted."""
-    words = ["python", f"jobs/{job}.py"]
+    """A job's command line to copy into this shell; what that would take apart is quoted."""
+    words = _invocation(job)
     for name, given in options.items():
-        words += [f"--{name.replace('_', '-')}", *([given] if isinstance(given, str) else given)]
+        values = [given] if isinstance(given, str) else given
+        words += [f"--{name.replace('_', '-')}", *map(nearby, values)]
     return shlex.join(words)
+
+
+def _invocation(job: str) -> list[str]:
+    """The words that start a job: `imaginet JOB` where PATH leads to ours, else by their path."""
+    ours, found = Path(sys.executable).with_name("imaginet"), shutil.which("imaginet")
+    by_name = found and ours.exists() and ours.samefile(found)
+    if by_name or submitted():  # of a submitted job nothing is known of the reader's shell
+        return ["imaginet", job]
+    if ours.exists():
+        return [nearby(str(ours)), job]
+    return [nearby(sys.executable), nearby(str(shipped_folder("jobs") / f"{job}.py"))]
 
 
 def duration(seconds: float) -> str:

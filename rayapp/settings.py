@@ -1,7 +1,7 @@
 """Typed settings of a job, from YAML and the command line, and the frame that runs a job.
 
-`python jobs/NAME.py --config FILE.yaml --option value`: every option is a field of the job's
-settings; the command line wins over the file.
+`imaginet NAME --config FILE.yaml --option value`: every option is a field of the job's settings;
+the command line wins over the file. Paths in either start from the working directory.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from rayapp import clock, interrupt
 from rayapp.errors import JobFailed, UserError
 from rayapp.resources import resource
+from rayapp.uris import OutputUri
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
 
@@ -37,7 +38,10 @@ class Settings(BaseModel):
 class JobSettings(Settings):
     """What every job takes beside its own settings: where its output goes and what it runs on."""
 
-    output: str = Field(description="folder or s3:// prefix for the results")
+    # Defaults too: `runs/prune` is relative to where the user stands.
+    model_config = ConfigDict(validate_default=True)
+
+    output: OutputUri = Field(description="folder or s3:// prefix for the results")
     overwrite: bool = Field(False, description="replace an output that belongs to another run")
     cpus: int | None = Field(
         None, ge=1, description="CPUs of the local Ray that the job starts; all where not given"

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import unquote
 
 from rayapp.disk import naming
 from rayapp.errors import UserError
+from rayapp.uris import absolute_uri, without_file_scheme
 
 PARTIAL_SUFFIX = ".part"
 _COPY_BYTES = 1 << 20
@@ -78,7 +78,7 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     Raises:
         UserError: another scheme, or an S3 URI without a bucket.
     """
-    text = _without_file_scheme(uri)
+    text = without_file_scheme(uri)
     scheme, is_uri, rest = text.partition("://")
     if not is_uri:
         return LocalStore(text)
@@ -95,18 +95,13 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[Store, str]:
     """The store of a file's folder, and the file's key in it."""
-    text = _without_file_scheme(uri).rstrip("/")
+    text = without_file_scheme(uri).rstrip("/")
     folder, _, name = text.rpartition("/")
     if "://" not in text:
-        folder, name = os.path.split(os.path.abspath(os.path.expanduser(text)))
+        folder, name = os.path.split(absolute_uri(text))
     if not text or not name or text.endswith(":") or folder.endswith(":/"):
         raise UserError(f"{os.fspath(uri)}: names no file")
     return open_store(folder), name
-
-
-def _without_file_scheme(uri: str | os.PathLike[str]) -> str:
-    text = os.fspath(uri)
-    return unquote(text.removeprefix("file://")) if text.startswith("file://") else text
 
 
 def read_uri(uri: str | os.PathLike[str]) -> bytes:
@@ -124,12 +119,6 @@ def read_uri(uri: str | os.PathLike[str]) -> bytes:
         raise UserError(f"{os.fspath(uri)}: is a folder, a file is wanted") from None
     except PermissionError:
         raise UserError(f"{os.fspath(uri)}: may not be read (permission denied)") from None
-
-
-def absolute_uri(uri: str | os.PathLike[str]) -> str:
-    """`uri` with a local path made absolute; Ray's workers run in other folders."""
-    text = _without_file_scheme(uri)
-    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
 def check_key(key: str) -> str:

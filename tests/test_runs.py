@@ -14,7 +14,7 @@ import pytest
 from pydantic import Field
 
 from rayapp import runs
-from rayapp.errors import UserError
+from rayapp.errors import JobFailed, UserError
 from rayapp.settings import JobSettings
 from rayapp.storage import LocalStore, open_store
 from tests.doubles.s3 import S3
@@ -312,10 +312,104 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_command_to_copy_survives_the_shell() -> None:
     text = runs.command("train", head_annotations=["a b.txt", "$c"], root="s3://b/it's")
-    assert shlex.split(text) == [
-        *("python", "jobs/train.py", "--head-annotations", "a b.txt", "$c"),
+    assert shlex.split(text)[-5:] == [
+        *("--head-annotations", "a b.txt", "$c"),
         *("--root", "s3://b/it's"),
     ]
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with an environment in it that this process seems to run in."""
+    binaries = tmp_path / ".venv/bin"
+    binaries.mkdir(parents=True)
+    (binaries / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(binaries / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    return binaries
+
+
+def put_command(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "imaginet").write_text("#!/bin/sh\n")
+    (folder / "imaginet").chmod(0o755)
+
+
+def test_a_command_starts_as_this_shell_can_start_it(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> str:
+        return runs.command("train", root=str(tmp_path / "images"), output="DIR")
+
+    script = Path(runs.__file__).parents[1] / "jobs/train.py"
+    assert told() == f".venv/bin/python {script} --root images --output DIR"
+    put_command(environment)
+    assert told() == ".venv/bin/imaginet train --root images --output DIR"
+    put_command(tmp_path / "other")  # somebody else's comes first
+    monkeypatch.setenv("PATH", f"{tmp_path}/other:{environment}")
+    assert told() == ".venv/bin/imaginet train --root images --output DIR"
+    monkeypatch.setenv("PATH", f"{environment}:{tmp_path}/other")
+    assert told() == "imaginet train --root images --output DIR"
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.chdir(tmp_path / "other")
+    assert told() == f"{environment}/imaginet train --root {tmp_path}/images --output DIR"
+
+
+def test_what_a_submitted_job_proposes_is_for_another_shell(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert runs.command("train", root="s3://b/x") == "imaginet train --root s3://b/x"
+
+
+def test_what_is_said_to_be_made_must_be_there(output: str) -> None:
+    run = start(output)
+    run.store.put("images/a.png", b"x")
+    with pytest.raises(JobFailed, match=r"metrics\.csv: is not there, though the work is through"):
+        run.finish({}, made=("images", "metrics.csv"))
+    assert start(output).state == "resumed"
+    run.finish({}, made=("images", "images/a.png"))
+    assert start(output).state == "done"
+
+
+def test_what_was_removed_since_is_made_again(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start(output)
+    run.store.put("detector/a", b"x")
+    run.store.put("beside", b"x")
+    run.finish({}, made=("detector",))
+    run.store.delete(["detector/a"])
+    assert start(output).state == "resumed"
+    assert (
+        capsys.readouterr().err == f"{run.store.uri('detector')} is gone: perturb is done again\n"
+    )
+    assert start(output).state == "resumed"  # and no longer said to be done
+    assert keys(output) == {"started.json", "beside"}
+
+
+def test_no_result_is_named_that_is_not_there(output: str) -> None:
+    finished(output)
+    run = start(output)
+    assert run.state == "done"
+    with pytest.raises(JobFailed, match=r"gallery\.html: is not there.*--overwrite"):
+        run.tell({"images": "images", "to look at": "gallery.html"})
+
+
+def test_a_submitted_job_knows_its_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, states = str(tmp_path / "out"), []
+    for package in ("_ray_pkg_1", "_ray_pkg_2"):
+        folder = tmp_path / "runtime_resources/working_dir_files" / package
+        folder.mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        run = start(output, inputs={f"{folder}/a.txt": "aa"}, names=[f"{folder}/a.txt"])
+        states.append(run.state)
+        if run.state == "new":
+            run.finish({})
+    assert states == ["new", "done"]
 
 
 def test_what_is_done_again_is_not_done_before(

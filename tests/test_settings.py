@@ -84,7 +84,7 @@ def test_options_win_over_the_file(config: Callable[[str], str]) -> None:
         "codes: {real: 0}\noverwrite: true\n"
     )
     job = parse("--config", path, "--epochs", "9", "--head.lr", "0.25", "--no-overwrite")
-    assert job.output == "from/file"
+    assert job.output == os.path.abspath("from/file")
     assert (job.epochs, job.head.lr, job.head.sizes) == (9, 0.25, (4, 1))
     assert (job.overwrite, job.codes, job.lists) == (False, {"real": 0}, ["a.txt"])
 

@@ -25,12 +25,12 @@ from rayapp.storage import (
     LocalStore,
     Store,
     _machine,
-    absolute_uri,
     check_key,
     open_store,
     read_uri,
     split_uri,
 )
+from rayapp.uris import absolute_uri
 from tests.doubles.s3 import S3
 
 ESCAPES = ["", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a//b", "./a", "a/.", "a/", "a\0b"]

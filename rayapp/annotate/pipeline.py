@@ -27,7 +27,8 @@ from rayapp.images import SUFFIXES, decode, perceptual_hash, sha256
 from rayapp.labels import Item, LabelScheme, write_list
 from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri, open_store, split_uri
+from rayapp.storage import Store, open_store, split_uri
+from rayapp.uris import Uri
 
 SCHEME, MANIFEST = "scheme.yaml", "manifest.parquet"
 _BATCH = 16
@@ -38,7 +39,7 @@ _FACTS = manifest.schema(extra={"perceptual_hash": pa.string()})
 class AnnotateSettings(JobSettings):
     """Make lists of own images: label scheme, train, head, calibration and test."""
 
-    input: str = Field(
+    input: Uri = Field(
         description="folder or s3:// prefix of images, or a CSV or Parquet table with columns "
         "path, origin and, where known, generator, content, group"
     )
@@ -47,7 +48,7 @@ class AnnotateSettings(JobSettings):
         description="what the folders mean: patterns of folder names, *, GENERATOR, CONTENT; "
         "=real or =synthetic behind one says its origin",
     )
-    root: str | None = Field(None, description="where a table's paths start; none: its folder")
+    root: Uri | None = Field(None, description="where a table's paths start; none: its folder")
     split: str = Field(
         "60/15/10/15", description="shares of train/head/calibration/test, by generator"
     )
@@ -112,10 +113,10 @@ def _list_name(generator: str) -> str:
 def _found(settings: AnnotateSettings) -> tuple[Store, list[Labelled], list[str]]:
     """Where paths start, the labelled images, and image files of no pattern."""
     if settings.input.endswith((".csv", ".parquet")):
-        root = open_store(absolute_uri(settings.root)) if settings.root else (
+        root = open_store(settings.root) if settings.root else (
             split_uri(settings.input)[0])  # fmt: skip
         return root, from_table(settings.input), []
-    root = open_store(absolute_uri(settings.input))
+    root = open_store(settings.input)
     paths = [stat.key for stat in root.list() if stat.key.lower().endswith(SUFFIXES)]
     if not paths:
         raise UserError(f"{settings.input}: no such folder, or no image in it")
@@ -198,6 +199,7 @@ def _write(
         {"in": len(every) + len(other), **counts, "failed": len(misses),
          "groups": len(set(groups))},
         {"lists": lists, "by_generator": table_rows, "misses": misses[:_SHOWN]},
+        made=(*lists, SCHEME, MANIFEST),
     )  # fmt: skip
 
 
@@ -223,7 +225,7 @@ def _class(one: Labelled) -> str:
 
 
 def _as_yaml(scheme: LabelScheme) -> bytes:
-    text = io.StringIO("# Written by jobs/annotate.py: --scheme takes this file.\n")
+    text = io.StringIO("# Written by `imaginet annotate`: --scheme takes this file.\n")
     text.seek(0, io.SEEK_END)
     yaml.safe_dump(scheme.model_dump(exclude_defaults=True), text, sort_keys=False,
                    allow_unicode=True)  # fmt: skip

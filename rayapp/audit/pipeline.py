@@ -31,7 +31,8 @@ from rayapp.images import sha256
 from rayapp.labels import Item, LabelScheme, item_id, load_scheme, read_list
 from rayapp.parts import drop_parts
 from rayapp.settings import JobSettings
-from rayapp.storage import absolute_uri, open_store, read_uri
+from rayapp.storage import open_store, read_uri
+from rayapp.uris import Packaged, Uri
 
 PAGE, FACTS, MANIFEST = "audit.html", "audit.json", "manifest.parquet"
 _BATCH = 16
@@ -41,9 +42,9 @@ _KNOWN_ROLES = ("train", "head", "calibration", "anchor", TEST)
 class AuditSettings(JobSettings):
     """Say what is wrong with a dataset: lists, files, copies, balance, shortcuts."""
 
-    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists")
-    root: str | None = Field(None, description="folder or s3:// prefix of the lists' paths")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists")
+    root: Uri | None = Field(None, description="folder or s3:// prefix of the lists' paths")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     lists_only: bool = Field(False, description="read no image")
     roles: dict[str, str] = Field(
         {}, description="list's file name: train, head, calibration, anchor or test"
@@ -72,7 +73,7 @@ def audit(settings: AuditSettings) -> runs.Run:
     scheme = load_scheme(settings.scheme)
     lists = _read(settings, scheme)
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"root": absolute_uri(settings.root)} if settings.root else {}
+    inputs |= {"root": settings.root} if settings.root else {}
     run = runs.start(
         "audit", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
@@ -107,7 +108,7 @@ def _inspected(
     with cluster.session(settings):
         table = rows.map_rows(
             work,
-            AuditRows(open_store(absolute_uri(settings.root))),
+            AuditRows(open_store(settings.root)),
             manifest.schema(scheme, EXTRA),
             run=run,
             batch_size=_BATCH,
@@ -157,12 +158,13 @@ def _report(
     findings += of_the_shortcuts(found)
     facts["shortcuts"] = [asdict(one) for one in found]
     facts["findings"] = [asdict(one) for one in findings]
-    root = open_store(absolute_uri(settings.root)) if settings.root else None
+    root = open_store(settings.root) if settings.root else None
     page = render(facts, findings, found, copies, table, root)
     run.claim()
     run.store.put(PAGE, page.encode())
     run.store.put(FACTS, json.dumps(facts, indent=1, ensure_ascii=False).encode())
-    run.finish(_counts(findings, work, table), {"findings": facts["findings"]})
+    made = (PAGE, FACTS) if table is None else (PAGE, FACTS, MANIFEST)
+    run.finish(_counts(findings, work, table), {"findings": facts["findings"]}, made=made)
 
 
 def _shortcuts(table: pa.Table) -> list[Shortcut]:

@@ -28,6 +28,7 @@ from rayapp.parts import drop_parts
 from rayapp.progress import Progress
 from rayapp.settings import JobSettings
 from rayapp.storage import Store
+from rayapp.uris import Uri
 
 _BATCH = 16
 _EXTRA = {"group": pa.string(), "split": pa.string(), "psnr_db": pa.float32()}
@@ -36,7 +37,7 @@ _EXTRA = {"group": pa.string(), "split": pa.string(), "psnr_db": pa.float32()}
 class DemoDataSettings(JobSettings):
     """Make the demo's data set: photographs, and the same crops through tiny generators."""
 
-    photos: str | None = Field(None, description="folder of own photographs instead of ours")
+    photos: Uri | None = Field(None, description="folder of own photographs instead of ours")
     seed: int = Field(42, description="seed of the generators' training")
     generator_steps: int = Field(1000, ge=1, description="training steps of each generator")
     crops_per_photograph: int = Field(24, ge=1, description="crops of 256 px, at most")
@@ -182,7 +183,8 @@ def _finish(run: runs.Run, table: pa.Table) -> None:
     psnr = {family: round(_mean_psnr(table, code), 2) for code, family in enumerate(FAMILIES)}
     splits = table["split"].to_pylist()
     counts = {str(split): splits.count(split) for split in SPLITS}
-    run.finish(counts, {"test_psnr_db": psnr, "held_out": HELD_OUT})
+    made = ("manifest.parquet", *(f"lists/{split}.txt" for split in SPLITS))
+    run.finish(counts, {"test_psnr_db": psnr, "held_out": HELD_OUT}, made=made)
     drop_parts(run.store)
 
 

@@ -11,6 +11,7 @@ from rayapp.download.governor import Quota
 from rayapp.errors import UserError
 from rayapp.resources import resource
 from rayapp.settings import Settings, parse_yaml
+from rayapp.uris import Uri
 
 
 class Origin(Settings):
@@ -32,7 +33,7 @@ class Source(Settings):
 
     about: str = Field(description="what it is, one line")
     kind: Literal["images", "annotations", "weights"] = Field("images", description="what it holds")
-    at: list[str] = Field(min_length=1, description="URIs: archives, volumes, or a {name} template")
+    at: list[Uri] = Field(min_length=1, description="URIs: archives, volumes, or a {name} template")
     form: Literal["archive", "volumes", "files", "ffhq", "folder"] = Field(
         "archive",
         description="archives; volumes of one archive; single files; the FFHQ list; a folder",

@@ -16,7 +16,8 @@ from rayapp.download.work import Worker
 from rayapp.errors import JobFailed, UserError
 from rayapp.labels import load_scheme
 from rayapp.manifest import STATUS_OK
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
+from rayapp.uris import absolute_uri
 
 _SHOW_EVERY_S = 1.0
 
@@ -68,7 +69,7 @@ def fetch_entry(
     sources = book.choose([name])
     source = sources.get(name)
     if source is None or not is_whole(source):
-        raise UserError(f"{name}: is fetched by annotation lists, with jobs/download.py")
+        raise UserError(f"{name}: is fetched by annotation lists, by `imaginet download`")
     access = Access(book, patience=patience)
     if lacks := access.lacks(source):
         page = f"; see {source.page}" if source.page else ""

@@ -15,6 +15,7 @@ from rayapp.download.plan import Plan
 from rayapp.runs import duration
 from rayapp.settings import Settings
 from rayapp.storage import LocalStore, Store
+from rayapp.uris import OutputUri, Packaged, Uri
 
 _WHOLE = re.compile(r"\.(tgz|tar|tar\.gz|7z)(\.[\d*]+)?$")  # no directory that ranges could use
 
@@ -22,11 +23,13 @@ _WHOLE = re.compile(r"\.(tgz|tar|tar\.gz|7z)(\.[\d*]+)?$")  # no directory that 
 class DownloadSettings(Settings):
     """Fetch the images that annotation lists name, and nothing else."""
 
-    root: str = Field(description="folder or s3:// prefix for the images, at their annotated paths")
+    root: OutputUri = Field(
+        description="folder or s3:// prefix for the images, at their annotated paths"
+    )
     sources: list[str] = Field(min_length=1, description="names of the catalogue, or all")
-    annotations: list[str] = Field([], description="annotation lists (files or s3:// URIs)")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
-    catalogue: str = Field("sources", description="catalogue of sources: a name or a file")
+    annotations: list[Uri] = Field([], description="annotation lists (files or s3:// URIs)")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
+    catalogue: Packaged = Field("sources", description="catalogue of sources: a name or a file")
     dry_run: bool = Field(False, description="print what would be fetched and stop")
     limit: int | None = Field(None, ge=1, description="at most so many images of each source")
     workers: int | None = Field(None, ge=1, description="processes that fetch; else by CPUs")

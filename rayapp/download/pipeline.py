@@ -35,7 +35,7 @@ from rayapp.labels import LabelScheme, load_scheme
 from rayapp.progress import Progress
 from rayapp.runs import Run, command, digest
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import Store, open_store
 
 MANIFEST = "manifest.parquet"
 MISSES = "misses.csv"
@@ -130,7 +130,6 @@ def download(settings: DownloadSettings) -> int:
         JobFailed: the target takes no more (disk full, credentials expired); rerun to go on.
     """
     start = clock.since()
-    settings = settings.model_copy(update={"root": absolute_uri(settings.root)})
     catalogue = load_catalogue(settings.catalogue)
     sources = catalogue.choose(settings.sources)
     scheme = load_scheme(settings.scheme)
@@ -265,7 +264,7 @@ def _finish(
     fingerprint = {"settings": settings.model_dump(), "inputs": inputs, "code": __version__}
     run = Run("download", store, fingerprint, "new", _start=start)
     counts = {"ok": result["ok"], "failed": result["failed"], "outside": outside, **totals}
-    run.finish(counts, {"content_sha256": result["content"]})
+    run.finish(counts, {"content_sha256": result["content"]}, made=(MANIFEST, MISSES))
     print(f"{result['ok']:,} images are in place and verified, {result['failed']:,} missing")
     print(f"manifest: {store.uri(MANIFEST)}")
     if result["failed"]:

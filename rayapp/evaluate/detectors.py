@@ -10,7 +10,7 @@ from rayapp import load_detector, manifest
 from rayapp.errors import UserError
 from rayapp.guard import ITEMS_FILE
 from rayapp.models.detector import DetectorSpec
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
 
 _GENERIC = {"detector", "last"}  # what the jobs call every detector's folder
 
@@ -44,7 +44,7 @@ def load_all(uris: Sequence[str], names: Sequence[str]) -> list[Measured]:
     """
     if names and len(names) != len(uris):
         raise UserError(f"names: {len(names)} for {len(uris)} detectors")
-    whole = [absolute_uri(uri).rstrip("/") for uri in uris]
+    whole = [uri.rstrip("/") for uri in uris]
     for several in (names, whole, [slug(name) for name in names or short_names(whole)]):
         twice = next((name for name in several if list(several).count(name) > 1), None)
         if twice is not None:

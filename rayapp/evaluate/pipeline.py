@@ -76,11 +76,13 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> runs.Run:
     )
     run.store.put(EVALUATION_FILE, results.model_dump_json(indent=1).encode())
     run.store.put(CSV_FILE, as_csv(evaluations).encode())
-    for key, text in published_tables(evaluations, suites).items():
+    published = published_tables(evaluations, suites)
+    for key, text in published.items():
         run.store.put(key, text.encode())
     images = max(len(one.plan.judged.items.items) if one.plan.judged else 0 for one in planned)
     counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
-    run.finish(counts | {"slices": sum(len(one.slices) for one in evaluations)})
+    counts["slices"] = sum(len(one.slices) for one in evaluations)
+    run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
     _record(run, settings)
     return run
 

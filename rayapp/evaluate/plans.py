@@ -16,7 +16,7 @@ from rayapp.evaluate.work import Plan, plan_identification, plan_origin, plan_sw
 from rayapp.guard import trained_on
 from rayapp.labels import AnnotationList, item_id, read_list
 from rayapp.scores import read_matching
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import Store, open_store
 from rayapp.suites import FOLDER, Suite, TestItems, read_items, strength
 from rayapp.transforms import PLAIN, load_protocol
 
@@ -48,7 +48,7 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
     Raises:
         UserError: the folder of lists or of perturbed images isn't given.
     """
-    root = absolute_uri(settings.root).rstrip("/") if settings.root else None
+    root = settings.root.rstrip("/") if settings.root else None
     if suite.name == FOLDER:
         yield Level("", 0.0, root, suite.lists)
     elif suite.sweep is None:
@@ -58,11 +58,11 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
         protocol = load_protocol(sweep_protocol(suite, settings))
         if settings.sweeps is None:
             raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
-        made = f"{absolute_uri(settings.sweeps).rstrip('/')}/{protocol.name}"
+        made = f"{settings.sweeps.rstrip('/')}/{protocol.name}"
         store = open_store(made)
         there = {stat.key for stat in store.list("lists/")}
         if not there:
-            raise UserError(f"{made}: no lists of perturbed images; run jobs/perturb.py with "
+            raise UserError(f"{made}: no lists of perturbed images; run `imaginet perturb` with "
                             f"--protocol {protocol.name} --output {made}")  # fmt: skip
         names = [name.replace("test_annotations_", "test_") for name in suite.lists]
         for variant in protocol.variant_names:
@@ -89,7 +89,7 @@ def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
     if settings.lists is None and settings.root is None:
         raise UserError(f"suite {suite.name}: give --lists, the folder of its lists "
                         f"({', '.join(suite.lists)})")  # fmt: skip
-    return absolute_uri(settings.lists or f"{str(settings.root).rstrip('/')}/lists").rstrip("/")
+    return (settings.lists or f"{str(settings.root).rstrip('/')}/lists").rstrip("/")
 
 
 @dataclass

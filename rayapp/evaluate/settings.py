@@ -8,6 +8,7 @@ from rayapp.errors import UserError
 from rayapp.metrics.bootstrap import NUM_RESAMPLES
 from rayapp.settings import JobSettings
 from rayapp.suites import FOLDER, ProtocolName, Suite, load_suite
+from rayapp.uris import OutputUri, Packaged, Uri
 
 PLACEMENT = frozenset({"record"})  # no figure depends on it
 
@@ -15,13 +16,13 @@ PLACEMENT = frozenset({"record"})  # no figure depends on it
 class EvaluateSettings(JobSettings):
     """Measure detectors on suites from their stored scores: every table, with intervals."""
 
-    detector: tuple[str, ...] = Field(
+    detector: tuple[Uri, ...] = Field(
         min_length=1, description="folders or s3:// prefixes of (calibrated) detectors"
     )
     names: tuple[str, ...] = Field(
         (), description="their names in tables; from their paths if none"
     )
-    suite: tuple[str, ...] = Field(
+    suite: tuple[Packaged, ...] = Field(
         (FOLDER,), min_length=1, description="test sets: names in configs/suites, or YAML files"
     )
     protocol: ProtocolName = Field(
@@ -29,16 +30,16 @@ class EvaluateSettings(JobSettings):
         description="clean: each photograph once, no calibration image measured; legacy: as "
         "published, to the letter",
     )
-    scores: tuple[str, ...] = Field((), description="outputs of predict, or folders that hold them")
-    root: str | None = Field(
+    scores: tuple[Uri, ...] = Field((), description="outputs of predict, or folders that hold them")
+    root: Uri | None = Field(
         None, description="folder or s3:// prefix where the lists' paths start"
     )
-    lists: str | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
-    sweeps: str | None = Field(
+    lists: Uri | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
+    sweeps: OutputUri | None = Field(
         None, description="folder of perturbed sets, one a protocol; for the suites robustness-*"
     )
-    annotations: tuple[str, ...] = Field((), description="suite folder: lists of the test images")
-    scheme: str = Field("imaginet", description="suite folder: label scheme of the lists")
+    annotations: tuple[Uri, ...] = Field((), description="suite folder: lists of the test images")
+    scheme: Packaged = Field("imaginet", description="suite folder: label scheme of the lists")
     name: str = Field("Own images", description="suite folder: name of the test set in tables")
     held_out: tuple[str, ...] = Field(
         (), description="suite folder: generators (names of the scheme) that were never trained on"

@@ -26,12 +26,13 @@ from rayapp.perturb.results import (
 )
 from rayapp.perturb.work import PerturbRows, SizeRows
 from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri, open_store, read_uri
+from rayapp.storage import Store, open_store, read_uri
 from rayapp.transforms import (
     Protocol,
     load_protocol,
 )
 from rayapp.transforms.published import PUBLISHED_SEED
+from rayapp.uris import Packaged, Uri
 
 _BATCH = 16
 _CARRIED = ("source", "licence", "group")
@@ -41,19 +42,19 @@ _PUBLISHED_PROTOCOL = "imaginet-test"
 class PerturbSettings(JobSettings):
     """Make a perturbed test set: every annotated image under a protocol, as lossless WebP."""
 
-    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists, in order")
-    root: str = Field(description="folder or s3:// prefix under which the annotated images lie")
-    protocol: str = Field(
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists, in order")
+    root: Uri = Field(description="folder or s3:// prefix under which the annotated images lie")
+    protocol: Packaged = Field(
         _PUBLISHED_PROTOCOL, description="a shipped protocol's name, or a YAML file"
     )
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     seed: int = Field(PUBLISHED_SEED, description="seed of all draws")
     plan: PlanName = Field(
         "clean",
         description="clean: each image once; legacy: repeats kept, as in the published lists; "
         "published: legacy with the published test set's own draws, replayed",
     )
-    manifest: str | None = Field(
+    manifest: Uri | None = Field(
         None, description="the images' own manifest; its source, licence and group are carried over"
     )
     preview: int = Field(
@@ -130,14 +131,14 @@ def _finish(
         "misses": tally.misses,
         "pixels_sha256": tally.pixels_sha256,
     }
-    run.finish(counts, results)
+    run.finish(counts, results, made=(MANIFEST, *keys))
     if not made.num_failed:
         drop_parts(run.store)
 
 
 def _start(settings: PerturbSettings, protocol: Protocol) -> runs.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"protocol": protocol.hash, "root": absolute_uri(settings.root)}
+    inputs |= {"protocol": protocol.hash, "root": settings.root}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rayapp import clock, cluster, runs
 from rayapp.calibrate import CalibrateSettings, calibrate
@@ -20,21 +20,28 @@ from rayapp.prune.pipeline import PruneSettings, prune
 from rayapp.report import ReportSettings, report
 from rayapp.resources import resource
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, JobSettings, Settings, read_yaml, validated
-from rayapp.storage import absolute_uri
 from rayapp.train.loop import train
 from rayapp.train.settings import TrainSettings
+from rayapp.uris import Packaged, Uri, absolute_uri
 
 ROOT = "{root}"
 _PLANNING = ("plan", "expected", "reckoning")  # fields that change no result
 
 
+def _list(uri: str) -> str:
+    return uri if ROOT in uri else absolute_uri(uri)
+
+
+ListUri = Annotated[str, AfterValidator(_list)]  # a Uri, or one below `{root}`
+
+
 class Lists(Settings):
     """The annotation lists of each stage; `{root}/…` names one that the download brings."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="lists that train the encoder")
-    head: tuple[str, ...] = Field((), description="lists that train the head; train's if none")
-    calibration: str = Field(description="list on which the detector is calibrated")
-    test: tuple[str, ...] = Field(min_length=1, description="lists that it is measured on")
+    train: tuple[ListUri, ...] = Field(min_length=1, description="lists that train the encoder")
+    head: tuple[ListUri, ...] = Field((), description="lists that train the head; train's if none")
+    calibration: ListUri = Field(description="list on which the detector is calibrated")
+    test: tuple[ListUri, ...] = Field(min_length=1, description="lists that it is measured on")
 
 
 class Expected(Settings):
@@ -60,14 +67,14 @@ class Reckoning(Settings):
 class BenchmarkSettings(JobSettings):
     """Rebuild a benchmark, train a detector on it, calibrate and measure it: all in one run."""
 
-    root: str | None = Field(None, description="folder of the images; <output>/images if none")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    root: Uri | None = Field(None, description="folder of the images; <output>/images if none")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     lists: Lists = Field(description="annotation lists of each stage")
     list_sources: tuple[str, ...] = Field((), description="catalogue entries that hold the lists")
     sources: tuple[str, ...] = Field(
         (), description="catalogue entries to download; none: the images are in place"
     )
-    recipe: str = Field(description="recipe of training: a name in configs/, or a file")
+    recipe: Packaged = Field(description="recipe of training: a name in configs/, or a file")
     tiles: bool = Field(False, description="train on lossless tiles, packed once")
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")
@@ -91,8 +98,8 @@ class Places:
 
     def __init__(self, settings: BenchmarkSettings) -> None:
         self.settings = settings
-        self.output = absolute_uri(settings.output).rstrip("/")
-        self.root = absolute_uri(settings.root or f"{self.output}/images").rstrip("/")
+        self.output = settings.output.rstrip("/")
+        self.root = (settings.root or f"{self.output}/images").rstrip("/")
         self.lists = settings.lists.model_copy(
             update={
                 name: tuple(map(self._list, value)) if isinstance(value, tuple)
@@ -102,7 +109,7 @@ class Places:
         )  # fmt: skip
 
     def _list(self, uri: str) -> str:
-        return absolute_uri(uri.replace(ROOT, self.root))
+        return uri.replace(ROOT, self.root)
 
     def at(self, stage: str) -> str:
         """The output of a stage."""

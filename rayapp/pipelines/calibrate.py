@@ -13,8 +13,9 @@ from rayapp.guard import identities, leaks, refuse, training_lists
 from rayapp.labels import Item, load_scheme, read_list
 from rayapp.pipelines.identities import identify
 from rayapp.pipelines.scoring import ScoringSettings, score_missing
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
 from rayapp.suites import load_suite
+from rayapp.uris import Packaged, Uri
 
 
 class CalibrateJobSettings(ScoringSettings, CalibrateSettings):
@@ -23,10 +24,10 @@ class CalibrateJobSettings(ScoringSettings, CalibrateSettings):
     Images of the suites, of `against` and of the detector's own training lists are refused.
     """
 
-    suite: tuple[str, ...] = Field(
+    suite: tuple[Packaged, ...] = Field(
         (), description="suites that the detector will be measured on; calibration stays off them"
     )
-    lists: str | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
+    lists: Uri | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
     guard: Literal["look", "path"] = Field(
         "look",
         description="look: compare paths, bytes and looks, which reads all images; path: paths",
@@ -55,7 +56,8 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> runs.Run:
     items = listed.items
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
-    kept = settings.scores or (f"{absolute_uri(settings.output).rstrip('/')}-scores",)
+    items = read_list(settings.annotations, load_scheme(settings.scheme)).items
+    kept = settings.scores or (f"{settings.output.rstrip('/')}-scores",)
     others = [*_given(settings), *_trained_on(detector.spec.provenance)]
     looks = settings.guard == "look" and settings.protocol == "clean" and bool(others)
     if settings.protocol == "clean":

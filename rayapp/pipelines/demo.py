@@ -17,9 +17,10 @@ from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.report import REPORT_FILE, ReportSettings, report
 from rayapp.resources import resource
 from rayapp.settings import JobSettings, read_yaml, validated
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
 from rayapp.train.loop import train
 from rayapp.train.settings import TrainSettings
+from rayapp.uris import OutputUri, Uri
 
 METRICS_FILE = "metrics.json"
 _SCHEME = "demo"
@@ -41,11 +42,11 @@ ABOUT = (
 class DemoSettings(JobSettings):
     """Run the whole pipeline on real photographs: data, perturb, train, predict, …, report."""
 
-    output: str = Field(
+    output: OutputUri = Field(
         "runs/demo",
         description="folder or s3:// prefix for the results; runs/demo-tiny if none, with --tiny",
     )
-    photos: str | None = Field(None, description="folder of own photographs instead of ours")
+    photos: Uri | None = Field(None, description="folder of own photographs instead of ours")
     loss: Literal["selfcon", "supcon", "ce"] = Field("selfcon", description="of training")
     seed: int = Field(42, description="seed of everything that is drawn")
     tiny: bool = Field(False, description="a run of a minute, whose figures mean nothing")
@@ -84,7 +85,7 @@ class _Stages:
     """Each stage with the demo's settings; one stage's output is the next one's input."""
 
     def __init__(self, settings: DemoSettings) -> None:
-        self.root = absolute_uri(settings.output).rstrip("/")
+        self.root = settings.output.rstrip("/")
         self.settings = settings
         self.common = settings.model_dump(include={"cpus", "wait_s", "verbose"})
         # Stages downstream of a change are done again; the folder is the demo's own.

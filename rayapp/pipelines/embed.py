@@ -15,8 +15,9 @@ from rayapp.models.detector import Detector
 from rayapp.parts import drop_parts
 from rayapp.pipelines.scoring import ScoringSettings
 from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import Store, open_store
 from rayapp.transforms.draws import generator
+from rayapp.uris import Uri
 
 EMBEDDING_FILE = "embedding.parquet"
 _LEAST = 8
@@ -26,8 +27,8 @@ _SCHEMA = manifest.schema(extra={"features": pa.list_(pa.float32())})
 class EmbedSettings(ScoringSettings, JobSettings):
     """Put the features of some images on a plane."""
 
-    detector: str = Field(description="folder or s3:// prefix of the detector")
-    root: str = Field(description="where the paths of the images start")
+    detector: Uri = Field(description="folder or s3:// prefix of the detector")
+    root: Uri = Field(description="where the paths of the images start")
     num_images: int = Field(500, ge=1, description="images at most, drawn by the seed")
     seed: int = Field(42, description="of the draw and of t-SNE")
 
@@ -48,7 +49,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> runs.Run:
     if run.state == "done":
         return run
     listed = pa.table({"id": pa.array(chosen), "path": pa.array(chosen)})
-    work = FeatureRows(absolute_uri(settings.detector), open_store(settings.root), settings)
+    work = FeatureRows(settings.detector, open_store(settings.root), settings)
     with cluster.session(settings):
         table = rows.map_rows(
             listed,
@@ -63,7 +64,8 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> runs.Run:
     points = flattened(np.asarray(read["features"].to_pylist(), np.float32), settings.seed)
     placed = pa.table({"path": read["path"], "x": points[:, 0], "y": points[:, 1]})
     manifest.write_table(run.store, EMBEDDING_FILE, placed)
-    run.finish({"in": table.num_rows, "failed": table.num_rows - read.num_rows})
+    counts = {"in": table.num_rows, "failed": table.num_rows - read.num_rows}
+    run.finish(counts, made=(EMBEDDING_FILE,))
     drop_parts(run.store)
     return run
 

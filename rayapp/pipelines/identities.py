@@ -8,8 +8,8 @@ from rayapp import cluster, manifest, rows, runs
 from rayapp.images import decode, perceptual_hash, sha256
 from rayapp.labels import item_id
 from rayapp.parts import drop_parts
-from rayapp.settings import JobSettings
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.settings import JobSettings, Settings
+from rayapp.storage import Store, open_store
 
 FILE = "identities.parquet"
 _SCHEMA = manifest.schema(extra={"perceptual_hash": pa.string()})
@@ -46,11 +46,11 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
         folder: where manifests are kept, each in a folder named by its images.
         common: where the job runs.
     """
-    root = absolute_uri(root).rstrip("/")
+    root = root.rstrip("/")
     wanted = sorted({item_id(path) for path in paths})
     name = runs.digest(root.encode(), *(path.encode() for path in wanted))
     run = runs.start(
-        "identify", _Nothing(), {"images": name}, output=f"{folder}/{name[:16]}", overwrite=True
+        "identify", Settings(), {"images": name}, output=f"{folder}/{name[:16]}", overwrite=True
     )
     if run.state != "done":
         listed = pa.table({"id": pa.array(wanted), "path": pa.array(wanted)})
@@ -60,12 +60,7 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
                 wait_s=common.wait_s,
             ).table()  # fmt: skip
         manifest.write_table(run.store, FILE, table)
-        run.finish({"in": table.num_rows, "failed": manifest.count_failed(table)})
+        counts = {"in": table.num_rows, "failed": manifest.count_failed(table)}
+        run.finish(counts, made=(FILE,))
         drop_parts(run.store)
     return run.store.uri(FILE)
-
-
-class _Nothing(JobSettings):
-    """The images alone decide."""
-
-    output: str = ""

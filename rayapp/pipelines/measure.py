@@ -19,7 +19,7 @@ from rayapp.models.preprocessing import View
 from rayapp.perturb.pipeline import PerturbSettings, perturb
 from rayapp.pipelines.embed import EMBEDDING_FILE, EmbedSettings, embed
 from rayapp.pipelines.scoring import ScoringSettings, score_missing
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
 from rayapp.suites import Suite
 
 
@@ -52,7 +52,7 @@ def measure(settings: EvaluateJobSettings) -> runs.Run:
     """
     if not settings.root and not settings.scores:
         raise UserError("give --root, the folder of the images, or --scores, where they are scored")
-    output = absolute_uri(settings.output).rstrip("/")
+    output = settings.output.rstrip("/")
     kept = settings.scores or ((f"{output}-scores",) if settings.root else ())
     fields = settings.model_dump(include=set(EvaluateSettings.model_fields))
     sweeps = settings.sweeps or f"{output}-sweeps"
@@ -85,7 +85,7 @@ def _seen_as(
         return asked, own
     uris = []
     for one in own:
-        store = open_store(f"{absolute_uri(settings.output).rstrip('/')}-seen/{slug(one.name)}")
+        store = open_store(f"{settings.output.rstrip('/')}-seen/{slug(one.name)}")
         detector = load_detector(one.uri)
         seen = detector.seen_as(settings.view, settings.view_size)
         if seen is not detector:
@@ -102,7 +102,9 @@ def _scoring(settings: EvaluateJobSettings) -> ScoringSettings:
 
 def _command() -> str:
     """What the user typed."""
-    return shlex.join(["python", *sys.argv])
+    job, *options = sys.argv
+    start = job.split() if job.startswith("imaginet ") else ["python", job]
+    return shlex.join([*start, *options])
 
 
 def _perturb(suite: Suite, asked: EvaluateSettings, settings: EvaluateJobSettings) -> None:
@@ -173,7 +175,7 @@ def _embed(
 
 def embedding_uri(output: str, name: str) -> str:
     """Where the embedding of a detector's features lies."""
-    return f"{absolute_uri(output).rstrip('/')}-embedding/{slug(name)}"
+    return f"{output.rstrip('/')}-embedding/{slug(name)}"
 
 
 def embedding_uris(output: str, results: Results) -> list[str]:

@@ -6,11 +6,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from rayapp import manifest, runs
+from rayapp.errors import UserError
 from rayapp.labels import item_id
 from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.scores import read_matching
 from rayapp.settings import JobSettings, Settings
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
+from rayapp.uris import check_output
 
 _CARRIED = ("group", "source", "licence")
 _MANIFEST = "manifest.parquet"  # of a set that download or perturb made
@@ -49,11 +51,15 @@ def score_missing(
         common: where the job runs.
     """
     uri, digest = detector
-    root = absolute_uri(root).rstrip("/")
+    root = root.rstrip("/")
     missing = sorted({item_id(path) for path in paths} - _scored((*stored, folder), digest, root))
     if not missing:
         return 0
     name = runs.digest(digest.encode(), root.encode(), *(path.encode() for path in missing))[:16]
+    try:
+        check_output(folder)
+    except ValueError as error:
+        raise UserError(f"scores {folder}: {error}") from None
     store, listed = open_store(folder), f"{name}.images.parquet"
     manifest.write_table(store, listed, _listed(missing, root))
     predict(

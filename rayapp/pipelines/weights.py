@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp import runs
 from rayapp.download.catalogue import Source, load_catalogue
@@ -18,6 +18,7 @@ from rayapp.models.published import convert
 from rayapp.models.scope import published_scope
 from rayapp.settings import JobSettings
 from rayapp.storage import open_store, read_uri
+from rayapp.uris import OutputUri, Packaged, Uri
 
 Name = Literal["imaginet", "imaginet_corvi", "corvi2022", "grag2021", "lasted", "commfor"]
 
@@ -26,13 +27,20 @@ class WeightsSettings(JobSettings):
     """Fetch the weights of a published detector and keep them as a detector's folder."""
 
     name: Name = Field(description="the detector; its entry in the catalogue is weights_NAME")
-    output: str = Field("", description="folder or s3:// prefix; runs/weights/NAME if none")
-    fetched: str = Field("runs/weights/fetched", description="where the files as published go")
-    files: tuple[str, ...] = Field((), description="files that you have; nothing is fetched then")
-    catalogue: str = Field("sources", description="catalogue, by name or file")
-    anchors: str | None = Field(None, description="lasted: list of real images to compare with")
-    scheme: str = Field("imaginet", description="label scheme of that list")
-    root: str | None = Field(None, description="where the list's paths start")
+    output: OutputUri = Field("", description="folder or s3:// prefix; runs/weights/NAME if none")
+    fetched: OutputUri = Field(
+        "runs/weights/fetched", description="where the files as published go"
+    )
+    files: tuple[Uri, ...] = Field((), description="files that you have; nothing is fetched then")
+    catalogue: Packaged = Field("sources", description="catalogue, by name or file")
+    anchors: Uri | None = Field(None, description="lasted: list of real images to compare with")
+    scheme: Packaged = Field("imaginet", description="label scheme of that list")
+    root: Uri | None = Field(None, description="where the list's paths start")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_of_its_name(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {"output": f"runs/weights/{data.get('name')}"} | data
 
 
 def weights(settings: WeightsSettings) -> runs.Run:
@@ -50,8 +58,9 @@ def weights(settings: WeightsSettings) -> runs.Run:
     inputs = {"entry": runs.digest(source.model_dump_json().encode())}
     if settings.anchors:
         inputs["anchors"] = sha256(read_uri(settings.anchors))
-    output = settings.output or f"runs/weights/{settings.name}"
-    run = runs.start("weights", settings, inputs, output=output, overwrite=settings.overwrite)
+    run = runs.start(
+        "weights", settings, inputs, output=settings.output, overwrite=settings.overwrite
+    )
     if run.state == "done":
         return run
     files = _own(settings.files) or _fetched(settings, entry, source)
@@ -68,8 +77,9 @@ def weights(settings: WeightsSettings) -> runs.Run:
     spec = detector.spec.model_copy(update={"provenance": provenance, "scope": scope})
     run.claim()
     digest = save_detector(Detector(detector.network, spec), run.store)
-    bytes_in = sum(map(len, files.values()))
-    run.finish({"files": len(files), "bytes": bytes_in}, {"detector_hash": digest, **provenance})
+    counts = {"files": len(files), "bytes": sum(map(len, files.values()))}
+    results = {"detector_hash": digest, **provenance}
+    run.finish(counts, results, made=(SPEC_FILE, WEIGHTS_FILE))
     return run
 
 

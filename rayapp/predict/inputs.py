@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 from rayapp import manifest
 from rayapp.errors import UserError
 from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.storage import LocalStore, Stat, Store, absolute_uri, open_store, split_uri
+from rayapp.resources import shipped_names
+from rayapp.storage import LocalStore, Stat, Store, open_store, split_uri
+from rayapp.uris import absolute_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -37,7 +39,7 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
             annotation list (`.txt`), a manifest (`.parquet`), or one image file.
         root: where the paths of a list or manifest start; for a manifest its own folder, where
             not given.
-        scheme: label scheme of an annotation list.
+        scheme: label scheme of an annotation list, or of a manifest under a scheme of one's own.
 
     Raises:
         UserError: nothing there, or a list without a root.
@@ -45,7 +47,7 @@ def resolve(uri: str, *, root: str | None, scheme: str) -> Inputs:
     if uri.endswith(".txt"):
         return _from_list(uri, root, load_scheme(scheme))
     if uri.endswith(".parquet"):
-        return _from_manifest(uri, root)
+        return _from_manifest(uri, root, scheme)
     if _PATTERN.search(uri):
         store, found = _matching(uri)
     elif (one := _single_file(uri)) is not None:
@@ -137,15 +139,26 @@ def _from_list(uri: str, root: str | None, scheme: LabelScheme) -> Inputs:
     return Inputs(open_store(root), table.set_column(1, "path", paths), scheme)
 
 
-def _from_manifest(uri: str, root: str | None) -> Inputs:
+def _from_manifest(uri: str, root: str | None, own: str) -> Inputs:
     table = manifest.read_table_uri(uri)
     if not {"id", "path"} <= set(table.column_names):
         raise UserError(f"{uri}: no manifest, it has no columns id and path")
     name = manifest.scheme_name(table)
-    scheme = load_scheme(name) if name else None
+    scheme = _scheme_of(uri, name, own) if name else None
     labels = list(scheme.columns) if scheme else []
     if "status" in table.column_names:  # what was not made can't be scored
         table = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
     kept = [c for c in ("id", "path", *labels, *_CARRIED) if c in table.column_names]
     store = open_store(root) if root else split_uri(uri)[0]
     return Inputs(store, table.select(kept), scheme)
+
+
+def _scheme_of(uri: str, name: str, own: str) -> LabelScheme:
+    """The scheme that a manifest's labels are under: the package's of that name, or one's own."""
+    if name in shipped_names("annotations"):
+        return load_scheme(name)
+    given = load_scheme(own)
+    if given.name != name:
+        raise UserError(f"{uri}: its labels are under a scheme {name!r}, which the package does "
+                        "not have; give its file with --scheme")  # fmt: skip
+    return given

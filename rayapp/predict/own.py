@@ -21,7 +21,8 @@ from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.models.preprocessing import Pixels
 from rayapp.predict.score import Logits
-from rayapp.storage import absolute_uri, read_uri
+from rayapp.storage import read_uri
+from rayapp.uris import absolute_uri
 
 SUFFIX = ".py"
 _LARGEST_LOGIT = 36.0  # beyond that a probability is 0 or 1 in float64

@@ -20,11 +20,11 @@ from rayapp.parts import Parts, drop_parts
 from rayapp.predict.harmless import Harm, chosen, harm_of_bf16
 from rayapp.predict.inputs import Inputs, resolve, with_variants
 from rayapp.predict.own import SUFFIX, OwnFile, read_own
-from rayapp.predict.results import Results, work_schema
+from rayapp.predict.results import CSV_FILE, Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.predict.verdict import Judge
 from rayapp.predict.work import Disturbed, PredictRows, ScorerSpec
-from rayapp.storage import Store, absolute_uri, open_store
+from rayapp.storage import Store, open_store
 from rayapp.transforms import load_protocol
 
 __all__ = ["PredictSettings", "predict"]
@@ -116,7 +116,7 @@ def _record(
         "verdicts": dict(telling.counts),
     }
     writer.show(tally, telling, _facts(settings, subject, results))
-    run.finish(tally.counts, results)
+    run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
     drop_parts(run.store)
 
 
@@ -195,7 +195,7 @@ def _spec(
 ) -> tuple[ScorerSpec, dict[str, Any]]:
     """How workers score, with the precision settled; and what is to be recorded of that."""
     spec = ScorerSpec(
-        subject.own or absolute_uri(settings.detector),
+        subject.own or settings.detector,
         settings.view,
         settings.view_size,
         at_once=settings.batch_size,

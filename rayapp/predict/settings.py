@@ -5,6 +5,7 @@ from pydantic import Field
 from rayapp.models.inference import Precision
 from rayapp.models.preprocessing import View
 from rayapp.settings import JobSettings
+from rayapp.uris import Packaged, Uri
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})
@@ -13,19 +14,21 @@ PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "g
 class PredictSettings(JobSettings):
     """Score images: how likely each is AI-generated, by a detector."""
 
-    detector: str = Field(
+    detector: Uri = Field(
         description="folder or s3:// prefix of a detector, or a Python file with predict(images)"
     )
-    input: str = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
-    root: str | None = Field(None, description="where the paths of a list or manifest start")
-    scheme: str = Field("imaginet", description="label scheme of a list")
+    input: Uri = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
+    root: Uri | None = Field(None, description="where the paths of a list or manifest start")
+    scheme: Packaged = Field(
+        "imaginet", description="label scheme of a list, or of a manifest, if your own"
+    )
     view: View | None = Field(
         None, description="how images of any size are seen; the detector's own view if none"
     )
     view_size: int | None = Field(
         None, ge=8, description="side of a view in pixels; its own if none"
     )
-    protocol: str | None = Field(
+    protocol: Packaged | None = Field(
         None, description="protocol under which images are disturbed first, by name or file"
     )
     seed: int = Field(42, ge=0, description="of the protocol's draws")

@@ -21,7 +21,8 @@ from rayapp.prune import plan as plans
 from rayapp.prune.remove import RemoveRows, remove_empty_folders
 from rayapp.prune.walk import WALKED, split, walk
 from rayapp.settings import JobSettings
-from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
+from rayapp.storage import LocalStore, Store, open_store, read_uri
+from rayapp.uris import OutputUri, Packaged, Uri
 
 PLAN_FILE = "plan.parquet"
 REMOVED_FILE = "removed.parquet"
@@ -38,12 +39,12 @@ _REMOVED = pa.schema(
 class PruneSettings(JobSettings):
     """Make a folder hold exactly what the annotation lists name; without --apply, plan only."""
 
-    root: str = Field(description="folder or s3:// prefix that the lists' paths start from")
-    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists; their union")
-    output: str = Field("runs/prune", description="folder or s3:// prefix for the plan")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    root: OutputUri = Field(description="folder or s3:// prefix that the lists' paths start from")
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists; their union")
+    output: OutputUri = Field("runs/prune", description="folder or s3:// prefix for the plan")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     apply: bool = Field(False, description="remove what the plan names")
-    trash: str | None = Field(
+    trash: OutputUri | None = Field(
         None, description="with --apply: move there (folder or s3:// prefix) instead of removing"
     )
     yes: bool = Field(False, description="with --apply: do not ask")
@@ -58,8 +59,8 @@ def prune(settings: PruneSettings) -> runs.Run:
     Raises:
         UserError: the wrong root, missing images, no confirmation; nothing was removed then.
     """
-    root = open_store(absolute_uri(settings.root))
-    trash = open_store(absolute_uri(settings.trash)) if settings.trash else None
+    root = open_store(settings.root)
+    trash = open_store(settings.trash) if settings.trash else None
     _check_places(root, trash, settings)
     run = _start(settings, root)
     own = _own(root, settings)
@@ -107,8 +108,8 @@ def _real(place: str) -> str:
 
 def _own(root: Store, settings: PruneSettings) -> list[str]:
     """What lies under the root and is ours: the lists given, and this job's own output."""
-    output = f"{_real(open_store(absolute_uri(settings.output)).root)}/"
-    places = [*(_real(absolute_uri(uri)) for uri in settings.annotations), output]
+    output = f"{_real(open_store(settings.output).root)}/"
+    places = [*(_real(uri) for uri in settings.annotations), output]
     start = f"{_real(root.root).rstrip('/')}/"
     own = [place.removeprefix(start) for place in places if place.startswith(start)]
     if "" in own:
@@ -128,7 +129,7 @@ def _planned(settings: PruneSettings, root: Store, run: runs.Run, own: Sequence[
     counts = asdict(plans.total(folders))
     del counts["folder"]
     results = {"folders": [asdict(one) for one in folders], "near_misses": close[:_SHOWN]}
-    run.finish(counts, results | {"applied": False})
+    run.finish(counts, results | {"applied": False}, made=(PLAN_FILE,))
     print("\n".join(plans.table_lines(folders)))
     for line in close[:_SHOWN]:
         print(f"nearly annotated: {line}")
@@ -218,7 +219,7 @@ def _apply(
     run.finish(counts, run.results | {
         "applied": True, "trash": trash.root if trash else None,
         "misses": [f"{row['path']}: {row['error']}" for row in misses],
-    })  # fmt: skip
+    }, made=(PLAN_FILE, REMOVED_FILE))  # fmt: skip
     run.store.delete([_AT_WORK])
     drop_parts(run.store)
 

@@ -34,6 +34,7 @@ from rayapp.report.evidence import (
 from rayapp.runs import duration
 from rayapp.settings import JobSettings
 from rayapp.storage import read_uri
+from rayapp.uris import Uri
 
 REPORT_FILE = "report.html"
 _MOST_HIGHLIGHTS = 12
@@ -43,13 +44,13 @@ _TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 class ReportSettings(JobSettings):
     """Write one self-contained page from evaluations; without any, the published tables alone."""
 
-    evaluations: tuple[str, ...] = Field(
+    evaluations: tuple[Uri, ...] = Field(
         (), description="outputs of evaluate; the first is the one in focus"
     )
-    embeddings: tuple[str, ...] = Field(
+    embeddings: tuple[Uri, ...] = Field(
         (), description="outputs of evaluate's embedding of features, to be drawn"
     )
-    runs: tuple[str, ...] = Field(
+    runs: tuple[Uri, ...] = Field(
         (), description="outputs of other stages to list under 'what ran'"
     )
     title: str = Field("", description="title of the page; one of ours where none is given")
@@ -89,7 +90,7 @@ def report(settings: ReportSettings) -> runs.Run:
     )
     run.claim()
     run.store.put(REPORT_FILE, page.html().encode())
-    run.finish({"evaluations": len(evidence)})
+    run.finish({"evaluations": len(evidence)}, made=(REPORT_FILE,))
     return run
 
 
@@ -150,7 +151,7 @@ def _published(settings: ReportSettings) -> list[Section]:
     known = load_published()
     opening: list[Block] = [Notice(settings.note)] if settings.note else []
     told = (
-        "`python jobs/report.py --evaluations DIR` puts your own figures beside these. ACC is "
+        "`imaginet report --evaluations DIR` puts your own figures beside these. ACC is "
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
         "identification: accuracy of the class); AUC does not depend on the calibration."
     )

@@ -12,7 +12,7 @@ from rayapp.memory import keep_freed_memory
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.job import Place
-from rayapp.train.outcome import STATE_FILE, record_end, record_epoch
+from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
 from rayapp.train.plan import open_run, plan
 from rayapp.train.settings import TrainSettings
 
@@ -64,7 +64,7 @@ def train_alone(
             on_epoch(figures)
     result = record_end(engine, run.store)
     run.store.delete([STATE_FILE])
-    run.finish(result.pop("counts"), result)
+    run.finish(result.pop("counts"), result, made=MADE)
     return run
 
 

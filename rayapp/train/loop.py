@@ -26,13 +26,13 @@ from rayapp.errors import JobFailed, UserError
 from rayapp.memory import keep_freed_memory
 from rayapp.models.collectives import global_sum
 from rayapp.progress import Progress, watched
-from rayapp.storage import absolute_uri, open_store
+from rayapp.storage import open_store
 from rayapp.train.alone import train_alone
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.job import Job, Place
 from rayapp.train.journal import METRICS_FILE
-from rayapp.train.outcome import STATE_FILE, record_end, record_epoch
+from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
 from rayapp.train.plan import open_run, plan
 from rayapp.train.settings import TrainSettings
 from rayapp.train.stream import parts, streamed
@@ -70,7 +70,7 @@ def train(settings: TrainSettings) -> runs.Run:
                 result = _fit(job, datasets, board)
             progress.update(job.num_images - progress.done)
     run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
-    run.finish(result.pop("counts"), result)
+    run.finish(result.pop("counts"), result, made=MADE)
     return run
 
 
@@ -88,7 +88,8 @@ def _train_here(settings: TrainSettings, job: Job, run: runs.Run) -> runs.Run:
 
 def _images_before(run: runs.Run) -> int:
     """Images that an interrupted run was through with at its last epoch."""
-    if run.state == "new":
+    kept = run.store.stat(STATE_FILE) or next(run.store.list(f"{_CHECKPOINTS}/"), None)
+    if kept is None:
         return 0
     try:
         lines = run.store.get(METRICS_FILE).decode().splitlines()
@@ -114,7 +115,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
         ),
         run_config=ray.train.RunConfig(
             name=_CHECKPOINTS,
-            storage_path=absolute_uri(settings.output),
+            storage_path=settings.output,
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[_Failures(board)],
@@ -200,7 +201,7 @@ def _trained(job: Job, place: Place, board: Any) -> dict[str, Any]:
         engine.load(torch.load(io.BytesIO(state), map_location=place.device, weights_only=True))
     else:
         check(engine.network, job, place)
-    store = open_store(absolute_uri(job.settings.output))
+    store = open_store(job.settings.output)
     for figures in engine.epochs(_OnStep(board, place)):
         if place.rank == 0:
             record_epoch(engine, store, figures)

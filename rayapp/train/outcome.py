@@ -5,7 +5,7 @@ from typing import Any
 
 from rayapp import runs
 from rayapp.models.detector import Detector, DetectorSpec
-from rayapp.models.folder import save_detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.storage import Store, open_store
 from rayapp.train.engine import Engine
 from rayapp.train.journal import write_events, write_metrics
@@ -13,6 +13,7 @@ from rayapp.train.journal import write_events, write_metrics
 DETECTOR_FOLDER = "detector"
 LAST_FOLDER = "last"
 STATE_FILE = "state.pt"
+MADE = tuple(f"{DETECTOR_FOLDER}/{name}" for name in (SPEC_FILE, WEIGHTS_FILE))
 _NAMED_UNREADABLE = 100
 
 

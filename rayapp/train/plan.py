@@ -13,11 +13,12 @@ from rayapp.models.detector import Architecture, DetectorSpec, Labels, build_net
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Preprocessing
 from rayapp.models.scope import Images, Scope
-from rayapp.storage import absolute_uri, read_uri
+from rayapp.storage import read_uri
 from rayapp.train.items import LOSS_COLUMNS, ORIGIN, TrainItem, told, train_items
 from rayapp.train.job import STAGE1, STAGE2, Job, Stage
 from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.transforms import load_protocol
+from rayapp.uris import portable
 
 
 def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
@@ -27,7 +28,7 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         UserError: no such list, scheme, protocol or backbone, or nothing to tell apart.
     """
     scheme = load_scheme(settings.scheme)
-    inputs = {"root": absolute_uri(settings.root)}
+    inputs = {"root": settings.root}
     stages = []
     labels = told(scheme, settings.target)
     head_lists = settings.head_annotations or settings.annotations
@@ -60,11 +61,6 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
     scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
     spec = _spec(settings, labels, inputs, scope)
-    # Workers have another working directory.
-    named = ("root", "encoder", "feature_cache")
-    given = {name: getattr(settings, name) for name in named}
-    placed = {name: absolute_uri(uri) for name, uri in given.items() if uri}
-    settings = settings.model_copy(update=placed)
     by_generator = "generator" in scheme.columns
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
 
@@ -150,8 +146,8 @@ def _spec(
         labels=labels,
         provenance={
             "code": __version__,
-            "settings": settings.model_dump(mode="json", exclude={"output", "overwrite"}),
-            "inputs": dict(inputs),
+            "settings": portable(settings.model_dump(mode="json", exclude={"output", "overwrite"})),
+            "inputs": portable(dict(inputs)),
         },
         scope=scope,
     )

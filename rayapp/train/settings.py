@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rayapp.models.detector import Architecture
 from rayapp.settings import JobSettings, Settings
+from rayapp.uris import OutputUri, Packaged, Uri
 
 # Where training runs and how it is kept going: a run may be resumed with other ones.
 PLACEMENT = frozenset(
@@ -27,7 +28,9 @@ _MIN_PER_RANK = 4
 class StageSettings(Settings):
     """One stage of training: how its images are augmented, and how its weights move."""
 
-    protocol: str = Field(description="augmentation: a shipped protocol's name, or a YAML file")
+    protocol: Packaged = Field(
+        description="augmentation: a shipped protocol's name, or a YAML file"
+    )
     epochs: int = Field(ge=0, description="passes over the list; 0: the stage is left out")
     batch_size: int = Field(ge=8, description="images of one step, of all workers together")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd or adamw")
@@ -40,22 +43,22 @@ class StageSettings(Settings):
 class TrainSettings(JobSettings):
     """Train a detector: stage 1 the encoder, stage 2 a head on the frozen encoder."""
 
-    annotations: tuple[str, ...] = Field(min_length=1, description="annotation lists of stage 1")
-    head_annotations: tuple[str, ...] = Field(
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists of stage 1")
+    head_annotations: tuple[Uri, ...] = Field(
         (), description="annotation lists of stage 2; those of stage 1 where not given"
     )
-    validation: tuple[str, ...] = Field(
+    validation: tuple[Uri, ...] = Field(
         (), description="annotation lists that choose the best epoch; none: the last is taken"
     )
-    root: str = Field(description="folder, s3:// prefix or tile store that holds the images")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
+    root: Uri = Field(description="folder, s3:// prefix or tile store that holds the images")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
     about: str | None = Field(
         None, description="what the detector is, in a line: whoever uses it reads that first"
     )
     pretrained: bool = Field(False, description="start from timm's published weights")
-    encoder: str | None = Field(
+    encoder: Uri | None = Field(
         None, description="detector folder whose trained encoder to start from"
     )
     view: Literal["centre", "five", "tiles", "resize"] = Field(
@@ -73,7 +76,7 @@ class TrainSettings(JobSettings):
     embedding_size: int = Field(128, ge=2, description="dimensions in which images are contrasted")
     stage1: StageSettings = Field(description="training of the encoder")
     stage2: StageSettings = Field(description="training of the head")
-    feature_cache: str | None = Field(
+    feature_cache: OutputUri | None = Field(
         None,
         description="folder or, for workers on several machines, s3:// prefix for features of the "
         "frozen encoder: stage 2 is then a probe on them, of the detector's own views without "

@@ -303,7 +303,7 @@ def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> li
     }
     where = journal.store.uri()
     job = "train" if settings.kind == "train" else "calibrate"
-    commands = f"python jobs/{job}.py --config {where}/best.yaml\n"
+    commands = f"imaginet {job} --config {where}/best.yaml\n"
     commands += (
         f"optuna trials --study-name tune --storage-class JournalFileBackend "
         f"--storage {where}/{STUDY_FILE}"

@@ -20,11 +20,12 @@ from rayapp.disk import scratch_folder
 from rayapp.errors import JobFailed
 from rayapp.progress import Progress
 from rayapp.tune.comparison import compare, training_on_ray
+from rayapp.tune.page import PAGE_FILE
 from rayapp.tune.plan import Plan, plan
-from rayapp.tune.results import best_trial, counts, write_results
+from rayapp.tune.results import BEST_FILE, TRIALS_FILE, best_trial, counts, write_results
 from rayapp.tune.search import StudySearch, create_scheduler
 from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import REASON, Journal, NumberedSampler, open_study
+from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
 from rayapp.tune.trial import run_trial
 from rayapp.tune.work import Work
 
@@ -79,7 +80,8 @@ def tune(settings: TuneSettings) -> runs.Run:
                 compare(settings, planned, journal, run.store)
             results = write_results(settings, planned, journal, run.store)
             results["compared"] = settings.compare
-            run.finish(counts(journal, settings.trials), results)
+            made = (BEST_FILE, TRIALS_FILE, PAGE_FILE, STUDY_FILE)
+            run.finish(counts(journal, settings.trials), results, made=made)
     return run
 
 

@@ -10,13 +10,21 @@ from rayapp.errors import UserError
 from rayapp.images import sha256
 from rayapp.labels import LabelScheme, load_scheme
 from rayapp.runs import digest
-from rayapp.storage import LocalStore, Store, absolute_uri, open_store, read_uri
+from rayapp.storage import LocalStore, Store, open_store, read_uri
 from rayapp.transforms import load_protocol
 from rayapp.tune.calibration import CalibrationWork, load_scored
 from rayapp.tune.figures import Judged
 from rayapp.tune.folds import Fold, make_folds
 from rayapp.tune.objectives import Goal
-from rayapp.tune.recipe import AUGMENT, CALIBRATE, TRAIN, Recipe, load_recipe
+from rayapp.tune.recipe import (
+    AUGMENT,
+    CALIBRATE,
+    TRAIN,
+    Recipe,
+    load_recipe,
+    whole,
+    whole_space,
+)
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space, Values
 from rayapp.tune.training import TrainingWork
@@ -65,7 +73,7 @@ class Plan:
         return TrainingWork(
             recipe=self.recipe,
             folds=tuple(self.folds),
-            root=absolute_uri(self.settings.root or ""),
+            root=self.settings.root or "",
             scheme=self.settings.scheme,
             output=store.uri(),
             looks=self.training_looks,
@@ -79,14 +87,18 @@ def plan(settings: TuneSettings) -> Plan:
     Raises:
         UserError: a field that is none, values that can't be, lists or scores that don't fit.
     """
-    recipe, space = load_recipe(settings), Space(settings.space)
+    recipe, space = load_recipe(settings), Space(whole_space(settings.space))
     scheme = load_scheme(settings.scheme)
     allowed = (CALIBRATE,) if settings.kind == "calibrate" else (TRAIN, CALIBRATE, AUGMENT)
     for path in settings.space:
         if path.partition(".")[0] not in allowed:
             raise UserError(f"space {path}: a path starts with {' or '.join(allowed)}")
     _check_space(space, recipe)
-    points = space.starting_points(recipe.value, settings.start)
+    start = {
+        name: {path: whole(path, value) for path, value in changes.items()}
+        for name, changes in settings.start.items()
+    }
+    points = space.starting_points(recipe.value, start)
     goal = Goal(settings.objectives, settings.pareto)
     inputs = _inputs(settings)
     found = Plan(settings, recipe, space, goal, points, inputs, scheme)
@@ -122,7 +134,7 @@ def _inputs(settings: TuneSettings) -> dict[str, str]:
     if settings.robustness:
         inputs["robustness"] = load_protocol(settings.robustness).hash
     if settings.kind == "train":
-        inputs["root"] = absolute_uri(settings.root or "")
+        inputs["root"] = settings.root or ""
     else:
         assert settings.detector is not None
         inputs["detector"] = load_detector(settings.detector).hash()

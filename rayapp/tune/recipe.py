@@ -6,20 +6,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from rayapp.calibrate import CalibrateSettings
 from rayapp.errors import UserError
 from rayapp.models.detector import build_network
 from rayapp.resources import resource
 from rayapp.settings import read_yaml, validated
-from rayapp.storage import LocalStore, Store, absolute_uri
+from rayapp.storage import LocalStore, Store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import Protocol, load_protocol
-from rayapp.tune.settings import TuneSettings
+from rayapp.tune.settings import Dimension, TuneSettings
 
 TRAIN, CALIBRATE, AUGMENT = "train", "calibrate", "augment"
 _STAGES = ("stage1", "stage2")
@@ -116,7 +117,7 @@ class Recipe:
         settings = self.train_settings(study, **_nowhere())
         with torch.device("meta"):
             build_network(settings.built)
-        self.calibrate_settings("", "", "", "")
+        self.calibrate_settings("/-", "/-", "/-", "/-")
 
     def calibrate_settings(
         self, detector: str, scores: str, annotations: str, output: str
@@ -146,7 +147,7 @@ def load_recipe(settings: TuneSettings) -> Recipe:
     train = validated(TrainSettings, given, lambda loc: f"recipe {settings.recipe}")
     calibrate = validated(
         CalibrateSettings,
-        settings.calibrate | dict.fromkeys(("detector", "scores", "annotations", "output"), ""),
+        settings.calibrate | dict.fromkeys(("detector", "scores", "annotations", "output"), "/-"),
         lambda loc: CALIBRATE,
     )
     data = {
@@ -160,8 +161,40 @@ def load_recipe(settings: TuneSettings) -> Recipe:
     return Recipe(data)
 
 
+def whole_space(space: Mapping[str, Dimension]) -> dict[str, Dimension]:
+    """The space with the paths among its values made absolute: trials run in other folders."""
+    return {
+        path: one.model_copy(
+            update={
+                "choice": one.choice and tuple(whole(path, value) for value in one.choice),
+                "when": {
+                    at: tuple(whole(at, v) for v in values) for at, values in one.when.items()
+                },
+            }
+        )
+        for path, one in space.items()
+    }
+
+
+def whole(path: str, value: Any) -> Any:
+    """A text as the settings' own field at this path takes it; any other value as it is."""
+    job, *folders, last = path.split(".")
+    model: Any = {TRAIN: TrainSettings, CALIBRATE: CalibrateSettings}.get(job)
+    for key in folders:
+        fields = getattr(model, "model_fields", {})
+        model = fields[key].annotation if key in fields else None
+    field = getattr(model, "model_fields", {}).get(last)
+    if field is None or not isinstance(value, str):
+        return value
+    try:
+        kind: Any = Annotated[field.annotation, field]
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return value  # the check of the space says what is wrong with it
+
+
 def _nowhere() -> dict[str, Any]:
-    return {"output": "-", "annotations": ["-"], "root": "-"}
+    return {"output": "/-", "annotations": ["/-"], "root": "/-"}
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,4 +235,4 @@ def _written(protocol: Protocol, study: Store) -> str:
         content, sort_keys=False
     )
     LocalStore(os.fspath(folder)).put(path.name, text.encode())
-    return absolute_uri(path)
+    return os.fspath(path)

@@ -9,7 +9,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from rayapp import manifest
-from rayapp.storage import Store, absolute_uri
+from rayapp.storage import Store
 from rayapp.train.settings import TrainSettings
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST
 from rayapp.tune.objectives import FIGURES, Goal, front
@@ -140,19 +140,19 @@ def _best_yaml(
     output = store.uri(BEST_FOLDER)
     found: Any
     if settings.kind == "calibrate":
-        lists = absolute_uri(settings.annotations[0])
+        lists = settings.annotations[0]
         found = recipe.calibrate_settings(
-            absolute_uri(settings.detector or ""),
-            absolute_uri(settings.scores or ""),
+            settings.detector or "",
+            settings.scores or "",
             lists,
             output,
         ).model_copy(update={"scheme": settings.scheme})
     else:
         found = recipe.train_settings(
             store,
-            annotations=[absolute_uri(uri) for uri in settings.annotations],
-            head_annotations=[absolute_uri(uri) for uri in settings.head_annotations],
-            root=absolute_uri(settings.root or ""),
+            annotations=settings.annotations,
+            head_annotations=settings.head_annotations,
+            root=settings.root or "",
             scheme=settings.scheme,
             output=output,
         )
@@ -162,7 +162,7 @@ def _best_yaml(
     job = "train" if settings.kind == "train" else "calibrate"
     lines = [
         f"Trial {best.number} of the search in {store.uri()}: {named}.",
-        f"Command: python jobs/{job}.py --config {store.uri(BEST_FILE)}",
+        f"Command: imaginet {job} --config {store.uri(BEST_FILE)}",
         *([] if settings.kind == "calibrate" else ["", *_recheck(found, best, planned, store)]),
     ]
     head = "".join(f"# {line}".rstrip() + "\n" for line in lines)
@@ -178,12 +178,12 @@ def _recheck(found: TrainSettings, best: FrozenTrial, planned: Plan, store: Stor
     return [
         "It trains on the whole list; trials train without one generator. To see once more",
         f"the ROC AUC on {fold.generator}, never trained on, of {auc:.4f} (its slice `held-out`):",
-        f"python jobs/train.py --config {store.uri(BEST_FILE)} "
+        f"imaginet train --config {store.uri(BEST_FILE)} "
         f"--annotations {fold.list_uri(TRAIN_LIST)}{head} --output {check}/train",
-        f"python jobs/predict.py --detector {check}/train/detector "
+        f"imaginet predict --detector {check}/train/detector "
         f"--input {fold.list_uri(JUDGE_LIST)} --root {found.root} --scheme {found.scheme} "
         f"--output {check}/scores",
-        f"python jobs/evaluate.py --detector {check}/train/detector --scores {check}/scores "
+        f"imaginet evaluate --detector {check}/train/detector --scores {check}/scores "
         f"--annotations {fold.list_uri(JUDGE_LIST)} --scheme {found.scheme} "
         f"--held-out '{fold.generator}' --output {check}/evaluation",
     ]

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rayapp.settings import JobSettings, Settings
 from rayapp.tune.objectives import FIGURES
+from rayapp.uris import Packaged, Uri
 
 PUBLISHED = "published"  # the starting point that is the recipe itself
 
@@ -97,27 +98,29 @@ class TuneSettings(JobSettings):
         0, ge=0, description="after the search, train best and recipe with so many new seeds"
     )
 
-    recipe: str = Field("demo", description="training: a shipped recipe's name, or a YAML file")
+    recipe: Packaged = Field(
+        "demo", description="training: a shipped recipe's name, or a YAML file"
+    )
     train: dict[str, Any] = Field({}, description="training: changes to the recipe")
-    annotations: tuple[str, ...] = Field(
+    annotations: tuple[Uri, ...] = Field(
         min_length=1, description="training lists; or lists of the calibration images"
     )
-    head_annotations: tuple[str, ...] = Field((), description="training: lists of stage 2")
-    root: str | None = Field(None, description="training: folder or s3:// prefix of the images")
-    scheme: str = Field("imaginet", description="label scheme of the lists")
-    manifest: str | None = Field(
+    head_annotations: tuple[Uri, ...] = Field((), description="training: lists of stage 2")
+    root: Uri | None = Field(None, description="training: folder or s3:// prefix of the images")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
+    manifest: Uri | None = Field(
         None, description="training: the images' manifest; images of one group stay together"
     )
     folds: tuple[str, ...] = Field(
         (), description="training: generators to hold out, one a fold; every one where none"
     )
     fold_images: int = Field(2000, ge=20, description="training: images to judge a fold by, most")
-    robustness: str | None = Field(
+    robustness: Packaged | None = Field(
         None, description="training: protocol whose variants the robustness is the mean over"
     )
 
-    detector: str | None = Field(None, description="calibration: the detector's folder")
-    scores: str | None = Field(
+    detector: Uri | None = Field(None, description="calibration: the detector's folder")
+    scores: Uri | None = Field(
         None, description="calibration: output of predict, or calibrate's own OUTPUT-scores"
     )
     calibrate: dict[str, Any] = Field({}, description="changes to the settings of calibration")

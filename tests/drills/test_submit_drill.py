@@ -154,13 +154,28 @@ def test_a_job_runs_alone_in_an_empty_home(home: Home, lists: str, job: str) -> 
     assert record["stage"]
 
 
-CHAINS = [("demo", "--tiny"), ("pipeline", "--config pipeline.yaml")]
+CHAINS = [
+    ("demo", "--tiny", "runs/demo/detector/model.safetensors"),
+    ("pipeline", "--config pipeline.yaml", "whole/train/detector/model.safetensors"),
+]
 
 
-@pytest.mark.parametrize(("job", "options"), CHAINS)
+@pytest.mark.parametrize(("job", "options", "made"), CHAINS)
 @pytest.mark.slow
-def test_a_chain_of_jobs_runs_alone_too(home: Home, lists: str, job: str, options: str) -> None:
+def test_a_chain_of_jobs_runs_alone_too(
+    home: Home, lists: str, job: str, options: str, made: str
+) -> None:
     home.submit(job, *options.split())
+    assert (home.home / made).exists()
+
+
+def test_the_command_of_the_wheel_runs_the_jobs_that_it_carries(home: Home) -> None:
+    command = home.environment / "bin/imaginet"
+    listed = home.run(str(command)).stdout
+    assert all(f"\n  {path.stem} " in listed for path in (ROOT / "jobs").glob("*.py")), listed
+    made = home.run(f"{command} report --output by-the-command")
+    assert made.returncode == 0, made.stdout
+    assert (home.home / "by-the-command/report.html").exists()
 
 
 @pytest.mark.parametrize("job", sorted({p.stem for p in (ROOT / "jobs").glob("*.py")} - {*RUNS}))

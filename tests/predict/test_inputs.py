@@ -83,6 +83,18 @@ def test_a_manifest_leaves_out_what_was_not_made(tree: Path):
     assert found.scheme.name == "imaginet"
 
 
+def test_a_manifest_under_a_scheme_of_ones_own(tree: Path):
+    own = load_scheme("demo").model_copy(update={"name": "mine"})
+    (tree / "mine.yaml").write_text(json.dumps(own.model_dump(exclude_defaults=True)))
+    table = manifest.item_rows([Item("a", "a.jpg", (0, 0, 4, 4))], own)
+    manifest.write_table(open_store(tree / "in"), "manifest.parquet", table)
+    uri = str(tree / "in/manifest.parquet")
+    found = resolve(uri, root=None, scheme=str(tree / "mine.yaml"))
+    assert (found.scheme, found.table["generator"].to_pylist()) == (own, [4])
+    with pytest.raises(UserError, match=r"under a scheme 'mine'.*give its file with --scheme"):
+        resolve(uri, root=None, scheme="imaginet")
+
+
 @pytest.mark.parametrize("name", ["none", "none/*.jpg", "in/*.gif"])
 def test_nothing_there_is_refused(tree: Path, name: str):
     with pytest.raises(UserError, match="no such file or folder"):

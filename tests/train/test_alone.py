@@ -9,6 +9,7 @@ from rayapp.errors import UserError
 from rayapp.models.folder import load_detector
 from rayapp.train.alone import train_alone
 from rayapp.train.engine import Engine
+from rayapp.train.loop import train
 from rayapp.train.plan import plan
 from rayapp.train.settings import TrainSettings
 
@@ -59,6 +60,24 @@ def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> Non
     assert scope.trained.generators == ("nearest + convolution", "pixel shuffle")
     assert scope.trained.date[:10] == run.found["finished"][:10]
     assert scope.measured == ()
+
+
+def test_a_detector_that_is_gone_is_trained_again(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny(num_workers=0, stage1__epochs=1, stage2__epochs=1)
+    first = train(settings)
+    weights = Path(settings.output, "detector/model.safetensors")
+    content = weights.read_bytes()
+    weights.unlink()
+    capsys.readouterr()
+    again = train(settings)
+    assert weights.read_bytes() == content
+    assert again.results == first.results
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{weights} is gone: train is done again"
+    assert said[1].startswith("train: 0 of ")
+    assert train(settings).state == "done"
 
 
 def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_path: Path) -> None:

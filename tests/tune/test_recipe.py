@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from rayapp.errors import UserError
@@ -6,6 +8,7 @@ from rayapp.settings import read_yaml, validated
 from rayapp.storage import LocalStore, open_store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import load_protocol
+from rayapp.tune.plan import plan
 from rayapp.tune.recipe import load_recipe
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space
@@ -125,3 +128,27 @@ def test_shipped_searches_start_at_their_recipe(name: str) -> None:
     recipe, space = load_recipe(settings), Space(settings.space)
     assert "published" in space.starting_points(recipe.value, settings.start)
     assert len(space.probes(recipe.value)) >= 2 * len(space.dimensions) - 1
+
+
+def test_paths_of_a_search_are_whole_before_a_trial_sees_them(
+    training: Made, images: Path, monkeypatch: pytest.MonkeyPatch, store: LocalStore
+) -> None:
+    """Trials run in folders of their own."""
+    monkeypatch.chdir(images)
+    protocol, other = "train.stage1.protocol", "train.stage1.learning_rate"
+    space = {
+        protocol: {"choice": ["./tiny.yaml", "demo-train"]},
+        other: {"uniform": [0.0001, 0.1], "when": {protocol: "tiny.yaml"}},
+    }
+    changes = {"stage1": {"protocol": "tiny.yaml"}, "stage2": {"protocol": "./tiny.yaml"}}
+    start = {"named": {protocol: "demo-train"}, "file": {protocol: "tiny.yaml", other: 0.05}}
+    settings = training(recipe="recipe.yaml", train=changes, space=space, start=start)
+    planned = plan(settings)
+    whole = str(images / "tiny.yaml")
+    assert planned.space.dimensions[protocol].choice == (whole, "demo-train")
+    assert planned.space.dimensions[other].when == {protocol: (whole,)}
+    assert planned.points["named"] == {protocol: "demo-train"}
+    assert planned.points["file"] == {protocol: whole, other: 0.05}
+    assert planned.recipe.value("train.stage2.protocol") == whole
+    monkeypatch.chdir(store.root.rpartition("/")[0])
+    assert planned.recipe.train_settings(store, **PLACED).stage1.protocol == whole
