@@ -193,7 +193,7 @@ def _decided(
     if settings.fpr is not None:
         threshold = decisions.threshold_at_fpr(probabilities, labels_N, settings.fpr)
     band = decisions.abstain_band(probabilities, labels_N, threshold, settings.band_error)
-    return Calibration(
+    calibration = Calibration(
         method=fitted.method,
         parameters=fitted.parameters,
         threshold=threshold,
@@ -203,3 +203,4 @@ def _decided(
         detector_hash=detector.hash(),
         preprocessing_hash=detector.spec.preprocessing.hash,
     )
+    return calibration.with_observed(probabilities, labels_N)
