@@ -21,13 +21,7 @@ from rayapp.storage import LocalStore, Stat, Store, absolute_uri, open_store, sp
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
 _CONTAINERS = (".tar", ".parquet")
-_REFUSED = {
-    (".zip", ".7z", ".rar"): "unpack it and give the folder",
-    (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "a compressed tar can't be read image "
-    "by image: uncompress it to a .tar, or unpack it and give the folder",
-    (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".xlsx"): "save the paths one a line "
-    "as .txt, or as .csv",
-}
+_NO_LISTS = (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".xlsx")
 
 
 @dataclass(frozen=True)
@@ -71,9 +65,10 @@ def resolve(
         raise UserError("--column: goes with a table of paths or images, .csv or .parquet")
     if is_listing:
         return _listed(uri, column)
-    for suffixes, advice in _REFUSED.items():
-        if uri.lower().endswith(suffixes):
-            raise UserError(f"{uri}: is not read as input; {advice}")
+    if suffix in _NO_LISTS:
+        raise UserError(f"{uri}: is no list that is read; save the paths one a line, as .txt")
+    if suffix != ".tar" and (advice := members.advice(uri)):
+        raise UserError(f"{uri}: is not read as it is; {advice}")
     if suffix == ".txt":
         return _from_text(uri, root, load_scheme(scheme))
     if suffix in (".csv", ".tsv"):

@@ -29,6 +29,13 @@ COLUMNS: dict[str, pa.DataType] = {
     "offset": pa.int64(),
     "length": pa.int64(),
 }
+# What can't be read from where it is, and what to do.
+_ADVICE = {
+    (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "a compressed tar can't be read image "
+    "by image: uncompress it to a .tar, or unpack it and give the folder",
+    (".zip", ".7z", ".rar"): "unpack it and give the folder",
+    (".tar",): "beside images it is not opened: give it as --input of its own",
+}
 _BUFFER_BYTES = 256 << 10  # a header of a tar and, mostly, the next ones
 _IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content")
 _READING = threading.Lock()
@@ -57,6 +64,11 @@ class _StoredFile(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def advice(key: str) -> str:
+    """What to do with an archive, by its name; empty where it is none."""
+    return next((say for ends, say in _ADVICE.items() if key.lower().endswith(ends)), "")
 
 
 def members_of_tar(store: Store, tar: Stat) -> tuple[pa.Table, list[str]]:

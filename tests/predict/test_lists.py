@@ -281,7 +281,7 @@ def test_images_in_a_tar_on_s3(s3: Any, folder: Path):
     [
         ("photos.zip", "unpack it and give the folder"),
         ("photos.tar.gz", "uncompress it to a .tar"),
-        ("photos.jsonl", r"save the paths one a line as \.txt, or as \.csv"),
+        ("photos.jsonl", r"save the paths one a line, as \.txt"),
     ],
 )
 def test_what_is_not_read_says_what_is(folder: Path, name: str, advice: str):

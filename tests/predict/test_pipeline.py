@@ -229,9 +229,11 @@ def test_what_a_moderator_gets_from_a_folder_as_it_lies(tmp_path: Path, capfd: A
     for kind in ("1 .DS_Store", "1 Thumbs.db", "1 ._*", "1 __MACOSX/", "1 .txt", "1 .json"):
         assert kind in said
     (images / "broken.jpg").write_bytes(b"text")
+    (images / "more.zip").write_bytes(b"PK\3\4\0")
     assert ended(tmp_path, "--input", str(images), "--overwrite") == 3
     said = capfd.readouterr().out
-    assert "1 not scored; " in said
+    assert "2 not scored; " in said
+    assert "; unpack it and give the folder" in said
     assert "not scored: broken.jpg: text, not an image" in said
     assert "look first at: " in said or not counted["synthetic"]
 
