@@ -6,8 +6,9 @@ imaginet predict --detector DIR --input FOLDER --output DIR
 import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.pipeline import SEEN_DETECTOR, predict
-from rayapp.predict.results import CSV_FILE
 from rayapp.predict.settings import PredictSettings
+from rayapp.predict.sheet import CSV_FILE
+from rayapp.predict.summary import summary_lines
 from rayapp.scores import SCORES_FILE
 from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
@@ -28,6 +29,8 @@ def job(settings: PredictSettings) -> int:
         f"  {found['ms_per_image']:,.1f} ms an image of one worker, {found['images_per_s']:,.1f} "
         f"images/s in all, {found['peak_mb']:,.0f} MB at most in one, {found['precision']['used']}"
     )
+    for line in summary_lines(run.counts, found):
+        print(line)
     for line in found["failures"]:
         print(f"not scored: {line}")
     if found["unnamed"]:

@@ -311,20 +311,20 @@ def _calibration(
         share_synthetic=float(labels_N.mean()) if settings.temperature is None else None,
         prevalence=settings.prevalence,
     )
+    probabilities_N = undecided.apply(logits_N)
     decided = decide(
         settings,
-        undecided.apply(logits_N),
+        probabilities_N,
         labels_N,
         slices_N=np.asarray(slices) if slices else None,
         photographs_N=np.asarray(photographs(rows)),
     )
-    return undecided.model_copy(
-        update={
-            "threshold": decided.threshold,
-            "band": decided.band,
-            "operating_point": decided.point,
-        }
-    )
+    chosen = {
+        "threshold": decided.threshold,
+        "band": decided.band,
+        "operating_point": decided.point,
+    }
+    return undecided.model_copy(update=chosen).with_observed(probabilities_N, labels_N)
 
 
 def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import gc
 import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,6 +33,8 @@ class Settings(BaseModel):
     """Base of every job's settings: frozen, no unknown field, each field described."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    # Options that are looked for here and are another job's: what to do instead.
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 class JobSettings(Settings):
@@ -169,7 +171,9 @@ def parse_settings(model: type[S], arguments: Sequence[str], prog: str) -> S:
     parser = _Parser(prog=prog, description=model.__doc__, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     _add_options(parser, model)
-    given = vars(parser.parse_args(list(arguments)))
+    parsed, unknown = parser.parse_known_args(list(arguments))
+    _refuse(model, unknown, parser)
+    given = vars(parsed)
     config = given.pop("config")
     options = {k: v for k, v in given.items() if v is not None}
     data: dict[str, Any] = {}
@@ -186,6 +190,23 @@ def parse_settings(model: type[S], arguments: Sequence[str], prog: str) -> S:
         return prog if config is None or from_option else f"{config}{_line_of(lines, loc)}"
 
     return validated(model, data, where)
+
+
+def _refuse(
+    model: type[BaseModel], unknown: Sequence[str], parser: argparse.ArgumentParser
+) -> None:
+    """Nothing where every argument is known.
+
+    Raises:
+        UserError: the first that is not, or where to take the option that another job has.
+    """
+    elsewhere = getattr(model, "elsewhere", {})
+    for argument in unknown:
+        name = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+        if argument.startswith("--") and name in elsewhere:
+            raise UserError(f"{parser.prog}: --{name.replace('_', '-')}: {elsewhere[name]}")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
 
 
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: str = "") -> None:

@@ -43,6 +43,11 @@ def test_a_calibrated_detector_is_written(given: dict):
     assert found.parameters["slope"] == pytest.approx(1.5, rel=0.25)
     assert found.apply([8.0])[0] == pytest.approx(0.5, abs=0.12)
     assert detector.hash() == load_detector(given["detector"]).hash()
+    seen = found.observed  # how it decides on these images, for who reads its scores
+    assert seen is not None
+    assert (seen.num_real, seen.num_synthetic) == (150, 150)
+    assert 0 < seen.false_synthetic < 20
+    assert 0 < seen.false_real < 20
     assert calibrate(CalibrateSettings(**given)).state == "done"
 
 

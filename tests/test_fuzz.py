@@ -33,6 +33,7 @@ from rayapp.pack import PackSettings
 from rayapp.perturb.pipeline import PerturbSettings
 from rayapp.pipelines.benchmark import BenchmarkSettings
 from rayapp.predict.inputs import resolve
+from rayapp.predict.members import read_image
 from rayapp.predict.pipeline import PredictSettings
 from rayapp.report import ReportSettings
 from rayapp.scores import read_scores
@@ -257,6 +258,32 @@ def test_tables_of_any_columns(data: dict[str, list[Any]]):
             resolve(str(folder() / "manifest.parquet"), root=str(folder()), scheme="imaginet")
         with bounded_time(), contextlib.suppress(UserError):
             read_scores(open_store(folder()), "0" * 64)
+
+
+@given(st.sampled_from([".txt", ".csv", ".tar", ".parquet"]), st.integers(0, 2**32), st.binary())
+@fuzzed(600)
+def test_inputs_of_any_bytes(suffix: str, seed: int, data: bytes):
+    """Sound lists, tars and tables, spoilt; and no such thing at all."""
+    rng = random.Random(seed)
+    sound = {".parquet": GOOD, ".tar": good_tar(), ".csv": b"id,path\n1,a.png\n2,b.png\n",
+             ".txt": b"a.png\nb.png,0,0,4,8\n"}  # fmt: skip
+    path = folder() / f"input{suffix}"
+    path.write_bytes(spoilt(sound[suffix], rng) if rng.random() < 0.7 else data)
+    with bounded_time(), contextlib.suppress(UserError):
+        found = resolve(str(path), root=str(folder()) if rng.random() < 0.5 else None)
+        for row in found.table.slice(0, 5).to_pylist():
+            with contextlib.suppress(OSError, ImageError, UserError):
+                read_image(found.root, row)
+
+
+def good_tar() -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        for number in range(4):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 600
+            tar.addfile(member, io.BytesIO(bytes(600)))
+    return sink.getvalue()
 
 
 # --- archives -------------------------------------------------------------------------------------

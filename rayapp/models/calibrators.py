@@ -60,6 +60,19 @@ class Calibrator(BaseModel):
         return probabilities(self.method, self.parameters, logits_N)
 
 
+class Observed(BaseModel):
+    """How a calibration decides on its own images: of the reals and synthetics so many wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_real: int = Field(ge=0, description="real calibration images")
+    num_synthetic: int = Field(ge=0, description="synthetic calibration images")
+    false_synthetic: int = Field(ge=0, description="reals that are called synthetic")
+    false_real: int = Field(ge=0, description="synthetics that are called real")
+    unsure_real: int = Field(0, ge=0, description="reals that are left undecided")
+    unsure_synthetic: int = Field(0, ge=0, description="synthetics that are left undecided")
+
+
 class Calibration(BaseModel):
     """What a detector stores of its calibration: the map, the decisions, and where they are from.
 
@@ -95,6 +108,8 @@ class Calibration(BaseModel):
         if self.operating_point and self.band and self.band[1] < self.threshold:
             raise ValueError("the band ends below the threshold: the promised rate would not hold")
         return self
+
+    observed: Observed | None = Field(None, description="decisions on the calibration images")
 
     def apply(self, logits_N: ArrayLike) -> Floats:
         """Probability that each image is synthetic, float64, in [0, 1]."""
@@ -132,6 +147,23 @@ class Calibration(BaseModel):
         low, high = self.band or (self.threshold, self.threshold)
         return np.where(values >= high, 1, np.where(values < low, 0, -1)).astype(np.int8)
 
+    def with_observed(self, probabilities_N: ArrayLike, labels_N: ArrayLike) -> "Calibration":
+        """The same, with what it decides on its own images of labels 1 (synthetic) and 0."""
+        decided, labels = self.decide(probabilities_N), np.asarray(labels_N)
+
+        def count(label: int, decision: int) -> int:
+            return int(((labels == label) & (decided == decision)).sum())
+
+        observed = Observed(
+            num_real=int((labels == 0).sum()),
+            num_synthetic=int((labels == 1).sum()),
+            false_synthetic=count(0, 1),
+            false_real=count(1, 0),
+            unsure_real=count(0, -1),
+            unsure_synthetic=count(1, -1),
+        )
+        return self.model_copy(update={"observed": observed})
+
     @property
     def hash(self) -> str:
         """SHA-256 of all fields in hexadecimal, the same on every machine.
@@ -139,7 +171,7 @@ class Calibration(BaseModel):
         Fields that older detectors lack count only where they are set: theirs keep their hash.
         """
         unset = {name for name in _LATER if getattr(self, name) is None}
-        fields = self.model_dump(mode="json", exclude=unset)
+        fields = self.model_dump(mode="json", exclude={"observed", *unset})
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

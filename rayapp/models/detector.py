@@ -31,6 +31,7 @@ from rayapp.models.preprocessing import (
     preprocess,
 )
 from rayapp.models.scope import Scope
+from rayapp.models.verdicts import Judge, Judgement
 from rayapp.settings import Settings
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -195,6 +196,32 @@ class Detector:
         scores = torch.from_numpy(logits).double()
         return (scores.softmax(1) if scores.ndim > 1 else scores.sigmoid()).float().numpy()
 
+    def judge(
+        self, images: Sequence[ImageInput], *, threshold: float | None = None, batch_size: int = 32
+    ) -> list[Judgement]:
+        """A judgement an image; one that can't be read is named in its own, and harms no other.
+
+        Args:
+            images: as for `logits`.
+            threshold: probability from which on: synthetic; as calibrated where not given.
+            batch_size: views of a forward pass.
+
+        Raises:
+            UserError: no list, or a threshold that is no probability.
+        """
+        if threshold is not None and not 0 < threshold < 1:
+            raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
+        unread: dict[int, str] = {}
+        logits = self._scored(self.network, images, batch_size, unread)
+        spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
+        classes = spec.labels.classes if several else ()
+        judge = Judge(spec.preprocessing.view, spec.calibration, threshold, classes)
+        judged = iter(judge.judged(logits))
+        return [
+            Judgement.failed(unread[at]) if at in unread else next(judged)
+            for at in range(len(images))
+        ]
+
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""
         return self._scored(self.network.features, images, batch_size)
@@ -213,14 +240,21 @@ class Detector:
             digest.update(flat.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _scored(self, score: Any, images: Sequence[ImageInput], batch_size: int) -> Floats:
+    def _scored(
+        self,
+        score: Any,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str] | None = None,
+    ) -> Floats:
+        """Means over the views; what can't be read is left out, and named in `unread` if given."""
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
         device = next(self.network.parameters()).device
         means = []
         with torch.inference_mode(), without_tf32():
-            for views_KHWC, counts in self._views(images, batch_size):
+            for views_KHWC, counts in self._views(images, batch_size, unread):
                 # Normalised a batch at a time: a large image has hundreds of tiles.
                 batches = torch.split(views_KHWC, batch_size)
                 scores = [
@@ -230,37 +264,49 @@ class Detector:
         return torch.stack(means).float().cpu().numpy() if means else np.zeros(0, np.float32)
 
     def _views(
-        self, images: Sequence[ImageInput], batch_size: int
+        self, images: Sequence[ImageInput], batch_size: int, unread: dict[int, str] | None
     ) -> Iterator[tuple[Tensor, list[int]]]:
         """Views uint8 [K, H, W, C] of some whole images, at least a batch, and how many of each."""
         pending: list[Tensor] = []
         for index, image in enumerate(images):
-            views_KHWC = cut_views(_pixels(image, index), self.spec.preprocessing)
-            pending.append(torch.from_numpy(views_KHWC))
-            if sum(map(len, pending)) >= batch_size or index == len(images) - 1:
+            try:
+                pixels_HWC = _pixels(image)
+            except UserError as error:
+                if unread is None:
+                    raise UserError(f"{_name(image, index)}: {error}") from None
+                unread[index] = str(error)
+                continue
+            pending.append(torch.from_numpy(cut_views(pixels_HWC, self.spec.preprocessing)))
+            if sum(map(len, pending)) >= batch_size:
                 yield torch.cat(pending), [len(views) for views in pending]
                 pending = []
+        if pending:
+            yield torch.cat(pending), [len(views) for views in pending]
 
 
-def _pixels(image: ImageInput, index: int) -> Pixels:
+def _name(image: ImageInput, index: int) -> str:
+    return f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
+
+
+def _pixels(image: ImageInput) -> Pixels:
     """RGB uint8 [H, W, 3] of one image, decoded by the same policy as everywhere."""
-    name = f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
     if isinstance(image, (str, Path)):
         try:
             image = Path(image).read_bytes()
         except OSError as error:
-            raise UserError(f"{name}: {error.strerror}") from None
+            raise UserError(error.strerror or str(error)) from None
     if isinstance(image, bytes):
         try:
             return decode(image).pixels_HWC
         except ImageError as error:
-            raise UserError(f"{name}: {error}") from None
+            raise UserError(str(error)) from None
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
+        try:
+            return np.array(image.convert("RGB"))
+        except OSError as error:  # it is read now, if it was only opened before
+            raise UserError(f"corrupt or truncated: {error}") from None
     if not isinstance(image, np.ndarray):
-        raise UserError(f"{name}: a path, bytes, PIL image or array, not {type(image).__name__}")
+        raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UserError(
-            f"{name}: RGB uint8 [H, W, 3] is wanted, not {image.dtype} {list(image.shape)}"
-        )
+        raise UserError(f"RGB uint8 [H, W, 3] is wanted, not {image.dtype} {list(image.shape)}")
     return image

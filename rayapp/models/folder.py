@@ -13,6 +13,7 @@ from torch import nn
 from rayapp.errors import UserError
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
 from rayapp.models.foreign import load_strictly
+from rayapp.models.published import LAYOUTS
 from rayapp.models.scope import Scope
 from rayapp.settings import validated
 from rayapp.storage import Store, open_store
@@ -105,12 +106,21 @@ def _read_spec(store: Store) -> _SavedSpec:
     try:
         data = json.loads(store.get(SPEC_FILE))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{store.uri()}: no such detector (it has no {SPEC_FILE})") from None
+        raise UserError(f"{store.uri()}: no such detector{_advice(store)}") from None
     except ValueError as error:
         raise UserError(f"{store.uri(SPEC_FILE)}: not JSON: {error}") from None
     if not isinstance(data, dict):
         raise UserError(f"{store.uri(SPEC_FILE)}: not a detector, a JSON object is wanted")
     return validated(_SavedSpec, data, lambda _: store.uri(SPEC_FILE))
+
+
+def _advice(store: Store) -> str:
+    """How to get it, where the folder has the name of a published detector."""
+    name = store.uri().rstrip("/").rpartition("/")[2]
+    if name not in LAYOUTS:
+        return f" (it has no {SPEC_FILE})"
+    return (f"; `imaginet weights {name}` fetches the published one of that name and says in "
+            "which folder it then is")  # fmt: skip
 
 
 def _check_size(store: Store, saved: _SavedSpec) -> None:

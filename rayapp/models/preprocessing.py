@@ -6,7 +6,7 @@ Shapes: K views of an image · H W · C channels. Pixels are never rescaled exce
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from rayapp.settings import Settings
 
 Pixels = NDArray[np.uint8]
 Channels = tuple[float, float, float]
+Box = tuple[float, float, float, float]
 
 
 View = Literal["centre", "five", "tiles", "resize"]
@@ -86,15 +87,38 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
         side = max(preprocessing.resize_to or size, size)
         pixels_HWC = _shorter_side_to(pixels_HWC, side, preprocessing.filter)
     pixels_HWC = _pad_to(pixels_HWC, size)
-    bottom, right = (side - size for side in pixels_HWC.shape[:2])
+    corners = _corners((pixels_HWC.shape[0], pixels_HWC.shape[1]), preprocessing)
+    return np.stack([pixels_HWC[top : top + size, left : left + size] for top, left in corners])
+
+
+def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[Box]:
+    """Which parts of an image its views show: top, left, bottom, right as shares of its sides."""
+    size = preprocessing.size
+    if preprocessing.view == "resize":
+        side = max(preprocessing.resize_to or size, size)
+        size_HW = _resized_HW(size_HW, side, preprocessing.filter)
+    padded_HW = (max(size_HW[0], size), max(size_HW[1], size))
+    above, before = ((whole - own) // 2 for whole, own in zip(padded_HW, size_HW, strict=True))
+    boxes = []
+    for top, left in _corners(padded_HW, preprocessing):
+        y, x = top - above, left - before
+        edges = zip((y, x, y + size, x + size), (*size_HW, *size_HW), strict=True)
+        boxes.append(tuple(min(max(edge / side, 0.0), 1.0) for edge, side in edges))
+    return cast(list[Box], boxes)
+
+
+def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tuple[int, int]]:
+    """Top and left of each view in an image of at least its size."""
+    size = preprocessing.size
+    bottom, right = (side - size for side in size_HW)
+    if preprocessing.view == "tiles":
+        return [(top, left) for top in _starts(bottom, size) for left in _starts(right, size)]
     corners = [(bottom // 2, right // 2)]
     if preprocessing.filter is not None:  # torchvision's centre, half a pixel rounded to even
         corners = [(round(bottom / 2), round(right / 2))]
     if preprocessing.view == "five":
         corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
-    elif preprocessing.view == "tiles":
-        corners = [(top, left) for top in _starts(bottom, size) for left in _starts(right, size)]
-    return np.stack([pixels_HWC[top : top + size, left : left + size] for top, left in corners])
+    return corners
 
 
 def _starts(last: int, size: int) -> list[int]:
@@ -116,17 +140,23 @@ def _pad_to(pixels_HWC: Pixels, size: int) -> Pixels:
 
 def _shorter_side_to(pixels_HWC: Pixels, side: int, filter: str | None) -> Pixels:
     height, width = pixels_HWC.shape[:2]
-    scale = side / min(height, width)
-    if filter is not None:  # as torchvision sizes it: the longer side rounded down
-        size = (
-            (side, int(side * height / width))
-            if width <= height
-            else (int(side * width / height), side)
-        )
-        return np.asarray(
-            Image.fromarray(pixels_HWC).resize(size, Image.Resampling[filter.upper()])
-        )
+    new_height, new_width = _resized_HW((height, width), side, filter)
+    if filter is not None:
+        resampling = Image.Resampling[filter.upper()]
+        return np.asarray(Image.fromarray(pixels_HWC).resize((new_width, new_height), resampling))
     # Averaging over areas does not alias when shrinking; it cannot enlarge.
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
-    target = (max(round(width * scale), side), max(round(height * scale), side))
-    return np.asarray(cv2.resize(pixels_HWC, target, interpolation=method), dtype=np.uint8)
+    method = cv2.INTER_AREA if side < min(height, width) else cv2.INTER_LANCZOS4
+    resized = cv2.resize(pixels_HWC, (new_width, new_height), interpolation=method)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _resized_HW(size_HW: tuple[int, int], side: int, filter: str | None) -> tuple[int, int]:
+    """Height and width once the shorter is `side`."""
+    height, width = size_HW
+    if filter is None:
+        scale = side / min(height, width)
+        return max(round(height * scale), side), max(round(width * scale), side)
+    # As torchvision sizes it: the longer side rounded down.
+    if width <= height:
+        return int(side * height / width), side
+    return side, int(side * width / height)

@@ -1,5 +1,6 @@
 """What a page is made of: each block is plain data that the template knows how to show."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,15 +138,70 @@ class Figures:
     kind: ClassVar[str] = "figures"
 
 
+Box = tuple[float, float, float, float]  # top, left, bottom, right as shares of the sides
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What is drawn over a picture of this size: outlined boxes, and all that is in none dimmed."""
+
+    height: float
+    width: float
+    boxes: Sequence[Box]
+
+    @property
+    def outlined(self) -> list[Box]:
+        """The boxes as x, y, width, height in the picture's units."""
+        return [self._drawn(box) for box in self.boxes]
+
+    @property
+    def dimmed(self) -> list[Box]:
+        """Rectangles that fill all that is in no box, as `outlined`."""
+        ys, xs = (
+            sorted({0.0, 1.0, *(edge for box in self.boxes for edge in (box[at], box[at + 2]))})
+            for at in (0, 1)
+        )
+        return [
+            self._drawn((top, left, bottom, right))
+            for top, bottom in itertools.pairwise(ys)
+            for left, right in itertools.pairwise(xs)
+            if not any(_holds(box, top, left, bottom, right) for box in self.boxes)
+        ]
+
+    def _drawn(self, box: Box) -> Box:
+        top, left, bottom, right = box
+        drawn = (left * self.width, top * self.height, (right - left) * self.width,
+                 (bottom - top) * self.height)  # fmt: skip
+        return tuple(round(edge, 2) for edge in drawn)  # type: ignore[return-value]
+
+
+def _holds(box: Box, top: float, left: float, bottom: float, right: float) -> bool:
+    return box[0] <= top and box[1] <= left and bottom <= box[2] and right <= box[3]
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A thumbnail with a title and lines of detail; `mark` is a word set on the picture."""
+    """A thumbnail with a title and lines of detail; `mark` is a word set on the picture.
+
+    With a `path`, that is shown in full under the first line, and a button copies it. With an
+    `overlay` the whole picture is shown, else the square in its middle.
+    """
 
     uri: str
     title: str
     lines: Sequence[str] = ()
     mark: str = ""
     tone: Literal["plain", "right", "wrong", "unsure"] = "plain"
+    path: str = ""
+    overlay: Overlay | None = None
+
+    @property
+    def shown_path(self) -> Markup:
+        """The path with its last part set off, to be broken behind its separators."""
+        folder, cut, name = self.path.rpartition("/")
+        parts = (str(escape(part)) for part in (folder + cut, name))
+        start, end = (re.sub(r"([/_-]+)", r"\1<wbr>", part) for part in parts)
+        return Markup(f"{start}<strong>{end}</strong>")  # noqa: S704 - escaped two lines above
 
 
 @dataclass(frozen=True)

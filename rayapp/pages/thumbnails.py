@@ -2,10 +2,11 @@
 
 import base64
 import io
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def thumbnail(image_HWC: NDArray[np.uint8], max_side: int = 192) -> str:
@@ -16,11 +17,25 @@ def thumbnail(image_HWC: NDArray[np.uint8], max_side: int = 192) -> str:
     return _small(Image.fromarray(image_HWC), max_side)
 
 
-def thumbnail_of(data: bytes, max_side: int = 192) -> str:
-    """The same of an image file that is known to decode; a JPEG is not decoded at its full size."""
+def thumbnail_of(data: bytes, max_side: int = 192) -> tuple[str, tuple[int, int]]:
+    """The same of an image file that is known to decode, upright, with its full height and width.
+
+    A JPEG is not decoded at its full size.
+    """
     picture = Image.open(io.BytesIO(data))
+    width, height = picture.size
     picture.draft("RGB", (2 * max_side, 2 * max_side))
-    return _small(picture.convert("RGB"), max_side)
+    upright = _upright(picture)
+    if (upright.width > upright.height) != (picture.width > picture.height):
+        width, height = height, width
+    return _small(upright.convert("RGB"), max_side), (height, width)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (SyntaxError, TypeError, LookupError, struct.error):  # damaged metadata, sound pixels
+        return picture
 
 
 def _small(picture: Image.Image, max_side: int) -> str:

@@ -2,13 +2,15 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from rayapp.models.preprocessing import Preprocessing, seen_boxes
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge
 from rayapp.pages.blocks import (
     Block,
     Gallery,
@@ -16,36 +18,36 @@ from rayapp.pages.blocks import (
     Highlights,
     KeyValues,
     Notice,
+    Overlay,
     Picture,
     Prose,
     Value,
 )
 from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail_of
-from rayapp.predict.verdict import UNCALIBRATED, Judge
-from rayapp.storage import Store
 
 GALLERY_FILE = "gallery.html"
 _THREADS = 8
-_SIDE = 160
-_SYNTHETIC = 1
+_SIDE = 240
+NEAR = 0.1  # in probability: what is no further from the threshold could be either
 # Shares of the gallery.
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
 _MISTAKES_SHARE = 0.4
 
 
 @dataclass
-class Telling:
+class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones with the largest and the smallest margin to the threshold, those nearest to
-    it and, where labels are known, those that are most surely wrong.
+    Those are the ones with the largest and the smallest margin to the threshold, those unsure or
+    near to it and, where labels are known, those that are most surely wrong.
     """
 
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
+    _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
 
     def add(self, scores: pa.Table) -> None:
@@ -55,7 +57,7 @@ class Telling:
         paths, variants = scores["path"].to_pylist(), scores["variant"].to_pylist()
         for at, row in enumerate(rows):
             margin = float(verdicts.margins_N[at])
-            word = verdicts.words[at].removesuffix(f" ({UNCALIBRATED})")
+            word = verdicts.words[at].removesuffix(self.judge.mark)
             origin = origins[row] if origins else None
             entry = {
                 "path": paths[row], "variant": variants[row] or "", "word": word,
@@ -64,20 +66,26 @@ class Telling:
             self.counts[word] += 1
             if not self.most:
                 continue
-            self._push("synthetic", margin, entry)
-            self._push("real", -margin, entry)
-            self._push("unsure", -abs(margin), entry)
+            if word == UNSURE or abs(margin) <= NEAR:
+                self._push("unsure", -abs(margin), entry)
+            else:
+                is_real = margin < 0 and not self.judge.classes
+                self._push("real" if is_real else "synthetic", abs(margin), entry)
             if origin is not None and not self.judge.classes and (margin >= 0) != bool(origin):
                 self._push("wrong", abs(margin), entry)
 
     def _push(self, part: str, by: float, entry: dict[str, Any]) -> None:
-        heap = self._heaps.setdefault(part, [])
+        heap, held = self._heaps.setdefault(part, []), self._held.setdefault(part, set())
         self._seen += 1  # decides ties: the first that came stays
-        item = (by, -self._seen, entry)
+        item, key = (by, -self._seen, entry), _key(entry)
+        if key in held:  # a list may name an image often
+            return
         if len(heap) < self.most:
             heapq.heappush(heap, item)
+            held.add(key)
         elif item > heap[0]:
-            heapq.heapreplace(heap, item)
+            held.remove(_key(heapq.heapreplace(heap, item)[2]))
+            held.add(key)
 
     def parts(self) -> dict[str, list[dict[str, Any]]]:
         """At most so many images in all, each once: by part, the most telling first."""
@@ -89,12 +97,8 @@ class Telling:
         taken: set[tuple[str, str]] = set()
 
         def take(part: str, count: int) -> None:
-            fresh = [
-                one
-                for one in ranked.get(part, [])
-                if (one["path"], one["variant"]) not in taken and _belongs(part, one)
-            ][: max(count, 0)]
-            taken.update((one["path"], one["variant"]) for one in fresh)
+            fresh = [one for one in ranked.get(part, []) if _key(one) not in taken][: max(count, 0)]
+            taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
         take("wrong", round(self.most * _MISTAKES_SHARE))
@@ -106,17 +110,8 @@ class Telling:
         return {part: entries for part, entries in chosen.items() if entries}
 
 
-def _belongs(part: str, one: dict[str, Any]) -> bool:
-    return part in ("unsure", "wrong") or (one["margin"] >= 0) == (part == "synthetic")
-
-
-_CLASS_HEADINGS = {"synthetic": "Most sure", "unsure": "Least sure"}
-_HEADINGS = {
-    "wrong": "Most surely wrong, by the labels given",
-    "synthetic": "Most likely synthetic",
-    "unsure": "Nearest to the threshold",
-    "real": "Most likely real",
-}
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["path"], entry["variant"]
 
 
 @dataclass(frozen=True)
@@ -128,69 +123,118 @@ class Missed:
     num_unnamed: int = 0
 
 
-def page(telling: Telling, root: Store, facts: dict[str, Value], missed: Missed) -> Page:
-    """The page; thumbnails are made from the images, read again.
+@dataclass(frozen=True)
+class Gallerist:
+    """Makes the page; thumbnails are made from the images, read again.
 
     Args:
-        telling: has looked at all scores.
-        root: where the images are.
-        facts: what was scored, by what, how fast.
-        missed: what could not be scored.
+        read: an image's bytes by its path.
+        view: how the detector sees images, to show what it saw; None: whole.
+        rates: what is known of the detector's own errors, in words.
     """
-    sections: list[Section] = []
-    headings = _CLASS_HEADINGS if telling.judge.classes else _HEADINGS
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for part, entries in telling.parts().items():
-            pictures = list(pool.map(lambda one: _picture(root, one), entries))
-            shown = [one for one in pictures if one]
-            caption = f"{len(shown)} images" if shown else ""
-            sections.append(Section(headings[part], [Gallery(shown, caption)]))
-    if missed.named:
-        lines = [f"`{line}`" for line in missed.named]
-        if missed.num_unnamed:
-            lines.append(f"{missed.num_unnamed:,} more are named in scores.csv.")
-        sections.append(Section("Not scored", [Prose("\n\n".join(lines))]))
-    sections.append(Section("How these scores came about", [KeyValues(facts)]))
-    return Page("Scores", _summary(telling), [_counted(telling, missed.num_rows), *sections])
+
+    read: Callable[[str], bytes]
+    view: Preprocessing | None = None
+    rates: str = ""
+
+    def page(self, selection: GallerySelection, facts: dict[str, Value], missed: Missed) -> Page:
+        """The selected images, what could not be scored, and how the scores came about."""
+        sections: list[Section] = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for heading, caption, entries in _headed(selection):
+                pictures = list(pool.map(self._picture, entries))
+                shown = [one for one in pictures if one]
+                if shown:
+                    number = f"{len(shown):,} image{'s' * (len(shown) > 1)}"
+                    sections.append(Section(heading, [Gallery(shown, f"{number}{caption}.")]))
+        if missed.named:
+            lines = [f"`{line}`" for line in missed.named]
+            if missed.num_unnamed:
+                lines.append(f"{missed.num_unnamed:,} more are named in scores.csv.")
+            sections.append(Section("Not scored", [Prose("\n\n".join(lines))]))
+        sections.append(Section("How these scores came about", [KeyValues(facts)]))
+        counted = _counted(selection, missed.num_rows, self.rates, _legend(self.view))
+        return Page("Scores", _summary(selection), [counted, *sections])
+
+    def _picture(self, one: dict[str, Any]) -> Picture | None:
+        try:
+            uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
+        except (OSError, ValueError):  # gone since it was scored
+            return None
+        lines = [f"p = {one['p']:.3f}", f"margin {one['margin']:+.3f}"]
+        is_plain = one["variant"] in ("", "plain")
+        if not is_plain:
+            lines.append(f"scored as {one['variant']}, shown as it is")
+        boxes = seen_boxes(size_HW, self.view) if self.view and is_plain else [(0.0, 0.0, 1.0, 1.0)]
+        tone: Literal["plain", "right", "wrong", "unsure"] = (
+            "unsure" if one["word"] == UNSURE else "plain"
+        )
+        if one["origin"] is not None and one["word"] in (REAL, SYNTHETIC):
+            right = (one["word"] == SYNTHETIC) == bool(one["origin"])
+            tone = "right" if right else "wrong"
+        return Picture(
+            uri, one["path"].rsplit("/", 1)[-1], lines, one["word"], tone, one["path"],
+            Overlay(*size_HW, boxes),
+        )  # fmt: skip
 
 
-def _summary(telling: Telling) -> str:
-    total = sum(telling.counts.values())
-    said = ", ".join(f"{count:,} {word}" for word, count in telling.counts.most_common())
-    return f"{total:,} images: {said}." if total else "No image could be scored."
+def _headed(selection: GallerySelection) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """Each part of the selection with its heading, and what goes behind the number of images."""
+    parts, classes = selection.parts(), selection.judge.classes
+    at = f"the threshold ({selection.judge.decides_at:.3g})"
+    if "wrong" in parts:
+        yield "Most surely wrong, by the labels given", ", the surest first", parts["wrong"]
+    if "synthetic" in parts:
+        heading = "Most sure" if classes else "Most likely synthetic"
+        yield heading, ", the surest first", parts["synthetic"]
+    undecided = [one for one in parts.get("unsure", []) if one["word"] == UNSURE]
+    if undecided:
+        yield "Unsure", f", those nearest to {at} first", undecided
+    near = [one for one in parts.get("unsure", []) if one["word"] != UNSURE]
+    if near and classes:
+        yield "Least sure", f" at most {NEAR} ahead of the second class", near
+    elif near:
+        yield "Nearest to the threshold", f" with a probability within {NEAR} of {at}", near
+    if "real" in parts:
+        yield "Most likely real", ", the surest first", parts["real"]
 
 
-def _counted(telling: Telling, num_failed: int) -> Section:
-    items = [Highlight(word, f"{count:,}") for word, count in telling.counts.most_common()]
+def _summary(selection: GallerySelection) -> str:
+    total = sum(selection.counts.values())
+    counted = ", ".join(f"{count:,} {word}" for word, count in _in_order(selection))
+    return f"{total:,} images: {counted}." if total else "No image could be scored."
+
+
+def _in_order(selection: GallerySelection) -> list[tuple[str, int]]:
+    """The verdicts that were given, and how often."""
+    counts = selection.counts
+    return [(word, counts[word]) for word in selection.judge.words if counts[word]]
+
+
+def _counted(selection: GallerySelection, num_failed: int, rates: str, legend: str) -> Section:
+    items = [Highlight(word, f"{count:,}") for word, count in _in_order(selection)]
     items.append(Highlight("not scored", f"{num_failed:,}"))
-    blocks: list[Block] = [Highlights(items)]
-    if telling.judge.calibration is None and not telling.judge.classes:
-        blocks.append(
-            Notice(
-                f"This detector is {UNCALIBRATED}: its probabilities order images, and say no more "
-                "than that. Calibrate it on images like yours before you decide by them."
-            )
+    if selection.judge.calibration is None and not selection.judge.classes:
+        notice = Notice(
+            f"This detector is {UNCALIBRATED}: its probabilities order images, and say no more "
+            f"than that. Calibrate it on images like yours before you decide by them. {rates}",
+            "warning",
         )
     else:
-        blocks.append(
-            Notice("A verdict is no proof. It holds for images like those of the calibration.")
-        )
-    return Section("Verdicts", blocks)
+        notice = Notice(f"A verdict is no proof: it holds for images like those of the calibration."
+                        f" {rates}")  # fmt: skip
+    legends: list[Block] = [Prose(legend)] if legend else []
+    return Section("Verdicts", [Highlights(items), notice, *legends])
 
 
-_TONES: dict[str, Literal["plain", "unsure"]] = {"unsure": "unsure"}
-
-
-def _picture(root: Store, one: dict[str, Any]) -> Picture | None:
-    try:
-        uri = thumbnail_of(root.get(one["path"]), _SIDE)
-    except (OSError, ValueError):  # gone since it was scored
-        return None
-    lines = [f"p = {one['p']:.3f}, margin {one['margin']:+.3f}"]
-    if one["variant"] and one["variant"] != "plain":
-        lines.append(f"scored as {one['variant']}, shown as it is")
-    tone: Literal["plain", "right", "wrong", "unsure"] = _TONES.get(one["word"], "plain")
-    if one["origin"] is not None and one["word"] in ("real", "synthetic"):
-        right = (one["word"] == "synthetic") == bool(one["origin"])
-        tone = "right" if right else "wrong"
-    return Picture(uri, one["path"].rsplit("/", 1)[-1], lines, one["word"], tone)
+def _legend(view: Preprocessing | None) -> str:
+    """What the drawing over each picture means."""
+    if view is None or view.view == "tiles":
+        return ""
+    looks = {
+        "centre": f"at the square of {view.size} px in the middle",
+        "five": f"at five squares of {view.size} px, in the middle and the corners",
+        "resize": f"at the middle square, at {view.size} px",
+    }[view.view]
+    return (f"Dimmed is what the detector did not see: of each image it looks {looks}. Point at a "
+            "picture to see it whole.")  # fmt: skip

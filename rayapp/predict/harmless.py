@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy import special
 
+from rayapp.errors import UserError
 from rayapp.images import ImageError, decode
 from rayapp.models.calibrators import Calibration
 from rayapp.models.detector import Detector
+from rayapp.predict.members import read_image
 from rayapp.predict.score import NetworkScorer
 from rayapp.storage import Store
 
 # Half of what is promised (0.01), for few images are looked at.
 TOLERANCE = 0.005
 NUM_IMAGES = 4
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,23 @@ class Harm:
         return self.num_images > 0 and self.largest <= TOLERANCE
 
 
-def chosen(paths: Sequence[str]) -> list[str]:
-    """The paths to look at, spread evenly over the list."""
-    count = min(NUM_IMAGES, len(paths))
-    return [paths[at * len(paths) // count] for at in range(count)]
+def chosen(images: pa.Table) -> list[Row]:
+    """The rows of the images to look at, spread evenly over the table."""
+    total = images.num_rows
+    count = min(NUM_IMAGES, total)
+    rows: list[Row] = images.take([at * total // count for at in range(count)]).to_pylist()
+    return rows
 
 
-def harm_of_bf16(detector: Detector, root: Store, paths: Sequence[str]) -> Harm:
+def harm_of_bf16(detector: Detector, root: Store, images: Sequence[Row]) -> Harm:
     """Score the images in float32 and in bf16; files that can't be read are left out."""
     exact = NetworkScorer(detector, bf16=False, at_once=1)
     seen = []
-    for path in paths:
+    for row in images:
         try:
             # One view is enough, and an image may have hundreds.
-            seen.append(exact.see(decode(root.get(path)).pixels_HWC)[:1])
-        except (ImageError, OSError):
+            seen.append(exact.see(decode(read_image(root, row)).pixels_HWC)[:1])
+        except (ImageError, OSError, UserError):
             continue
     if not seen:
         return Harm(0.0, 0)

@@ -16,13 +16,21 @@ from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.inference import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
+from rayapp.models.verdicts import Judge
 from rayapp.parts import Parts, drop_parts
 from rayapp.predict.harmless import Harm, chosen, harm_of_bf16
-from rayapp.predict.inputs import Inputs, resolve, with_variants
+from rayapp.predict.inputs import (
+    Inputs,
+    resolve,
+    with_repeats,
+    with_variants,
+    without_repeats,
+)
 from rayapp.predict.own import SUFFIX, OwnFile, read_own
-from rayapp.predict.results import CSV_FILE, Results, work_schema
+from rayapp.predict.results import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
-from rayapp.predict.verdict import Judge
+from rayapp.predict.sheet import CSV_FILE
+from rayapp.predict.summary import threshold_line
 from rayapp.predict.work import Disturbed, PredictRows, ScorerSpec
 from rayapp.storage import Store, open_store
 from rayapp.transforms import load_protocol
@@ -51,6 +59,7 @@ def predict(settings: PredictSettings) -> runs.Run:
             disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
             hashes["protocol"] = disturbed.protocol.hash
             inputs = with_variants(inputs, disturbed.protocol.variant_names)
+        asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
         before = _scored_before(run, inputs) if settings.follow else None
         todo = inputs.table if before is None else _without(inputs.table, before)
@@ -65,20 +74,17 @@ def predict(settings: PredictSettings) -> runs.Run:
         elapsed_s = time.monotonic() - start
     results["scored_now"] = todo.num_rows
     results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
-    writer = Results(
-        run.store,
-        inputs.root,
-        inputs.scheme,
-        subject.judge,
-        hashes.get("protocol", ""),
-        settings.gallery,
-    )
-    _record(settings, subject, run, writer, _merged(parts, before), results)
+    scored = _merged(parts, before)
+    if asked.num_rows > inputs.table.num_rows:  # a list, which is in memory anyway
+        scored = [with_repeats(pa.concat_tables(scored), asked)]
+    _record(settings, subject, run, inputs, scored, results)
     return run
 
 
 def _listed(settings: PredictSettings) -> Inputs:
-    return resolve(settings.input, root=settings.root, scheme=settings.scheme)
+    return resolve(
+        settings.input, root=settings.root, scheme=settings.scheme, column=settings.column
+    )
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> runs.Run:
@@ -96,12 +102,15 @@ def _record(
     settings: PredictSettings,
     subject: "_Subject",
     run: runs.Run,
-    writer: Results,
+    inputs: Inputs,
     scored: Iterable[pa.Table],
     results: dict[str, Any],
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
-    tally, telling = writer.write(scored)
+    view = subject.detector.spec.preprocessing if subject.detector else None
+    protocol = run.fingerprint["inputs"].get("protocol", "")
+    writer = Results(run.store, inputs, subject.judge, view, protocol, settings.gallery)
+    tally, selection = writer.write(scored)
     if tally.failed == tally.rows:
         raise JobFailed(f"none of {tally.failed} inputs could be scored; "
                         f"first: {tally.failures[0]}")  # fmt: skip
@@ -113,9 +122,12 @@ def _record(
         "unnamed": tally.unnamed,
         "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
         "peak_mb": round(tally.peak_mb, 1),
-        "verdicts": dict(telling.counts),
+        "verdicts": {word: selection.counts[word] for word in subject.judge.words},
+        "threshold": threshold_line(subject.judge),
+        "look_at_first": tally.look_at_first,
+        "left_out": dict(inputs.left_out.most_common()),
     }
-    writer.show(tally, telling, _facts(settings, subject, results))
+    writer.show(tally, selection, _facts(settings, subject, results))
     run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
     drop_parts(run.store)
 
@@ -208,10 +220,10 @@ def _spec(
         return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
     if (known := run.found.get("results", {}).get("precision")) is not None:
         return replace(spec, bf16=known["used"] == "bf16"), known
-    paths = chosen(todo["path"].to_pylist())
-    if todo.num_rows <= len(paths) or not (settings.gpus or has_fast_bf16("cpu")):
+    images = chosen(todo)
+    if todo.num_rows <= len(images) or not (settings.gpus or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
-    harm = _harm(settings, spec, subject.detector, inputs.root, paths)
+    harm = _harm(settings, spec, subject.detector, inputs.root, images)
     told = {
         "used": "bf16" if harm.harmless else "exact",
         "largest_change": harm.largest,
@@ -221,16 +233,20 @@ def _spec(
 
 
 def _harm(
-    settings: PredictSettings, spec: ScorerSpec, detector: Detector, root: Store, paths: list[str]
+    settings: PredictSettings,
+    spec: ScorerSpec,
+    detector: Detector,
+    root: Store,
+    images: list[rows.Row],
 ) -> Harm:
     if not settings.gpus:
-        return harm_of_bf16(detector, root, paths)
+        return harm_of_bf16(detector, root, images)
 
     def on_gpu() -> Harm:
         if not has_fast_bf16(spec.device):
             return Harm(0.0, 0)
         loaded = load_detector(str(spec.detector)).seen_as(spec.view, spec.view_size)
-        return harm_of_bf16(loaded.to(spec.device), root, paths)
+        return harm_of_bf16(loaded.to(spec.device), root, images)
 
     resources = rows.Resources(settings.threads, settings.gpus)
     cluster.require(resources.bundle, "predict", settings.wait_s)
@@ -271,12 +287,11 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
     promised = "; ".join(line.strip() for line in own.describe()) if own else ""
     return {
         "detector": settings.detector,
-        "detector hash": subject.hash,
         "images": settings.input,
         "seen as": judge.preprocessing,
         "protocol": settings.protocol or "none: images as they are",
-        "synthetic from": f"p ≥ {judge.decides_at:g}",
-        "calibration": judge.calibration.hash if judge.calibration else "none",
+        "decided": threshold_line(judge),
+        "calibration": _calibration(judge),
         "what the detector rests on": subject.scope_line,
         **({"on the calibration images": promised} if promised else {}),
         "precision": results["precision"]["used"],
@@ -284,3 +299,8 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
         "images a second, in all": results["images_per_s"],
         "peak memory of a worker (MB)": results["peak_mb"],
     }
+
+
+def _calibration(judge: Judge) -> str:
+    found = judge.calibration
+    return f"{found.method}, on {found.n:,} images" if found else "none"

@@ -11,12 +11,16 @@ import pyarrow.compute as pc
 from rayapp import manifest, scores
 from rayapp.disk import scratch_file
 from rayapp.labels import LabelScheme
+from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
-from rayapp.predict.verdict import Judge, csv_lines
+from rayapp.predict.inputs import Inputs
+from rayapp.predict.sheet import CSV_FILE, Sheet
+from rayapp.predict.summary import error_rates
 from rayapp.storage import Store
 
-CSV_FILE = "scores.csv"
 _MAX_NAMED = 20
+_LOOK_FIRST = 5
 _TAKEN = {"ms": pa.float32(), "peak_mb": pa.float32()}
 
 
@@ -38,6 +42,7 @@ class Tally:
     failed: int = 0
     unnamed: int = 0
     failures: list[str] = field(default_factory=list)
+    look_at_first: list[str] = field(default_factory=list)
     ms: float = 0.0
     peak_mb: float = 0.0
 
@@ -75,45 +80,48 @@ class Results:
 
     Args:
         store: the run's output.
-        images: where the images are.
-        scheme: of their labels.
+        inputs: where the images are.
         judge: what a logit means.
+        view: how the detector sees images; None: whole.
         protocol: hash of the protocol under which images were disturbed, '' for none.
         most: images of the gallery.
     """
 
     store: Store
-    images: Store
-    scheme: LabelScheme | None
+    inputs: Inputs
     judge: Judge
+    view: Preprocessing | None
     protocol: str
     most: int
 
-    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.Telling]:
+    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
         """Write scores.parquet and scores.csv."""
-        tally, telling = Tally(), gallery.Telling(self.judge, self.most)
-        wanted = scores.with_root(scores.schema(self.scheme), self.images.root, self.protocol)
+        tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
+        wanted = scores.schema(self.inputs.scheme)
+        wanted = scores.with_root(wanted, self.inputs.root.root, self.protocol)
 
-        with scratch_file() as lines:
+        with scratch_file() as unsorted, scratch_file() as lines:
+            sheet = Sheet(self.judge, unsorted, bool(self.protocol))
 
             def gone_by() -> Iterator[pa.Table]:
-                header = True
                 for chunk in chunks:
                     tally.add(chunk)
-                    telling.add(chunk)
-                    text = list(csv_lines([chunk], self.judge, bool(self.protocol)))
-                    body = "".join(text)
-                    lines.write((body if header else body.partition("\n")[2]).encode())
-                    header = False
+                    selection.add(chunk)
+                    sheet.add(chunk)
                     yield chunk.select(wanted.names)
 
             manifest.write_chunks(self.store, scores.SCORES_FILE, gone_by(), wanted)
+            lines.writelines(sheet.lines())
             self.store.put(CSV_FILE, lines)
-        return tally, telling
+            tally.look_at_first = sheet.first(_LOOK_FIRST)
+        return tally, selection
 
-    def show(self, tally: Tally, telling: gallery.Telling, facts: dict[str, Any]) -> None:
+    def show(
+        self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
+    ) -> None:
         """Write the gallery."""
         if self.most:
             missed = gallery.Missed(tally.failures, tally.failed, tally.unnamed)
-            page = gallery.page(telling, self.images, facts, missed)
+            gallerist = gallery.Gallerist(self.inputs.read, self.view, error_rates(self.judge))
+            page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())

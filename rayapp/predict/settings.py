@@ -1,5 +1,8 @@
 """Settings of predict."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from rayapp.models.inference import Precision
@@ -14,11 +17,24 @@ PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "g
 class PredictSettings(JobSettings):
     """Score images: how likely each is AI-generated, by a detector."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "fpr": "is an option of calibrate: `imaginet calibrate --fpr 0.01 …` writes a detector "
+        "that decides at that rate; --threshold P decides at a probability"
+    }
+
     detector: Uri = Field(
         description="folder or s3:// prefix of a detector, or a Python file with predict(images)"
     )
-    input: Uri = Field(description="folder, s3:// prefix, pattern, list, manifest or image file")
-    root: Uri | None = Field(None, description="where the paths of a list or manifest start")
+    input: Uri = Field(
+        description="image, folder, s3:// prefix, pattern, list (.txt), table of paths or images "
+        "(.csv, .parquet), manifest or .tar"
+    )
+    root: Uri | None = Field(
+        None, description="where the paths of a list or table start; its own folder if none"
+    )
+    column: str | None = Field(
+        None, description="of a table, with the paths or images; found by its name if none"
+    )
     scheme: Packaged = Field(
         "imaginet", description="label scheme of a list, or of a manifest, if your own"
     )

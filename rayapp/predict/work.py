@@ -19,6 +19,7 @@ from rayapp.errors import UserError
 from rayapp.images import DecodedImage, ImageError, decode, sha256
 from rayapp.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.preprocessing import Pixels, View
+from rayapp.predict.members import advice, read_image
 from rayapp.predict.own import OwnFile, OwnScorer
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
 from rayapp.storage import LocalStore, Store
@@ -125,7 +126,7 @@ class PredictRows:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: rows.Row = {}
         try:
-            data = self.root.get(same[0]["path"])
+            data = read_image(self.root, same[0])
             known = {"sha256": sha256(data), "bytes": len(data)}
             with self._decoders:
                 image = decode(data)
@@ -138,7 +139,8 @@ class PredictRows:
                     for row, views in self._views(same, image)
                 ]
         except ImageError as error:
-            return [(_failed({**row, **known}, str(error)), None) for row in same]
+            message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
+            return [(_failed({**row, **known}, message), None) for row in same]
         except (OSError, UserError) as error:
             message = f"can't be read: {rows.said(error)}"
             return [(_failed(row, message), None) for row in same]

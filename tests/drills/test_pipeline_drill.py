@@ -1,5 +1,7 @@
 """The whole pipeline: on a folder and on S3 the same tables, and the same after five kills."""
 
+import csv
+import io
 import json
 import random
 import signal
@@ -53,7 +55,8 @@ class Pipeline:
         store = open_store(self.output)
         perturbed = json.loads(store.get("perturbed/run.json"))["results"]["pixels_sha256"]
         images = json.loads(store.get("images/run.json"))["results"]["content_sha256"]
-        logits = [line.split(",")[:2] for line in store.get("scores/scores.csv").decode().split()]
+        lines = csv.DictReader(io.StringIO(store.get("scores/scores.csv").decode("utf-8-sig")))
+        logits = sorted((line["path"], line["logit"]) for line in lines)
         return {
             "figures": store.get("evaluation/metrics.csv").decode(),
             "scores": logits,

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rayapp.errors import UserError
-from rayapp.models.detector import Detector
+from rayapp.models.detector import Detector, Labels
 from tests.models.test_folder import calibration, make_detector, with_spec
 
 
@@ -100,3 +100,43 @@ def test_strides_that_are_not_the_networks_are_refused() -> None:
 def test_importing_the_package_does_not_import_torch() -> None:
     program = "import sys, rayapp; assert rayapp.load_detector; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_judging_names_the_bad_image_and_harms_no_other(pixels: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(as_png(pixels)[:200])
+    cut = Image.open(tmp_path / "cut.png")  # not read yet
+    detector = make_detector()
+    images = [pixels, tmp_path / "none.png", as_png(pixels), b"text", cut, None, pixels[:, :, 0]]
+    found = detector.judge(images, batch_size=2)  # type: ignore[arg-type]
+    assert len(found) == len(images)
+    assert [one.error.partition(":")[0] for one in found] == [
+        "", "No such file or directory", "", "text, not an image", "corrupt or truncated",
+        "a path, bytes, PIL image or array, not NoneType",
+        "RGB uint8 [H, W, 3] is wanted, not uint8 [70, 45]",
+    ]  # fmt: skip
+    (p,) = detector.probability([pixels])
+    for one in (found[0], found[2]):
+        assert one.probability == pytest.approx(float(p), abs=1e-6)
+        assert one.verdict == ("synthetic" if p >= 0.5 else "real")
+        assert (one.reason, one.threshold) == ("uncalibrated", 0.5)
+    assert {(one.verdict, one.probability) for one in found if one.error} == {("", None)}
+    assert detector.judge([b"text"])[0].error == "text, not an image"
+    assert detector.judge([]) == []
+    assert detector.judge([pixels], threshold=1e-9)[0].verdict == "synthetic"
+    with pytest.raises(UserError, match="lies between 0 and 1"):
+        detector.judge([pixels], threshold=2)
+    with pytest.raises(UserError, match="list of images"):
+        detector.judge(str(tmp_path / "none.png"))  # type: ignore[arg-type]
+
+
+def test_judging_decides_as_calibrated(pixels: np.ndarray) -> None:
+    plain = make_detector()
+    found = calibration(plain).model_copy(update={"threshold": 0.9, "band": (0.0, 1.0)})
+    (one,) = with_spec(plain, calibration=found).judge([pixels])
+    assert (one.verdict, one.threshold) == ("unsure", 0.9)
+    assert "0 … 1" in one.reason
+    assert one.probability is not None
+    several = make_detector(num_outputs=3, labels=Labels(column="generator", classes=tuple("abc")))
+    (named,) = several.judge([pixels])
+    assert named.verdict in several.spec.labels.classes
+    assert named.probability == pytest.approx(float(several.probability([pixels]).max()), abs=1e-6)

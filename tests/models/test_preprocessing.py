@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayapp.models.preprocessing import Preprocessing, cut_views, preprocess
+from rayapp.models.preprocessing import Preprocessing, cut_views, preprocess, seen_boxes
 
 
 def image(height: int, width: int) -> np.ndarray:
@@ -67,3 +67,32 @@ def test_normalised_as_the_settings_say() -> None:
 def test_hash_tells_views_apart() -> None:
     assert Preprocessing().hash == Preprocessing().hash
     assert Preprocessing().hash != Preprocessing(view="five").hash
+
+
+@pytest.mark.parametrize("view", ["centre", "five", "tiles"])
+@pytest.mark.parametrize(("height", "width"), [(50, 61), (33, 200), (20, 31), (20, 90), (64, 64)])
+def test_the_boxes_hold_the_pixels_that_the_views_show(view: str, height: int, width: int) -> None:
+    preprocessing = Preprocessing(view=view, size=32)
+    views = cut_views(image(height, width), preprocessing)
+    boxes = seen_boxes((height, width), preprocessing)
+    assert len(boxes) == len(views)
+    for (top, left, bottom, right), one in zip(boxes, views, strict=True):
+        rows, columns = one[:, :, 0].astype(int), one[:, :, 1].astype(int)
+        assert (rows.min(), rows.max() + 1) == (round(top * height), round(bottom * height))
+        assert (columns.min(), columns.max() + 1) == (round(left * width), round(right * width))
+
+
+@pytest.mark.parametrize("filter", [None, "bilinear"])
+@pytest.mark.parametrize(("height", "width"), [(64, 160), (160, 64), (20, 50)])
+def test_the_box_of_a_shrunk_image_is_that_of_the_whole(
+    filter: str | None, height: int, width: int
+):
+    preprocessing = Preprocessing(view="resize", size=32, resize_to=40, filter=filter)
+    (view,) = cut_views(image(height, width), preprocessing)
+    ((top, left, bottom, right),) = seen_boxes((height, width), preprocessing)
+    rows, columns = view[:, :, 0].astype(int), view[:, :, 1].astype(int)
+    pixel = max(1.0, min(height, width) / 40)  # what one of the view's pixels was
+    assert abs(rows.min() - top * height) <= pixel
+    assert abs(rows.max() + 1 - bottom * height) <= pixel
+    assert abs(columns.min() - left * width) <= pixel
+    assert abs(columns.max() + 1 - right * width) <= pixel

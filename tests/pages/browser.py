@@ -71,6 +71,13 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    async def key(self, name: str) -> None:
+        """Press a key: Tab or Enter."""
+        code, text = {"Tab": (9, ""), "Enter": (13, "\r")}[name]
+        key = {"key": name, "code": name, "windowsVirtualKeyCode": code, "text": text}
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, **key)
+
     async def screenshot(self, path: Path, width: int) -> None:
         height = await self.value("document.documentElement.scrollHeight")
         await self.resize(width, height)

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 
 from rayapp.metrics.measure import Measure
-from rayapp.pages.blocks import Cell, KeyValues, Notice, Prose, Table
+from rayapp.pages.blocks import Cell, KeyValues, Notice, Overlay, Picture, Prose, Table
 
 
 def test_cells_show_values_intervals_and_reasons() -> None:
@@ -51,3 +52,23 @@ def test_key_values_show_numbers_and_booleans() -> None:
         ("ok", "yes"),
         ("none", "–"),
     ]
+
+
+def test_all_of_a_picture_is_in_a_box_or_dimmed_once() -> None:
+    boxes = [(0.0, 0.0, 0.5, 0.4), (0.25, 0.3, 0.75, 0.7), (0.5, 0.6, 1.0, 1.0)]
+    overlay = Overlay(40, 100, boxes)
+    shade = np.zeros((40, 100), int)
+    for x, y, width, height in overlay.dimmed:
+        shade[round(y) : round(y + height), round(x) : round(x + width)] += 1
+    for x, y, width, height in overlay.outlined:
+        shade[round(y) : round(y + height), round(x) : round(x + width)] -= 10
+    assert shade.max() == 1
+    assert ((shade == 1) | (shade < 0)).all()
+    assert (shade < 0).sum() == (20 * 40) + (20 * 40) + (20 * 40) - (10 * 10) - (10 * 10)
+    assert Overlay(40, 100, [(0.0, 0.0, 1.0, 1.0)]).dimmed == []
+    assert Overlay(40, 100, [(0.0, 0.0, 1.0, 0.6), (0.0, 0.5, 1.0, 1.0)]).dimmed == []
+
+
+def test_a_path_breaks_behind_its_separators_and_is_escaped() -> None:
+    shown = Picture("", "", path="a_b/<c> & d-e.png").shown_path
+    assert shown == "a_<wbr>b/<wbr><strong>&lt;c&gt; &amp; d-<wbr>e.png</strong>"

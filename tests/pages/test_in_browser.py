@@ -1,8 +1,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from rayapp.pages.blocks import Gallery, Picture
+from rayapp.pages.page import Page, Section
+from rayapp.pages.thumbnails import thumbnail
 from tests.pages.browser import CHROMIUM, Tab, visit
 from tests.pages.examples import all_figures, example_page
 
@@ -95,3 +99,20 @@ def test_sorting_and_copying_by_click(page: Path) -> None:
     assert [name[4] for name in seen["down"]] == ["2", "0", "1"]
     assert [name[4] for name in seen["up"]] == ["0", "2", "1"]
     assert seen["commands"] == "make demo\nls -l"
+
+
+def test_a_path_is_copied_by_keyboard_from_a_file(tmp_path: Path) -> None:
+    picture = Picture(
+        thumbnail(np.zeros((20, 30, 3), np.uint8)), "b.png", ["p = 0.9"], path='a/"b".png'
+    )
+    (tmp_path / "g.html").write_text(Page("t", "s", [Section("h", [Gallery([picture])])]).html())
+
+    async def press(tab: Tab) -> list[Any]:
+        await tab.open(tmp_path / "g.html", 390)
+        await tab.key("Tab")
+        focused = await tab.value("document.activeElement.getAttribute('aria-label')")
+        await tab.key("Enter")
+        wait = "new Promise(r => setTimeout(() => r(document.activeElement.dataset.copied), 300))"
+        return [focused, await tab.value(wait), tab.complaints]
+
+    assert visit(press) == ['Copy the path a/"b".png', 'a/"b".png', []]

@@ -28,9 +28,30 @@ def ids(uri: object, **options: object) -> list[str]:
 
 
 def test_a_folder_is_every_file_below_it(tree: Path):
-    everything = ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg", "deep/notes.md"]
+    everything = ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg"]
     assert ids(tree / "in") == everything
     assert ids(f"{tree}/in/") == everything
+
+
+def test_what_is_no_image_is_left_out_and_counted(tree: Path):
+    for name in (".DS_Store", "deep/.DS_Store", "._a.jpg", "Thumbs.db", "__MACOSX/a.jpg",
+                 "a.jpg~", "a.json", "table.parquet", "movie.mp4", "no suffix"):  # fmt: skip
+        (tree / "in" / name).parent.mkdir(exist_ok=True)
+        (tree / "in" / name).write_bytes(b"x")
+    found = resolve(str(tree / "in"))
+    tried = ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg", "movie.mp4", "no suffix"]
+    assert found.table["id"].to_pylist() == tried
+    assert found.left_out == {
+        ".DS_Store": 2, "._*": 1, "Thumbs.db": 1, "__MACOSX/": 1, "*~": 1, ".json": 1, ".md": 1,
+        ".parquet": 1,
+    }  # fmt: skip
+
+
+def test_a_folder_of_nothing_but_that_is_refused(tree: Path):
+    (tree / "none").mkdir()
+    (tree / "none/.DS_Store").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"holds no image \(left out: 1 \.DS_Store\)"):
+        ids(tree / "none")
 
 
 def test_a_name_that_is_not_utf8_is_told_by_its_bytes(tree: Path):
@@ -45,10 +66,11 @@ def test_links_that_lead_nowhere_are_missed_not_skipped(tree: Path):
     (tree / "in/folder").symlink_to("deep")
     found = ids(tree / "in")
     assert {"gone.jpg", "ring.jpg", "also.jpg"} <= set(found)
-    assert len(found) == 8
+    assert len(found) == 7
     assert "gone.jpg" in ids(tree / "in/*.jpg")
     store = open_store(tree / "in")
-    assert {stat.key for stat in store.list()} == set(found) - {"gone.jpg", "ring.jpg"}
+    listed = {stat.key for stat in store.list()}
+    assert listed == set(found) - {"gone.jpg", "ring.jpg"} | {"deep/notes.md"}
 
 
 def test_patterns(tree: Path):

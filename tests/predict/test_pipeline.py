@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import runpy
+import sys
+import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -20,6 +25,8 @@ from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.storage import open_store
 from tests.detectors import saved_detector, tiny_detector
 from tests.models.test_folder import calibration, with_spec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def picture(seed: int, height: int = 48, width: int = 60) -> bytes:
@@ -60,8 +67,8 @@ def test_a_folder_with_odd_files(tmp_path: Path):
     wanted = load_detector(tmp_path / "detector").logits([str(images / key) for key in good])
     np.testing.assert_allclose([found[key]["logit"] for key in good], wanted, atol=1e-5)
     out = tmp_path / "out"
-    lines = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8")))
-    assert [line["path"] for line in lines] == sorted(found)
+    lines = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8-sig")))
+    assert sorted(line["path"] for line in lines) == sorted(found)
     assert (out / "gallery.html").read_text(encoding="utf-8").count("data:image/jpeg") == 9
     told = json.loads((out / "run.json").read_text())["results"]
     assert told["scope"] == load_detector(tmp_path / "detector").scope_line
@@ -141,7 +148,7 @@ def test_a_protocol_gives_a_row_an_image_and_variant(tmp_path: Path):
     assert all(key == f"{row['path']}@{row['variant']}" for key, row in found.items())
     logits = [row["logit"] for row in found.values() if row["path"] == "00.png"]
     assert len(set(logits)) > 2
-    lines = list(csv.DictReader((tmp_path / "out/scores.csv").open(encoding="utf-8")))
+    lines = list(csv.DictReader((tmp_path / "out/scores.csv").open(encoding="utf-8-sig")))
     assert {line["variant"] for line in lines} == variants
     digest = load_detector(tmp_path / "detector").hash()
     assert scores.read_matching([str(tmp_path)], digest).num_rows == 0  # of other images
@@ -201,3 +208,107 @@ def test_nothing_readable_is_a_failure(tmp_path: Path):
 
 def test_scores_of_a_listing_carry_the_state_of_each_file(tmp_path: Path):
     assert "etag" in scores.schema().names
+
+
+@pytest.mark.ray
+def test_what_a_moderator_gets_from_a_folder_as_it_lies(tmp_path: Path, capfd: Any):
+    saved_detector(tmp_path / "detector")
+    images = folder_of(tmp_path, 4)
+    for name in (".DS_Store", "Thumbs.db", "._00.png", "__MACOSX/._00.png", "notes.txt", "00.json"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(b"\0")
+    code = ended(tmp_path, "--input", str(images))
+    said = capfd.readouterr().out
+    assert code == 0, said
+    lines = csv.DictReader((tmp_path / "out/scores.csv").open(encoding="utf-8-sig"))
+    verdicts = [(line["verdict"].partition(" ")[0], -float(line["probability"])) for line in lines]
+    assert verdicts == sorted(verdicts, key=lambda one: (one[0] != "synthetic", one[1]))
+    counted = Counter(verdict for verdict, _ in verdicts)
+    assert (
+        f"{counted['synthetic']} synthetic, {counted['real']} real, 0 unsure, 0 not scored; "
+        in said
+    )
+    assert "synthetic from p ≥ 0.5 (uncalibrated)" in said
+    assert "left out, no images: " in said
+    for kind in ("1 .DS_Store", "1 Thumbs.db", "1 ._*", "1 __MACOSX/", "1 .txt", "1 .json"):
+        assert kind in said
+    (images / "broken.jpg").write_bytes(b"text")
+    (images / "more.zip").write_bytes(b"PK\3\4\0")
+    assert ended(tmp_path, "--input", str(images), "--overwrite") == 3
+    said = capfd.readouterr().out
+    assert "2 not scored; " in said
+    assert "; unpack it and give the folder" in said
+    assert "not scored: broken.jpg: text, not an image" in said
+    assert "look first at: " in said or not counted["synthetic"]
+
+
+def ended(folder: Path, *options: str) -> int:
+    """The exit code of the job as a user starts it."""
+    before = sys.argv
+    sys.argv = ["predict.py", "--detector", str(folder / "detector"), *options]
+    sys.argv += ["--output", str(folder / "out")]
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "jobs/predict.py"), run_name="__main__")
+    finally:
+        sys.argv = before
+    return int(end.value.code or 0)
+
+
+def test_options_of_other_jobs_and_published_names_are_pointed_to(tmp_path: Path, capfd: Any):
+    assert ended(tmp_path, "--input", str(tmp_path), "--fpr", "0.01") == 2
+    said = capfd.readouterr().err
+    assert "--fpr: is an option of calibrate: `imaginet calibrate --fpr 0.01" in said
+    assert len(said.splitlines()) == 1
+    assert ended(tmp_path, "--input", str(tmp_path), "--detector", "commfor") == 2
+    said = capfd.readouterr().err
+    assert "no such detector; `imaginet weights commfor` fetches the published one" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.ray
+def test_a_path_named_a_thousand_times_is_scored_once(tmp_path: Path):
+    images = folder_of(tmp_path, 2)
+    (tmp_path / "own.py").write_text(
+        f"log = open({str(tmp_path / 'scored')!r}, 'a')\n"
+        "def predict(images):\n"
+        "    log.write('1\\n' * len(images))\n"
+        "    log.flush()\n"
+        "    return [0.25 + i.shape[0] / 100 for i in images]\n"
+    )
+    (images / "list.txt").write_text("déjà vu/01.png\n" + "00.png\n" * 1000)
+    found = run(tmp_path, detector=str(tmp_path / "own.py"), input=str(images / "list.txt"))
+    assert len(found) == 1001
+    assert len((tmp_path / "scored").read_text().splitlines()) == 2
+    assert {(row["path"], row["height"]) for row in found.values()} == {
+        ("00.png", 30), ("déjà vu/01.png", 31),
+    }  # fmt: skip
+    assert len({row["logit"] for row in found.values()}) == 2
+    told = json.loads((tmp_path / "out/run.json").read_text())
+    assert told["counts"] == {"in": 1001, "scored": 1001, "failed": 0}
+    assert told["results"]["scored_now"] == 2
+    assert (tmp_path / "out/gallery.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
+
+
+@pytest.mark.ray
+def test_images_in_a_tar_and_in_a_parquet_score_as_files_do(tmp_path: Path):
+    saved_detector(tmp_path / "detector")
+    images = folder_of(tmp_path, 4)
+    files = {path.name: path for path in images.rglob("*.png")}
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards/0.tar", "w") as tar:
+        for name in ("00.png", "01.png"):
+            tar.add(files[name], name)
+        broken = tarfile.TarInfo("broken.png")
+        tar.addfile(broken)
+    rows = [{"bytes": files[name].read_bytes(), "path": name} for name in ("02.png", "03.png")]
+    pq.write_table(pa.table({"image": rows}), tmp_path / "shards/1.parquet", row_group_size=1)
+    apart = {row["path"].rpartition("/")[2]: row["logit"]
+             for row in run(tmp_path, "files", input=str(images)).values()}  # fmt: skip
+    found = run(tmp_path, input=str(tmp_path / "shards"))
+    assert found.pop("0.tar/broken.png")["error"] == "empty file (0 bytes)"
+    assert {name: row["logit"] for name, row in found.items()} == pytest.approx({
+        "0.tar/00.png": apart["00.png"], "0.tar/01.png": apart["01.png"],
+        "1.parquet/0_02.png": apart["02.png"], "1.parquet/1_03.png": apart["03.png"],
+    }, abs=1e-6)  # fmt: skip
+    assert (tmp_path / "out/gallery.html").read_text(encoding="utf-8").count("data:image/jpeg") == 4

@@ -62,7 +62,7 @@
   async function copy(button) {
     const table = button.closest(".table")?.querySelector("table");
     const content = table ? formats[button.dataset.copy](table)
-      : button.parentNode.querySelector("pre").innerText;
+      : button.dataset.text ?? button.parentNode.querySelector("pre").innerText;
     try {
       await navigator.clipboard.writeText(content);
     } catch {
@@ -72,6 +72,7 @@
       area.select();
       document.execCommand("copy");
       area.remove();
+      button.focus();
     }
     button.dataset.copied = content;
     button.classList.add("done");

@@ -3,9 +3,6 @@
 Shapes: N images · K classes.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +12,41 @@ from scipy import special
 from rayapp.models.calibrators import Calibration
 
 UNCALIBRATED = "uncalibrated"
-_WORDS = {1: "synthetic", 0: "real", -1: "unsure"}
-_COLUMNS = ("path", "logit", "probability", "verdict", "margin", "preprocessing", "error")
+REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
+_WORDS = {1: SYNTHETIC, 0: REAL, -1: UNSURE}
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One entry an image: probability of synthetic, word, and probability minus threshold."""
+    """One entry an image: probability of synthetic, word, and probability minus threshold.
+
+    Of several classes: the probability of the likeliest, its name, and its lead.
+    """
 
     probabilities_N: np.ndarray
     words: list[str]
     margins_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One image as `Detector.judge` judges it.
+
+    `verdict` is `real`, `synthetic` or `unsure` (of a detector of classes: the class), and empty
+    where `error` says why the image could not be scored; there is then no probability. `reason`
+    says what limits the verdict, `threshold` is the probability from which on it is `synthetic`.
+    """
+
+    probability: float | None
+    verdict: str
+    reason: str
+    threshold: float | None
+    error: str = ""
+
+    @classmethod
+    def failed(cls, error: str) -> "Judgement":
+        """Of an image that could not be scored."""
+        return cls(None, "", "", None, error)
 
 
 @dataclass(frozen=True)
@@ -46,10 +67,27 @@ class Judge:
 
     @property
     def decides_at(self) -> float:
-        """The probability from which on an image is called synthetic."""
+        """The probability from which on an image is called synthetic; margins are from there."""
         if self.threshold is not None:
             return self.threshold
         return self.calibration.threshold if self.calibration else 0.5
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every verdict there is."""
+        return self.classes or (SYNTHETIC, REAL, UNSURE)
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """The probabilities between which an image is left undecided, if there are any."""
+        if self.calibration is None or self.threshold is not None:
+            return None
+        return self.calibration.band
+
+    @property
+    def mark(self) -> str:
+        """What stands behind each verdict of a detector that was not calibrated."""
+        return "" if self.calibration or self.classes else f" ({UNCALIBRATED})"
 
     def of(self, logits_N: np.ndarray) -> Verdicts:
         """Verdicts of single logits."""
@@ -61,8 +99,7 @@ class Judge:
             decisions = (probabilities >= self.decides_at).astype(np.int8)
         else:
             decisions = self.calibration.decide(probabilities)
-        mark = "" if self.calibration else f" ({UNCALIBRATED})"
-        words = [_WORDS[int(decision)] + mark for decision in decisions]
+        words = [_WORDS[int(decision)] + self.mark for decision in decisions]
         return Verdicts(probabilities, words, probabilities - self.decides_at)
 
     def of_classes(self, logits_NK: np.ndarray) -> Verdicts:
@@ -83,36 +120,23 @@ class Judge:
         rows = np.flatnonzero(~np.isnan(values))
         return rows, values[rows], self.of(values[rows])
 
+    def judged(self, logits_N: np.ndarray) -> list[Judgement]:
+        """A judgement an image, of single logits or of one a class."""
+        if len(logits_N) == 0:
+            return []
+        verdicts = self.of_classes(logits_N) if self.classes else self.of(logits_N)
+        threshold = None if self.classes else self.decides_at
+        words = [word.removesuffix(self.mark) for word in verdicts.words]
+        return [
+            Judgement(float(p), word, self.reason(word), threshold)
+            if np.isfinite(p)
+            else Judgement.failed("the network gave no finite number")
+            for p, word in zip(verdicts.probabilities_N, words, strict=True)
+        ]
 
-def csv_lines(chunks: Iterable[pa.Table], judge: Judge, variants: bool = False) -> Iterator[str]:
-    """Score tables for people, one line an image; an image that failed has its error.
-
-    Args:
-        chunks: tables of scores, in the order of the lines.
-        judge: what the logits mean.
-        variants: with a column that names the variant of a protocol.
-    """
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(["variant"] if variants else [])])
-    for chunk in chunks:
-        rows, logits, verdicts = judge.table(chunk)
-        figures = {
-            int(row): (f"{logit:.6g}", f"{p:.6f}", word, f"{margin:+.6f}")
-            for row, logit, p, word, margin in zip(
-                rows, logits, verdicts.probabilities_N, verdicts.words, verdicts.margins_N,
-                strict=True,
-            )
-        }  # fmt: skip
-        names = [chunk[name].to_pylist() for name in ("path", "error", "variant")]
-        for row, (path, error, variant) in enumerate(zip(*names, strict=True)):
-            line = [_no_formula(path), *figures.get(row, ("",) * 4), judge.preprocessing, error]
-            writer.writerow([*line, *([variant] if variants else [])])
-        yield sink.getvalue()
-        sink.seek(0)
-        sink.truncate()
-
-
-def _no_formula(path: str) -> str:
-    """The path itself, or as `./path` where a spreadsheet would run it as a formula."""
-    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
+    def reason(self, word: str) -> str:
+        """What limits a verdict; nothing where it stands as it is."""
+        if word == UNSURE and self.band:
+            low, high = self.band
+            return f"the probability lies in {low:.3g} … {high:.3g}, where the detector is unsure"
+        return "" if self.calibration or self.classes else UNCALIBRATED

@@ -1,0 +1,240 @@
+"""Images inside other files: members of a tar, rows of a Parquet file; listed first, read late.
+
+A row of such an image names its `container`, the file under the root; then of a tar's member the
+`offset` and `length` of its bytes, of a Parquet file the row as `offset` and the `column`.
+"""
+
+import errno
+import functools
+import io
+import os
+import posixpath
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rayapp.clutter import clutter_kind
+from rayapp.errors import UserError
+from rayapp.images import ImageError
+from rayapp.storage import Stat, Store, open_store
+
+COLUMNS: dict[str, pa.DataType] = {
+    "container": pa.string(),
+    "column": pa.string(),
+    "offset": pa.int64(),
+    "length": pa.int64(),
+}
+# What can't be read from where it is, and what to do.
+_ADVICE = {
+    (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"): "a compressed tar can't be read image "
+    "by image: uncompress it to a .tar, or unpack it and give the folder",
+    (".zip", ".7z", ".rar"): "unpack it and give the folder",
+    (".tar",): "beside images it is not opened: give it as --input of its own",
+}
+_BUFFER_BYTES = 256 << 10  # a header of a tar and, mostly, the next ones
+_IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content")
+_READING = threading.Lock()
+
+
+class _StoredFile(io.RawIOBase):
+    """An object of a store as a file that is read by ranges."""
+
+    def __init__(self, store: Store, key: str, size: int) -> None:
+        self._store, self._key, self._size, self._at = store, key, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(min(len(buffer), self._size - self._at), 0)
+        data = self._store.get_range(self._key, self._at, length) if length else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def advice(key: str) -> str:
+    """What to do with an archive, by its name; empty where it is none."""
+    return next((say for ends, say in _ADVICE.items() if key.lower().endswith(ends)), "")
+
+
+def members_of_tar(store: Store, tar: Stat) -> tuple[pa.Table, list[str]]:
+    """The members of a tar that may be images, and the kinds of those that are none.
+
+    Raises:
+        UserError: no tar, or one that ends too soon.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    repeats: dict[str, int] = {}
+    file = io.BufferedReader(_StoredFile(store, tar.key, tar.size), _BUFFER_BYTES)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as opened:
+            for member in opened:
+                if member.isdir():
+                    continue
+                kind = clutter_kind(member.name) if member.isreg() else "links in a tar"
+                if kind:
+                    left_out.append(kind)
+                    continue
+                name = member.name.encode("utf-8", "backslashreplace").decode()
+                path = tar.key + posixpath.normpath(f"/{name}")  # no `..` leads out
+                repeat = repeats[path] = repeats.get(path, -1) + 1
+                place = {"offset": member.offset_data, "length": member.size}
+                rows.append({"path": f"{path}#{repeat}" if repeat else path, **place})
+    except tarfile.TarError as error:
+        raise UserError(f"{store.uri(tar.key)}: not a tar, or a damaged one: {error}") from None
+    return _table(tar, rows, None), left_out
+
+
+def image_column(schema: pa.Schema, column: str | None = None) -> str | None:
+    """The column that holds images themselves: bytes, or `{bytes, path}` as Hugging Face has it."""
+    if column is not None:
+        at = schema.get_field_index(column)
+        return column if at >= 0 and _is_bytes(_image_type(schema.field(at).type)) else None
+    holds = [field.name for field in schema if _is_bytes(_image_type(field.type))]
+    usual = [name for name in _IMAGE_COLUMNS if name in holds]
+    structs = [name for name in holds if pa.types.is_struct(schema.field(name).type)]
+    return next(iter([*usual, *structs]), None)
+
+
+def _image_type(kind: pa.DataType) -> pa.DataType:
+    """Of a struct the type of its field `bytes`."""
+    if not pa.types.is_struct(kind):
+        return kind
+    return next((part.type for part in kind if part.name == "bytes"), pa.null())
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def open_parquet(store: Store, file: Stat) -> pq.ParquetFile:
+    """A Parquet file of which only the end is read.
+
+    Raises:
+        UserError: it is none, or a damaged one.
+    """
+    try:
+        return pq.ParquetFile(pa.PythonFile(_StoredFile(store, file.key, file.size), mode="r"))
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{store.uri(file.key)}: not a Parquet file, or a damaged one: {why}"
+        ) from None
+
+
+def rows_of_parquet(store: Store, file: Stat, column: str) -> pa.Table:
+    """A row an image of a Parquet file; named by its row, and by the name that stands with it."""
+    opened = open_parquet(store, file)
+    kind = opened.schema_arrow.field(column).type
+    total = opened.metadata.num_rows
+    names: list[str | None] = [None] * total
+    if pa.types.is_struct(kind) and any(part.name == "path" for part in kind):
+        found = opened.read(columns=[f"{column}.path"])[column]
+        names = pc.struct_field(found, "path").to_pylist()
+    width = len(str(max(total - 1, 0)))
+    rows = [
+        {"path": f"{file.key}/{number:0{width}d}{_suffixed(name)}", "offset": number}
+        for number, name in enumerate(names)
+    ]
+    return _table(file, rows, column)
+
+
+def _suffixed(name: str | None) -> str:
+    return f"_{posixpath.basename(name)}" if name else ""
+
+
+def _table(container: Stat, rows: list[dict[str, Any]], column: str | None) -> pa.Table:
+    paths = pa.array([row["path"] for row in rows], pa.string())
+    same = {"container": container.key, "column": column, "etag": container.etag}
+    own = {name: [row.get(name) for row in rows] for name in ("offset", "length")}
+    columns = {name: pa.array([value] * len(rows), pa.string()) for name, value in same.items()}
+    columns |= {name: pa.array(values, pa.int64()) for name, values in own.items()}
+    return pa.table({"id": paths, "path": paths, **columns})
+
+
+def read_image(root: Store, row: Mapping[str, Any]) -> bytes:
+    """The bytes of a row's image, wherever it lies.
+
+    Raises:
+        OSError: the file can't be read.
+        ImageError: its row of a table can't be read, or holds none.
+    """
+    container = row.get("container")
+    if not container:
+        return root.get(row["path"])
+    if row["length"] is not None:
+        return root.get_range(container, row["offset"], row["length"])
+    # By its state too: a process may live longer than a file stays as it is.
+    try:
+        value = _value((root.root, container, row["etag"]), row["column"], row["offset"])
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise ImageError(f"its row of the table can't be read: {why}") from None
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, "")
+    if data is None and path:  # the table only names the file
+        return root.get(posixpath.normpath(posixpath.join(posixpath.dirname(container), path)))
+    if data is None:
+        raise ImageError("its row of the table holds no image")
+    return bytes(data)
+
+
+def _value(file: tuple[str, str, str], column: str, row: int) -> Any:
+    # One thread at a time: a row group holds hundreds of images, and two are kept.
+    with _READING:
+        metadata = _opened(file).metadata
+        for group in range(metadata.num_row_groups):
+            count = metadata.row_group(group).num_rows
+            if row < count:
+                return _group(file, column, group)[row].as_py()
+            row -= count
+    raise ImageError("the table has lost this row")
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(file: tuple[str, str, str]) -> pq.ParquetFile:
+    store = open_store(file[0])
+    stat = store.stat(file[1])
+    if stat is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), store.uri(file[1]))
+    return open_parquet(store, stat)
+
+
+@functools.lru_cache(maxsize=2)
+def _group(file: tuple[str, str, str], column: str, group: int) -> pa.ChunkedArray:
+    return _opened(file).read_row_group(group, columns=[column])[column]
+
+
+def images_in(
+    store: Store, found: Sequence[Stat], column: str | None
+) -> Iterator[tuple[pa.Table, list[str]]]:
+    """Of each tar and Parquet file its images, and the kinds of what is none.
+
+    Raises:
+        UserError: a damaged file, or a table that holds no images.
+    """
+    for one in found:
+        if one.key.lower().endswith(".tar"):
+            yield members_of_tar(store, one)
+            continue
+        name = image_column(open_parquet(store, one).schema_arrow, column)
+        if name is None:
+            raise UserError(
+                f"{store.uri(one.key)}: holds no column of images; a table of paths goes alone: "
+                f"--input {store.uri(one.key)}"
+            )
+        yield rows_of_parquet(store, one, name), []
