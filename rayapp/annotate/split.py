@@ -4,9 +4,10 @@ A deal depends on the seed and on the images' own names and bytes only, not on o
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+from rayapp.annotate.words import Part
 from rayapp.errors import UserError
 from rayapp.runs import digest
 
@@ -55,35 +56,45 @@ def joined(keys: Sequence[Sequence[str]]) -> list[int]:
 
 def deal(
     names: Sequence[str],
-    classes: Sequence[str],
+    classes: Sequence[Sequence[str]],
     groups: Sequence[int],
     shares: Mapping[Split, float],
     *,
     seed: int,
     test_only: frozenset[str] = frozenset(),
-) -> list[Split]:
-    """The split of each image; images of one group go together.
+    not_calibrated: Collection[int] = (),
+) -> list[Split | None]:
+    """The split of each image; images of one group go together, None where none is open to them.
+
+    A group goes where it brings the counts of all its classes nearest to their shares, in squares.
 
     Args:
         names: the images' ids.
-        classes: what is kept in proportion: generator (or real) and content of each image.
+        classes: what is kept in proportion: of each image its origin, its generator and content.
         groups: the group of each image.
-        shares: of each split; they sum to 1.
+        shares: of each split; they sum to 1. One of 0 is closed.
         seed: of the deal.
         test_only: classes of generators that are held out: their groups go to test.
+        not_calibrated: groups that calibration may not have.
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for at, group in enumerate(groups):
         members[group].append(at)
-    wanted = Counter(classes)
+    held = {group: Counter(one for at in members[group] for one in classes[at])
+            for group in members}  # fmt: skip
+    split: list[Split | None] = [None] * len(names)
+    for group in [group for group in members if held[group].keys() & test_only]:
+        del held[group]  # they are in no proportion
+        for at in members[group]:
+            split[at] = "test" if shares["test"] else None
+    wanted = Counter(one for counts in held.values() for one in counts.elements())
     have: Counter[tuple[Split, str]] = Counter()
-    split: list[Split] = ["test"] * len(names)
 
-    def short(name: Split, held: Counter[str]) -> float:
-        """How far the split is from its share of the group's classes, relatively."""
+    def farther(name: Split, group: int) -> float:
+        """By how much the split's squared distance from its counts grows with the group."""
         return sum(
-            count * (1 - have[name, one] / (wanted[one] * shares[name]))
-            for one, count in held.items()
+            count * (count + 2 * (have[name, one] - wanted[one] * shares[name]))
+            for one, count in held[group].items()
         )
 
     def order(group: int) -> tuple[int, str]:
@@ -91,23 +102,79 @@ def deal(
         first = min(names[at] for at in members[group])
         return -len(members[group]), digest(b"%d" % seed, b"annotate", first.encode())
 
-    for group in sorted(members, key=order):
-        held = Counter(classes[at] for at in members[group])
-        open_to = [name for name in SPLITS if shares[name]]
-        chosen = max(open_to, key=lambda name, held=held: short(name, held))  # type: ignore[misc]
-        chosen = "test" if held.keys() & test_only else chosen
-        for at in members[group]:
-            split[at] = chosen
-            have[chosen, classes[at]] += 1
+    for group in sorted(held, key=order):
+        free = [name for name in SPLITS if shares[name]]
+        if group in not_calibrated:
+            free = [name for name in free if name != "calibration"]
+        if free:
+            chosen = min(free, key=lambda name, group=group: farther(name, group))  # type: ignore[misc]
+            have.update({(chosen, one): count for one, count in held[group].items()})
+            for at in members[group]:
+                split[at] = chosen
     return split
 
 
-def check(split: Sequence[Split], origins: Sequence[str], shares: Mapping[Split, float]) -> None:
-    """UserError where a split that has a share lacks an origin."""
+def open_to(part: Part, parts: Collection[Part]) -> tuple[Split, ...]:
+    """The lists that the images of a part of a published split may go to.
+
+    Test stays test. Val is the test where there is no other, as in GenImage, else calibration, for
+    which training images are taken only where there is no val beside a test.
+    """
+    if part == "test" or (part == "val" and "test" not in parts):
+        return ("test",)
+    if part == "val":
+        return ("calibration",)
+    return ("train", "head") if {"val", "test"} <= set(parts) else ("train", "head", "calibration")
+
+
+def deal_parts(
+    parts: Sequence[Part],
+    names: Sequence[str],
+    classes: Sequence[Sequence[str]],
+    groups: Sequence[int],
+    shares: Mapping[Split, float],
+    *,
+    seed: int,
+    test_only: frozenset[str] = frozenset(),
+) -> tuple[list[Split | None], list[int]]:
+    """As `deal`, each part of a published split within the lists that are open to it.
+
+    Returns:
+        The split of each image, and the groups that lie across lists of different parts: a leak of
+        the published split. They stay where they are, but for calibration, which would be refused
+        as not apart from training or test: there they are left out.
+    """
+    open_of = {part: open_to(part, set(parts)) for part in set(parts)}
+    across: defaultdict[int, set[tuple[Split, ...]]] = defaultdict(set)
+    for group, part in zip(groups, parts, strict=True):
+        across[group].add(open_of[part])
+    leaks = sorted(group for group, several in across.items() if len(several) > 1)
+    split: list[Split | None] = [None] * len(names)
+    for pool in sorted(set(open_of.values())):
+        at = [k for k, part in enumerate(parts) if open_of[part] == pool]
+        weights = {name: shares[name] if len(pool) > 1 else 1.0 for name in pool}
+        total = sum(weights.values())
+        dealt = deal(
+            [names[k] for k in at], [classes[k] for k in at], [groups[k] for k in at],
+            {name: weights.get(name, 0.0) / total for name in SPLITS},
+            seed=seed, test_only=test_only, not_calibrated=frozenset(leaks),
+        )  # fmt: skip
+        for k, name in zip(at, dealt, strict=True):
+            split[k] = name
+    return split, leaks
+
+
+def check(
+    split: Sequence[Split | None],
+    origins: Sequence[str],
+    shares: Mapping[Split, float],
+    wanted: Collection[str] = ("real", "synthetic"),
+) -> None:
+    """UserError where a split that has a share lacks an origin that is wanted."""
     there = set(zip(split, origins, strict=True))
     for name in SPLITS:
-        for origin in ("real", "synthetic"):
-            if shares[name] and (name, origin) not in there:
+        for origin in sorted(wanted):
+            if shares.get(name) and (name, origin) not in there:
                 raise UserError(
                     f"{name} is left without {origin} images: too few of them, or groups too "
                     "large; give more images, another --group-by or another --split"

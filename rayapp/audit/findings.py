@@ -102,10 +102,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies among the images: across roles, by bytes anywhere, alike but of another origin."""
+    """Copies among the images: across roles, by bytes anywhere, alike but of another origin.
+
+    `contradictions` are equal bytes that are labelled real and synthetic, a pair each.
+    """
 
     across: Sequence[Pair]
     same_bytes: Sequence[Sequence[str]]
+    contradictions: Sequence[Pair]
     other_origin: Sequence[Pair]
     num_alike: int
 
@@ -126,30 +130,39 @@ def find_copies(images: pa.Table, lists: Sequence[Listed]) -> Copies:
         for row in overlap.shared(parts[one], parts[other]).to_pylist()
         if row["how"] != "path"  # the lists say that already
     ]
-    return Copies(across, _same_bytes(images), *_alike(images))
+    return Copies(across, *_same_bytes(images), *_alike(images))
 
 
-def _same_bytes(images: pa.Table) -> list[list[str]]:
-    paths: dict[str, list[str]] = {}
-    pairs = zip(images["sha256"].to_pylist(), images["path"].to_pylist(), strict=True)
-    for value, path in pairs:
-        paths.setdefault(value, []).append(path)
-    return sorted((sorted(group) for group in paths.values() if len(group) > 1),
-                  key=lambda group: (-len(group), group))  # fmt: skip
+def _same_bytes(images: pa.Table) -> tuple[list[list[str]], list[Pair]]:
+    """The files of equal bytes, a group each; of a group under both labels a pair."""
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    columns = (images[name].to_pylist() for name in ("sha256", "path", "origin"))
+    for value, path, origin in zip(*columns, strict=True):
+        groups.setdefault(value, []).append((path, origin != 0))
+    same, contradictions = [], []
+    for group in groups.values():
+        real = min((path for path, synthetic in group if not synthetic), default=None)
+        made = min((path for path, synthetic in group if synthetic), default=None)
+        if real and made:
+            contradictions.append(Pair(real, made, ("real", "synthetic"), "sha256", 0))
+        elif len(group) > 1:
+            same.append(sorted(path for path, _ in group))
+    same.sort(key=lambda paths: (-len(paths), paths))
+    return same, sorted(contradictions, key=lambda pair: pair.one)
 
 
 def _alike(images: pa.Table) -> tuple[list[Pair], int]:
     """Look-alikes of the other origin, one a group; and how many images look like another."""
-    names = ("group", "path", "origin", "perceptual_hash")
-    groups: dict[str, list[tuple[str, int, str | None]]] = {}
+    names = ("group", "path", "origin", "perceptual_hash", "sha256")
+    groups: dict[str, list[tuple[str, int, str | None, str]]] = {}
     for group, *rest in zip(*(images[name].to_pylist() for name in names), strict=True):
         groups.setdefault(group, []).append(tuple(rest))
     found, alike = [], 0
     for members in groups.values():
         alike += len(members) if len(members) > 1 else 0
-        for path, origin, look in members[1:]:
-            first, before, other = members[0]
-            if origin != before:
+        for path, origin, look, digest in members[1:]:
+            first, before, other, known = members[0]
+            if origin != before and digest != known:  # equal bytes are a contradiction, not alike
                 apart = (int(look or "0", 16) ^ int(other or "0", 16)).bit_count()
                 origins = ("synthetic", "real") if before else ("real", "synthetic")
                 found.append(Pair(first, path, origins, "near", apart))
@@ -176,6 +189,12 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
                 text = f"{len(pairs_of):,} {roles[0]} images are, under another name, {what} "
                 text += f"{roles[1]} images; {_some([f'{p.one} = {p.other}' for p in pairs_of])}"
                 found.append(Finding("copy", text, len(pairs_of)))
+    if copies.contradictions:
+        number = len(copies.contradictions)
+        text = f"equal bytes are labelled real and synthetic ({number:,} "
+        text += f"{'pair' if number == 1 else 'pairs'}): one label of each is wrong; "
+        text += _some([f"{pair.one} = {pair.other}" for pair in copies.contradictions])
+        found.append(Finding("contradiction", text, number))
     if copies.same_bytes:
         extra = sum(len(group) - 1 for group in copies.same_bytes)
         text = (

@@ -140,6 +140,10 @@ def _shortcuts(found: Sequence[Shortcut]) -> list[Block]:
 
 def _copies(copies: Copies, root: Store) -> list[Block]:
     blocks: list[Block] = []
+    if copies.contradictions:
+        caption = "Equal bytes labelled real and synthetic: one label of each pair is wrong."
+        first = copies.contradictions[:_PAIRS]
+        blocks.append(Gallery([p for pair in first for p in _pictures(pair, root)], caption))
     if copies.across:
         worst = sorted(copies.across, key=lambda pair: (pair.distance, pair.one))[:_PAIRS]
         caption = "The same picture in lists that must be apart, side by side."

@@ -151,6 +151,7 @@ def _report(
         findings += of_the_images(table, copies)
         facts["copies"] = {
             "across": [asdict(pair) for pair in copies.across],
+            "contradictions": [asdict(pair) for pair in copies.contradictions],
             "same_bytes": [list(group) for group in copies.same_bytes],
             "other_origin": [asdict(pair) for pair in copies.other_origin],
             "look_like_another": copies.num_alike,

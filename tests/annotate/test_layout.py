@@ -1,15 +1,8 @@
 import pytest
 
-from rayapp.annotate.layout import (
-    Labelled,
-    Pattern,
-    by_layout,
-    from_table,
-    labels_of,
-    name_fault,
-    parse_layout,
-    scheme_of,
-)
+from rayapp.annotate.layout import Labelled, Pattern, by_layout, parse_layout
+from rayapp.annotate.scheme import labels_of, name_fault, scheme_of
+from rayapp.annotate.table import from_table
 from rayapp.errors import UserError
 from rayapp.labels import Item, format_list, parse_list
 
@@ -28,7 +21,8 @@ def test_folders_say_origin_generator_and_content():
 @pytest.mark.parametrize(
     ("text", "origin"),
     [("nature=real", "real"), ("ai/GENERATOR", "synthetic"), ("set/*/GENERATOR", "synthetic"),
-     ("Fake", "synthetic"), ("0_real", None), ("a//real", None), ("x=perhaps", None)],
+     ("Fake", "synthetic"), ("0_real", "real"), (".=real", "real"), ("*/AI images", "synthetic"),
+     ("cameras", None), ("a//real", None), ("x=perhaps", None)],
 )  # fmt: skip
 def test_each_pattern_must_say_its_origin(text, origin):
     if origin is None:
@@ -46,7 +40,9 @@ def test_a_table_is_read_and_its_faults_are_named_by_line(tmp_path):
         Labelled("b/c.png", "synthetic", "sd"),
     ]
     for text, said in [
-        ("path,label\na.png,1\n", ":2: no origin"),
+        ("path,kind\na.png,1\n", ":2: no origin"),
+        ("path,label\na.png,1\n", ":2: label 1 may mean either"),
+        ("path,origin,split\na.png,1,later\n", ":2: split 'later' is none of train, val, test"),
         ("path,origin\na.png,maybe\n", ":2: origin 'maybe'"),
         ("path,origin\na.png,real\na.png,fake\n", ":3: a.png stands before"),
         ("path,origin\n", "holds no row"),
@@ -54,6 +50,21 @@ def test_a_table_is_read_and_its_faults_are_named_by_line(tmp_path):
         table.write_text(text)
         with pytest.raises(UserError, match=said):
             from_table(str(table))
+
+
+def test_a_table_may_call_its_columns_as_others_do_and_keep_a_split(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("Filename,Label,Split\na.png,Nature,Training\nb.png,AI,test\n")
+    assert from_table(str(table)) == [
+        Labelled("a.png", "real", "real", part="Training"),
+        Labelled("b.png", "synthetic", "synthetic", part="test"),
+    ]
+
+
+def test_names_in_a_layout_are_of_any_case():
+    found, other = by_layout(["REAL/a.png", "Fake/SD/b.png"], parse_layout("real,fake/GENERATOR"))
+    assert [(one.origin, one.generator) for one in found] == [("real", "real"), ("synthetic", "SD")]
+    assert not other
 
 
 def test_the_scheme_reads_back_what_is_written_under_it():

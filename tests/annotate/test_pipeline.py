@@ -14,6 +14,7 @@ from rayapp.annotate.pipeline import AnnotateSettings, annotate
 from rayapp.demo.photographs import crops, shipped_photographs
 from rayapp.errors import UserError
 from rayapp.labels import load_scheme, read_lists
+from tests.annotate import published
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,84 @@ def test_a_file_name_that_is_not_utf8_is_named(own, tmp_path):
     Path(os.fsdecode(os.fsencode(str(own / "real")) + b"/bad\xff.png")).write_bytes(b"x")
     with pytest.raises(UserError, match=r"bad\\udcff\.png: a file name that is not UTF-8"):
         annotate(AnnotateSettings(input=str(own), output=str(tmp_path)))
+
+
+def lists_of(folder, *names):
+    """Paths by list."""
+    scheme = load_scheme(str(folder / "scheme.yaml"))
+    return {name: {item.path for item in read_lists([str(folder / f"lists/{name}.txt")], scheme)
+                   [0].items} for name in names}  # fmt: skip
+
+
+@pytest.mark.ray
+def test_a_published_split_is_kept_and_its_leaks_are_named(tmp_path):
+    own = published.cifake(tmp_path / "own")
+    twin = own / "train/REAL/twin.jpg"
+    twin.write_bytes((own / "test/REAL/000.jpg").read_bytes())
+    alike = own / "test/FAKE/alike.png"
+    Image.open(own / "train/FAKE/003.jpg").save(alike)
+    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "a")))
+    lists = lists_of(tmp_path / "a", "train", "head", "calibration", "test")
+    assert lists["test"] == {str(path.relative_to(own)) for path in own.glob("test/*/*")}
+    trained = lists["train"] | lists["head"]
+    assert trained | lists["calibration"] == {
+        str(path.relative_to(own)) for path in own.glob("train/*/*")
+    }
+    # What would be refused by calibrate is trained on, where the published split has it.
+    assert {"train/REAL/twin.jpg", "train/FAKE/003.jpg"} <= trained
+    assert sorted(run.results["leaks"]) == [
+        "test/FAKE/alike.png has the look of train/FAKE/003.jpg",
+        "test/REAL/000.jpg has the bytes of train/REAL/twin.jpg",
+    ]
+    assert run.counts["leaks"] == 2
+    assert run.counts["failed"] == 0
+    assert run.results["by_folder"]["test"] == {"test": 17}
+    assert set(run.results["by_folder"]["train"]) == {"train", "head", "calibration"}
+
+    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "b"),
+                                    split_by_folder=False))  # fmt: skip
+    lists = lists_of(tmp_path / "b", "train", "head", "calibration", "test")
+    assert any(path.startswith("test/") for path in lists["train"])
+    assert "by_folder" not in run.results
+
+
+@pytest.mark.ray
+def test_equal_bytes_under_both_labels_are_named_and_kept_out(own, tmp_path):
+    shutil.copytree(own, tmp_path / "own")
+    (tmp_path / "own/real/broken.png").unlink()
+    shutil.rmtree(tmp_path / "own/elsewhere")
+    twin = tmp_path / "own/synthetic/mj/twin.png"
+    twin.write_bytes((own / "real/0.png").read_bytes())  # of which real/copy.png is another
+    settings = AnnotateSettings(input=str(tmp_path / "own"), output=str(tmp_path / "out"))
+    run = annotate(settings)
+    assert sorted(run.results["misses"]) == [
+        f"{path}: has the bytes of {other}: one label is wrong"
+        for path, other in [
+            ("real/0.png", "synthetic/mj/twin.png, which is labelled synthetic"),
+            ("real/copy.png", "synthetic/mj/twin.png, which is labelled synthetic"),
+            ("synthetic/mj/twin.png", "real/0.png, which is labelled real"),
+        ]
+    ]
+    assert run.counts["failed"] == 3
+    lists = lists_of(tmp_path / "out", "train", "head", "calibration", "test")
+    listed = set().union(*lists.values())
+    assert len(listed) == run.counts["in"] - 3
+    assert not listed & {"real/0.png", "real/copy.png", "synthetic/mj/twin.png"}
+    table = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
+    assert {row["path"] for row in table if row["status"] == "failed"} == {
+        "real/0.png", "real/copy.png", "synthetic/mj/twin.png",
+    }  # fmt: skip
+    assert annotate(settings).counts == run.counts
+
+
+@pytest.mark.ray
+def test_a_held_out_generator_of_a_published_split_is_only_tested_on(tmp_path):
+    own = published.genimage(tmp_path / "own")
+    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "a"),
+                                    hold_out=("ADM",)))  # fmt: skip
+    lists = lists_of(tmp_path / "a", "train", "head", "calibration", "test")
+    assert lists["test"] == {str(path.relative_to(own)) for path in own.glob("*/val/*/*")}
+    for name in ("train", "head", "calibration"):
+        assert not any(path.startswith("ADM/train/ai") for path in lists[name])
+    assert run.counts["left out"] == 11
+    assert run.results["by_folder"]["train"]["left out"] == 11

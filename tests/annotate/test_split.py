@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayapp.annotate.split import SPLITS, check, deal, joined, parse_shares
+from rayapp.annotate.split import (
+    SPLITS,
+    check,
+    deal,
+    deal_parts,
+    joined,
+    open_to,
+    parse_shares,
+)
 from rayapp.errors import UserError
 
 SHARES = parse_shares("60/15/10/15")
@@ -39,7 +47,7 @@ def test_a_deal_keeps_groups_whole_and_does_not_depend_on_order(data):
     groups = data.draw(st.lists(st.integers(0, 30), min_size=count, max_size=count))
     names = [f"{at}.png" for at in range(count)]
     held = frozenset(data.draw(st.sets(st.sampled_from(["a", "b"]))))
-    split = deal(names, makers, groups, SHARES, seed=1, test_only=held)
+    split = deal(names, [[one] for one in makers], groups, SHARES, seed=1, test_only=held)
     of_group = {}
     for group, where in zip(groups, split, strict=True):
         assert of_group.setdefault(group, where) == where
@@ -48,7 +56,7 @@ def test_a_deal_keeps_groups_whole_and_does_not_depend_on_order(data):
     order = list(range(count))
     random.Random(data.draw(st.integers())).shuffle(order)
     again = deal(
-        [names[k] for k in order], [makers[k] for k in order], [groups[k] for k in order],
+        [names[k] for k in order], [[makers[k]] for k in order], [groups[k] for k in order],
         SHARES, seed=1, test_only=held,
     )  # fmt: skip
     assert [split[k] for k in order] == again
@@ -58,12 +66,13 @@ def test_every_generator_is_dealt_in_proportion():
     makers = ["real"] * 500 + ["a"] * 300 + ["b"] * 200
     names = [f"{at}.png" for at in range(1000)]
     groups = [at // 3 if at < 500 else at for at in range(1000)]
-    split = deal(names, makers, groups, SHARES, seed=0)
+    classes = [[maker] for maker in makers]
+    split = deal(names, classes, groups, SHARES, seed=0)
     counts = Counter(zip(split, makers, strict=True))
     for maker, total in Counter(makers).items():
         for name in SPLITS:
             assert abs(counts[name, maker] - total * SHARES[name]) <= 3
-    assert deal(names, makers, groups, SHARES, seed=1) != split
+    assert deal(names, classes, groups, SHARES, seed=1) != split
     check(split, ["real" if maker == "real" else "synthetic" for maker in makers], SHARES)
 
 
@@ -71,3 +80,52 @@ def test_a_split_without_an_origin_is_named():
     with pytest.raises(UserError, match="head is left without real images"):
         check(["train", "train", "head", "test", "test"],
               ["real", "synthetic", "synthetic", "real", "synthetic"], SHARES)  # fmt: skip
+
+
+def test_many_small_classes_are_dealt_in_proportion_as_a_whole():
+    """ForenSynths has twenty classes: each alone has too few images for four lists."""
+    names = [f"{at}.png" for at in range(60)]
+    classes = [(["real", "synthetic"][at % 2], f"class {at % 20}") for at in range(60)]
+    split = deal(names, classes, range(60), SHARES, seed=0)
+    counts = Counter((where, both[0]) for where, both in zip(split, classes, strict=True))
+    for origin in ("real", "synthetic"):
+        for name in SPLITS:
+            assert abs(counts[name, origin] - 30 * SHARES[name]) <= 1
+
+
+def test_what_a_published_split_may_become():
+    assert open_to("test", {"train", "val", "test"}) == ("test",)
+    assert open_to("val", {"train", "val", "test"}) == ("calibration",)
+    assert open_to("train", {"train", "val", "test"}) == ("train", "head")
+    # CIFAKE: no val. GenImage: no test, its val is what published figures are of.
+    assert open_to("train", {"train", "test"}) == ("train", "head", "calibration")
+    assert open_to("val", {"train", "val"}) == ("test",)
+    assert open_to("train", {"train", "val"}) == ("train", "head", "calibration")
+
+
+@given(st.data())
+def test_a_published_split_is_kept_whatever_looks_alike(data):
+    count = data.draw(st.integers(1, 50))
+    parts = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=count,
+                               max_size=count))  # fmt: skip
+    groups = data.draw(st.lists(st.integers(0, 25), min_size=count, max_size=count))
+    makers = data.draw(st.lists(st.sampled_from(["real", "a", "b"]), min_size=count,
+                                max_size=count))  # fmt: skip
+    held = frozenset(data.draw(st.sets(st.sampled_from(["a", "b"]))))
+    names = [f"{at}.png" for at in range(count)]
+    split, leaks = deal_parts(parts, names, [[one] for one in makers], groups, SHARES, seed=1,
+                              test_only=held)  # fmt: skip
+    pools = {part: open_to(part, set(parts)) for part in set(parts)}
+    by_group = {}
+    for part, where, group, maker in zip(parts, split, groups, makers, strict=True):
+        assert where is None or where in pools[part]
+        assert maker not in held or where in {"test", None}
+        if pools[part] == ("test",):
+            assert where == "test"
+        if where == "calibration":
+            assert group not in leaks
+        by_group.setdefault(group, set()).add(pools[part])
+    assert leaks == sorted(group for group, found in by_group.items() if len(found) > 1)
+    # Apart from those, what is alike is in one list.
+    for group in set(groups) - set(leaks):
+        assert len({split[k] for k in range(count) if groups[k] == group}) == 1

@@ -66,9 +66,10 @@ def test_what_was_planted_is_found(tmp_path, pictures):
     (folder / "test/same").write_bytes((folder / "train/0").read_bytes())
     save(folder / "test/near", pictures[14][2:-2, 2:-2], "JPEG", quality=70)  # calibration's 2
     save(folder / "test/other", pictures[24], "JPEG", quality=80)  # test's real 0
+    (folder / "test/both").write_bytes((folder / "test/1").read_bytes())  # 1 is synthetic
     (folder / "test/broken").write_bytes((folder / "train/1").read_bytes()[:900])
     with (folder / "test.txt").open("a") as file:
-        file.write("test/same,0,0,4,4\ntest/near,0,0,4,4\ntest/other,1,0,0,0\n"
+        file.write("test/same,0,0,4,4\ntest/near,0,0,4,4\ntest/other,1,0,0,0\ntest/both,0,0,4,4\n"
                    "test/broken,0,0,4,4\ntest/gone,0,0,4,4\ntrain/2,0,0,4,4\n")  # fmt: skip
     done, facts, page = run(folder, "train", "calibration", "test")
     kinds = {}
@@ -82,6 +83,12 @@ def test_what_was_planted_is_found(tmp_path, pictures):
     assert {(p["one"], p["other"]) for p in facts["copies"]["other_origin"]} == {
         ("test/0", "test/other")
     }
+    assert kinds["contradiction"] == [
+        "equal bytes are labelled real and synthetic (1 pair): one label of each is wrong; "
+        "test/both = test/1"
+    ]
+    assert {one["kind"]: one["wrong"] for one in facts["findings"]}["contradiction"]
+    assert "Equal bytes labelled real and synthetic" in page
     assert ["test/same", "train/0"] in facts["copies"]["same_bytes"]
     assert done.counts["failed"] == 2
     assert page.count("data:image/jpeg") >= 6
