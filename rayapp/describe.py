@@ -6,7 +6,7 @@ from pydantic import Field
 
 from rayapp.models.detector import DetectorSpec
 from rayapp.models.folder import read_spec
-from rayapp.models.scope import UNKNOWN, UNMEASURED, Images, describe_figures
+from rayapp.models.scope import Images, describe_figures
 from rayapp.settings import Settings
 
 _WIDTH = 14
@@ -52,7 +52,7 @@ def _network(spec: DetectorSpec) -> Rows:
 
 def _grounds(spec: DetectorSpec) -> Rows:
     scope = spec.scope
-    yield "trained on", [_dated(scope.trained) if scope.trained else UNKNOWN]
+    yield "trained on", [_dated(scope.trained) if scope.trained else "not recorded"]
     if spec.calibration is None:
         yield "calibrated", ["no: its probabilities order images, and say no more than that"]
     else:
@@ -64,7 +64,7 @@ def _grounds(spec: DetectorSpec) -> Rows:
     for one in scope.measured:
         source = f", by {one.source}" if one.source else ""
         told += [f"{_dated(one)}{source}", f"  {describe_figures(one.figures)}"]
-    yield "measured on", told or [UNMEASURED]
+    yield "measured on", told or ["nothing that is recorded: how often it is wrong is not known"]
 
 
 def _dated(images: Images) -> str:

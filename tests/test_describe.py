@@ -8,7 +8,7 @@ import pytest
 
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
-from rayapp.models.scope import UNMEASURED, Images, Measured, Quantity, Scope, published_scope
+from rayapp.models.scope import Images, Measured, Quantity, Scope, published_scope
 from rayapp.storage import open_store
 from tests.detectors import saved_detector, tiny_detector
 from tests.models.test_folder import calibration
@@ -60,7 +60,8 @@ def test_the_card_says_what_is_known(tmp_path: Path, monkeypatch, capsys) -> Non
 def test_what_is_not_known_is_said_too(tmp_path: Path, monkeypatch, capsys) -> None:
     code, out, _ = described(monkeypatch, capsys, "--detector", saved_detector(tmp_path))
     assert code == 0
-    assert UNMEASURED in out
+    assert "trained on    not recorded" in out
+    assert "measured on   nothing that is recorded: how often it is wrong is not known" in out
     assert "calibrated    no: its probabilities order images, and say no more than that" in out
 
 

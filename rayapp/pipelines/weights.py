@@ -86,6 +86,7 @@ def weights(settings: WeightsSettings) -> runs.Run:
 def told(run: runs.Run) -> None:
     """Print where the detector is and on what terms."""
     run.tell({"detector": SPEC_FILE, "weights": WEIGHTS_FILE})
+    print(f"  the detector: {published_scope(run.results['published']).line()}")
     print(f"  licence: {run.results['licence']}; to be named: {run.results['attribution']}")
 
 
