@@ -158,7 +158,7 @@ def _scale(image: Image.Image) -> float:
         return 1 / 256
     if image.mode not in ("I", "F"):
         return 0.0
-    return scale_of(*image.getextrema(), is_float=image.mode == "F")  # type: ignore[misc]
+    return scale_of(*image.getextrema(), is_float=image.mode == "F")
 
 
 def scale_of(least: float, most: float, *, is_float: bool) -> float:
@@ -187,7 +187,7 @@ def narrowed(values: NDArray[np.generic], scale: float) -> Pixels:
         return (values.astype(np.int64) >> 8).astype(np.uint8)
     if not np.isfinite(values).all():
         raise ImageError("floating-point samples that are no number")
-    return np.rint(values.astype(np.float32) * np.float32(scale)).astype(np.uint8)
+    return np.asarray(np.rint(values.astype(np.float32) * np.float32(scale)), dtype=np.uint8)
 
 
 def _narrowed(strip: Image.Image, scale: float, key: object) -> Image.Image:

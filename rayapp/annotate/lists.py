@@ -65,10 +65,10 @@ def write(run: runs.Run, found: Found, table: pa.Table, settings: AnnotateSettin
     manifest.write_table(run.store, MANIFEST, manifest.from_rows(every, wanted))
     misses = [f"{row['path']}: {row['error']}" for row in every if row["error"]]
     misses += [f"{path}: of no pattern of the layout" for path in found.other]
-    counts = {name: split.count(name) for name in SPLITS}
+    counts: dict[str, int] = {name: split.count(name) for name in SPLITS}
     counts |= {"left out": split.count(None)} if None in split else {}
     counts |= {"failed": len(misses), "groups": len(set(groups))}
-    results = {"lists": lists, "misses": misses[:_SHOWN], "layout": found.layout}
+    results: dict[str, Any] = {"lists": lists, "misses": misses[:_SHOWN], "layout": found.layout}
     results |= {"root": found.root.root, "by_generator": _by_generator(listed, split)}
     if any(one.part for one in listed):
         counts["leaks"] = len(leaks)

@@ -117,7 +117,8 @@ class _Shape:
         content = self._content(generator)
         found = []
         for origin, tree in self.folders.items():
-            roles: dict[int | None, str] = {content[origin]: CONTENT, **literal}
+            roles: dict[int | None, str] = {content[origin]: CONTENT}
+            roles.update(literal.items())
             if origin == SYNTHETIC:
                 roles[generator] = GENERATOR
             used = max(k for k in (*roles, self.origin) if k is not None) + 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rayapp import rows
 from rayapp.errors import UserError
-from rayapp.images import FORMATS, decode, perceptual_hash, sha256
+from rayapp.images import decode, open_image, perceptual_hash, sha256
 from rayapp.storage import Store
 
 EXTRA = {
@@ -70,7 +70,7 @@ def inspect(data: bytes) -> dict[str, Any]:
 
 def container(data: bytes) -> dict[str, Any]:
     """What an encoder left: container, JPEG quality and tables, kinds of metadata."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(data) as image:
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         tables = getattr(image, "quantization", None) or {}
         names = {name for key, name in _METADATA.items() if image.info.get(key)}

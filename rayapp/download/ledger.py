@@ -18,13 +18,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
 from rayapp import __version__, manifest
 from rayapp.download.catalogue import Source
 from rayapp.download.faults import Action, Fault
 from rayapp.download.wanted import STATE
-from rayapp.images import FORMATS, MAX_PIXELS, ImageError, decode
+from rayapp.images import ImageError, decode, open_image
 from rayapp.labels import LabelScheme
 from rayapp.storage import Stat, Store
 
@@ -192,16 +191,11 @@ def good_row(
 def _header(content: bytes) -> Row:
     """Format and size by the file's header; the origin's checksum vouched for the rest."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(content) as image:
             width, height = image.size
             kind = str(image.format)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        told = str(error).partition(" <_io")[0]  # Pillow names the buffer by its address
-        raise Fault(Action.FAIL, f"not an image: {told}") from error
-    except Image.DecompressionBombError as error:
-        raise Fault(Action.FAIL, f"too large: {error}") from error
-    if width * height > MAX_PIXELS:
-        raise Fault(Action.FAIL, f"{width}×{height} pixels, more than {MAX_PIXELS:,} are refused")
+    except ImageError as error:
+        raise Fault(Action.FAIL, f"not an image: {error}") from error
     return {"width": width, "height": height, "format": kind}
 
 

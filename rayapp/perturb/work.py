@@ -1,16 +1,14 @@
 """The work on one image: its size, or its variants written under their names."""
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
-from PIL import Image
 
 from rayapp import rows
 from rayapp.errors import UserError
-from rayapp.images import FORMATS, decode, pixel_sha256, sha256
+from rayapp.images import decode, open_image, pixel_sha256, sha256
 from rayapp.perturb.results import output_path
 from rayapp.storage import Store
 from rayapp.transforms import (
@@ -51,7 +49,7 @@ class SizeRows:
 
 
 def _header_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with open_image(data) as image:
         return image.size
 
 
