@@ -3,10 +3,11 @@
 python jobs/annotate.py --input DIR --layout 'real,synthetic/GENERATOR' --output DIR
 """
 
-from rayapp.annotate.pipeline import MANIFEST, SCHEME, AnnotateSettings, annotate
+from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.split import SPLITS
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.annotate import MANIFEST, SCHEME, annotate
+from rayapp.run.record import command
 
 
 def job(settings: AnnotateSettings) -> int:
@@ -14,7 +15,7 @@ def job(settings: AnnotateSettings) -> int:
     run = annotate(settings)
     lists, scheme = run.store.uri("lists"), run.store.uri(SCHEME)
     root = settings.root or settings.input
-    run.tell(
+    run.print_summary(
         {"lists": "lists", "scheme": SCHEME, "manifest": MANIFEST},
         command(
             "train",

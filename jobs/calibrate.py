@@ -1,15 +1,16 @@
 """Calibrate a detector, from images or stored scores: `python jobs/calibrate.py --help`."""
 
-from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
-from rayapp.runs import command
-from rayapp.settings import run_job
+from rayapp.calibrate.settings import CalibrateJobSettings
+from rayapp.config.settings import run_job
+from rayapp.jobs.calibrate import calibrate_from_images
+from rayapp.run.record import command
 
 
 def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
     run = calibrate_from_images(settings)
     then = command("predict", detector=run.store.root, input="FOLDER", output="DIR")
-    run.tell({"detector": "detector.json"}, then)
+    run.print_summary({"detector": "detector.json"}, then)
     fit = run.results
     band = fit["band"] or "none"
     print(f"method {fit['method']}, threshold {fit['threshold']:g}, unsure band {band}")

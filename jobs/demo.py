@@ -1,10 +1,11 @@
 """The whole pipeline on real photographs, from data to report: `python jobs/demo.py`."""
 
-from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
-from rayapp.report import REPORT_FILE
-from rayapp.runs import command
-from rayapp.settings import run_job
-from rayapp.storage import open_store
+from rayapp.config.settings import run_job
+from rayapp.demo.settings import DemoSettings
+from rayapp.jobs.demo import METRICS_FILE, run_demo
+from rayapp.jobs.report import REPORT_FILE
+from rayapp.run.record import command
+from rayapp.storage.uris import open_store
 
 
 def job(settings: DemoSettings) -> None:

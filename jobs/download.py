@@ -3,9 +3,9 @@
 python jobs/download.py --sources coco generated --annotations test_annotations.txt --root data
 """
 
-from rayapp.download.options import DownloadSettings
-from rayapp.download.pipeline import download
-from rayapp.settings import run_job
+from rayapp.config.settings import run_job
+from rayapp.download.settings import DownloadSettings
+from rayapp.jobs.download import download
 
 if __name__ == "__main__":
     run_job(DownloadSettings, download)

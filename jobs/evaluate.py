@@ -1,11 +1,12 @@
 """Measure detectors on suites, from images or stored scores: `python jobs/evaluate.py --help`."""
 
-from rayapp.evaluate.pipeline import CSV_FILE
-from rayapp.evaluate.tables import as_text
+from rayapp.config.settings import run_job
+from rayapp.evaluate.checks import CSV_FILE
+from rayapp.evaluate.csv_tables import as_text
+from rayapp.evaluate.settings import EvaluateJobSettings
+from rayapp.jobs.evaluate import embedding_uris, measure
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
-from rayapp.pipelines.measure import EvaluateJobSettings, embedding_uris, measure
-from rayapp.runs import command
-from rayapp.settings import run_job
+from rayapp.run.record import command
 
 
 def job(settings: EvaluateJobSettings) -> None:
@@ -17,7 +18,9 @@ def job(settings: EvaluateJobSettings) -> None:
     embeddings = embedding_uris(settings.output, results)
     more = {"embeddings": embeddings} if embeddings else {}
     then = command("report", evaluations=run.store.root, output="DIR", **more)
-    run.tell({"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}, then)
+    run.print_summary(
+        {"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}, then
+    )
 
 
 if __name__ == "__main__":

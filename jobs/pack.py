@@ -1,14 +1,17 @@
 """Pack images into a tile store: `python jobs/pack.py --help`."""
 
-from rayapp.pack import PackSettings, pack
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.pack import pack
+from rayapp.pack.settings import PackSettings
+from rayapp.run.record import command
 
 
 def job(settings: PackSettings) -> int:
     """Pack, then say what was made."""
     run = pack(settings)
-    run.tell({"index": "tiles.parquet"}, command("train", config="NAME", root=run.store.uri()))
+    run.print_summary(
+        {"index": "tiles.parquet"}, command("train", config="NAME", root=run.store.uri())
+    )
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

@@ -3,11 +3,12 @@
 python jobs/perturb.py --annotations LIST… --root URI --output URI --protocol imaginet-test
 """
 
-from rayapp.perturb.pipeline import PerturbSettings, perturb
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.perturb import perturb
+from rayapp.perturb.manifest_rows import MANIFEST
 from rayapp.perturb.preview import PREVIEW
-from rayapp.perturb.results import MANIFEST
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.perturb.settings import PerturbSettings
+from rayapp.run.record import command
 
 
 def job(settings: PerturbSettings) -> int:
@@ -16,7 +17,7 @@ def job(settings: PerturbSettings) -> int:
     manifest = run.store.uri(MANIFEST)
     where = {"manifest": MANIFEST, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
-    run.tell(where, command("predict", detector="DIR", input=manifest, output="DIR"))
+    run.print_summary(where, command("predict", detector="DIR", input=manifest, output="DIR"))
     for variant, count in run.results["variants"].items():
         if count["skipped"]:
             print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")

@@ -1,11 +1,11 @@
 """Score images by a detector: `python jobs/predict.py --detector DIR --input FOLDER`."""
 
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.dataset.scores import SCORES_FILE
+from rayapp.jobs.predict import SEEN_DETECTOR, predict
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.pipeline import SEEN_DETECTOR, predict
-from rayapp.predict.results import CSV_FILE
+from rayapp.predict.score_tables import CSV_FILE
 from rayapp.predict.settings import PredictSettings
-from rayapp.scores import SCORES_FILE
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
 
 def job(settings: PredictSettings) -> int:
@@ -16,7 +16,7 @@ def job(settings: PredictSettings) -> int:
         where["to look at"] = GALLERY_FILE
     if run.store.stat(f"{SEEN_DETECTOR}/detector.json"):
         where["detector, as seen"] = SEEN_DETECTOR
-    run.tell(where)
+    run.print_summary(where)
     found = run.results
     print(
         f"  {found['ms_per_image']:,.1f} ms an image of one worker, {found['images_per_s']:,.1f} "

@@ -1,12 +1,13 @@
 """Write a report from evaluations: `python jobs/report.py --evaluations DIR --output DIR`."""
 
-from rayapp.report import REPORT_FILE, ReportSettings, report
-from rayapp.settings import run_job
+from rayapp.config.settings import run_job
+from rayapp.jobs.report import REPORT_FILE, report
+from rayapp.report.settings import ReportSettings
 
 
 def job(settings: ReportSettings) -> None:
     """Write the page, then say where it is."""
-    report(settings).tell({"page": REPORT_FILE})
+    report(settings).print_summary({"page": REPORT_FILE})
 
 
 if __name__ == "__main__":

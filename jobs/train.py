@@ -1,8 +1,8 @@
 """Train a detector: `python jobs/train.py --help`."""
 
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.train.loop import train
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.train import train
+from rayapp.run.record import command
 from rayapp.train.settings import TrainSettings
 
 
@@ -10,7 +10,7 @@ def job(settings: TrainSettings) -> int:
     """Train, then say where the detector is."""
     run = train(settings)
     folder = run.store.uri(run.results["detector"])
-    run.tell(
+    run.print_summary(
         {"detector": "detector", "metrics": "metrics.csv", "curves": "tensorboard"},
         command("predict", detector=folder, input="FOLDER", output="DIR"),
     )

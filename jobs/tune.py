@@ -1,12 +1,12 @@
 """Search settings of training or calibration: `python jobs/tune.py --help`."""
 
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.tune.page import PAGE_FILE
-from rayapp.tune.pipeline import process_start, tune
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.tune import process_start, tune
+from rayapp.run.record import command
 from rayapp.tune.results import BEST_FILE, TRIALS_FILE
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import STUDY_FILE
+from rayapp.tune.tune_page import PAGE_FILE
 
 
 def job(settings: TuneSettings) -> int:
@@ -26,7 +26,7 @@ def job(settings: TuneSettings) -> int:
     elif settings.kind == "train" and not found["verdict"]:
         then = "the same command with --compare 3 tells whether the difference is real"
     places = {"best": BEST_FILE, "trials": TRIALS_FILE, "page": PAGE_FILE, "study": STUDY_FILE}
-    run.tell(places, then)
+    run.print_summary(places, then)
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

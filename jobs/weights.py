@@ -2,15 +2,16 @@
 
 import sys
 
-from rayapp.pipelines.weights import WeightsSettings, told, weights
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, run_job
+from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.jobs.weights import print_summary, weights
+from rayapp.run.record import command
+from rayapp.weights.settings import WeightsSettings
 
 
 def job(settings: WeightsSettings) -> int:
     """Fetch and convert once, then say where the detector is and on what terms."""
     run = weights(settings)
-    told(run)
+    print_summary(run)
     print(f"next: {command('predict', detector=run.store.root, input='FOLDER', output='DIR')}")
     return EXIT_DONE
 

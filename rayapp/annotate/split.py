@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from rayapp.errors import UserError
-from rayapp.runs import digest
+from rayapp.config.errors import UserError
+from rayapp.run.record import digest
 
 Split = Literal["train", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "head", "calibration", "test")

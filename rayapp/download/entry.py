@@ -6,17 +6,17 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.dataset.labels import load_scheme
+from rayapp.dataset.manifest import STATUS_OK
 from rayapp.download import ledger, wanted
-from rayapp.download.access import Access
-from rayapp.download.catalogue import Source, load_catalogue
-from rayapp.download.faults import Fault
-from rayapp.download.plan import Planner
-from rayapp.download.reader import PATIENCE, Patience
-from rayapp.download.work import Worker
-from rayapp.errors import JobFailed, UserError
-from rayapp.labels import load_scheme
-from rayapp.manifest import STATUS_OK
-from rayapp.storage import absolute_uri, open_store
+from rayapp.download.fetch_task import Worker
+from rayapp.download.origins.access import Access
+from rayapp.download.origins.catalogue import Source, load_catalogue
+from rayapp.download.origins.faults import Fault
+from rayapp.download.origins.reader import PATIENCE, Patience
+from rayapp.download.source_plan import Planner
+from rayapp.storage.uris import absolute_uri, open_store
 
 _SHOW_EVERY_S = 1.0
 

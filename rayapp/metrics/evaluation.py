@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special
 
-from rayapp.labels import LabelScheme
+from rayapp.config.settings import Settings
+from rayapp.dataset.labels import LabelScheme
 from rayapp.metrics.binary import LOWER_IS_BETTER
 from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_intervals
 from rayapp.metrics.measure import Difference, Measure
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
-from rayapp.models.calibrators import Calibration
-from rayapp.settings import Settings
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.transforms.draws import generator
 
 EVALUATION_FILE = "metrics.json"

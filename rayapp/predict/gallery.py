@@ -23,7 +23,7 @@ from rayapp.pages.blocks import (
 from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail_of
 from rayapp.predict.verdict import UNCALIBRATED, Judge
-from rayapp.storage import Store
+from rayapp.storage.store import Store
 
 GALLERY_FILE = "gallery.html"
 _THREADS = 8
@@ -35,7 +35,7 @@ _MISTAKES_SHARE = 0.4
 
 
 @dataclass
-class Telling:
+class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
     Those are the ones with the largest and the smallest margin to the threshold, those nearest to
@@ -128,19 +128,19 @@ class Missed:
     num_unnamed: int = 0
 
 
-def page(telling: Telling, root: Store, facts: dict[str, Value], missed: Missed) -> Page:
+def page(selection: GallerySelection, root: Store, facts: dict[str, Value], missed: Missed) -> Page:
     """The page; thumbnails are made from the images, read again.
 
     Args:
-        telling: has looked at all scores.
+        selection: has looked at all scores.
         root: where the images are.
         facts: what was scored, by what, how fast.
         missed: what could not be scored.
     """
     sections: list[Section] = []
-    headings = _CLASS_HEADINGS if telling.judge.classes else _HEADINGS
+    headings = _CLASS_HEADINGS if selection.judge.classes else _HEADINGS
     with ThreadPoolExecutor(_THREADS) as pool:
-        for part, entries in telling.parts().items():
+        for part, entries in selection.parts().items():
             pictures = list(pool.map(lambda one: _picture(root, one), entries))
             shown = [one for one in pictures if one]
             caption = f"{len(shown)} images" if shown else ""
@@ -151,20 +151,20 @@ def page(telling: Telling, root: Store, facts: dict[str, Value], missed: Missed)
             lines.append(f"{missed.num_unnamed:,} more are named in scores.csv.")
         sections.append(Section("Not scored", [Prose("\n\n".join(lines))]))
     sections.append(Section("How these scores came about", [KeyValues(facts)]))
-    return Page("Scores", _summary(telling), [_counted(telling, missed.num_rows), *sections])
+    return Page("Scores", _summary(selection), [_counted(selection, missed.num_rows), *sections])
 
 
-def _summary(telling: Telling) -> str:
-    total = sum(telling.counts.values())
-    said = ", ".join(f"{count:,} {word}" for word, count in telling.counts.most_common())
+def _summary(selection: GallerySelection) -> str:
+    total = sum(selection.counts.values())
+    said = ", ".join(f"{count:,} {word}" for word, count in selection.counts.most_common())
     return f"{total:,} images: {said}." if total else "No image could be scored."
 
 
-def _counted(telling: Telling, num_failed: int) -> Section:
-    items = [Highlight(word, f"{count:,}") for word, count in telling.counts.most_common()]
+def _counted(selection: GallerySelection, num_failed: int) -> Section:
+    items = [Highlight(word, f"{count:,}") for word, count in selection.counts.most_common()]
     items.append(Highlight("not scored", f"{num_failed:,}"))
     blocks: list[Block] = [Highlights(items)]
-    if telling.judge.calibration is None and not telling.judge.classes:
+    if selection.judge.calibration is None and not selection.judge.classes:
         blocks.append(
             Notice(
                 f"This detector is {UNCALIBRATED}: its probabilities order images, and say no more "

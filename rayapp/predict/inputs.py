@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import manifest
-from rayapp.errors import UserError
-from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.storage import LocalStore, Stat, Store, absolute_uri, open_store, split_uri
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.storage.store import LocalStore, Stat, Store
+from rayapp.storage.uris import absolute_uri, open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")

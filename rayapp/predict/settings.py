@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from rayapp.models.inference import Precision
+from rayapp.config.settings import JobSettings
+from rayapp.models.inference.scoring_network import Precision
 from rayapp.models.preprocessing import View
-from rayapp.settings import JobSettings
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 
 UNCALIBRATED = "uncalibrated"
 _WORDS = {1: "synthetic", 0: "real", -1: "unsure"}

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from rayapp.dataset.reference_figures import Published, PublishedSuite
 from rayapp.metrics.binary import TITLES
 from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
 from rayapp.metrics.measure import Measure
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
-from rayapp.published import Published, PublishedSuite
 from rayapp.report.evidence import Evidence
 
 SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",

@@ -5,7 +5,8 @@ from typing import Any
 
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
-from rayapp.storage import Store, open_store
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.journal import write_events, write_metrics
 

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 import yaml
 
-from rayapp.calibrate import CalibrateSettings
-from rayapp.errors import UserError
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml, validated
 from rayapp.models.detector import build_network
-from rayapp.resources import resource
-from rayapp.settings import read_yaml, validated
-from rayapp.storage import LocalStore, Store, absolute_uri
+from rayapp.storage.store import LocalStore, Store
+from rayapp.storage.uris import absolute_uri
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import Protocol, load_protocol
 from rayapp.tune.settings import TuneSettings

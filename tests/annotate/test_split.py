@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayapp.annotate.split import SPLITS, check, deal, joined, parse_shares
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 
 SHARES = parse_shares("60/15/10/15")
 

@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from rayapp import manifest, scores
-from rayapp.labels import load_scheme
-from rayapp.predict.gallery import Missed, Telling, page
+from rayapp.dataset import manifest, scores
+from rayapp.dataset.labels import load_scheme
+from rayapp.predict.gallery import GallerySelection, Missed, page
 from rayapp.predict.verdict import Judge
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 
 def table(logits: np.ndarray, origins: list[int] | None = None) -> pa.Table:
@@ -27,11 +27,11 @@ def table(logits: np.ndarray, origins: list[int] | None = None) -> pa.Table:
     return manifest.from_rows(rows, scores.schema(load_scheme("imaginet") if origins else None))
 
 
-def told(whole: pa.Table, most: int, step: int = 7) -> Telling:
-    telling = Telling(Judge("centre-32"), most)
+def told(whole: pa.Table, most: int, step: int = 7) -> GallerySelection:
+    selection = GallerySelection(Judge("centre-32"), most)
     for at in range(0, whole.num_rows, step):
-        telling.add(whole.slice(at, step))
-    return telling
+        selection.add(whole.slice(at, step))
+    return selection
 
 
 def test_the_most_sure_and_the_least_sure_each_once():
@@ -70,9 +70,9 @@ def test_a_page_of_few_images_shows_all_and_names_what_failed(tmp_path: Path):
         sink = io.BytesIO()
         Image.new("RGB", (300, 200), (60 * at, 0, 0)).save(sink, "PNG")
         (tmp_path / f"{at:04d}.png").write_bytes(sink.getvalue())
-    telling = told(table(np.array([3.0, -3.0, 0.1, 0.2])), 500)
+    selection = told(table(np.array([3.0, -3.0, 0.1, 0.2])), 500)
     missed = Missed(["<b>.jpg: empty"], 8, 7)
-    html = page(telling, open_store(tmp_path), {"detector": "d"}, missed).html()
+    html = page(selection, open_store(tmp_path), {"detector": "d"}, missed).html()
     assert "7 more are named in scores.csv" in html
     assert html.count("data:image/jpeg;base64,") == 4
     assert "uncalibrated" in html

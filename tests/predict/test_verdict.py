@@ -4,8 +4,8 @@ import io
 import numpy as np
 import pytest
 
-from rayapp import manifest, scores
-from rayapp.models.calibrators import Calibration
+from rayapp.dataset import manifest, scores
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.predict.verdict import Judge, csv_lines
 
 

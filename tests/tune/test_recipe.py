@@ -1,9 +1,10 @@
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.resources import resource
-from rayapp.settings import read_yaml, validated
-from rayapp.storage import LocalStore, open_store
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml, validated
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import load_protocol
 from rayapp.tune.recipe import load_recipe
