@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 JOBS = Path(__file__).parents[2] / "jobs"
-NAMES = sorted(path.stem for path in JOBS.glob("*.py"))
+NAMES = sorted(path.stem for path in JOBS.glob("*.py") if path.stem != "pipeline")
 
 
 def run(capsys: pytest.CaptureFixture, name: str, *arguments: str) -> tuple[int, list[str]]:
@@ -92,3 +92,9 @@ def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture, tmp_pat
     assert code == 2, lines
     assert len(lines) == 1
     assert "file/out" in lines[0]
+
+
+def test_the_old_name_of_a_benchmark_says_the_new_one(capsys: pytest.CaptureFixture):
+    code, lines = run(capsys, "pipeline", "--nonsense", "1")
+    assert code == 2
+    assert lines[0] == "jobs/pipeline.py is now jobs/benchmark.py"

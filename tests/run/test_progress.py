@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from rayapp.cluster import board
+from rayapp.run import progress
 from rayapp.run.progress import Progress
 
 
@@ -20,7 +20,7 @@ from rayapp.run.progress import Progress
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still; tests move it."""
     now = [1000.0]
-    monkeypatch.setattr(board.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 
