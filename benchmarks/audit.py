@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.photographs import lay_out
-from rayapp import cluster
 from rayapp.audit.inspect import AuditRows
-from rayapp.audit.pipeline import AuditSettings, audit
-from rayapp.storage import open_store
+from rayapp.audit.settings import AuditSettings
+from rayapp.cluster.session import session
+from rayapp.jobs.audit import audit
+from rayapp.storage.uris import open_store
 
 CORES = 2
 _BATCH = 16
@@ -64,7 +65,7 @@ def measure(folder: Path, count: int, distinct: int) -> dict[str, float]:
     half = len(batches) // 2
     pool_s = pool_seconds(work, batches[:half])
     start = time.monotonic()
-    with cluster.session(settings):
+    with session(settings):
         ready = time.monotonic()
         run = audit(settings)
         job_s = time.monotonic() - ready

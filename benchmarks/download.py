@@ -30,18 +30,19 @@ import numpy as np
 import remotezip
 from PIL import Image
 
-from rayapp.download import fetch, ledger, wanted, zips
-from rayapp.download.access import Access
-from rayapp.download.catalogue import Catalogue
-from rayapp.download.names import Wanted
-from rayapp.download.plan import Planner
-from rayapp.download.ranges import LocalReader
-from rayapp.download.reader import Plain
-from rayapp.download.transport import HttpReader, new_pool
-from rayapp.download.work import Worker
-from rayapp.images import decode
-from rayapp.labels import load_scheme
-from rayapp.storage import open_store
+from rayapp.dataset.images import decode
+from rayapp.dataset.labels import load_scheme
+from rayapp.download import ledger, wanted
+from rayapp.download.archives import zip_spans, zips
+from rayapp.download.archives.names import Wanted
+from rayapp.download.fetch_task import Worker
+from rayapp.download.origins.access import Access
+from rayapp.download.origins.catalogue import Catalogue
+from rayapp.download.origins.ranges import LocalReader
+from rayapp.download.origins.reader import Plain
+from rayapp.download.origins.transport import HttpReader, new_pool
+from rayapp.download.source_plan import Planner
+from rayapp.storage.uris import open_store
 from tests.doubles.drive import Drive
 from tests.doubles.server import Server, Spawned, files_handler
 
@@ -65,8 +66,8 @@ def zip_server(num_members: int) -> Server:
     return Server(files_handler({"/a.zip": out.getvalue()}), latency_s=LATENCY_S)
 
 
-def span_contents(reader: HttpReader, span: fetch.Span) -> list[tuple[zips.Member, object]]:
-    return list(fetch.read_span(reader, span))
+def span_contents(reader: HttpReader, span: zip_spans.Span) -> list[tuple[zips.Member, object]]:
+    return list(zip_spans.read_span(reader, span))
 
 
 def zip_part(quick: bool) -> Figures:
@@ -81,9 +82,9 @@ def zip_part(quick: bool) -> Figures:
             reader = HttpReader("zip", Plain(url), new_pool(32))
             index = zips.read_index(reader, Wanted(names))
             got = 0
-            for span in fetch.in_parallel(
+            for span in zip_spans.in_parallel(
                 partial(span_contents, reader),
-                fetch.coalesce(index.members),
+                zip_spans.coalesce(index.members),
                 32,
             ):
                 got += sum(isinstance(content, bytes) for _, content in span)

@@ -15,12 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from rayapp import cluster
+from rayapp.cluster.session import kept_open
+from rayapp.dataset.labels import Item, load_scheme, write_list
+from rayapp.dataset.tiles import TileIndex
 from rayapp.demo.photographs import crops, shipped_photographs
-from rayapp.labels import Item, load_scheme, write_list
-from rayapp.pack import PackSettings, pack
-from rayapp.storage import open_store
-from rayapp.tiles import TileIndex
+from rayapp.jobs.pack import pack
+from rayapp.pack.settings import PackSettings
+from rayapp.storage.uris import open_store
 from rayapp.transforms import ImageHWC, Window
 
 CROP_PX, PIECE_PX, PIECES = 96, 256, 4
@@ -105,7 +106,7 @@ def main() -> None:
     num_images, num_crops = (4, 40) if quick else (24, 240)
     cv2.setNumThreads(1)
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as name, cluster.kept_open():
+    with tempfile.TemporaryDirectory() as name, kept_open():
         folder = Path(name)
         pictures = mosaics(num_images)
         for suffix, options in SUFFIXES.items():

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rayapp.calibrate import CalibrateSettings, decide, fit_calibrator
-from rayapp.errors import UserError
-from rayapp.models.decisions import reals_needed
+from rayapp.calibrate.fit import decide, fit_calibrator
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.errors import UserError
+from rayapp.models.calibration.decisions import reals_needed
 
 DRAWS, QUICK_DRAWS = 2000, 60
 NUMBERS, RATES, CONFIDENCE = (100, 200, 1000, 2000), (0.01, 0.05), 0.95

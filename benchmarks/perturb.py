@@ -23,12 +23,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.photographs import lay_out
-from rayapp import cluster, manifest
-from rayapp.labels import load_scheme, read_list
-from rayapp.perturb.layout import targets
-from rayapp.perturb.pipeline import PerturbSettings, perturb
-from rayapp.perturb.work import PerturbRows
-from rayapp.storage import open_store
+from rayapp.cluster.session import session
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.jobs.perturb import perturb
+from rayapp.perturb.file_names import targets
+from rayapp.perturb.settings import PerturbSettings
+from rayapp.perturb.variants import PerturbRows
+from rayapp.storage.uris import open_store
 from rayapp.transforms import (
     Plan,
     apply_each,
@@ -244,7 +246,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         chosen = [name for name in parts if given.only in {None, name}]
         start = time.monotonic()
-        with cluster.session(settings(Path(temporary), "none")):
+        with session(settings(Path(temporary), "none")):
             print(f"ray.init: {time.monotonic() - start:.1f} s, not counted", flush=True)
             for name in chosen:
                 figures |= parts[name](Path(temporary, name))

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from rayapp.dataset.images import decode
 from rayapp.demo.photographs import own_photographs, shipped_photographs
-from rayapp.images import decode
 from rayapp.transforms import generator
 
 SIDES = 512, 1024  # px, both ends included

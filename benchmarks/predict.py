@@ -37,18 +37,21 @@ from scipy import special
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.photographs import lay_out
-from rayapp import cluster, load_detector
-from rayapp.demo.pipeline import DemoDataSettings, build
-from rayapp.images import decode
-from rayapp.labels import load_scheme, read_list
-from rayapp.memory import keep_freed_memory
+from rayapp import load_detector
+from rayapp.cluster.session import kept_open, session
+from rayapp.config.memory import keep_freed_memory
+from rayapp.dataset.images import decode
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.demo.settings import DemoDataSettings
+from rayapp.jobs.demo_data import build
+from rayapp.jobs.predict import predict
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.detector import Architecture, Detector, DetectorSpec, HeadSettings, build_network
 from rayapp.models.folder import save_detector
 from rayapp.models.preprocessing import Pixels, Preprocessing, normalise
-from rayapp.predict.pipeline import PredictSettings, predict
 from rayapp.predict.score import NetworkScorer
-from rayapp.storage import open_store
+from rayapp.predict.settings import PredictSettings
+from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3
 
 Figures = dict[str, float | None]
@@ -234,7 +237,7 @@ def measure_ray(folder: Path, quick: bool) -> Figures:
         gallery=0,
         cpus=2,
     )
-    with cluster.kept_open(), cluster.session(settings):
+    with kept_open(), session(settings):
         ray.cluster_resources()
         start = time.perf_counter()
         run = predict(settings)

@@ -65,8 +65,9 @@ def side(name: str, folder: Path) -> dict[str, float]:
         start = time.monotonic()
         original(folder)
     else:
-        from rayapp import cluster
-        from rayapp.prune.pipeline import PruneSettings, prune
+        from rayapp.cluster.session import session
+        from rayapp.jobs.prune import prune
+        from rayapp.prune.settings import PruneSettings
 
         settings = PruneSettings(
             root=str(folder / "root"),
@@ -75,7 +76,7 @@ def side(name: str, folder: Path) -> dict[str, float]:
             cpus=CORES,
             overwrite=True,
         )
-        with cluster.session(settings):
+        with session(settings):
             warm_up(folder, settings)
             start = time.monotonic()
             prune(settings)
@@ -88,7 +89,7 @@ def warm_up(folder: Path, settings: Any) -> None:
     """Plan a small tree first: what Ray's workers import is not counted either."""
     lay_out(folder / "small", 200, 100)
     places = {"root": str(folder / "small/root"), "output": str(folder / "small/out")}
-    from rayapp.prune.pipeline import prune
+    from rayapp.jobs.prune import prune
 
     prune(settings.model_copy(update=places | {"annotations": (str(folder / "small/list.txt"),)}))
 

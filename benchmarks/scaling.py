@@ -7,7 +7,7 @@ this machine: what is measured is Ray and `rows.map_rows`, not the work. downloa
 a server that takes 50 ms to answer, by 1 and by 8 processes of one request each. perturb: on 1 and
 on 16 cores, where there are so many. driver: memory and time of the process that holds the work
 list, for 10⁶ (and, not with --quick, 10⁷) rows. items: CPU seconds of one image in each stage.
-model: the tables of docs/scaling.md, reckoned by `rayapp.pipelines.costs`, not measured.
+model: the tables of docs/scaling.md, reckoned by `rayapp.benchmark.costs`, not measured.
 
 A rate is taken while all workers are at work: starting them is not counted. The last line is one
 JSON object.
@@ -29,12 +29,14 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.photographs import lay_out
-from rayapp import manifest, rows, runs
-from rayapp.labels import load_scheme, read_list
-from rayapp.pipelines import costs
-from rayapp.pipelines.costs import Fleet, Prices, Work
-from rayapp.settings import JobSettings
-from rayapp.storage import open_store
+from rayapp.benchmark import costs
+from rayapp.benchmark.costs import Fleet, Prices, Work
+from rayapp.cluster.map_rows import map_rows
+from rayapp.config.settings import JobSettings
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.run import record, row_work
+from rayapp.storage.uris import open_store
 from tests.doubles.server import Server, Spawned, files_handler
 from tests.download.helpers import jpeg
 
@@ -55,11 +57,11 @@ class Waiting:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """Each row after its wait."""
-        return rows.each(batch, self._one)
+        return row_work.each(batch, self._one)
 
-    def _one(self, row: rows.Row) -> rows.Row:
+    def _one(self, row: row_work.Row) -> row_work.Row:
         time.sleep(WAIT_S)
         return {"finished": time.time(), "worker": str(os.getpid())}
 
@@ -98,8 +100,8 @@ def waits_on(count: int, seconds: float) -> float:
     work = pa.table({"id": [f"{n:08}" for n in range(num_rows)]})
     with raylets(count) as address, tempfile.TemporaryDirectory() as folder:
         os.environ["RAY_ADDRESS"] = address
-        run = runs.start("waits", JobSettings(output=folder), {}, output=folder, overwrite=False)
-        done = rows.map_rows(work, Waiting(), schema, run=run, batch_size=BATCH).table()
+        run = record.start("waits", JobSettings(output=folder), {}, output=folder, overwrite=False)
+        done = map_rows(work, Waiting(), schema, run=run, batch_size=BATCH).table()
         del os.environ["RAY_ADDRESS"]
     workers = np.array(done["worker"].to_pylist())
     assert done.num_rows == num_rows
@@ -168,7 +170,8 @@ def download_part(quick: bool) -> Figures:
 
 
 def perturb_part(quick: bool) -> Figures:
-    from rayapp.perturb.pipeline import PerturbSettings, perturb
+    from rayapp.jobs.perturb import perturb
+    from rayapp.perturb.settings import PerturbSettings
 
     cores = os.cpu_count() or 1
     if cores < 16:
@@ -218,7 +221,7 @@ def bear_list(count: int) -> None:
 
 def bear_rows(count: int) -> None:
     """Keep so many finished rows as parts and write the manifest of them."""
-    from rayapp.parts import Parts
+    from rayapp.run.row_parts import Parts
 
     schema = manifest.schema(load_scheme("imaginet"))
     order = np.random.default_rng(0).permutation(count // 4096 + 1)  # blocks end in any order
@@ -275,9 +278,9 @@ def items_part(quick: bool) -> Figures:
     import cv2
     import torch
 
-    from rayapp.images import decode
-    from rayapp.pack import PackRows
-    from rayapp.perturb.work import PerturbRows
+    from rayapp.dataset.images import decode
+    from rayapp.pack.tile_rows import PackRows
+    from rayapp.perturb.variants import PerturbRows
     from rayapp.transforms import load_protocol
 
     cv2.setNumThreads(1)
@@ -336,7 +339,7 @@ def model_tables() -> str:
                 gpus = min(nodes, 8) if stage.startswith("train") else nodes
                 fleet = Fleet(NODE_CPUS * nodes, gpus, NODE_BYTES_PER_S * nodes)
                 seconds, limit = fleet.seconds(work)
-                takes.append(f"{runs.duration(seconds)} ({limit})")
+                takes.append(f"{record.duration(seconds)} ({limit})")
             hours = f"{work.cpu_s / 3600:,.1f} | {work.gpu_s / 3600:,.1f}"
             price = f"{EXAMPLE.of(work):,.2f}"
             text.append(f"| {stage} | {hours} | {' | '.join(takes)} | {price} |")

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import yaml
 
-from rayapp.demo.pipeline import DemoDataSettings, build
-from rayapp.resources import resource
-from rayapp.settings import read_yaml
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml
+from rayapp.demo.settings import DemoDataSettings
+from rayapp.jobs.demo_data import build
 
 JOB = Path(__file__).parents[1] / "jobs" / "train.py"
 

@@ -22,20 +22,21 @@ import torch
 from torch import Tensor
 
 from benchmarks.ingest import mosaics
-from rayapp.labels import Item, load_scheme, write_list
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml
+from rayapp.dataset.labels import Item, load_scheme, write_list
+from rayapp.jobs.pack import pack
 from rayapp.models.detector import build_network
 from rayapp.models.preprocessing import normalise
-from rayapp.pack import PackSettings, pack
-from rayapp.resources import resource
-from rayapp.settings import read_yaml
-from rayapp.storage import open_store
-from rayapp.train.crops import Batch
+from rayapp.pack.settings import PackSettings
+from rayapp.storage.uris import open_store
+from rayapp.train.data.crops import Batch
 from rayapp.train.engine import Engine
-from rayapp.train.job import Job, Place
 from rayapp.train.objectives import create_objective
 from rayapp.train.optimisation import create_optimizer
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
+from rayapp.train.training_job import Job, RankContext
 
 RECIPE = "imaginet-selfcon"
 CROPS_OF_RECIPE = 64e6
@@ -138,7 +139,7 @@ def measure_gpu(folder: Path, quick: bool) -> dict[str, float]:
     device, size = torch.device("cuda"), 200
     processes = max((os.cpu_count() or 2) - 2, 1)
     job = job_of(folder, 16, size, loader_processes=processes)
-    engine = Engine(job, Place(0, device))
+    engine = Engine(job, RankContext(0, device))
     kinds = [plain_step(job, device), engine.step]
     batch = batch_of(size).pin_memory()
     plain, ours = compared(kinds, batch, 5 if quick else 30, device)
@@ -171,7 +172,7 @@ def data_bound_share(folder: Path, job: Job, num_steps: int, device: torch.devic
     settings = job.settings.model_copy(update={"root": str(store)})
     epochs = stage.settings.model_copy(update={"epochs": 2})
     stage = replace(stage, items=items, settings=epochs)
-    engine = Engine(replace(job, settings=settings, stages=(stage,)), Place(0, device))
+    engine = Engine(replace(job, settings=settings, stages=(stage,)), RankContext(0, device))
     # The first epoch compiles and starts the reading processes.
     return float([figures["data_wait_share"] for figures in engine.epochs()][-1])
 

@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from rayapp import cluster
-from rayapp.labels import load_scheme
+from rayapp.cluster.session import session
+from rayapp.config.settings import JobSettings
+from rayapp.dataset.labels import load_scheme
+from rayapp.jobs.tune import search
 from rayapp.metrics.probability import log_losses
-from rayapp.models import calibrators
-from rayapp.settings import JobSettings
-from rayapp.storage import LocalStore
-from rayapp.tune.calibration import CalibrationWork
-from rayapp.tune.figures import Judged, calibration_figures
-from rayapp.tune.objectives import Goal
-from rayapp.tune.pipeline import search
-from rayapp.tune.plan import Plan
+from rayapp.models.calibration import calibrators
+from rayapp.storage.store import LocalStore
+from rayapp.tune.goals import Goal
 from rayapp.tune.recipe import Recipe
+from rayapp.tune.search_plan import SearchPlan
 from rayapp.tune.settings import Dimension, TuneSettings
 from rayapp.tune.space import Space
 from rayapp.tune.study import NumberedSampler, open_study
-from rayapp.tune.work import Outcome, Turn, Work
+from rayapp.tune.trials.calibration import CalibrationWork
+from rayapp.tune.trials.contract import Outcome, TrialContext, Work
+from rayapp.tune.trials.figures import Judged, calibration_figures
 
 # Where the planted optimum lies, in a space of six fields of four kinds.
 _OPTIMUM = {"a": 0.31, "b": 3e-3, "c": 42, "d": "middle", "e": 0.77, "f": 0.12}
@@ -55,9 +55,9 @@ _CALIBRATION = {
 class PlantedWork:
     """A bowl around the planted optimum; every field counts."""
 
-    def run(self, turn: Turn) -> Outcome:
+    def run(self, trial_context: TrialContext) -> Outcome:
         """Its height, as the NLL that is to be small."""
-        values = turn.values
+        values = trial_context.values
         height = (values["a"] - 0.31) ** 2 + (values["f"] - 0.12) ** 2 / 4
         height += (math.log10(values["b"] / 3e-3) / 4) ** 2 + ((values["c"] - 42) / 64) ** 2
         height += {"left": 0.4, "middle": 0.0, "right": 0.2}[values["d"]]
@@ -84,7 +84,7 @@ def _settings(space: Mapping[str, Any], **changes: Any) -> TuneSettings:
 def _search(settings: TuneSettings, work: Work, recipe: Recipe) -> tuple[float, list[float]]:
     """The best value of a study, and the best so far by trial."""
     space, goal = Space(settings.space), Goal(settings.objectives)
-    planned = Plan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
+    planned = SearchPlan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
     with (
         tempfile.TemporaryDirectory() as folder,
         open_study(LocalStore(folder), goal, NumberedSampler(settings)) as journal,
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer seeds and trials: a minute")
     quick = parser.parse_args().quick
     num_seeds, trials, many = (2, 40, 60) if quick else (10, 100, 500)
-    with cluster.session(JobSettings(output="-")):
+    with session(JobSettings(output="-")):
         wins, pairs = planted(num_seeds, trials)
         gap, _ = calibration(60, 1, 2000)
         _, rate = calibration(many, 2, 2000)

@@ -27,6 +27,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
+from rayapp.config.packaged import resource as shipped
+from rayapp.config.settings import read_yaml
 from rayapp.models.backbones import HIGHPASS_SMALL
 from rayapp.models.detector import (
     Architecture,
@@ -36,10 +38,8 @@ from rayapp.models.detector import (
     build_scorer,
 )
 from rayapp.models.preprocessing import Pixels, Preprocessing, normalise
-from rayapp.models.published import LAYOUTS
+from rayapp.models.published_weights import LAYOUTS
 from rayapp.predict.score import NetworkScorer
-from rayapp.resources import resource as shipped
-from rayapp.settings import read_yaml
 
 WAYS = "published", "exact", "bf16", "compiled"
 PROBES = "probe-dinov3", "probe-pe"

@@ -5,17 +5,19 @@ imaginet annotate --input DIR --output DIR [--layout 'real,synthetic/GENERATOR']
 
 import shlex
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.annotate.pipeline import MANIFEST, SCHEME, AnnotateSettings, annotate
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.split import SPLITS
-from rayapp.runs import Run, command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.annotate.written_lists import MANIFEST, SCHEME
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.annotate import annotate
+from rayapp.run.record import Run, command
 
 
 def job(settings: AnnotateSettings) -> int:
     """Annotate, then say how many images went where, and name those that could not."""
     run = annotate(settings)
-    run.tell({"lists": "lists", "scheme": SCHEME, "manifest": MANIFEST}, _next(run))
+    run.print_summary({"lists": "lists", "scheme": SCHEME, "manifest": MANIFEST}, _next(run))
     _describe_reading(run, settings)
     found = run.results["by_generator"]
     width = max(len(row["generator"]) for row in found)

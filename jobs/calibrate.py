@@ -3,17 +3,18 @@
 imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.pipelines.calibrate import CalibrateJobSettings, calibrate_from_images
-from rayapp.runs import command
-from rayapp.settings import run_job
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.calibrate.settings import CalibrateJobSettings
+from rayapp.config.settings import run_job
+from rayapp.jobs.calibrate import calibrate_from_images
+from rayapp.run.record import command
 
 
 def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
     run = calibrate_from_images(settings)
     then = command("predict", detector=run.store.root, input="FOLDER", output="DIR")
-    run.tell({"detector": "detector.json"}, then)
+    run.print_summary({"detector": "detector.json"}, then)
     fit = run.results
     low, high = fit["band"] or (0, 0)
     band = f"{low:.4g} to {high:.4g}" if low < high else "none"

@@ -3,12 +3,13 @@
 imaginet demo [--photos DIR]
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.pipelines.demo import METRICS_FILE, DemoSettings, run_demo
-from rayapp.report import REPORT_FILE
-from rayapp.runs import command, existing
-from rayapp.settings import run_job
-from rayapp.storage import open_store
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import run_job
+from rayapp.demo.settings import DemoSettings
+from rayapp.jobs.demo import METRICS_FILE, run_demo
+from rayapp.jobs.report import REPORT_FILE
+from rayapp.run.record import command, existing
+from rayapp.storage.uris import open_store
 
 
 def job(settings: DemoSettings) -> None:

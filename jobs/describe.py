@@ -2,9 +2,10 @@
 
 import sys
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.describe import DescribeSettings, card
-from rayapp.settings import run_job
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import run_job
+from rayapp.describe.settings import DescribeSettings
+from rayapp.jobs.describe import card
 
 
 def job(settings: DescribeSettings) -> None:

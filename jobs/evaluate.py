@@ -3,13 +3,14 @@
 imaginet evaluate --detector DIR… --annotations LIST… --root URI --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.evaluate.pipeline import CSV_FILE
-from rayapp.evaluate.tables import as_text
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import run_job
+from rayapp.evaluate.checks import CSV_FILE
+from rayapp.evaluate.csv_tables import as_text
+from rayapp.evaluate.settings import EvaluateJobSettings
+from rayapp.jobs.evaluate import embedding_uris, measure
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
-from rayapp.pipelines.measure import EvaluateJobSettings, embedding_uris, measure
-from rayapp.runs import command
-from rayapp.settings import run_job
+from rayapp.run.record import command
 
 
 def job(settings: EvaluateJobSettings) -> None:
@@ -22,7 +23,7 @@ def job(settings: EvaluateJobSettings) -> None:
     more = {"embeddings": embeddings} if embeddings else {}
     then = command("report", evaluations=run.store.root, output="DIR", **more)
     places = {"figures": EVALUATION_FILE, "all in one": CSV_FILE, "as published": "tables"}
-    run.tell(places | ({"changed sides": "changed"} if results.changes else {}), then)
+    run.print_summary(places | ({"changed sides": "changed"} if results.changes else {}), then)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 imaginet pack --annotations LIST… --root URI --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.pack import PackSettings, pack
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.pack import pack
+from rayapp.pack.settings import PackSettings
+from rayapp.run.record import command
 
 
 def job(settings: PackSettings) -> int:
@@ -14,7 +15,7 @@ def job(settings: PackSettings) -> int:
     run = pack(settings)
     given = {"scheme": settings.scheme, "annotations": settings.annotations}
     then = command("train", config="NAME", **given, root=run.store.uri(), output="DIR")
-    run.tell({"index": "tiles.parquet"}, then)
+    run.print_summary({"index": "tiles.parquet"}, then)
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

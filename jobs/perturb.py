@@ -5,12 +5,13 @@ imaginet perturb --annotations LIST… --root URI --output URI --protocol imagin
 
 import os
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.perturb.pipeline import PerturbSettings, perturb
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.perturb import perturb
+from rayapp.perturb.manifest_rows import MANIFEST
 from rayapp.perturb.preview import PREVIEW
-from rayapp.perturb.results import MANIFEST
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.perturb.settings import PerturbSettings
+from rayapp.run.record import command
 
 
 def job(settings: PerturbSettings) -> int:
@@ -20,7 +21,9 @@ def job(settings: PerturbSettings) -> int:
     where = {"manifest": MANIFEST, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
     own = {"scheme": settings.scheme} if os.path.isabs(settings.scheme) else {}
-    run.tell(where, command("predict", detector="DIR", input=manifest, **own, output="DIR"))
+    run.print_summary(
+        where, command("predict", detector="DIR", input=manifest, **own, output="DIR")
+    )
     for variant, count in run.results["variants"].items():
         if count["skipped"]:
             print(f"{variant}: {count['ok']:,} written, {count['skipped']:,} images are too small")

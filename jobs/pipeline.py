@@ -1,27 +1,9 @@
-"""Run a whole benchmark, from its sources to the report.
+"""The old name of jobs/benchmark.py; it goes in the next version."""
 
-imaginet pipeline --config imaginet --output URI [--plan]
-"""
-
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.pipelines.benchmark import BenchmarkSettings, Places, exit_code, run_benchmark
-from rayapp.pipelines.forecast import forecast, told
-from rayapp.settings import EXIT_DONE, run_job
-
-
-def job(settings: BenchmarkSettings) -> int:
-    """Say what it will take; unless that is all, run every stage and say where things are."""
-    print(told(forecast(settings), settings), flush=True)
-    if settings.plan:
-        return EXIT_DONE
-    outcomes = run_benchmark(settings)
-    at = Places(settings)
-    print("\npipeline: all stages are done")
-    print(f"  report    {at.at('report')}/report.html")
-    print(f"  figures   {at.at('evaluation')}/metrics.json")
-    print(f"  detector  {at.at('detector')}")
-    return exit_code(outcomes)
-
+import runpy
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    run_job(BenchmarkSettings, job)
+    print("jobs/pipeline.py is now jobs/benchmark.py", file=sys.stderr)
+    runpy.run_path(str(Path(__file__).with_name("benchmark.py")), run_name="__main__")

@@ -3,14 +3,14 @@
 imaginet predict --detector DIR --input FOLDER --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.dataset.scores import SCORES_FILE
+from rayapp.jobs.predict import SEEN_DETECTOR, predict
+from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.pipeline import SEEN_DETECTOR, predict
 from rayapp.predict.settings import PredictSettings
-from rayapp.predict.sheet import CSV_FILE
 from rayapp.predict.summary import summary_lines
-from rayapp.scores import SCORES_FILE
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
 
 
 def job(settings: PredictSettings) -> int:
@@ -21,7 +21,7 @@ def job(settings: PredictSettings) -> int:
         where["to look at"] = GALLERY_FILE
     if run.store.stat(f"{SEEN_DETECTOR}/detector.json"):
         where["detector, as seen"] = SEEN_DETECTOR
-    run.tell(where)
+    run.print_summary(where)
     found = run.results
     if "scope" in found:  # not where an earlier version scored
         print(f"  the detector: {found['scope']}")

@@ -3,9 +3,10 @@
 imaginet prune --root URI --annotations LIST… [--apply] [--trash URI]
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.prune.pipeline import PLAN_FILE, REMOVED_FILE, PruneSettings, prune
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.prune import PLAN_FILE, REMOVED_FILE, prune
+from rayapp.prune.settings import PruneSettings
 
 
 def job(settings: PruneSettings) -> int:
@@ -14,7 +15,7 @@ def job(settings: PruneSettings) -> int:
     applied = run.results["applied"]
     where = {"plan": PLAN_FILE} | ({"removed files": REMOVED_FILE} if applied else {})
     waiting = run.counts["remove"] and not applied
-    run.tell(where, "the same command with --apply removes the files" if waiting else "")
+    run.print_summary(where, "the same command with --apply removes the files" if waiting else "")
     for line in run.results.get("misses", []):
         print(f"not removed: {line}")
     missing = run.counts["missing"] and not settings.allow_missing

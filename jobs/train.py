@@ -3,10 +3,10 @@
 imaginet train --config NAME --annotations LIST… --root URI --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.train.loop import train
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.train import train
+from rayapp.run.record import command
 from rayapp.train.settings import TrainSettings
 
 
@@ -14,7 +14,7 @@ def job(settings: TrainSettings) -> int:
     """Train, then say where the detector is."""
     run = train(settings)
     folder = run.store.uri(run.results["detector"])
-    run.tell(
+    run.print_summary(
         {"detector": "detector", "metrics": "metrics.csv", "curves": "tensorboard"},
         command("predict", detector=folder, input="FOLDER", output="DIR"),
     )

@@ -3,14 +3,14 @@
 imaginet tune --config NAME --annotations LIST… --root URI --output DIR
 """
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.tune.page import PAGE_FILE
-from rayapp.tune.pipeline import tune
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.jobs.tune import tune
+from rayapp.run.record import command
 from rayapp.tune.results import BEST_FILE, TRIALS_FILE
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import STUDY_FILE
+from rayapp.tune.tune_page import PAGE_FILE
 
 
 def job(settings: TuneSettings) -> int:
@@ -30,7 +30,7 @@ def job(settings: TuneSettings) -> int:
     elif settings.kind == "train" and not found["verdict"]:
         then = "the same command with --compare 3 tells whether the difference is real"
     places = {"best": BEST_FILE, "trials": TRIALS_FILE, "page": PAGE_FILE, "study": STUDY_FILE}
-    run.tell(places, then)
+    run.print_summary(places, then)
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

@@ -5,16 +5,17 @@ imaginet weights imaginet
 
 import sys
 
-import rayapp.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.pipelines.weights import WeightsSettings, told, weights
-from rayapp.runs import command
-from rayapp.settings import EXIT_DONE, run_job
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.jobs.weights import print_summary, weights
+from rayapp.run.record import command
+from rayapp.weights.settings import WeightsSettings
 
 
 def job(settings: WeightsSettings) -> int:
     """Fetch and convert once, then say where the detector is and on what terms."""
     run = weights(settings)
-    told(run)
+    print_summary(run)
     print(f"next: {command('predict', detector=run.store.root, input='FOLDER', output='DIR')}")
     return EXIT_DONE
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rayapp import __version__
-from rayapp.resources import shipped_folder
+from rayapp.config.packaged import shipped_folder
 
 _USAGE = """usage: imaginet JOB [--config FILE.yaml] [--OPTION VALUE …]
 

@@ -64,7 +64,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 @pytest.fixture
 def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """The S3 server, with the AWS environment pointing to it."""
-    from rayapp.s3 import _client_of, s3_client
+    from rayapp.storage.s3 import _client_of, s3_client
 
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
@@ -76,7 +76,7 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture
 def new_s3_client(s3: S3) -> Iterator[None]:
     """The process keeps its client; with this one a test's own AWS environment holds."""
-    from rayapp.s3 import _client_of
+    from rayapp.storage.s3 import _client_of
 
     _client_of.cache_clear()
     yield  # `s3` comes first: it makes a client of its own

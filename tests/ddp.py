@@ -22,7 +22,7 @@ def prepare() -> None:
     process, which torch refuses.
     """
     multiprocessing.set_forkserver_preload(
-        ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.plan"]
+        ["torch._dynamo", "timm", "pytest", "rayapp.train.engine", "rayapp.train.prepare"]
     )
     forkserver.ensure_running()
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from rayapp import manifest, scores
-from rayapp.labels import Item, LabelScheme, write_list
+from rayapp.dataset import manifest, scores
+from rayapp.dataset.labels import Item, LabelScheme, write_list
 from rayapp.models.detector import (
     Architecture,
     Detector,
@@ -17,7 +17,7 @@ from rayapp.models.detector import (
 )
 from rayapp.models.folder import save_detector
 from rayapp.models.preprocessing import Preprocessing
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 
 def tiny_detector(seed: int = 0, size: int = 32) -> Detector:

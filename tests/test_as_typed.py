@@ -56,7 +56,7 @@ LEFT_OUT = {
     "imaginet pack": "the published training set",
     "imaginet train --config imaginet": "the published training set, days",
     "imaginet calibrate --detector runs/selfcon": "the published training set",
-    "imaginet pipeline": "S3, hours; tests/drills/test_pipeline_drill.py has a small one",
+    "imaginet benchmark": "S3, hours; tests/drills/test_pipeline_drill.py has a small one",
     "tensorboard": "a server",
     "ray": "a cluster; tests/drills/test_submit_drill.py and test_paths_drill.py have one",
     "export RAY_AUTH_MODE": "a cluster",

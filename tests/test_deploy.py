@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rayapp.s3 import s3_client
-from rayapp.storage import open_store
+from rayapp.storage.s3 import s3_client
+from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3
 
 ROOT = Path(__file__).parents[1]
@@ -240,7 +240,7 @@ def test_the_working_directory_that_travels_is_small(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "package.zip") as package:
         names = set(package.namelist())
     assert (tmp_path / "package.zip").stat().st_size < 3 << 20
-    assert {"rayapp/cluster.py", "jobs/train.py", "configs/demo.yaml"} <= names
+    assert {"rayapp/cluster/session.py", "jobs/train.py", "configs/demo.yaml"} <= names
     assert not {name.split("/")[0] for name in names} & {"tests", "runs", ".venv", ".git", "docs"}
 
 

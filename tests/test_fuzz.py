@@ -21,24 +21,26 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rayapp import load_detector, manifest
-from rayapp.calibrate import CalibrateSettings
-from rayapp.download.faults import Fault
-from rayapp.download.options import DownloadSettings
-from rayapp.errors import UserError
-from rayapp.evaluate.pipeline import EvaluateSettings
-from rayapp.images import ImageError, decode
-from rayapp.labels import load_scheme, read_list
-from rayapp.pack import PackSettings
-from rayapp.perturb.pipeline import PerturbSettings
-from rayapp.pipelines.benchmark import BenchmarkSettings
+from rayapp import load_detector
+from rayapp.benchmark.settings import BenchmarkSettings
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.errors import UserError
+from rayapp.config.settings import parse_settings, run_job
+from rayapp.dataset import manifest
+from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.dataset.scores import read_scores
+from rayapp.download.origins.faults import Fault
+from rayapp.download.settings import DownloadSettings
+from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.pack.settings import PackSettings
+from rayapp.perturb.settings import PerturbSettings
 from rayapp.predict.inputs import resolve
 from rayapp.predict.members import read_image
-from rayapp.predict.pipeline import PredictSettings
-from rayapp.report import ReportSettings
-from rayapp.scores import read_scores
-from rayapp.settings import parse_settings, run_job
-from rayapp.storage import LocalStore, open_store
+from rayapp.predict.settings import PredictSettings
+from rayapp.report.settings import ReportSettings
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 from tests.detectors import saved_detector
 from tests.download.helpers import Run, catalogue

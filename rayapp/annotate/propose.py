@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
-from rayapp.annotate.layout import ANY, GENERATOR, ROOT
+from rayapp.annotate.folder_layout import ANY, GENERATOR, ROOT
 from rayapp.annotate.recognise import Folders, folders_of, part_levels, words_of
 from rayapp.annotate.words import (
     CODES,

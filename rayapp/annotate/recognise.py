@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rayapp.annotate.layout import ANY, CONTENT, GENERATOR, ROOT, by_layout, parse_layout
+from rayapp.annotate.folder_layout import ANY, CONTENT, GENERATOR, ROOT, by_layout, parse_layout
 from rayapp.annotate.words import (
     REAL,
     SYNTHETIC,

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from rayapp.annotate.layout import Labelled
+from rayapp.annotate.folder_layout import Labelled
 from rayapp.annotate.words import REAL, SYNTHETIC, Origin
-from rayapp.errors import UserError
-from rayapp.labels import LabelScheme, item_id, path_fault
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import LabelScheme, item_id, path_fault
 
 
 def name_fault(path: str) -> str | None:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from rayapp.annotate.words import Part
-from rayapp.errors import UserError
-from rayapp.runs import digest
+from rayapp.config.errors import UserError
+from rayapp.run.record import digest
 
 Split = Literal["train", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "head", "calibration", "test")

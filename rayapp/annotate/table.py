@@ -5,11 +5,11 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rayapp import manifest
-from rayapp.annotate.layout import Labelled, made_by
+from rayapp.annotate.folder_layout import Labelled, made_by
 from rayapp.annotate.words import CODES, Origin, origin_of, part_of
-from rayapp.errors import UserError
-from rayapp.storage import read_uri
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.storage.uris import read_uri
 
 # What people call the columns; the first is our own word.
 _NAMES = {

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import manifest, overlap
 from rayapp.audit import lists as of_lists
 from rayapp.audit.lists import APART, Listed
 from rayapp.audit.shortcuts import TOGETHER, Shortcut
+from rayapp.dataset import manifest, near_duplicates
 
 _SHOWN = 3
 
@@ -127,7 +127,7 @@ def find_copies(images: pa.Table, lists: Sequence[Listed]) -> Copies:
         Pair(row["path"], row["other"], (one, other), row["how"], row["distance"])
         for one, other in APART
         if one in parts and other in parts
-        for row in overlap.shared(parts[one], parts[other]).to_pylist()
+        for row in near_duplicates.shared(parts[one], parts[other]).to_pylist()
         if row["how"] != "path"  # the lists say that already
     ]
     return Copies(across, *_same_bytes(images), *_alike(images))

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from rayapp import rows
-from rayapp.errors import UserError
-from rayapp.images import decode, open_image, perceptual_hash, sha256
-from rayapp.storage import Store
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
+from rayapp.run import row_work
+from rayapp.storage.store import Store
 
 EXTRA = {
     "container": pa.string(),
@@ -39,11 +39,11 @@ class AuditRows:
         _qualities()
         import imagehash  # noqa: F401 - a second that the first image would wait
 
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """The facts of each image."""
-        return rows.each(batch, self._one)
+        return row_work.each(batch, self._one)
 
-    def _one(self, row: rows.Row) -> rows.Row:
+    def _one(self, row: row_work.Row) -> row_work.Row:
         try:
             data = self.root.get(row["path"])
         except (FileNotFoundError, IsADirectoryError):

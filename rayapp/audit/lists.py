@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from rayapp.labels import AnnotationList, Item, LabelScheme, item_id
-from rayapp.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings, parse_yaml
+from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id
 
 # Part of a list's name → what its images are for; the first that fits.
 ROLES = ("calib", "calibration"), ("anchor", "anchor"), ("train", "train"), ("head", "head")

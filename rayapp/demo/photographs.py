@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.errors import UserError
-from rayapp.images import SUFFIXES, ImageError, decode
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import SUFFIXES, ImageError, decode
 
 Split = Literal["train", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "head", "calibration", "test")

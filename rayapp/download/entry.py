@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.paths import absolute_uri
+from rayapp.dataset.labels import load_scheme
+from rayapp.dataset.manifest import STATUS_OK
 from rayapp.download import ledger, wanted
-from rayapp.download.access import Access
-from rayapp.download.catalogue import Source, load_catalogue
-from rayapp.download.faults import Fault
-from rayapp.download.plan import Planner
-from rayapp.download.reader import PATIENCE, Patience
-from rayapp.download.work import Worker
-from rayapp.errors import JobFailed, UserError
-from rayapp.labels import load_scheme
-from rayapp.manifest import STATUS_OK
-from rayapp.storage import open_store
-from rayapp.uris import absolute_uri
+from rayapp.download.fetch_task import Worker
+from rayapp.download.origins.access import Access
+from rayapp.download.origins.catalogue import Source, load_catalogue
+from rayapp.download.origins.faults import Fault
+from rayapp.download.origins.reader import PATIENCE, Patience
+from rayapp.download.source_plan import Planner
+from rayapp.storage.uris import open_store
 
 _SHOW_EVERY_S = 1.0
 

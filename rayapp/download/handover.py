@@ -9,10 +9,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from rayapp.download.plan import Task
-from rayapp.download.streams import Found, ResumePoint
+from rayapp.download.archives.streams import Found, ResumePoint
+from rayapp.download.source_plan import Task
 from rayapp.download.wanted import STATE
-from rayapp.storage import Store
+from rayapp.storage.store import Store
 
 BATCH = 64
 

@@ -19,13 +19,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayapp import __version__, manifest
-from rayapp.download.catalogue import Source
-from rayapp.download.faults import Action, Fault
+from rayapp import __version__
+from rayapp.dataset import manifest
+from rayapp.dataset.images import ImageError, decode, open_image
+from rayapp.dataset.labels import LabelScheme
+from rayapp.download.origins.catalogue import Source
+from rayapp.download.origins.faults import Action, Fault
 from rayapp.download.wanted import STATE
-from rayapp.images import ImageError, decode, open_image
-from rayapp.labels import LabelScheme
-from rayapp.storage import Stat, Store
+from rayapp.storage.store import Stat, Store
 
 Row = dict[str, Any]
 

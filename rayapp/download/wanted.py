@@ -16,12 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from rayapp import manifest
-from rayapp.disk import scratch_folder
-from rayapp.download.catalogue import Source
-from rayapp.errors import UserError
-from rayapp.labels import Item, LabelScheme, item_id, parse_list
-from rayapp.storage import Store, split_uri
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import Item, LabelScheme, item_id, parse_list
+from rayapp.download.origins.catalogue import Source
+from rayapp.storage.disk import scratch_folder
+from rayapp.storage.store import Store
+from rayapp.storage.uris import split_uri
 
 STATE = ".download"
 _PIECE_BYTES = 1 << 20

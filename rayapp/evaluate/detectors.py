@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from rayapp import load_detector, manifest
-from rayapp.errors import UserError
-from rayapp.guard import ITEMS_FILE
+from rayapp import load_detector
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.leakage import ITEMS_FILE
 from rayapp.models.detector import DetectorSpec
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 _GENERIC = {"detector", "last"}  # what the jobs call every detector's folder
 

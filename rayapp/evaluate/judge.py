@@ -14,19 +14,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import special
 
-from rayapp import guard
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
+from rayapp.dataset import leakage
+from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id
+from rayapp.dataset.scores import names_by, select
+from rayapp.dataset.suites import BY_LIST, ProtocolName, Suite, TestItems
 from rayapp.evaluate.detectors import Measured
-from rayapp.labels import AnnotationList, Item, LabelScheme, item_id
 from rayapp.metrics.false_positives import FalsePositives, count_false_positives
 from rayapp.metrics.testset import Part, TestSet
-from rayapp.models import calibrators
-from rayapp.models.calibrator_fits import Method
-from rayapp.models.calibrators import Calibration
-from rayapp.models.decisions import percent
-from rayapp.runs import digest
-from rayapp.scores import names_by, select
-from rayapp.suites import BY_LIST, ProtocolName, Suite, TestItems
+from rayapp.models.calibration import calibrators
+from rayapp.models.calibration.calibrators import Calibration
+from rayapp.models.calibration.decisions import percent
+from rayapp.models.calibration.fits import Method
+from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
 
 _ORIGINAL_C, _ORIGINAL_STEPS = 1e10, 1000
@@ -183,8 +183,8 @@ def _guarded(detector: Measured, suite: Suite, rows: pa.Table) -> tuple[str, ...
     """Refuse a test set with the detector's calibration images; a note where they aren't known."""
     if detector.calibrated_on is None:
         return ("on which images the detector was calibrated isn't recorded beside it",)
-    found = guard.leaks(detector.calibrated_on, rows)
-    guard.refuse(
+    found = leakage.leaks(detector.calibrated_on, rows)
+    leakage.refuse(
         found,
         detector.calibrated_on.num_rows,
         f"the test set {suite.name} that {detector.name} is to be measured on",

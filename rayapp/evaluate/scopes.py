@@ -5,11 +5,11 @@ No hash of a detector depends on its scope; weights, view and calibration stay a
 
 from collections.abc import Iterator
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.metrics.evaluation import Evaluation, Results, Slice
 from rayapp.models.folder import SPEC_FILE, read_spec, write_scope
 from rayapp.models.scope import Measured, Quantity, Scope
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 _RECORDED = ("roc_auc", "balanced_accuracy", "false_positive_rate", "accuracy_synthetic", "recall",
              "accuracy")  # fmt: skip

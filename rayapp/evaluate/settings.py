@@ -4,11 +4,13 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
+from rayapp.config.paths import OutputUri, Packaged, Uri
+from rayapp.config.scoring import ScoringSettings
+from rayapp.config.settings import JobSettings
+from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
 from rayapp.metrics.bootstrap import NUM_RESAMPLES
-from rayapp.settings import JobSettings
-from rayapp.suites import FOLDER, ProtocolName, Suite, load_suite
-from rayapp.uris import OutputUri, Packaged, Uri
+from rayapp.models.preprocessing import View
 
 PLACEMENT = frozenset({"record"})  # no figure depends on it
 
@@ -90,3 +92,24 @@ def _suite(name: str, settings: EvaluateSettings) -> Suite:
             update={"lists": lists, "scheme": settings.scheme, "title": settings.name}
         )
     return suite
+
+
+class EvaluateJobSettings(ScoringSettings, EvaluateSettings):
+    """Measure detectors on suites: what has no score is scored once, for all tables.
+
+    Scores are kept in <output>-scores (or the first of `scores`), perturbed images in
+    <output>-sweeps (or `sweeps`): another run with the same ones scores nothing again.
+    """
+
+    embedding: int = Field(
+        500, ge=0, description="test images whose features the report draws; 0: none"
+    )
+    view: View | None = Field(
+        None, description="how the detectors see images of any size; their own view if none"
+    )
+    view_size: int | None = Field(
+        None,
+        ge=8,
+        description="side of a view in pixels; their own if none. The published figures of suite "
+        "practical are at 448",
+    )

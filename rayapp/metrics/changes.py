@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rayapp.settings import Settings
+from rayapp.config.settings import Settings
 
 
 class Changes(Settings):

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from rayapp.config.settings import Settings
 from rayapp.metrics.binary import LOWER_IS_BETTER
 from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_intervals
 from rayapp.metrics.changes import Changes
@@ -13,9 +14,8 @@ from rayapp.metrics.false_positives import FalsePositives
 from rayapp.metrics.measure import Difference, Measure
 from rayapp.metrics.slices import macro
 from rayapp.metrics.testset import Mask, Part, TestSet
-from rayapp.models.calibrator_checks import Direction
-from rayapp.models.decisions import OperatingPoint, precision
-from rayapp.settings import Settings
+from rayapp.models.calibration.decisions import OperatingPoint, precision
+from rayapp.models.calibration.direction import Direction
 from rayapp.transforms.draws import generator
 
 EVALUATION_FILE = "metrics.json"

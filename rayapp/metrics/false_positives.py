@@ -3,8 +3,8 @@
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from rayapp.models import decisions
-from rayapp.settings import Settings
+from rayapp.config.settings import Settings
+from rayapp.models.calibration import decisions
 
 _TAIL = 0.975  # of a two-sided 95 % interval
 

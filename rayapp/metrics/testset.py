@@ -7,9 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import special
 
-from rayapp.labels import LabelScheme
+from rayapp.dataset.labels import LabelScheme
 from rayapp.metrics.scored import Scored
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 
 Mask = NDArray[np.bool_]
 Part = tuple[str, str, Mask]

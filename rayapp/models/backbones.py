@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.models.highpass import HighPassNetwork
 
 RESNET50_NODOWN = "resnet50-nodown"

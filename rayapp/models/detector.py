@@ -16,12 +16,13 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rayapp.errors import UserError
-from rayapp.images import ImageError, decode
+from rayapp.config.errors import UserError
+from rayapp.config.settings import Settings
+from rayapp.dataset.images import ImageError, decode
 from rayapp.models.backbones import Option, create_backbone
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, HeadNorm, Network
-from rayapp.models.inference import without_tf32
+from rayapp.models.inference.scoring_network import without_tf32
 from rayapp.models.preprocessing import (
     Pixels,
     Preprocessing,
@@ -32,7 +33,6 @@ from rayapp.models.preprocessing import (
 )
 from rayapp.models.scope import Scope
 from rayapp.models.verdicts import Judge, Judgement
-from rayapp.settings import Settings
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]

@@ -10,13 +10,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
+from rayapp.config.settings import validated
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
 from rayapp.models.foreign import load_strictly
-from rayapp.models.published import LAYOUTS
+from rayapp.models.published_weights import LAYOUTS
 from rayapp.models.scope import Scope
-from rayapp.settings import validated
-from rayapp.storage import Store, open_store
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 
 # Plain holders of settings that published checkpoints store beside their weights.
 ADMITTED = (argparse.Namespace,)
@@ -45,7 +45,9 @@ def open_checkpoint(data: bytes, where: str) -> dict[str, Any]:
         with torch.serialization.safe_globals(list(ADMITTED)):
             found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{where}: refused: {_said(error)}; nothing of it was executed") from None
+        raise UserError(
+            f"{where}: refused: {_format_error(error)}; nothing of it was executed"
+        ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: holds no weights of torch, or is damaged: {why}") from None
@@ -58,7 +60,7 @@ def _is_pickle(data: bytes) -> bool:
     return data[:1] == b"\x80" and data[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
 
 
-def _said(error: pickle.UnpicklingError) -> str:
+def _format_error(error: pickle.UnpicklingError) -> str:
     """Which class or function it asked for, where torch tells."""
     text = " ".join(str(error).split())
     named = _GLOBAL.search(text)

@@ -7,7 +7,7 @@ Each rank returns (W / M) · (sum over its own rows), with W ranks and M rows in
 With the gradient carried through the gather, and DDP's mean over ranks, every parameter then
 receives exactly the gradient of the loss of the global batch in one process, for shards of any
 size. A mean taken rank by rank would not: ranks hold different numbers of synthetic images.
-`rayapp.models.collectives.mean_over_ranks` turns the returned value into the loss to be logged.
+`mean_over_ranks` in `models/distributed/collectives` turns the returned value into the loss to log.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rayapp.models.collectives import gather_rows, global_sum, num_ranks
+from rayapp.models.distributed.collectives import gather_rows, global_sum, num_ranks
 
 # Columns of the annotation format; the content and model labels carry no term of the loss.
 ORIGIN, GENERATOR = 0, 2

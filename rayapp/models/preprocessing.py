@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from rayapp.settings import Settings
+from rayapp.config.settings import Settings
 
 Pixels = NDArray[np.uint8]
 Channels = tuple[float, float, float]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 
 UNCALIBRATED = "uncalibrated"
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"

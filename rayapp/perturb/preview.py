@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from rayapp import manifest
-from rayapp.images import decode
-from rayapp.storage import Store
+from rayapp.dataset import manifest
+from rayapp.dataset.images import decode
+from rayapp.storage.store import Store
 from rayapp.transforms import contact_sheet
 
 PREVIEW = "preview.png"
@@ -39,12 +39,12 @@ def _images(root: Store, output: Store, made: Sequence[dict[str, Any]]) -> list[
     source = decode(root.get(made[0]["source_path"])).pixels_HWC
     images = [(f"source {source.shape[0]}x{source.shape[1]}", source)]
     for row in made:
-        caption = f"{row['variant']}: {_said(row['plan'])}"
+        caption = f"{row['variant']}: {_format(row['plan'])}"
         images.append((caption, decode(output.get(row["path"])).pixels_HWC))
     return images
 
 
-def _said(plan: str) -> str:
+def _format(plan: str) -> str:
     """`crop 300x300, resize 256x256, jpeg 80`: a plan in brief; the sheet's font has no ×."""
     return ", ".join(_step(**step) for step in json.loads(plan)) or "as it is"
 

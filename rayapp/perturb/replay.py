@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rayapp.errors import UserError
-from rayapp.labels import AnnotationList
-from rayapp.perturb.layout import Target
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import AnnotationList
+from rayapp.perturb.file_names import Target
 from rayapp.transforms import (
     PUBLISHED_WORKERS,
     SizeHW,

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import manifest
-from rayapp.clutter import clutter_kind
-from rayapp.errors import UserError
-from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.predict import lists, members
-from rayapp.resources import shipped_names
-from rayapp.storage import LocalStore, Stat, Store, open_store, split_uri
-from rayapp.uris import absolute_uri
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import shipped_names
+from rayapp.config.paths import absolute_uri
+from rayapp.dataset import manifest
+from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.predict import members, path_lists
+from rayapp.storage.store import LocalStore, Stat, Store
+from rayapp.storage.uris import open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -74,7 +75,7 @@ def resolve(
     if suffix == ".txt":
         return _from_text(uri, root, load_scheme(scheme))
     if suffix in (".csv", ".tsv"):
-        return _from_paths(uri, lists.paths_of_csv(uri, column), root)
+        return _from_paths(uri, path_lists.paths_of_csv(uri, column), root)
     if suffix == ".parquet":
         return _from_parquet(uri, root, scheme, column)
     return _listed(uri, column)
@@ -137,9 +138,9 @@ def _some(uri: str, inputs: Inputs) -> Inputs:
 
 def _from_text(uri: str, root: str | None, scheme: LabelScheme) -> Inputs:
     """An annotation list, or a list of paths alone."""
-    text = lists.read_text(uri)
-    if not lists.is_annotated(text, scheme):
-        return _from_paths(uri, lists.paths_of_text(text), root)
+    text = path_lists.read_text(uri)
+    if not path_lists.is_annotated(text, scheme):
+        return _from_paths(uri, path_lists.paths_of_text(text), root)
     if root is None:
         raise UserError(f"{uri}: a list needs --root, the folder that its paths start from")
     items = read_list(uri, scheme).items
@@ -150,10 +151,10 @@ def _from_text(uri: str, root: str | None, scheme: LabelScheme) -> Inputs:
 
 def _from_paths(uri: str, given: Iterable[str], root: str | None) -> Inputs:
     """Rows of a list of paths; the k-th repeat of one has the id `path#k`."""
-    paths, kinds = lists.without_clutter(given)
+    paths, kinds = path_lists.without_clutter(given)
     if not paths:
         return _some(uri, Inputs(open_store("."), pa.table({"id": []}), left_out=Counter(kinds)))
-    store, keys = lists.placed(uri, paths, root)
+    store, keys = path_lists.placed(uri, paths, root)
     seen: Counter[str] = Counter()
     ids = []
     for key in keys:
@@ -177,7 +178,7 @@ def _from_parquet(uri: str, root: str | None, own: str, column: str | None) -> I
         name = manifest.scheme_name(table)
         scheme = _scheme_of(uri, name, own) if name else None
         return _from_manifest(table, scheme, open_store(root) if root else store)
-    return _from_paths(uri, lists.paths_of_table(uri, table, column), root)
+    return _from_paths(uri, path_lists.paths_of_table(uri, table, column), root)
 
 
 def _scheme_of(uri: str, name: str, own: str) -> LabelScheme:

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rayapp.clutter import clutter_kind
-from rayapp.errors import UserError
-from rayapp.images import ImageError
-from rayapp.storage import Stat, Store, open_store
+from rayapp.config.errors import UserError
+from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.images import ImageError
+from rayapp.storage.store import Stat, Store
+from rayapp.storage.uris import open_store
 
 COLUMNS: dict[str, pa.DataType] = {
     "container": pa.string(),

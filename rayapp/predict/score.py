@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rayapp.models.detector import Detector
-from rayapp.models.inference import for_scoring, without_tf32
+from rayapp.models.inference.scoring_network import for_scoring, without_tf32
 from rayapp.models.preprocessing import Pixels, cut_views, normalise
 
 Logits = tuple[float, ...]  # one, or one a class

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rayapp.models.inference import Precision
+from rayapp.config.paths import Packaged, Uri
+from rayapp.config.settings import JobSettings
+from rayapp.models.inference.scoring_network import Precision
 from rayapp.models.preprocessing import View
-from rayapp.settings import JobSettings
-from rayapp.uris import Packaged, Uri
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from rayapp import rows
-from rayapp.errors import UserError
-from rayapp.s3 import S3Store
-from rayapp.storage import LocalStore, Store
+from rayapp.config.errors import UserError
+from rayapp.run import row_work
+from rayapp.storage.s3 import S3Store
+from rayapp.storage.store import LocalStore, Store
 
 _THREADS = 16  # copies that wait for S3
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,28 +38,28 @@ class RemoveRows:
         """Copies inside S3 wait for their answers."""
         self._threads = ThreadPoolExecutor(_THREADS)
 
-    def batch(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """The rows with what became of them."""
         if not isinstance(self.root, LocalStore):
             return self._in_store(batch)
-        done: list[rows.Row] = []
+        done: list[row_work.Row] = []
         for folder, files in groupby(batch, lambda row: os.path.dirname(_path(row))):
             done += self._in_folder(self.root, folder, list(files))
         return done
 
     def _in_folder(
-        self, root: LocalStore, folder: bytes, files: Sequence[rows.Row]
-    ) -> list[rows.Row]:
+        self, root: LocalStore, folder: bytes, files: Sequence[row_work.Row]
+    ) -> list[row_work.Row]:
         try:
             with opened(root, folder) as at:
-                return rows.each(files, lambda row: self._one(root, at, row))
+                return row_work.each(files, lambda row: self._one(root, at, row))
         except FileNotFoundError:
-            return rows.each(files, lambda row: {})
+            return row_work.each(files, lambda row: {})
         except OSError as error:
             said = UserError(f"{os.fsdecode(folder)}: no folder any more ({error.strerror})")
-            return rows.each(files, lambda row: _raise(said))
+            return row_work.each(files, lambda row: _raise(said))
 
-    def _one(self, root: LocalStore, at: int, row: rows.Row) -> rows.Row:
+    def _one(self, root: LocalStore, at: int, row: row_work.Row) -> row_work.Row:
         name = os.path.basename(_path(row))
         try:
             found = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -81,14 +81,14 @@ class RemoveRows:
             os.unlink(name, dir_fd=at)
         return {}
 
-    def _in_store(self, batch: Sequence[rows.Row]) -> list[rows.Row]:
+    def _in_store(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """Objects: kept aside one by one where wanted, then removed in one request."""
-        done = rows.each(batch, self._copied, self._threads) if self.trash else list(batch)
+        done = row_work.each(batch, self._copied, self._threads) if self.trash else list(batch)
         kept = [row["path"] for row in done if row.get("status", "ok") == "ok"]
         self.root.delete(kept)
         return [{"status": "ok", "error": "", **row} for row in done]
 
-    def _copied(self, row: rows.Row) -> rows.Row:
+    def _copied(self, row: row_work.Row) -> row_work.Row:
         assert self.trash is not None
         found = self.root.stat(row["path"])
         if found is None:
@@ -102,7 +102,7 @@ class RemoveRows:
         return {}
 
 
-def _path(row: rows.Row) -> bytes:
+def _path(row: row_work.Row) -> bytes:
     return bytes(row["raw"]) if row["raw"] else os.fsencode(row["path"])
 
 

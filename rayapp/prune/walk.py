@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.errors import UserError
-from rayapp.storage import LocalStore, Stat, Store
+from rayapp.config.errors import UserError
+from rayapp.storage.store import LocalStore, Stat, Store
 
 LINK, DEAD_LINK, FOLDER_LINK = "link", "dead link", "folder link"
 # `kind` is null for a plain file; `raw` holds the bytes of a path that is not UTF-8.

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rayapp import manifest
-from rayapp.errors import UserError
-from rayapp.labels import LabelScheme, load_scheme
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import LabelScheme, load_scheme
 from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.metrics.scored import Scored
-from rayapp.storage import open_store, read_uri
+from rayapp.storage.uris import open_store, read_uri
 
 EMBEDDING_FILE = "embedding.parquet"
 Floats = NDArray[np.float64]

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.images import ImageError, decode
+from rayapp.dataset.images import ImageError, decode
 from rayapp.metrics.evaluation import Evaluation
 from rayapp.metrics.measure import Measure
 from rayapp.metrics.probability import reliability_bins
@@ -23,7 +23,7 @@ from rayapp.pages.curves import pr_figure, reliability_figure, robustness_figure
 from rayapp.pages.thumbnails import thumbnail
 from rayapp.report.evidence import Evidence, read_embedding
 from rayapp.report.tables import heading, rows_of
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 _NUM_PICTURES = 12
 _MOST_DETECTORS = 4  # with pictures of their own

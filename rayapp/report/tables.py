@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from rayapp.dataset.reference_figures import Published, PublishedSuite
 from rayapp.metrics.binary import TITLES
 from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
 from rayapp.metrics.measure import Measure
-from rayapp.models.decisions import OperatingPoint, percent
+from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
-from rayapp.published import Published, PublishedSuite
 from rayapp.report.evidence import Evidence
 
 SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",

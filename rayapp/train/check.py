@@ -10,19 +10,19 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from rayapp.errors import UserError
-from rayapp.models.collectives import global_sum, num_ranks
+from rayapp.config.errors import UserError
+from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
-from rayapp.train.crops import Crops, Unreadable
-from rayapp.train.job import STAGE2, Job, Place, Stage
+from rayapp.train.data.crops import Crops, Unreadable
+from rayapp.train.data.views import ItemViews
 from rayapp.train.objectives import create_objective
-from rayapp.train.views import ItemViews
+from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 
 _SAMPLED = 32
 T = TypeVar("T")
 
 
-def check(network: Network, job: Job, place: Place) -> None:
+def check(network: Network, job: Job, rank_context: RankContext) -> None:
     """Read a sample of every stage's images, and try a step of every stage.
 
     Called by every rank, and raised on every rank.
@@ -37,8 +37,8 @@ def check(network: Network, job: Job, place: Place) -> None:
         _check_images(stage, job)
         if stage.name == STAGE2 and job.settings.feature_cache:
             continue
-        fits = _fits(copy.deepcopy(network), stage, job, place)
-        if int(global_sum(torch.tensor(float(not fits), device=place.device))):
+        fits = _fits(copy.deepcopy(network), stage, job, rank_context)
+        if int(global_sum(torch.tensor(float(not fits), device=rank_context.device))):
             raise UserError(
                 f"{stage.name}.batch_size {stage.settings.batch_size} on {num_ranks()} workers "
                 "does not fit into memory; lower it, set checkpoint_activations, or add workers"
@@ -72,7 +72,7 @@ def _sample(sequence: Sequence[T]) -> list[T]:
     return [sequence[int(at)] for at in np.linspace(0, len(sequence) - 1, count)]
 
 
-def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
+def _fits(network: Network, stage: Stage, job: Job, rank_context: RankContext) -> bool:
     """Whether a step of the stage goes through, on a copy of the network."""
     settings = job.settings
     crops = Crops(stage.items, settings.root, stage.protocol, settings.seed)
@@ -84,10 +84,10 @@ def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
     num_images = -(-max(stage.step_sizes) // num_ranks())
     try:
         objective = create_objective(network, stage.name, settings, job.by_generator)
-        objective.to(place.device).train()
-        images = torch.zeros(num_images, shape[2], shape[0], shape[1], device=place.device)
+        objective.to(rank_context.device).train()
+        images = torch.zeros(num_images, shape[2], shape[0], shape[1], device=rank_context.device)
         with torch.autocast(
-            place.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
+            rank_context.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
         ):
             output = objective(images)
         # Any loss will do: those of the objectives speak to other ranks, which may have failed.
@@ -99,6 +99,6 @@ def _fits(network: Network, stage: Stage, job: Job, place: Place) -> bool:
             raise
         return False
     finally:
-        if place.device.type == "cuda":
+        if rank_context.device.type == "cuda":
             torch.cuda.empty_cache()
     return True

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 @dataclass
-class Turn:
+class StepSeed:
     """The step that is being done, and which rows of its batch this rank holds."""
 
     seed: int = 0
@@ -19,7 +19,7 @@ class Turn:
 class BatchDropout(nn.Dropout):
     """Dropout over [N, …] whose mask is this rank's rows of a mask for the whole batch."""
 
-    turn: Turn
+    step_seed: StepSeed
     layer: int
 
     def forward(self, input: Tensor) -> Tensor:
@@ -27,18 +27,18 @@ class BatchDropout(nn.Dropout):
         if not self.training or not self.p:
             return input
         # Seeded anew each time: a pass that activation checkpointing repeats drops the same units.
-        draws = torch.Generator(input.device).manual_seed(self.turn.seed + self.layer)
-        shape = (max(self.turn.num_items, len(input)), *input.shape[1:])
+        draws = torch.Generator(input.device).manual_seed(self.step_seed.seed + self.layer)
+        shape = (max(self.step_seed.num_items, len(input)), *input.shape[1:])
         kept = torch.rand(shape, generator=draws, device=input.device) >= self.p
-        return input * kept[self.turn.offset :][: len(input)] / (1 - self.p)
+        return input * kept[self.step_seed.offset :][: len(input)] / (1 - self.p)
 
 
-def share_dropout(model: nn.Module, turn: Turn) -> None:
+def share_dropout(model: nn.Module, step_seed: StepSeed) -> None:
     """Every dropout layer of the model in place drawn for the whole batch of the turn."""
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     for number, module in enumerate(layers):
         module.__class__ = BatchDropout
-        module.turn, module.layer = turn, number  # type: ignore[assignment]
+        module.step_seed, module.layer = step_seed, number  # type: ignore[assignment]
 
 
 def leave_dropout_eager(model: nn.Module) -> None:

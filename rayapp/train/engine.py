@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rayapp.errors import JobFailed, UserError
-from rayapp.images import ImageError
-from rayapp.models.batchnorm import checkpoint_activations, convert_sync_batchnorm
-from rayapp.models.collectives import global_sum, num_ranks
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.dataset.images import ImageError
 from rayapp.models.detector import build_network
+from rayapp.models.distributed.batchnorm import checkpoint_activations, convert_sync_batchnorm
+from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Ensemble
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
-from rayapp.train.batches import Order, RankSteps, share
-from rayapp.train.crops import Batch, Crops, collate
-from rayapp.train.dropout import Turn, leave_dropout_eager, share_dropout
-from rayapp.train.features import CachedFeatures, feature_items
-from rayapp.train.job import STAGE2, Job, Place, Stage
+from rayapp.train.data.batches import Order, RankSteps, share
+from rayapp.train.data.crops import Batch, Crops, collate
+from rayapp.train.data.features import CachedFeatures, feature_items
+from rayapp.train.data.readers import reading
+from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
 from rayapp.train.objectives import Objective, create_objective
 from rayapp.train.optimisation import create_optimizer, learning_rate
-from rayapp.train.readers import reading
+from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
 from rayapp.transforms import generator
 
@@ -47,9 +47,9 @@ class _Sums:
 class Engine:
     """Trains a job's stages; `state()` at the end of any epoch is enough to go on from there."""
 
-    def __init__(self, job: Job, place: Place | None = None) -> None:
-        self.job, self.place = job, place or Place()
-        self.turn = Turn()
+    def __init__(self, job: Job, rank_context: RankContext | None = None) -> None:
+        self.job, self.rank_context = job, rank_context or RankContext()
+        self.step_seed = StepSeed()
         self.history: list[dict[str, Any]] = []
         self.unreadable: dict[str, str] = {}
         self.best: State | None = None
@@ -66,8 +66,8 @@ class Engine:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
         if num_ranks() > 1:
-            convert_sync_batchnorm(self.network, self.place.device.type)
-        share_dropout(self.network, self.turn)
+            convert_sync_batchnorm(self.network, self.rank_context.device.type)
+        share_dropout(self.network, self.step_seed)
         self._enter()
 
     # --- where it stands ----------------------------------------------------------------------
@@ -123,16 +123,16 @@ class Engine:
         torch.manual_seed(_seed(settings.seed, f"weights/{stage.name}", 0))
         self.network.encoder.requires_grad_(stage.name != STAGE2)
         objective = create_objective(self.network, stage.name, settings, self.job.by_generator)
-        objective.to(self.place.device)
+        objective.to(self.rank_context.device)
         if settings.channels_last:
             objective.to(memory_format=torch.channels_last)
         self._features = self._cached_features()
         self._loaded: Iterator[Batch] | None = None
         self._objective = objective
         self._optimizer = create_optimizer(
-            objective.parameters(), stage.settings, fused=self.place.device.type == "cuda"
+            objective.parameters(), stage.settings, fused=self.rank_context.device.type == "cuda"
         )
-        self._wrapped = self.place.wrap(objective) if self.place.wrap else objective
+        self._wrapped = self.rank_context.wrap(objective) if self.rank_context.wrap else objective
         self._forward: Callable[[Tensor], Tensor] = self._wrapped
         if settings.compile:
             leave_dropout_eager(objective)
@@ -143,7 +143,7 @@ class Engine:
         uri = self.job.settings.feature_cache
         if uri is None or self.stage.name != STAGE2:
             return None
-        return feature_items(uri, self.network, self.job, self.stage.items, self.place)
+        return feature_items(uri, self.network, self.job, self.stage.items, self.rank_context)
 
     # --- training -----------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Engine:
         stage = self.stage
         epoch, start = divmod(self.step_at, stage.steps_per_epoch)
         self._wrapped.train()
-        sums = _Sums(torch.zeros((), device=self.place.device))
+        sums = _Sums(torch.zeros((), device=self.rank_context.device))
         if self._loaded is None:
             self._loaded = iter(self._loader())
         for num_images in stage.step_sizes[start:]:
@@ -193,27 +193,27 @@ class Engine:
         """This rank's part of every step from here to the end of the stage."""
         settings, stage = self.job.settings, self.stage
         if stage.num_streamed:
-            assert self.place.stream, "a streamed stage needs a stream"
-            return self.place.stream(stage)
+            assert self.rank_context.stream, "a streamed stage needs a stream"
+            return self.rank_context.stream(stage)
         sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
         order = Order(*sizes, settings.seed, stage.name)
-        steps = RankSteps(order, self.step_at, self.place.rank, num_ranks())
+        steps = RankSteps(order, self.step_at, self.rank_context.rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
             Crops(stage.items, settings.root, stage.protocol, settings.seed),
             batch_sampler=steps,
             collate_fn=collate,
-            pin_memory=self.place.device.type == "cuda",
+            pin_memory=self.rank_context.device.type == "cuda",
             **reading(settings.loader_processes),
         )
 
     def _turn_to(self, num_images: int) -> None:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
-        torch.manual_seed(seed + self.place.rank)
-        self.turn.seed, self.turn.num_items = seed, num_images
-        self.turn.offset = share(num_images, self.place.rank, num_ranks()).start
+        torch.manual_seed(seed + self.rank_context.rank)
+        self.step_seed.seed, self.step_seed.num_items = seed, num_images
+        self.step_seed.offset = share(num_images, self.rank_context.rank, num_ranks()).start
 
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
@@ -230,7 +230,7 @@ class Engine:
 
     def loss(self, batch: Batch) -> Tensor:
         """This rank's share of the batch's loss, with its graph."""
-        device, settings = self.place.device, self.job.settings
+        device, settings = self.rank_context.device, self.job.settings
         inputs = batch.inputs.to(device, non_blocking=True)
         if inputs.dtype == torch.uint8:
             inputs = normalise(inputs, self.job.spec.preprocessing)
@@ -269,7 +269,7 @@ class Engine:
         trains_head = self.stage.name == STAGE2 or self.job.settings.loss == "ce"
         if not self.job.validation or not trains_head:
             return None
-        loss, failures = validation_loss(self.network, self.job, self.place)
+        loss, failures = validation_loss(self.network, self.job, self.rank_context)
         self._wrapped.train()
         self.unreadable |= failures
         if self.best is None or loss < self.best["loss"]:

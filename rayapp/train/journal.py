@@ -8,8 +8,8 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from rayapp.disk import scratch_folder
-from rayapp.storage import Store
+from rayapp.storage.disk import scratch_folder
+from rayapp.storage.store import Store
 
 METRICS_FILE = "metrics.csv"
 _TAGS = ("loss", "validation_loss", "learning_rate", "images_per_s", "data_wait_share")

@@ -18,8 +18,8 @@ from rayapp.models.losses import (
     multilabel_selfcon_loss,
     selfcon_loss,
 )
-from rayapp.train.job import STAGE2
 from rayapp.train.settings import TrainSettings
+from rayapp.train.training_job import STAGE2
 
 
 class Objective(Protocol):

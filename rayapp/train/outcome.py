@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rayapp import runs
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
-from rayapp.storage import Store, open_store
+from rayapp.run import record
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.journal import write_events, write_metrics
 
@@ -27,7 +28,7 @@ def _dated(spec: DetectorSpec) -> DetectorSpec:
     """With the day on which it was trained."""
     if spec.scope.trained is None:
         return spec
-    trained = spec.scope.trained.model_copy(update={"date": runs.now()})
+    trained = spec.scope.trained.model_copy(update={"date": record.now()})
     return spec.model_copy(update={"scope": spec.scope.model_copy(update={"trained": trained})})
 
 

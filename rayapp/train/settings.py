@@ -4,9 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rayapp.config.paths import OutputUri, Packaged, Uri
+from rayapp.config.settings import JobSettings, Settings
 from rayapp.models.detector import Architecture
-from rayapp.settings import JobSettings, Settings
-from rayapp.uris import OutputUri, Packaged, Uri
 
 # Where training runs and how it is kept going: a run may be resumed with other ones.
 PLACEMENT = frozenset(

@@ -4,14 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rayapp.errors import JobFailed
-from rayapp.models.collectives import global_sum, num_ranks
+from rayapp.config.errors import JobFailed
+from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
-from rayapp.train.job import Job, Place
-from rayapp.train.views import scored
+from rayapp.train.data.views import scored
+from rayapp.train.training_job import Job, RankContext
 
 
-def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, dict[str, str]]:
+def validation_loss(
+    network: Network, job: Job, rank_context: RankContext
+) -> tuple[float, dict[str, str]]:
     """Mean cross-entropy over the validation items of all ranks, and what could not be read.
 
     Raises:
@@ -20,13 +22,13 @@ def validation_loss(network: Network, job: Job, place: Place) -> tuple[float, di
     network.eval()
     total = torch.zeros(2, dtype=torch.float64)
     failures = {}
-    mine = job.validation[place.rank :: num_ranks()]
-    for item, logits in scored(network, mine, job, place):
+    mine = job.validation[rank_context.rank :: num_ranks()]
+    for item, logits in scored(network, mine, job, rank_context):
         if isinstance(logits, str):
             failures[item.id] = logits
         else:
             total += torch.tensor([_loss(logits[None], torch.tensor([item.target])), 1.0])
-    loss, count = global_sum(total.to(place.device)).tolist()
+    loss, count = global_sum(total.to(rank_context.device)).tolist()
     if not count:
         raise JobFailed(f"none of {len(job.validation)} validation images could be read")
     return loss / count, failures

@@ -5,7 +5,7 @@ from rayapp.transforms.draws import generator
 from rayapp.transforms.operations import ImageHWC, SizeHW, Window
 from rayapp.transforms.plans import Plan, Step, apply, apply_each, split_window
 from rayapp.transforms.protocols import PLAIN, Protocol, load_protocol
-from rayapp.transforms.published import (
+from rayapp.transforms.published_draws import (
     PUBLISHED_WORKERS,
     PublishedDraw,
     published_draws,

@@ -41,8 +41,8 @@ def decode_fast(data: bytes) -> ImageHWC | None:
     """The pixels of a plain RGB JPEG, PNG or WebP file, equal to Pillow's; None for all else.
 
     OpenCV decodes them with fewer copies. None (alpha, 16 bits, palette, grey, CMYK, animation,
-    damage, or more than 8192² px) says that `rayapp.images.decode` must look at the file. An EXIF
-    orientation is ignored, as Pillow ignores it.
+    damage, or more than 8192² px) says that `rayapp.dataset.images.decode` must look at the file.
+    An EXIF orientation is ignored, as Pillow ignores it.
     """
     if not (_plain_jpeg(data) or _plain_png(data) or _plain_webp(data)):
         return None

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from rayapp.resources import resource
-from rayapp.settings import Settings, parse_yaml
+from rayapp.config.packaged import resource
+from rayapp.config.settings import Settings, parse_yaml
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from rayapp.settings import Settings
+from rayapp.config.settings import Settings
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import Axis, Channels, Filter, Place, window_at
 from rayapp.transforms.plans import Draft

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rayapp.errors import UserError
-from rayapp.labels import Item, LabelScheme, item_id, read_lists, write_list
-from rayapp.manifest import read_table_uri
-from rayapp.storage import Store
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import Item, LabelScheme, item_id, read_lists, write_list
+from rayapp.dataset.manifest import read_table_uri
+from rayapp.storage.store import Store
 from rayapp.tune.settings import TuneSettings
 
 TRAIN_LIST, HEAD_LIST, JUDGE_LIST = "train.txt", "head.txt", "validation.txt"

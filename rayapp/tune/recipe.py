@@ -12,12 +12,12 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from rayapp.calibrate import CalibrateSettings
-from rayapp.errors import UserError
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml, validated
 from rayapp.models.detector import build_network
-from rayapp.resources import resource
-from rayapp.settings import read_yaml, validated
-from rayapp.storage import LocalStore, Store
+from rayapp.storage.store import LocalStore, Store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import Protocol, load_protocol
 from rayapp.tune.settings import Dimension, TuneSettings

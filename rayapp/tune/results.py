@@ -8,16 +8,16 @@ import pyarrow as pa
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from rayapp import manifest
-from rayapp.storage import Store
+from rayapp.dataset import manifest
+from rayapp.storage.store import Store
 from rayapp.train.settings import TrainSettings
+from rayapp.tune.comparison_verdict import COMPARISON_FILE, Verdict
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST
-from rayapp.tune.objectives import FIGURES, Goal, front
-from rayapp.tune.page import PAGE_FILE, page
-from rayapp.tune.plan import Plan
+from rayapp.tune.goals import FIGURES, Goal, front
+from rayapp.tune.search_plan import SearchPlan
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, Journal
-from rayapp.tune.verdict import COMPARISON_FILE, Verdict
+from rayapp.tune.tune_page import PAGE_FILE, page
 
 BEST_FILE, TRIALS_FILE = "best.yaml", "trials.parquet"
 BEST_FOLDER = "best"
@@ -56,7 +56,7 @@ def counts(journal: Journal, wanted: int) -> dict[str, int]:
 
 
 def write_results(
-    settings: TuneSettings, planned: Plan, journal: Journal, store: Store
+    settings: TuneSettings, planned: SearchPlan, journal: Journal, store: Store
 ) -> dict[str, Any]:
     """Write the files; what run.json keeps of them.
 
@@ -90,7 +90,7 @@ def _verdict(store: Store, best: int) -> Verdict | None:
     return verdict if verdict.best == best else None
 
 
-def _table(planned: Plan, journal: Journal) -> pa.Table:
+def _table(planned: SearchPlan, journal: Journal) -> pa.Table:
     """One row a trial: how it ended, its figures, and its values as JSON where they are lists."""
     done = complete(journal)
     best = {done[at].number for at in front([t.values for t in done], planned.goal.maximise)}
@@ -131,7 +131,7 @@ def _column(values: list[Any]) -> pa.Array:
 
 def _best_yaml(
     settings: TuneSettings,
-    planned: Plan,
+    planned: SearchPlan,
     best: FrozenTrial,
     values: Mapping[str, Any],
     store: Store,
@@ -169,7 +169,9 @@ def _best_yaml(
     return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _recheck(found: TrainSettings, best: FrozenTrial, planned: Plan, store: Store) -> list[str]:
+def _recheck(
+    found: TrainSettings, best: FrozenTrial, planned: SearchPlan, store: Store
+) -> list[str]:
     """The commands that give the first fold's figure once more."""
     fold = planned.folds[0]
     auc = best.user_attrs["facts"]["folds"][fold.generator]

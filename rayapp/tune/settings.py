@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rayapp.settings import JobSettings, Settings
-from rayapp.tune.objectives import FIGURES
-from rayapp.uris import Packaged, Uri
+from rayapp.config.paths import Packaged, Uri
+from rayapp.config.settings import JobSettings, Settings
+from rayapp.tune.goals import FIGURES
 
 PUBLISHED = "published"  # the starting point that is the recipe itself
 

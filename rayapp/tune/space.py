@@ -13,7 +13,7 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.tune.settings import PUBLISHED, Dimension
 
 Values = dict[str, Any]

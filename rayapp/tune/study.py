@@ -22,10 +22,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rayapp.disk import naming, scratch_folder
-from rayapp.errors import UserError
-from rayapp.storage import LocalStore, Store
-from rayapp.tune.objectives import Goal
+from rayapp.config.errors import UserError
+from rayapp.storage.disk import naming, scratch_folder
+from rayapp.storage.store import LocalStore, Store
+from rayapp.tune.goals import Goal
 from rayapp.tune.settings import TuneSettings
 
 STUDY_FILE = "study.log"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayapp.annotate.layout import by_layout, parse_layout
+from rayapp.annotate.folder_layout import by_layout, parse_layout
 from rayapp.annotate.propose import propose
 from rayapp.annotate.recognise import recognise
 from rayapp.annotate.words import like_a_generator, origin_of, part_of

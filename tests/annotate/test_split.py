@@ -14,7 +14,7 @@ from rayapp.annotate.split import (
     open_to,
     parse_shares,
 )
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 
 SHARES = parse_shares("60/15/10/15")
 

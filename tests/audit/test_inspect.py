@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from rayapp.audit.inspect import AuditRows, container, inspect
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 PHOTO = Image.fromarray(
     (np.add.outer(np.arange(40) * 5, np.arange(50) * 4)[:, :, None] + [0, 9, 18]).astype(np.uint8)

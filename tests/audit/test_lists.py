@@ -11,7 +11,7 @@ from rayapp.audit.lists import (
     overlaps,
     role_of,
 )
-from rayapp.labels import load_scheme, parse_list, read_list
+from rayapp.dataset.labels import load_scheme, parse_list, read_list
 
 MAKER = {8: 4, 0: 0, 1: 0, 2: 0, 3: 1, 4: 1, 5: 1, 6: 2, 7: 3}  # model → generator
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rayapp.config.errors import UserError
 from rayapp.demo import photographs
 from rayapp.demo.photographs import CROP_PX, MIN_ACTIVITY, SPLITS
-from rayapp.errors import UserError
 
 
 def test_no_scene_is_in_two_splits_and_test_has_four():

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rayapp.dataset.labels import load_scheme
 from rayapp.download import ledger, wanted
-from rayapp.download.access import Access
-from rayapp.download.catalogue import Catalogue
-from rayapp.download.faults import Fault
-from rayapp.download.plan import Plan, Planner
-from rayapp.download.reader import Patience, Plain
-from rayapp.download.transport import HttpReader, new_pool
-from rayapp.download.work import Worker
-from rayapp.labels import load_scheme
-from rayapp.storage import open_store
+from rayapp.download.fetch_task import Worker
+from rayapp.download.origins.access import Access
+from rayapp.download.origins.catalogue import Catalogue
+from rayapp.download.origins.faults import Fault
+from rayapp.download.origins.reader import Patience, Plain
+from rayapp.download.origins.transport import HttpReader, new_pool
+from rayapp.download.source_plan import Plan, Planner
+from rayapp.storage.uris import open_store
 
 FAST = Patience(attempts=6, base_s=0.001, cap_s=0.01, connect_s=5.0, silence_s=5.0)
 SCHEME = load_scheme("imaginet")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rayapp.download import parts
-from rayapp.download.catalogue import load_catalogue
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.download import file_parts
 from rayapp.download.entry import fetch_entry, is_whole
-from rayapp.errors import JobFailed, UserError
+from rayapp.download.origins.catalogue import load_catalogue
 from tests.doubles.drive import Drive
 from tests.doubles.hub import Hub
 from tests.doubles.server import Reply, Request, Server, files_handler
@@ -32,7 +32,7 @@ def drive_book(server: Server, tmp_path: Path, entry: str) -> str:
 
 
 def test_one_file_on_drive_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 10_000)
+    monkeypatch.setattr(file_parts, "PART_BYTES", 10_000)
     double = Drive()
     double.files["id1"] = CHECKPOINT
     root = str(tmp_path / "root")
@@ -67,7 +67,7 @@ def test_one_file_on_drive_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_parts_of_another_revision_are_not_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 10_000)
+    monkeypatch.setattr(file_parts, "PART_BYTES", 10_000)
     other = bytes(len(CHECKPOINT))
     entry = "at: ['URL/a.pt']\n    form: files\n    files: {a.pt: ''}"
     root = str(tmp_path / "root")

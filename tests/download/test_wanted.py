@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import read_list
 from rayapp.download import wanted
-from rayapp.download.catalogue import load_catalogue
-from rayapp.errors import UserError
-from rayapp.labels import read_list
-from rayapp.runs import digest
-from rayapp.storage import LocalStore, open_store
+from rayapp.download.origins.catalogue import load_catalogue
+from rayapp.run.record import digest
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
 from tests.download.helpers import SCHEME, catalogue, write_list
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared/imaginet/annotations"

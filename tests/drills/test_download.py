@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rayapp.storage import PARTIAL_SUFFIX
+from rayapp.storage.store import PARTIAL_SUFFIX
 from tests.doubles.s3 import S3, proxy
 from tests.doubles.server import Reply, Request, Server, files_handler
+from tests.download.archives.test_streams import make_tar
 from tests.download.helpers import jpeg, make_zip, write_list
-from tests.download.test_streams import make_tar
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE_BYTES = 110_000

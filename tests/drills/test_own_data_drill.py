@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rayapp.labels import load_scheme, read_list
+from rayapp.dataset.labels import load_scheme, read_list
 from tests.annotate import published
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rayapp import manifest
-from rayapp.images import sha256
-from rayapp.labels import load_scheme
-from rayapp.perturb.results import Tally, expand, row_schema
-from rayapp.perturb.work import PerturbRows
-from rayapp.storage import open_store
+from rayapp.dataset import manifest
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import load_scheme
+from rayapp.perturb.manifest_rows import Tally, expand, row_schema
+from rayapp.perturb.variants import PerturbRows
+from rayapp.storage.uris import open_store
 from rayapp.transforms import load_protocol
 from tests.perturb.sets import make_published, make_set, odd_files, outcome
-from tests.transforms.test_published import sequential_replay
+from tests.transforms.test_published_draws import sequential_replay
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.drill

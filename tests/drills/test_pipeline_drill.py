@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3
 from tests.drills.clusters import ROOT, environment
 from tests.perturb.sets import make_set
@@ -27,14 +27,14 @@ KILLS = 5
 
 
 class Pipeline:
-    """`jobs/pipeline.py` on a small set that it downloads from a folder."""
+    """`jobs/benchmark.py` on a small set that it downloads from a folder."""
 
     def __init__(self, folder: Path, config: dict[str, Any], output: str) -> None:
         self.output = output
         self.log = folder / "log.txt"
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config | {"output": output, "cpus": 2}))
-        self.command = [sys.executable, str(ROOT / "jobs/pipeline.py"), "--config", str(path)]
+        self.command = [sys.executable, str(ROOT / "jobs/benchmark.py"), "--config", str(path)]
 
     def start(self, **env: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

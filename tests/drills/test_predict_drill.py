@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from rayapp import load_detector
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector
 from tests.doubles.s3 import S3
-from tests.predict.test_pipeline import picture
+from tests.jobs.test_predict import picture
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.drill

@@ -95,7 +95,7 @@ def test_killed_at_random_moments_nothing_is_lost(tmp_path, seed):
 
 
 def test_on_s3_the_same_tree_becomes_the_same(tmp_path, s3):
-    from rayapp.storage import open_store
+    from rayapp.storage.uris import open_store
 
     wanted = make(tmp_path, 300)
     uri = f"s3://{s3.bucket}/drill/{tmp_path.name}"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.images import sha256
-from rayapp.s3 import _client_of
-from rayapp.storage import Store, open_store
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import sha256
+from rayapp.storage.s3 import _client_of
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3, proxy
 from tests.doubles.server import Reply, Request, Server
 
@@ -55,7 +56,7 @@ def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with S3(tmp_path) as s3, proxy(s3) as server:
         for name, value in {**s3.environment, "AWS_ENDPOINT_URL": server.url}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr("rayapp.s3._SILENCE_S", 1.0)
+        monkeypatch.setattr("rayapp.storage.s3._SILENCE_S", 1.0)
         _client_of.cache_clear()
         yield server
     _client_of.cache_clear()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from rayapp.labels import load_scheme
+from rayapp.dataset.labels import load_scheme
 from tests.detectors import saved_detector
 from tests.drills.clusters import ROOT
 from tests.perturb.sets import make_set
@@ -185,7 +185,7 @@ def test_every_other_job_says_what_it_takes(home: Home, job: str) -> None:
 
 def test_what_the_wheel_carries_is_found_by_name_from_any_folder(home: Home) -> None:
     code = (
-        "import rayapp, pathlib; from rayapp.resources import resource, shipped_names; "
+        "import rayapp, pathlib; from rayapp.config.packaged import resource, shipped_names; "
         "print(rayapp.__file__); "
         "[print(resource(f, n)) for f in "
         "('annotations', 'configs', 'configs/protocols', 'configs/suites') "

@@ -20,9 +20,9 @@ import torch
 import yaml
 
 from rayapp.models.folder import load_detector
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.doubles.s3 import S3

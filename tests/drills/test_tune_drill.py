@@ -18,7 +18,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from rayapp.tune.pipeline import tune
+from rayapp.jobs.tune import tune
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import STUDY_FILE, STUDY_NAME
 from tests.tune.conftest import calibrating, images, training  # noqa: F401  fixtures

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rayapp.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
 
 GROUPS = ("gan", "sd", "midjourney", "dalle3")
 

@@ -4,13 +4,13 @@ import pytest
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import AnnotationList, Item
+from rayapp.dataset.suites import ProtocolName, TestItems, load_suite
 from rayapp.evaluate.detectors import Measured, short_names
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, slices_of
-from rayapp.labels import AnnotationList, Item
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import Labels
-from rayapp.suites import ProtocolName, TestItems, load_suite
 from tests.detectors import tiny_detector
 
 SUITE = load_suite("imaginet-model")

@@ -7,16 +7,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rayapp.calibrate import CalibrateSettings, calibrate
+from rayapp.calibrate.fit import calibrate
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.dataset.labels import Item, load_scheme, write_list
+from rayapp.evaluate.bench import Bench
+from rayapp.evaluate.csv_tables import as_text
 from rayapp.evaluate.detectors import load_all
-from rayapp.evaluate.plans import Bench
 from rayapp.evaluate.settings import EvaluateSettings, load_suites
-from rayapp.evaluate.tables import as_text
-from rayapp.labels import Item, load_scheme, write_list
 from rayapp.metrics.evaluation import Evaluation
 from rayapp.report import tables
 from rayapp.report.evidence import Evidence
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector
 
 SCHEME = load_scheme("demo")

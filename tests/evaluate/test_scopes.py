@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from rayapp import load_detector
-from rayapp.calibrate import CalibrateSettings, calibrate
-from rayapp.evaluate.pipeline import evaluate
+from rayapp.calibrate.fit import calibrate
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.dataset.labels import load_scheme
 from rayapp.evaluate.scopes import record_scopes
 from rayapp.evaluate.settings import EvaluateSettings
-from rayapp.labels import load_scheme
+from rayapp.jobs.evaluate_tables import evaluate
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 from tests.drills.test_download import small_disk

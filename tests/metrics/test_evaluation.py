@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from rayapp.labels import load_scheme
+from rayapp.dataset.labels import load_scheme
 from rayapp.metrics.evaluation import (
     Evaluation,
     Figure,

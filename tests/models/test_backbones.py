@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.models.backbones import HIGHPASS_SMALL, RESNET50_NODOWN, create_backbone, normalisation
 
 

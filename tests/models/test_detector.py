@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.models.detector import Detector, Labels
 from tests.models.test_folder import calibration, make_detector, with_spec
 

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 
 import rayapp
-from rayapp.errors import UserError
-from rayapp.models.calibrators import Calibration
+from rayapp.config.errors import UserError
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import (
     Architecture,
     Detector,
@@ -21,7 +21,7 @@ from rayapp.models.detector import (
 )
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.preprocessing import Preprocessing
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 
 
 def make_detector(

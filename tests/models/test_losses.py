@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rayapp.models.collectives import mean_over_ranks
+from rayapp.models.distributed.collectives import mean_over_ranks
 from rayapp.models.losses import (
     class_cross_entropy,
     cross_entropy,

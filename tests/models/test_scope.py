@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector, read_spec, save_detector, write_scope
-from rayapp.models.published import PUBLISHED
+from rayapp.models.published_weights import PUBLISHED
 from rayapp.models.scope import (
     UNKNOWN,
     UNMEASURED,
@@ -18,7 +18,7 @@ from rayapp.models.scope import (
     Scope,
     published_scope,
 )
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.detectors import tiny_detector
 
 TRAINED = Images(

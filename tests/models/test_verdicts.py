@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rayapp.models.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.verdicts import Judge
 
 

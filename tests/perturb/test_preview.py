@@ -3,13 +3,13 @@ import io
 import pytest
 from PIL import Image
 
-from rayapp import manifest
-from rayapp.labels import load_scheme, read_list
-from rayapp.perturb.layout import targets
-from rayapp.perturb.preview import _said, write_preview
-from rayapp.perturb.results import expand, row_schema
-from rayapp.perturb.work import PerturbRows
-from rayapp.storage import open_store
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.perturb.file_names import targets
+from rayapp.perturb.manifest_rows import expand, row_schema
+from rayapp.perturb.preview import _format, write_preview
+from rayapp.perturb.variants import PerturbRows
+from rayapp.storage.uris import open_store
 from rayapp.transforms import load_protocol
 from tests.perturb.sets import make_set
 
@@ -36,5 +36,5 @@ def test_captions_say_what_was_done():
         '{"op":"resize","height":256,"width":256,"filter":"lanczos4"},'
         '{"op":"jpeg","quality":80,"channels":"bgr"}]'
     )
-    assert _said(plan) == "crop 300x300, resize 256x256, jpeg 80"
-    assert _said("[]") == "as it is"
+    assert _format(plan) == "crop 300x300, resize 256x256, jpeg 80"
+    assert _format("[]") == "as it is"

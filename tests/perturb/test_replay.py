@@ -1,8 +1,8 @@
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.labels import load_scheme, parse_list
-from rayapp.perturb.layout import targets
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import load_scheme, parse_list
+from rayapp.perturb.file_names import targets
 from rayapp.perturb.replay import check_published, replay
 from rayapp.transforms import published_draws
 

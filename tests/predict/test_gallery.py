@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from rayapp import manifest, scores
-from rayapp.labels import load_scheme
+from rayapp.dataset import manifest, scores
+from rayapp.dataset.labels import load_scheme
 from rayapp.models.preprocessing import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict.gallery import NEAR, Gallerist, GallerySelection, Missed
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.models.test_verdicts import calibration
 
 

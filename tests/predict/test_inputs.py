@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rayapp import manifest
-from rayapp.errors import UserError
-from rayapp.labels import Item, load_scheme
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.labels import Item, load_scheme
 from rayapp.predict.inputs import resolve
-from rayapp.s3 import _client_of
-from rayapp.storage import open_store
+from rayapp.storage.s3 import _client_of
+from rayapp.storage.uris import open_store
 from tests.doubles.s3 import READER
 
 

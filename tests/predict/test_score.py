@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rayapp.images import decode
+from rayapp.dataset.images import decode
 from rayapp.models.detector import Detector, DetectorSpec
-from rayapp.predict.harmless import TOLERANCE, chosen, harm_of_bf16
+from rayapp.predict.bf16_check import TOLERANCE, check_bf16, chosen
 from rayapp.predict.score import NetworkScorer
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from tests.detectors import tiny_detector
 
 
@@ -44,11 +44,11 @@ def test_bf16_stays_near_and_is_measured(tmp_path):
         (tmp_path / f"{seed}.png").write_bytes(encoded(64, 64, seed))
     paths = [f"{seed}.png" for seed in range(8)]
     assert chosen(paths) == ["0.png", "2.png", "4.png", "6.png"]
-    harm = harm_of_bf16(detector, open_store(tmp_path), [*chosen(paths), "gone.png"])
+    harm = check_bf16(detector, open_store(tmp_path), [*chosen(paths), "gone.png"])
     assert harm.num_images == 4
     assert 0 < harm.largest < TOLERANCE
     assert harm.harmless
-    assert not harm_of_bf16(detector, open_store(tmp_path), ["gone.png"]).harmless
+    assert not check_bf16(detector, open_store(tmp_path), ["gone.png"]).harmless
 
 
 def test_views_at_once_follow_the_memory_of_one():

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayapp.errors import UserError
-from rayapp.prune import plan as plans
+from rayapp.config.errors import UserError
+from rayapp.prune import keep_or_remove as plans
 from rayapp.prune.remove import RemoveRows, remove_empty_folders
 from rayapp.prune.walk import DEAD_LINK, FOLDER_LINK, LINK, split, walk
-from rayapp.storage import LocalStore, open_store
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
 from tests.prune.trees import build, content, expected, is_loose, trees
 
 
@@ -188,7 +189,7 @@ def test_s3_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path,
 
 
 def test_deletes_on_s3_are_batched(tmp_path, s3, monkeypatch):
-    from rayapp.s3 import s3_client
+    from rayapp.storage.s3 import s3_client
 
     store = open_store(f"s3://{s3.bucket}/batched/{tmp_path.name}")
     for at in range(60):

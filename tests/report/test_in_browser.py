@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rayapp.evaluate.pipeline import EvaluateSettings, evaluate
-from rayapp.labels import Item, load_scheme, write_list
-from rayapp.report import REPORT_FILE, ReportSettings, report
-from rayapp.storage import open_store
+from rayapp.dataset.labels import Item, load_scheme, write_list
+from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.jobs.evaluate_tables import evaluate
+from rayapp.jobs.report import REPORT_FILE, report
+from rayapp.report.settings import ReportSettings
+from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector
 from tests.pages.browser import CHROMIUM, Tab, visit
 

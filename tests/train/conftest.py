@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rayapp.labels import Item, load_scheme, write_list
-from rayapp.settings import validated
-from rayapp.storage import open_store
+from rayapp.config.settings import validated
+from rayapp.dataset.labels import Item, load_scheme, write_list
+from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 
 NUM_ITEMS = 44

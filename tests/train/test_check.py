@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.models.detector import build_network
 from rayapp.models.encoder import Network
 from rayapp.train.check import check
-from rayapp.train.job import Place
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
+from rayapp.train.training_job import RankContext
 
 Tiny = Callable[..., TrainSettings]
 
@@ -26,7 +26,7 @@ class _TooLarge(nn.Module):
 def _checked(settings: TrainSettings) -> Network:
     job, _ = plan(settings)
     network = build_network(job.spec.architecture)
-    check(network, job, Place())
+    check(network, job, RankContext())
     return network
 
 
@@ -66,4 +66,4 @@ def test_a_step_that_does_not_fit_is_told_before_training(tiny: Tiny) -> None:
     network = build_network(job.spec.architecture)
     network.encoder.backbone = _TooLarge()  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"stage1.batch_size 12 on 1 workers does not fit"):
-        check(network, job, Place())
+        check(network, job, RankContext())

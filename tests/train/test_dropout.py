@@ -1,12 +1,12 @@
 import torch
 from torch import nn
 
-from rayapp.train.dropout import Turn, share_dropout
+from rayapp.train.dropout import StepSeed, share_dropout
 
 
 def _layer(offset: int, num_items: int, seed: int = 3) -> nn.Module:
     model = nn.Sequential(nn.Dropout(0.4))
-    share_dropout(model, Turn(seed, offset, num_items))
+    share_dropout(model, StepSeed(seed, offset, num_items))
     return model
 
 
@@ -26,7 +26,7 @@ def test_drops_the_share_asked_for_and_keeps_the_mean() -> None:
 
 def test_two_layers_drop_differently_and_evaluation_drops_nothing() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
-    share_dropout(model, Turn(3, 0, 8))
+    share_dropout(model, StepSeed(3, 0, 8))
     images = torch.ones(8, 100)
     assert not torch.equal(model[0](images), model[1](images))
     assert torch.equal(model.eval()(images), images)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from rayapp.errors import JobFailed, UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.train.engine import Engine
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.train.ranks import weights_on_rank

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from rayapp.storage import open_store
+from rayapp.storage.uris import open_store
 from rayapp.train.journal import write_events, write_metrics
 
 

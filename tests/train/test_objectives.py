@@ -5,7 +5,7 @@ import torch
 from rayapp.models.detector import build_network
 from rayapp.models.losses import multilabel_selfcon_loss, selfcon_loss
 from rayapp.train.objectives import Classifier, Contrastive, HeadOnly, create_objective
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]

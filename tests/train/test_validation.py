@@ -6,9 +6,9 @@ import pytest
 
 from rayapp.models.detector import Detector
 from rayapp.train.engine import Engine
-from rayapp.train.job import Place
-from rayapp.train.plan import plan
+from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
+from rayapp.train.training_job import RankContext
 from rayapp.train.validation import validation_loss
 
 Tiny = Callable[..., TrainSettings]
@@ -17,7 +17,7 @@ Tiny = Callable[..., TrainSettings]
 def test_the_loss_is_that_of_the_detector(tiny: Tiny, data: Path) -> None:
     job, _ = plan(tiny(validation=[str(data / "all.txt")]))
     engine = Engine(job)
-    loss, failures = validation_loss(engine.network, job, Place())
+    loss, failures = validation_loss(engine.network, job, RankContext())
     logits = Detector(engine.network, job.spec).logits([data / i.path for i in job.validation])
     signs = np.array([2 * item.target - 1 for item in job.validation])
     assert loss == pytest.approx(np.log1p(np.exp(-signs * logits)).mean(), abs=1e-5)
@@ -33,5 +33,5 @@ def test_the_best_epoch_is_kept(tiny: Tiny, data: Path) -> None:
     assert engine.best is not None
     assert engine.best["loss"] == min(losses[2:])
     engine.network.load_state_dict(engine.best["network"])
-    again, _ = validation_loss(engine.network, engine.job, Place())
+    again, _ = validation_loss(engine.network, engine.job, RankContext())
     assert again == pytest.approx(engine.best["loss"], abs=1e-6)

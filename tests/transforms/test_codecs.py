@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rayapp.images import ImageError, decode
+from rayapp.dataset.images import ImageError, decode
 from rayapp.transforms import codecs
 from rayapp.transforms.codecs import decode_fast, encode_lossless
 from tests.transforms.conftest import picture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.resources import shipped_names
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import shipped_names
 from rayapp.transforms.plans import apply, apply_each
 from rayapp.transforms.protocols import PLAIN, load_protocol
 from tests.transforms.conftest import picture

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.labels import load_scheme, read_list
-from rayapp.storage import open_store
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.storage.uris import open_store
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST, Fold, make_folds
 from tests.tune.conftest import Made
 

@@ -2,14 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from rayapp.errors import UserError
-from rayapp.resources import resource
-from rayapp.settings import read_yaml, validated
-from rayapp.storage import LocalStore, open_store
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml, validated
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import load_protocol
-from rayapp.tune.plan import plan
 from rayapp.tune.recipe import load_recipe
+from rayapp.tune.search_plan import plan
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space
 from tests.tune.conftest import Made

@@ -3,7 +3,7 @@ from typing import Any
 import optuna
 import pytest
 
-from rayapp.errors import UserError
+from rayapp.config.errors import UserError
 from rayapp.tune.settings import Dimension
 from rayapp.tune.space import Space
 

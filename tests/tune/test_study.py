@@ -8,9 +8,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from rayapp.errors import UserError
-from rayapp.storage import LocalStore, open_store
-from rayapp.tune.objectives import Goal
+from rayapp.config.errors import UserError
+from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import open_store
+from rayapp.tune.goals import Goal
 from rayapp.tune.space import Space
 from rayapp.tune.study import STUDY_FILE, STUDY_NAME, Journal, NumberedSampler, open_study
 from tests.tune.conftest import Made

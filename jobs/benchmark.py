@@ -1,0 +1,28 @@
+"""Run a whole benchmark, from its sources to the report.
+
+imaginet benchmark --config imaginet --output URI [--plan]
+"""
+
+import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
+from rayapp.benchmark.settings import BenchmarkSettings
+from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.jobs.benchmark import Places, exit_code, run_benchmark
+from rayapp.jobs.benchmark_estimate import estimate, format_estimate
+
+
+def job(settings: BenchmarkSettings) -> int:
+    """Say what it will take; unless that is all, run every stage and say where things are."""
+    print(format_estimate(estimate(settings), settings), flush=True)
+    if settings.plan:
+        return EXIT_DONE
+    outcomes = run_benchmark(settings)
+    at = Places(settings)
+    print("\npipeline: all stages are done")
+    print(f"  report    {at.at('report')}/report.html")
+    print(f"  figures   {at.at('evaluation')}/metrics.json")
+    print(f"  detector  {at.at('detector')}")
+    return exit_code(outcomes)
+
+
+if __name__ == "__main__":
+    run_job(BenchmarkSettings, job)

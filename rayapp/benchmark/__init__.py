@@ -1,0 +1,1 @@
+"""Room: a benchmark from its sources to the report, and what it will cost."""

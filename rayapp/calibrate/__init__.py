@@ -1,0 +1,1 @@
+"""Room: from stored scores to a detector that says how sure it is."""

@@ -1,0 +1,260 @@
+"""Calibration: from stored scores to a detector that says how sure it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from rayapp import load_detector
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.errors import UserError
+from rayapp.dataset import leakage, manifest
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import AnnotationList, LabelScheme, load_scheme, read_list
+from rayapp.dataset.scores import names_by, photographs, read_matching, select
+from rayapp.models.calibration import calibrators, decisions, direction
+from rayapp.models.calibration.calibrators import Calibration
+from rayapp.models.calibration.decisions import OperatingPoint
+from rayapp.models.detector import Detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
+from rayapp.models.scope import Images
+from rayapp.run import record
+from rayapp.storage.uris import read_uri
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Threshold and unsure band in probability, and what the threshold does."""
+
+    threshold: float
+    band: tuple[float, float] | None
+    point: OperatingPoint
+
+
+def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
+    """What the labels alone forbid: said before an image is scored or anything is written.
+
+    Raises:
+        UserError: no item of a class, or too few real ones for the asked false-positive rate.
+    """
+    num_synthetic = sum(listed.column("origin"))
+    num_real = len(listed.items) - num_synthetic
+    try:
+        if settings.temperature is None:  # a given one is not fitted
+            direction.require_both(num_real, num_synthetic)
+        if settings.fpr is not None:
+            decisions.check_reals({decisions.ALL: num_real}, settings.fpr, settings.confidence)
+    except UserError as error:
+        raise UserError(f"{listed.source}: {error}") from None
+
+
+def fit_calibrator(
+    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+) -> calibrators.Calibrator:
+    """The map from logit to probability that the settings ask for.
+
+    Raises:
+        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
+    """
+    method, temperature = settings.method, settings.temperature
+    fitted = calibrators.fit(method, logits_N, labels_N, temperature=temperature)
+    slope = fitted.parameters.get("slope")
+    if settings.fpr is not None and isinstance(slope, float) and slope <= 0:
+        raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
+    return fitted
+
+
+def decide(
+    settings: CalibrateSettings,
+    probabilities_N: np.ndarray,
+    labels_N: np.ndarray,
+    *,
+    slices_N: np.ndarray | None = None,
+    photographs_N: np.ndarray | None = None,
+) -> Decisions:
+    """Threshold and band, chosen on the calibration images alone.
+
+    Args:
+        settings: what is asked of them.
+        probabilities_N: of the calibration images.
+        labels_N: 1 synthetic, 0 real.
+        slices_N: name of each image's slice by `fpr_by`.
+        photographs_N: what is behind each image; the images of one are not independent.
+
+    Raises:
+        UserError: too few reals for the rate, see `decisions.check_reals`.
+    """
+    threshold, fpr, by = 0.5, settings.fpr, settings.fpr_by or ""
+    apart = {"slices_N": slices_N, "photographs_N": photographs_N}
+    if fpr is not None:
+        threshold = decisions.threshold_at_fpr(
+            probabilities_N, labels_N, fpr, settings.confidence, by=by, **apart
+        )
+    band = decisions.abstain_band(
+        probabilities_N, labels_N, threshold, settings.band_error, settings.prevalence
+    )
+    reals = decisions.reals_by_slice(probabilities_N, labels_N, **apart)
+    num_reals = sum(map(len, reals.values()))
+    synthetic = labels_N == 1
+    point = OperatingPoint(
+        fpr=fpr,
+        confidence=settings.confidence,
+        by=by,
+        unit="images" if num_reals == (~synthetic).sum() else "photographs",
+        rates=decisions.rates_at(threshold, reals, None if fpr is None else settings.confidence),
+        num_synthetic=int(synthetic.sum()),
+        num_found=int((probabilities_N[synthetic] >= threshold).sum()),
+    )
+    return Decisions(threshold, band, point)
+
+
+def calibrate(settings: CalibrateSettings) -> record.Run:
+    """Write the calibrated detector, and the images that it rests on; figures in the run's results.
+
+    Raises:
+        UserError: scores of another detector, an image without a score, one class only, or
+            (`clean`) an image that is also in one of `against`; or too few reals for the rate.
+    """
+    detector = load_detector(settings.detector)
+    check_tells_origin(detector, settings.detector)
+    scheme = load_scheme(settings.scheme)
+    listed = read_list(settings.annotations, scheme)
+    check_labels(settings, listed)
+    items = listed.items
+    table = read_matching(settings.scores, detector.hash(), settings.root)
+    rows = select(table, items, scheme, settings.annotations)
+    inputs = {
+        "detector": detector.hash(),
+        "scores": record.digest(np.asarray(rows["logit"], np.float32).tobytes()),
+        "annotations": sha256(read_uri(settings.annotations)),
+        **{uri: sha256(read_uri(uri)) for uri in settings.against},
+    }
+    forbidden = _tables(settings, scheme)
+    known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
+    own = leakage.identities(items, [*known, rows])
+    leaked = _guarded(own, forbidden, settings)
+    slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
+    if settings.fpr is not None:
+        inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
+    logits, labels = _scored(rows)
+    fitted = fit_calibrator(settings, logits, labels)
+    calibration = _calibration(fitted, rows, slices, settings, detector)
+    # Whatever is refused was refused before anything is written.
+    run = record.start(
+        "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
+    )
+    if run.state == "done":
+        return run
+    counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
+    on = Images(
+        lists=(settings.annotations,),
+        num_real=counts["real"],
+        num_synthetic=counts["synthetic"],
+        date=record.now(),
+    )
+    scope = detector.spec.scope.recalibrated(on)
+    spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
+    run.claim()
+    manifest.write_table(run.store, leakage.ITEMS_FILE, own)
+    save_detector(Detector(detector.network, spec), run.store)
+    run.finish(
+        counts,
+        {
+            "method": fitted.method,
+            "parameters": fitted.parameters,
+            "slope_interval": fitted.slope_interval,
+            "warning": fitted.warning,
+            "threshold": calibration.threshold,
+            "band": calibration.band,
+            "decisions": calibration.describe(),
+            "leaked": leaked,
+        },
+        made=(SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE),
+    )
+    return run
+
+
+def check_tells_origin(detector: Detector, name: str) -> None:
+    """Nothing where the detector has one output.
+
+    Raises:
+        UserError: it tells classes apart, and has no probability to be calibrated.
+    """
+    if detector.spec.architecture.head.num_outputs > 1:
+        column = detector.spec.labels.column
+        raise UserError(f"{name}: tells {column} apart, not real from synthetic; there is nothing "
+                        "to calibrate")  # fmt: skip
+
+
+def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:
+    """What each of `against` knows of its images: path, and sha256 and look where it has them."""
+    found = {}
+    for uri in settings.against:
+        if uri.endswith(".parquet"):
+            table = manifest.read_table_uri(uri)
+            missing = {"path"} - set(table.column_names)
+            if missing:
+                raise UserError(f"{uri}: no manifest, it has no column path")
+            found[uri] = table.select([c for c in leakage.COLUMNS if c in table.column_names])
+        else:
+            found[uri] = leakage.identities(read_list(uri, scheme).items, [])
+    return found
+
+
+def _guarded(
+    own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
+) -> dict[str, int]:
+    """How many calibration images are in each of `against`; under `clean` there may be none."""
+    leaked = {}
+    for uri, table in forbidden.items():
+        found = leakage.leaks(own, table)
+        leaked[uri] = found.num_rows
+        if settings.protocol == "clean":
+            leakage.refuse(found, own.num_rows, uri,
+                         "take other images, or --protocol legacy")  # fmt: skip
+    return leaked
+
+
+def _calibration(
+    fitted: calibrators.Calibrator,
+    rows: pa.Table,
+    slices: Sequence[str],
+    settings: CalibrateSettings,
+    detector: Detector,
+) -> Calibration:
+    """The map with its decisions, and where they are from."""
+    logits_N, labels_N = _scored(rows)
+    undecided = Calibration(
+        method=fitted.method,
+        parameters=fitted.parameters,
+        n=len(labels_N),
+        items_hash=record.digest(*(path.encode() for path in rows["path"].to_pylist())),
+        detector_hash=detector.hash(),
+        preprocessing_hash=detector.spec.preprocessing.hash,
+        # A temperature that was given says nothing of these images.
+        share_synthetic=float(labels_N.mean()) if settings.temperature is None else None,
+        prevalence=settings.prevalence,
+    )
+    probabilities_N = undecided.apply(logits_N)
+    decided = decide(
+        settings,
+        probabilities_N,
+        labels_N,
+        slices_N=np.asarray(slices) if slices else None,
+        photographs_N=np.asarray(photographs(rows)),
+    )
+    chosen = {
+        "threshold": decided.threshold,
+        "band": decided.band,
+        "operating_point": decided.point,
+    }
+    return undecided.model_copy(update=chosen).with_observed(probabilities_N, labels_N)
+
+
+def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels."""
+    return (
+        rows["logit"].to_numpy().astype(np.float64),
+        rows["origin"].to_numpy().astype(np.int64),
+    )

@@ -1,0 +1,1 @@
+"""Ray's front door: sessions, what a cluster holds, rows mapped over it, what workers post."""

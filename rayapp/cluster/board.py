@@ -1,0 +1,61 @@
+"""Where workers post how far they are, for the driver's progress line to show."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from rayapp.cluster.session import beside_driver
+from rayapp.run.progress import Progress
+
+_POLL_S = 0.5
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Where a training worker posts its state for the driver to show."""
+
+    def __init__(self) -> None:
+        self._posted: dict[str, Any] = {}
+        self._said: list[str] = []
+
+    def post(self, done: int, note: str) -> None:
+        """Replace the state."""
+        self._posted = {"done": done, "note": note}
+
+    def say(self, text: str) -> None:
+        """What is to be read whatever comes after it."""
+        self._said.append(text)
+
+    def read(self, num_said: int) -> tuple[dict[str, Any], list[str]]:
+        """The latest state, empty before the first post; what was said after so many."""
+        return self._posted, self._said[num_said:]
+
+
+@contextlib.contextmanager
+def watched(progress: Progress) -> Iterator[Any]:
+    """A board whose posts drive `progress` while the block runs; yields the board's handle."""
+    board = Board.options(scheduling_strategy=beside_driver()).remote()  # type: ignore[attr-defined]
+    stop = threading.Event()
+
+    def poll() -> None:
+        num_said = 0
+        while not stop.wait(_POLL_S):
+            with contextlib.suppress(ray.exceptions.RayError):
+                posted, said = ray.get(board.read.remote(num_said), timeout=5)
+                for text in said:
+                    progress.say(text)
+                num_said += len(said)
+                if posted:
+                    progress.update(posted["done"] - progress.done, note=posted["note"])
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(board)

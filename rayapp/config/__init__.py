@@ -1,0 +1,1 @@
+"""Ground: errors, typed settings, packaged files, memory."""

@@ -1,0 +1,1 @@
+"""Ground: lists, manifests, scores, images and what sets share."""

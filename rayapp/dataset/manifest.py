@@ -1,0 +1,112 @@
+"""The manifest: one Parquet row an image, what it is, where it is from, what became of it."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import Item, LabelScheme
+from rayapp.storage.disk import scratch_file
+from rayapp.storage.store import Store
+from rayapp.storage.uris import split_uri
+
+STATUS_OK = "ok"
+STATUS_FAILED = "failed"
+
+COLUMNS: dict[str, pa.DataType] = {
+    "id": pa.string(),
+    "path": pa.string(),
+    "sha256": pa.string(),
+    "bytes": pa.int64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "format": pa.string(),
+    "source": pa.string(),
+    "licence": pa.string(),
+    "status": pa.string(),
+    "error": pa.string(),
+}
+_SCHEME_KEY = b"label_scheme"
+
+
+def schema(
+    scheme: LabelScheme | None = None, extra: Mapping[str, pa.DataType] | None = None
+) -> pa.Schema:
+    """Columns of a manifest: the common ones, one int16 a label column, and a stage's own."""
+    labels = {name: pa.int16() for name in (scheme.columns if scheme else ())}
+    types = {"id": COLUMNS["id"], "path": COLUMNS["path"], **labels, **COLUMNS, **(extra or {})}
+    metadata = {_SCHEME_KEY: scheme.name.encode()} if scheme else None
+    return pa.schema(list(types.items()), metadata=metadata)
+
+
+def scheme_name(table: pa.Table) -> str | None:
+    """The label scheme under which a table's labels were written."""
+    name = (table.schema.metadata or {}).get(_SCHEME_KEY)
+    return name.decode() if name else None
+
+
+def item_rows(items: Iterable[Item], scheme: LabelScheme) -> pa.Table:
+    """A table of id, path and label columns, the work list of a stage."""
+    items = list(items)
+    columns: dict[str, Any] = {
+        "id": pa.array([item.id for item in items], pa.string()),
+        "path": pa.array([item.path for item in items], pa.string()),
+    }
+    for at, name in enumerate(scheme.columns):
+        codes = [item.labels[at] if at < len(item.labels) else None for item in items]
+        columns[name] = pa.array(codes, pa.int16())
+    return pa.table(columns).replace_schema_metadata({_SCHEME_KEY: scheme.name.encode()})
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], wanted: pa.Schema) -> pa.Table:
+    """Rows as a table of the wanted schema, sorted by id: the same whatever the order of work."""
+    names = wanted.names
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pa.table(columns, schema=wanted).sort_by("id")
+
+
+def write_table(store: Store, key: str, table: pa.Table) -> None:
+    """Write one Parquet file whole or not at all."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    store.put(key, sink.getvalue())
+
+
+def write_chunks(store: Store, key: str, chunks: Iterable[pa.Table], wanted: pa.Schema) -> None:
+    """Write one Parquet file from tables of one schema, of which one at a time is in memory."""
+    with scratch_file() as file:
+        with pq.ParquetWriter(file, wanted, compression="zstd") as writer:
+            for chunk in chunks:
+                writer.write_table(chunk.cast(wanted))
+        store.put(key, file)
+
+
+def read_table(store: Store, key: str) -> pa.Table:
+    """Read one Parquet file.
+
+    Raises:
+        UserError: there is no such file, or it is no Parquet.
+    """
+    try:
+        data = store.get(key)
+    except FileNotFoundError:
+        raise UserError(f"{store.uri(key)}: no such file") from None
+    try:
+        return pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{store.uri(key)}: not a Parquet file, or a damaged one: {why}") from None
+
+
+def read_table_uri(uri: str) -> pa.Table:
+    """Read one Parquet file by its URI."""
+    return read_table(*split_uri(uri))
+
+
+def count_failed(table: pa.Table) -> int:
+    """Rows whose status is not ok."""
+    return int(pc.sum(pc.not_equal(table["status"], STATUS_OK)).as_py() or 0)

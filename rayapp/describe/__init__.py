@@ -1,0 +1,1 @@
+"""Room: what a detector is, as a card."""

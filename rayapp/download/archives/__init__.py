@@ -1,0 +1,1 @@
+"""What bytes come in: ZIP, tar, 7z."""

@@ -1,0 +1,297 @@
+"""From settings to plans: which detector is measured on which suite, with which rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import AnnotationList, item_id, read_list
+from rayapp.dataset.leakage import trained_on
+from rayapp.dataset.scores import read_matching
+from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items, strength
+from rayapp.evaluate.csv_tables import evidence, evidence_key
+from rayapp.evaluate.detectors import Measured
+from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
+from rayapp.evaluate.measurements import Plan, plan_identification, plan_origin, plan_sweep
+from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
+from rayapp.transforms import PLAIN, load_protocol
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One detector on one suite: its plan, and the table of its scored images."""
+
+    detector: Measured
+    suite: Suite
+    plan: Plan
+    published_as: str
+    evidence: pa.Table | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """A test set, or one strength of a sweep: where its images and its lists lie."""
+
+    name: str
+    value: float
+    root: str | None
+    uris: tuple[str, ...]
+
+
+def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
+    """Every strength of a sweep; of another suite the one test set.
+
+    Raises:
+        UserError: the folder of lists or of perturbed images isn't given.
+    """
+    root = settings.root.rstrip("/") if settings.root else None
+    if suite.name == FOLDER:
+        yield Level("", 0.0, root, suite.lists)
+    elif suite.sweep is None:
+        folder, files = lists_folder(settings, suite), suite.files(settings.protocol)
+        yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in files))
+    else:
+        protocol = load_protocol(sweep_protocol(suite, settings))
+        if settings.sweeps is None:
+            raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
+        made = f"{settings.sweeps.rstrip('/')}/{protocol.name}"
+        store = open_store(made)
+        there = {stat.key for stat in store.list("lists/")}
+        if not there:
+            raise UserError(f"{made}: no lists of perturbed images; run `imaginet perturb` with "
+                            f"--protocol {protocol.name} --output {made}")  # fmt: skip
+        names = [name.replace("test_annotations_", "test_") for name in suite.lists]
+        for variant in protocol.variant_names:
+            at = "lists" if variant == PLAIN else f"lists/{variant}"
+            value = 1.0 if variant == PLAIN else strength(variant)
+            found = [f"{at}/{name}" for name in names if f"{at}/{name}" in there]
+            if found:  # none: every image is too small for this strength
+                yield Level(variant, value, made, tuple(store.uri(key) for key in found))
+
+
+def sweep_protocol(suite: Suite, settings: EvaluateSettings) -> str:
+    """The name of the perturbation protocol of a sweep."""
+    assert suite.sweep is not None
+    published = suite.sweep.legacy if settings.protocol == "legacy" else None
+    return published or suite.sweep.clean
+
+
+def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
+    """Where the lists of the suites lie.
+
+    Raises:
+        UserError: neither lists nor root is given.
+    """
+    if settings.lists is None and settings.root is None:
+        raise UserError(f"suite {suite.name}: give --lists, the folder of its lists "
+                        f"({', '.join(suite.lists)})")  # fmt: skip
+    return (settings.lists or f"{str(settings.root).rstrip('/')}/lists").rstrip("/")
+
+
+@dataclass
+class Bench:
+    """Reads lists and scores once, and plans every detector on every suite that fits it."""
+
+    settings: EvaluateSettings
+    detectors: Sequence[Measured]
+    _scores: dict[tuple[str, str | None], pa.Table] = field(default_factory=dict)
+    _items: dict[tuple[Any, ...], TestItems] = field(default_factory=dict)
+
+    def list_uris(self, suite: Suite) -> list[str]:
+        """Every list that a suite's figures depend on, as far as it is there."""
+        uris = [uri for level in levels(suite, self.settings) for uri in level.uris]
+        if suite.name != FOLDER and suite.sweep is None:
+            folder = lists_folder(self.settings, suite)
+            store = open_store(folder)
+            others = [
+                *suite.made_from.values(),
+                *([suite.calibration] if suite.calibration else []),
+            ]
+            uris += [f"{folder}/{name}" for name in others if store.stat(name) is not None]
+        return uris
+
+    def plan(self, suites: Sequence[Suite]) -> list[Planned]:
+        """Suite by suite, detector by detector.
+
+        Raises:
+            UserError: a list, or a score of one of its images, is missing.
+        """
+        return [
+            self._planned(detector, suite, at)
+            for suite in suites
+            for at, detector in enumerate(self.detectors)
+            if suite.sweep is not None or suite.task == detector.task
+        ]
+
+    def items(self, suite: Suite, level: Level) -> TestItems:
+        """The rows of a test set under the protocol; suites on the same lists share them."""
+        key = (level.uris, tuple(suite.made_from.items()), suite.task, suite.scheme)
+        if key not in self._items:
+            lists = self._lists(suite)
+            self._items[key] = read_items(suite, level.uris, lists, self.settings.protocol)
+        return self._items[key]
+
+    def calibration(self, suite: Suite) -> AnnotationList | None:
+        """The list that the original calibrates on; None where the suite has none, or it's absent.
+
+        Raises:
+            UserError: legacy asks for it, and it is not there.
+        """
+        if suite.calibration is None:
+            return None
+        store = self._lists(suite)
+        assert store is not None
+        if store.stat(suite.calibration) is None:
+            if self.settings.protocol == "legacy":
+                raise UserError(f"{store.uri(suite.calibration)}: no such file; legacy calibrates "
+                                "on it as the original does")  # fmt: skip
+            return None
+        return read_list(store.uri(suite.calibration), suite.labels())
+
+    def _lists(self, suite: Suite) -> Store | None:
+        return None if suite.name == FOLDER else open_store(lists_folder(self.settings, suite))
+
+    def _table(self, detector: Measured, root: str | None) -> pa.Table:
+        key = detector.hash, root
+        if key not in self._scores:
+            self._scores[key] = read_matching(self.settings.scores, detector.hash, root)
+        return self._scores[key]
+
+    def _planned(self, detector: Measured, suite: Suite, at: int) -> Planned:
+        named = self.settings.published_as
+        published_as = named[at] if len(named) > 1 else named[0]
+        if detector.task == "identification":
+            plan, rows = self._identification(detector, suite)
+        elif suite.sweep is not None:
+            plan, rows = self._sweep(detector, suite), None
+        else:
+            plan, rows = self._origin(detector, suite)
+        return Planned(detector, suite, plan, published_as, rows)
+
+    def _judged(self, detector: Measured, suite: Suite, level: Level) -> Judged:
+        return judge(
+            detector,
+            suite,
+            self.items(suite, level),
+            self.calibration(suite),
+            self._table(detector, level.root),
+            self.settings.protocol,
+            self.settings.seed,
+        )
+
+    def _origin(self, detector: Measured, suite: Suite) -> tuple[Plan, pa.Table]:
+        settings = self.settings
+        (level,) = levels(suite, settings)
+        judged = self._judged(detector, suite, level)
+        held_out = settings.held_out if suite.name == FOLDER else ()
+        parts = slices_of(suite, judged, settings.protocol, settings.seed, held_out)
+        in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
+        fields = self._fields(detector, suite, level) | _judged_fields(judged)
+        trained = _trained(detector, judged, level.root)
+        kept, unknown = promise(judged, level.root)
+        fields["notes"] = (*trained, *_view(detector, suite), *judged.notes, *unknown)
+        fields["operating_point"] = own.operating_point if (own := judged.calibration) else None
+        fields["false_positives"] = kept
+        fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
+        names = {str(file): name for name, file in suite.slices.items()}
+        plan = plan_origin(
+            fields, judged, parts, in_table, names, settings.seed, settings.resamples
+        )
+        return plan, evidence(judged, level.root)
+
+    def _sweep(self, detector: Measured, suite: Suite) -> Plan:
+        found = {
+            level.name: (level.value, self._judged(detector, suite, level))
+            for level in levels(suite, self.settings)
+        }
+        one = next(iter(found.values()))[1]
+        first = next(levels(suite, self.settings))
+        fields = self._fields(detector, suite, first) | _judged_fields(one)
+        tests = {name: (value, judged.test) for name, (value, judged) in found.items()}
+        return plan_sweep(fields, tests, self.settings.seed, self.settings.resamples)
+
+    def _identification(self, detector: Measured, suite: Suite) -> tuple[Plan, pa.Table | None]:
+        asked = suite.model_copy(update={"task": "identification"})
+        found: dict[str, Any] = {}
+        rows = None
+        for level in levels(asked, self.settings):
+            items = self.items(asked, level)
+            scores = self._table(detector, level.root)
+            truth, probabilities, classes, rows = class_probabilities(
+                detector, asked, items, scores
+            )
+            groups = np.asarray(items.sources_N, dtype=np.str_)
+            found[level.name] = (level.value, (truth, probabilities, groups))
+        published = {code: name for name, code in asked.slices.items()}
+        codes = {name: code for code, name in asked.labels().names(asked.column).items()}
+        fields = self._fields(detector, asked, next(levels(asked, self.settings))) | {
+            "calibration_hash": None,
+            "calibration": "none: the class of the highest logit",
+            "threshold": 0.5,
+            "band": None,
+            "resampled": "images",
+            "num_groups": rows.num_rows if rows is not None else 0,
+            "classes": classes,
+            "names": [published.get(codes[name], name) for name in classes],
+            "column": asked.column,
+            "notes": (
+                *_view(detector, suite),
+                *(f"left out: {n:,} {why}" for why, n in items.dropped.items()),
+            ),
+        }
+        plan = plan_identification(fields, found, self.settings.seed, self.settings.resamples)
+        return plan, None
+
+    def _fields(self, detector: Measured, suite: Suite, level: Level) -> dict[str, Any]:
+        return {
+            "suite": suite.name,
+            "test_set": suite.title,
+            "task": detector.task,
+            "protocol": self.settings.protocol,
+            "detector_name": detector.name,
+            "detector": detector.uri,
+            "view": detector.view,
+            "annotations": tuple(level.uris),
+            "scheme": suite.scheme,
+            "detector_hash": detector.hash,
+            "axis": suite.sweep.axis if suite.sweep else "",
+            "evidence": "",
+        }
+
+
+def _view(detector: Measured, suite: Suite) -> tuple[str, ...]:
+    """A remark where the detector sees another square than the original's did."""
+    seen = detector.spec.preprocessing.size
+    if suite.view_px is None or suite.view_px == seen:
+        return ()
+    told = f"the published figures are of detectors that saw {suite.view_px} px, not {seen}"
+    return (f"{told} (--view-size {suite.view_px} shows them as much)",)
+
+
+def _trained(detector: Measured, judged: Judged, root: str | None) -> tuple[str, ...]:
+    """A remark where the detector has seen what it is measured on."""
+    seen = trained_on(detector.spec.provenance, root)
+    paths = {item_id(path) for path in judged.rows["path"].to_pylist()} if seen else set()
+    if not paths & seen:
+        return ()
+    return (f"NOT A TEST: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
+            "the detector was trained on",)  # fmt: skip
+
+
+def _judged_fields(judged: Judged) -> dict[str, Any]:
+    calibration = judged.calibration
+    return {
+        "calibration_hash": calibration.hash if calibration else None,
+        "calibration": judged.told,
+        "threshold": judged.test.threshold,
+        "band": calibration.band if calibration else None,
+        "holds_at": calibration.holds_at if calibration else None,
+        "resampled": "images" if judged.test.groups_N is None else "photographs",
+        "num_groups": judged.test.num_groups,
+        "notes": judged.notes,
+    }

@@ -1,0 +1,134 @@
+"""What evaluate checks and hashes before it measures."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import LabelScheme, load_scheme
+from rayapp.dataset.reference_figures import load_published
+from rayapp.dataset.suites import Suite
+from rayapp.evaluate.bench import Bench, Planned
+from rayapp.evaluate.changed_images import list_changes
+from rayapp.evaluate.detectors import Measured
+from rayapp.evaluate.judge import Judged
+from rayapp.evaluate.measurements import Task, compare
+from rayapp.evaluate.scopes import record_scopes
+from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.metrics.changes import Changes
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results, SeedSpread
+from rayapp.metrics.slices import spread
+from rayapp.run import record
+from rayapp.storage.store import Store
+from rayapp.storage.uris import read_uri
+
+CSV_FILE = "metrics.csv"
+
+
+def _record(run: record.Run, settings: EvaluateSettings) -> None:
+    """Say in each detector's folder what was measured, and say that it was said."""
+    if settings.record:
+        results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+        for line in record_scopes(results, run.found["finished"]):
+            print(line)
+
+
+def _check(
+    settings: EvaluateSettings, detectors: Sequence[Measured], suites: Sequence[Suite]
+) -> None:
+    tasks = {detector.task for detector in detectors}
+    for suite in suites:
+        if suite.sweep is None and suite.task not in tasks:
+            kind = "one output" if suite.task == "origin" else "one output a class"
+            raise UserError(f"suite {suite.name} asks for a detector with {kind}; none is given")
+    for detector in detectors:
+        if all(suite.sweep is None and suite.task != detector.task for suite in suites):
+            raise UserError(f"{detector.name}: no suite asks for a detector of {detector.task}")
+    for name in settings.published_as:
+        load_published().pairs(None, name)
+    if len(settings.published_as) not in {1, len(detectors)}:
+        raise UserError(f"published_as: {len(settings.published_as)} names for "
+                        f"{len(detectors)} detectors; give one, or one each")  # fmt: skip
+    if settings.held_out:
+        _check_held_out(settings.held_out, load_scheme(settings.scheme))
+
+
+def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
+    if "generator" not in scheme.columns:
+        raise UserError(f"held_out: label scheme {scheme.name} has no column generator")
+    known = scheme.names("generator").values()
+    for name in held_out:
+        if name not in known:
+            raise UserError(f"held_out: {name!r} is no generator (known: {', '.join(known)})")
+
+
+def _inputs(
+    detectors: Sequence[Measured],
+    suites: Sequence[Suite],
+    bench: Bench,
+    planned: Sequence[Planned],
+) -> dict[str, str]:
+    """What the figures depend on, by hash; of the scores only those that are measured."""
+    found = {}
+    for detector in detectors:
+        calibration = detector.spec.calibration
+        found[f"detector {detector.uri}"] = detector.hash
+        found[f"calibration {detector.uri}"] = calibration.hash if calibration else ""
+    for suite in suites:
+        found[f"suite {suite.name}"] = record.digest(suite.model_dump_json().encode())
+        for uri in bench.list_uris(suite):
+            found[uri] = sha256(read_uri(uri))
+    for one in planned:
+        found[f"scores {one.suite.name} {one.detector.name}"] = one.plan.fingerprint
+    return found
+
+
+def _pairs(
+    planned: Sequence[Planned],
+) -> Iterator[tuple[Planned, tuple[str, Judged], tuple[str, Judged]]]:
+    """Every two detectors that were measured on the same rows of a suite, and the first's plan."""
+    for first, second in itertools.combinations(planned, 2):
+        a, b = first.plan.judged, second.plan.judged
+        if first.suite.name != second.suite.name or a is None or b is None:
+            continue
+        # Where other calibration images were left out, the rows are not the same.
+        if [i.id for i in a.items.items] == [i.id for i in b.items.items]:
+            yield first, (first.detector.name, a), (second.detector.name, b)
+
+
+def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
+    """One task a pair of detectors."""
+    return [
+        Task(compare, (), ((a, first.test), (b, second.test), one.suite.name, one.plan.parts,
+                           settings.seed, settings.resamples))
+        for one, (a, first), (b, second) in _pairs(planned)
+    ]  # fmt: skip
+
+
+def _changes(planned: Sequence[Planned], store: Store) -> list[Changes]:
+    """List the images that change sides, pair by pair."""
+    found = []
+    for one, first, second in _pairs(planned):
+        changes, text = list_changes(one.suite.name, first, second)
+        store.put(changes.file, text.encode())
+        found.append(changes)
+    return found
+
+
+def _spreads(evaluations: Sequence[Evaluation]) -> list[SeedSpread]:
+    """The headline figures of every slice over the detectors of one suite."""
+    found = []
+    for suite in dict.fromkeys(one.suite for one in evaluations):
+        several = [one for one in evaluations if one.suite == suite]
+        for part in several[0].table:
+            for figure in several[0].headline:
+                same = [s for one in several for s in one.table if s.name == part.name]
+                values = [s.figures[figure].value for s in same if figure in s.figures]
+                known = [value for value in values if value is not None]
+                if len(known) > 1:
+                    over = spread(known)
+                    found.append(SeedSpread(
+                        suite=suite, slice=part.name, figure=figure, num_runs=over.num_runs,
+                        mean=over.mean, std=over.std, minimum=over.minimum, maximum=over.maximum,
+                    ))  # fmt: skip
+    return found

@@ -1,0 +1,1 @@
+"""One module a job: it puts a room's work on Ray, Ray Train or Ray Tune."""

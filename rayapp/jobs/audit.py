@@ -1,0 +1,160 @@
+"""The audit on Ray Data: each image read and decoded once; the rest is what the rows tell."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp.audit import shortcuts as outside
+from rayapp.audit.audit_page import render
+from rayapp.audit.findings import (
+    Copies,
+    Finding,
+    find_copies,
+    list_facts,
+    of_the_images,
+    of_the_lists,
+    of_the_shortcuts,
+)
+from rayapp.audit.inspect import EXTRA, AuditRows
+from rayapp.audit.lists import Listed, names_of, role_of
+from rayapp.audit.settings import AuditSettings
+from rayapp.audit.shortcuts import Shortcut, shortcuts
+from rayapp.cluster.map_rows import map_rows
+from rayapp.cluster.session import session
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest, near_duplicates
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, read_list
+from rayapp.run import record
+from rayapp.run.row_parts import drop_parts
+from rayapp.storage.uris import open_store, read_uri
+
+PAGE, FACTS, MANIFEST = "audit.html", "audit.json", "manifest.parquet"
+_BATCH = 16
+
+
+def audit(settings: AuditSettings) -> record.Run:
+    """Audit lists and images; audit.html, audit.json and a manifest with hashes.
+
+    Raises:
+        UserError: a list that can't be read, or an output that belongs to another run.
+    """
+    scheme = load_scheme(settings.scheme)
+    lists = _read(settings, scheme)
+    inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
+    inputs |= {"root": settings.root} if settings.root else {}
+    run = record.start(
+        "audit", settings, inputs, output=settings.output, overwrite=settings.overwrite
+    )
+    if run.state == "done":
+        return run
+    items = {item_id(item.path): item for one in lists for item in one.rows}
+    work = manifest.item_rows(
+        [Item(name, item.path, item.labels) for name, item in items.items()], scheme
+    )
+    table = None if settings.lists_only else _inspected(work, scheme, run, settings)
+    _report(run, lists, work, table, settings)
+    if table is not None and not manifest.count_failed(table):
+        drop_parts(run.store)
+    return run
+
+
+def _read(settings: AuditSettings, scheme: LabelScheme) -> list[Listed]:
+    if "origin" not in scheme.columns:
+        raise UserError(f"{settings.scheme}: the scheme has no column origin")
+    lists = []
+    for uri, name in zip(settings.annotations, names_of(settings.annotations), strict=True):
+        role = settings.roles.get(PurePosixPath(uri).name, role_of(name))
+        lists.append(Listed.of(read_list(uri, scheme, on_defect="collect"), name, role))
+    return lists
+
+
+def _inspected(
+    work: pa.Table, scheme: LabelScheme, run: record.Run, settings: AuditSettings
+) -> pa.Table:
+    """Every image through Ray; a row each, with the group that it looks like."""
+    assert settings.root is not None
+    with session(settings):
+        table = map_rows(
+            work,
+            AuditRows(open_store(settings.root)),
+            manifest.schema(scheme, EXTRA),
+            run=run,
+            batch_size=_BATCH,
+            wait_s=settings.wait_s,
+        ).table()
+    table = table.append_column("group", _groups(table))
+    manifest.write_table(run.store, MANIFEST, table)
+    return table
+
+
+def _groups(table: pa.Table) -> pa.Array:
+    """The id of the first image of each image's group: equal bytes or alike, in a chain."""
+    looks = near_duplicates.clusters(table["perceptual_hash"].to_pylist())
+    # Images without a look (flat, or broken) are one group where their bytes are equal.
+    first: dict[str, int] = {}
+    ids, hashes = table["id"].to_pylist(), table["sha256"].to_pylist()
+    alone = pc.is_null(table["perceptual_hash"]).to_pylist()
+    groups = [
+        first.setdefault(value, at) if lone and value else int(look)
+        for at, (look, lone, value) in enumerate(zip(looks, alone, hashes, strict=True))
+    ]
+    return pa.array([ids[at] for at in groups], pa.string())
+
+
+def _report(
+    run: record.Run,
+    lists: Sequence[Listed],
+    work: pa.Table,
+    table: pa.Table | None,
+    settings: AuditSettings,
+) -> None:
+    facts: dict[str, Any] = {"images": work.num_rows, **list_facts(lists)}
+    findings = of_the_lists(lists, facts)
+    copies: Copies | None = None
+    if table is None:
+        found = _shortcuts(work.append_column("group", work["id"]))
+    else:
+        sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
+        copies, found = find_copies(sound, lists), _shortcuts(sound)
+        findings += of_the_images(table, copies)
+        facts["copies"] = {
+            "across": [asdict(pair) for pair in copies.across],
+            "contradictions": [asdict(pair) for pair in copies.contradictions],
+            "same_bytes": [list(group) for group in copies.same_bytes],
+            "other_origin": [asdict(pair) for pair in copies.other_origin],
+            "look_like_another": copies.num_alike,
+        }
+    findings += of_the_shortcuts(found)
+    facts["shortcuts"] = [asdict(one) for one in found]
+    facts["findings"] = [asdict(one) for one in findings]
+    root = open_store(settings.root) if settings.root else None
+    page = render(facts, findings, found, copies, table, root)
+    run.claim()
+    run.store.put(PAGE, page.encode())
+    run.store.put(FACTS, json.dumps(facts, indent=1, ensure_ascii=False).encode())
+    made = (PAGE, FACTS) if table is None else (PAGE, FACTS, MANIFEST)
+    run.finish(_counts(findings, work, table), {"findings": facts["findings"]}, made=made)
+
+
+def _shortcuts(table: pa.Table) -> list[Shortcut]:
+    synthetic_N = np.array(table["origin"].to_pylist(), np.int64) != 0
+    if not 0 < synthetic_N.sum() < len(synthetic_N):
+        return []
+    groups = table["group"].to_pylist()
+    return shortcuts(outside.features(table), synthetic_N.astype(np.int64), groups)
+
+
+def _counts(findings: Sequence[Finding], work: pa.Table, table: pa.Table | None) -> dict[str, int]:
+    wrong = sum(one.wrong for one in findings)
+    counts = {"images": work.num_rows, "wrong": wrong, "remarks": len(findings) - wrong}
+    if table is not None:
+        failed = manifest.count_failed(table)
+        counts |= {"decoded": table.num_rows - failed, "failed": failed}
+    return counts

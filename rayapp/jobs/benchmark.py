@@ -1,0 +1,284 @@
+"""A benchmark from its sources to the report: every stage on one cluster, each done once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rayapp.benchmark.settings import ROOT, BenchmarkSettings
+from rayapp.calibrate.fit import calibrate
+from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.cluster.session import kept_open
+from rayapp.config import clock
+from rayapp.config.packaged import resource
+from rayapp.config.settings import (
+    EXIT_DONE,
+    EXIT_MISSES,
+    Settings,
+    read_yaml,
+    validated,
+)
+from rayapp.download.settings import DownloadSettings
+from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.jobs.download import download
+from rayapp.jobs.evaluate_tables import evaluate
+from rayapp.jobs.pack import pack
+from rayapp.jobs.perturb import perturb
+from rayapp.jobs.predict import predict
+from rayapp.jobs.prune import prune
+from rayapp.jobs.report import report
+from rayapp.jobs.train import train
+from rayapp.pack.settings import PackSettings
+from rayapp.perturb.file_names import list_name
+from rayapp.perturb.settings import PerturbSettings
+from rayapp.predict.settings import PredictSettings
+from rayapp.prune.settings import PruneSettings
+from rayapp.report.settings import ReportSettings
+from rayapp.run import record
+from rayapp.run.ownership import own_output
+from rayapp.train.settings import TrainSettings
+
+_PLANNING = ("plan", "expected", "reckoning")  # fields that change no result
+
+
+class Places:
+    """Where each stage's output lies, and what one stage hands to the next."""
+
+    def __init__(self, settings: BenchmarkSettings) -> None:
+        self.settings = settings
+        self.output = settings.output.rstrip("/")
+        self.root = (settings.root or f"{self.output}/images").rstrip("/")
+        self.lists = settings.lists.model_copy(
+            update={
+                name: tuple(map(self._list, value)) if isinstance(value, tuple)
+                else self._list(value)
+                for name, value in settings.lists
+            }
+        )  # fmt: skip
+
+    def _list(self, uri: str) -> str:
+        return uri.replace(ROOT, self.root)
+
+    def at(self, stage: str) -> str:
+        """The output of a stage."""
+        return f"{self.output}/{stage}"
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The lists that are perturbed: of calibration, then of the test."""
+        return tuple(dict.fromkeys((self.lists.calibration, *self.lists.test)))
+
+    @property
+    def every_list(self) -> tuple[str, ...]:
+        """All lists, each once."""
+        return tuple(dict.fromkeys((*self.lists.train, *self.lists.head, *self.tested)))
+
+    def perturbed(self, uri: str) -> str:
+        """The list of the perturbed images of a list."""
+        return f"{self.at('perturbed')}/lists/{list_name(uri)}"
+
+    @property
+    def detector(self) -> str:
+        """The detector as it was trained, not yet calibrated."""
+        return f"{self.at('train')}/detector"
+
+    @property
+    def images_of_training(self) -> str:
+        """What training reads: images, or the tiles that they were packed into."""
+        return self.at("tiles") if self.settings.tiles else self.root
+
+    def common(self, stage: str) -> dict[str, Any]:
+        """Settings that every stage takes from the pipeline; the folder is the pipeline's own."""
+        where = self.settings.model_dump(include={"cpus", "wait_s", "verbose"})
+        # Stages downstream of a change are done again.
+        return {"output": self.at(stage), "overwrite": True, **where}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its folder, its settings made from the pipeline's, and the job that does it."""
+
+    name: str
+    folder: str
+    settings: Callable[[Places], Settings]
+    run: Callable[[Any], record.Run | int]
+    wanted: Callable[[BenchmarkSettings], object] = lambda settings: True
+
+
+def _made(model: type[Settings], stage: str, wanted: dict[str, Any], own: dict[str, Any]) -> Any:
+    """Settings of a stage; what the user wrote for it is named by the stage."""
+    return validated(model, wanted | own, lambda loc: f"settings of {stage}")
+
+
+def _lists(at: Places) -> Settings:
+    return _download(at, at.settings.list_sources, ())
+
+
+def _images(at: Places) -> Settings:
+    return _download(at, at.settings.sources, at.every_list)
+
+
+def _download(at: Places, sources: tuple[str, ...], lists: tuple[str, ...]) -> Settings:
+    s = at.settings
+    wanted = {
+        "root": at.root,
+        "sources": list(sources),
+        "annotations": list(lists),
+        "scheme": s.scheme,
+        "cpus": s.cpus,
+        "verbose": s.verbose,
+    }
+    made: Settings = _made(DownloadSettings, "download", wanted, s.download)
+    return made
+
+
+def _pack(at: Places) -> Settings:
+    lists = tuple(dict.fromkeys((*at.lists.train, *at.lists.head)))
+    return PackSettings(
+        annotations=lists, root=at.root, scheme=at.settings.scheme, **at.common("tiles")
+    )
+
+
+def _prune(at: Places) -> Settings:
+    s = at.settings
+    wanted = {"annotations": at.every_list, "root": at.root, "scheme": s.scheme}
+    made: Settings = _made(PruneSettings, "prune", wanted | at.common("prune"), s.prune)
+    return made
+
+
+def _perturb(at: Places) -> Settings:
+    s = at.settings
+    wanted = {"annotations": at.tested, "root": at.root, "scheme": s.scheme, "seed": s.seed}
+    made: Settings = _made(PerturbSettings, "perturb", wanted | at.common("perturbed"), s.perturb)
+    return made
+
+
+def _train(at: Places) -> Settings:
+    s = at.settings
+    recipe = resource("configs", s.recipe)
+    wanted = read_yaml(recipe)[0] | {
+        "annotations": at.lists.train,
+        "head_annotations": at.lists.head,
+        "root": at.images_of_training,
+        "scheme": s.scheme,
+        "seed": s.seed,
+        **at.common("train"),
+    }
+    made: Settings = _made(TrainSettings, f"train with {recipe}", wanted, _merged(wanted, s.train))
+    return made
+
+
+def _merged(recipe: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes, with what they leave as it is in a part of the recipe."""
+    return {
+        key: recipe[key] | value if isinstance(value, dict) and key in recipe else value
+        for key, value in changes.items()
+    }
+
+
+def _predict(at: Places) -> Settings:
+    wanted = {"detector": at.detector, "input": f"{at.at('perturbed')}/manifest.parquet"}
+    made: Settings = _made(
+        PredictSettings, "predict", wanted | at.common("scores"), at.settings.predict
+    )
+    return made
+
+
+def _calibrate(at: Places) -> Settings:
+    s = at.settings
+    wanted = {
+        "detector": at.detector,
+        "scores": at.at("scores"),
+        "annotations": at.perturbed(at.lists.calibration),
+        "against": tuple(map(at.perturbed, at.lists.test)),
+        "scheme": s.scheme,
+    }
+    made: Settings = _made(
+        CalibrateSettings, "calibrate", wanted | at.common("detector"), s.calibrate
+    )
+    return made
+
+
+def _evaluate(at: Places) -> Settings:
+    s = at.settings
+    wanted = {
+        "detector": at.at("detector"),
+        "names": "the detector",
+        "scores": at.at("scores"),
+        "root": at.at("perturbed"),
+        "annotations": tuple(map(at.perturbed, at.lists.test)),
+        "scheme": s.scheme,
+        "seed": s.seed,
+    }
+    made: Settings = _made(
+        EvaluateSettings, "evaluate", wanted | at.common("evaluation"), s.evaluate
+    )
+    return made
+
+
+def _report(at: Places) -> Settings:
+    # A prune looks at the files each time and says so anew; a report of it would never be done.
+    told = [one for one in stages(at.settings)[:-1] if one.folder and one.name != "prune"]
+    wanted = {
+        "evaluations": (at.at("evaluation"),),
+        "runs": tuple(at.at(stage.folder) for stage in told),
+    }
+    made: Settings = _made(
+        ReportSettings, "report", wanted | at.common("report"), at.settings.report
+    )
+    return made
+
+
+# A stage more is a line here, its settings above, and its cost in `forecast.py`.
+_STAGES = (
+    Stage("lists", "", _lists, download, lambda s: s.list_sources),
+    Stage("download", "", _images, download, lambda s: s.sources),
+    Stage("prune", "prune", _prune, prune, lambda s: s.sources),
+    Stage("perturb", "perturbed", _perturb, perturb),
+    Stage("pack", "tiles", _pack, pack, lambda s: s.tiles),
+    Stage("train", "train", _train, train),
+    Stage("predict", "scores", _predict, predict),
+    Stage("calibrate", "detector", _calibrate, calibrate),
+    Stage("evaluate", "evaluation", _evaluate, evaluate),
+    Stage("report", "report", _report, report),
+)
+
+
+def stages(settings: BenchmarkSettings) -> list[Stage]:
+    """The stages that these settings ask for, in order."""
+    return [stage for stage in _STAGES if stage.wanted(settings)]
+
+
+def run_benchmark(settings: BenchmarkSettings) -> dict[str, record.Run | int]:
+    """Every stage, each skipped where it is done; what each gave, by name.
+
+    The settings of all stages are checked before the first one starts.
+
+    Raises:
+        UserError: settings, lists, an output that can't be written or is of another run (see
+            own_output).
+        JobFailed: a stage failed; the same command goes on from there.
+    """
+    at = Places(settings)
+    wanted = [(stage, stage.settings(at)) for stage in stages(settings)]
+    # Images may have been there before.
+    images = at.root.removeprefix(f"{at.output}/").partition("/")[0]
+    owned = own_output("pipeline", settings, placement=_PLANNING, beside={images})
+    with owned, kept_open():
+        return {stage.name: _timed(stage, made) for stage, made in wanted}
+
+
+def _timed(stage: Stage, made: Settings) -> record.Run | int:
+    """A stage whose seconds are its own, not those of the stages before it."""
+    clock.count_anew()
+    return stage.run(made)
+
+
+def exit_code(outcomes: dict[str, record.Run | int]) -> int:
+    """3 where a stage named misses, else 0."""
+    missed = any(
+        outcome == EXIT_MISSES
+        if isinstance(outcome, int)
+        else outcome.counts.get("failed") or outcome.counts.get("unreadable")
+        for outcome in outcomes.values()
+    )
+    return EXIT_MISSES if missed else EXIT_DONE

@@ -1,0 +1,62 @@
+"""A detector as a card: what it is, was trained on, and how it did where it was measured."""
+
+from collections.abc import Iterator, Sequence
+
+from rayapp.models.detector import DetectorSpec
+from rayapp.models.folder import read_spec
+from rayapp.models.scope import Images, describe_figures
+
+_WIDTH = 14
+_TERMS = ("published", "from", "licence", "attribution", "page")  # of weights of others
+
+
+def card(uri: str) -> str:
+    """The card of the detector in a folder, from its `detector.json` alone.
+
+    Raises:
+        UserError: no such detector.
+    """
+    spec, digest = read_spec(uri)
+    rows = [*_network(spec), *_grounds(spec), ("hash", [digest])]
+    lines = [uri]
+    for name, values in rows:
+        head, *rest = values
+        lines.append(f"  {name:<{_WIDTH}}{head}")
+        lines += [f"  {'':<{_WIDTH}}{value}" for value in rest]
+    return "\n".join(lines)
+
+
+Rows = Iterator[tuple[str, Sequence[str]]]
+
+
+def _network(spec: DetectorSpec) -> Rows:
+    seen, built = spec.preprocessing, spec.architecture
+    several = f", {built.num_networks} of them averaged" if built.num_networks else ""
+    if spec.scope.about:
+        yield "is", [spec.scope.about]
+    yield "network", [f"{built.backbone}{several}; sees an image as {seen.view}, {seen.size} px"]
+    yield "tells", [", ".join(spec.labels.classes)]
+    for name in _TERMS:
+        if value := spec.provenance.get(name):
+            yield name, [", ".join(value) if isinstance(value, list) else str(value)]
+
+
+def _grounds(spec: DetectorSpec) -> Rows:
+    scope = spec.scope
+    yield "trained on", [_dated(scope.trained) if scope.trained else "not recorded"]
+    if spec.calibration is None:
+        yield "calibrated", ["no: its probabilities order images, and say no more than that"]
+    else:
+        fit = spec.calibration
+        band = f"unsure from {fit.band[0]:.3f} to {fit.band[1]:.3f}" if fit.band else "never unsure"
+        on = _dated(scope.calibrated) if scope.calibrated else f"{fit.n:,} images"
+        yield "calibrated", [on, f"{fit.method}; synthetic from p ≥ {fit.threshold:g}; {band}"]
+    told = []
+    for one in scope.measured:
+        source = f", by {one.source}" if one.source else ""
+        told += [f"{_dated(one)}{source}", f"  {describe_figures(one.figures)}"]
+    yield "measured on", told or ["nothing that is recorded: how often it is wrong is not known"]
+
+
+def _dated(images: Images) -> str:
+    return f"{images.describe()} ({images.date[:10]})" if images.date else images.describe()

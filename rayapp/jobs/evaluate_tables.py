@@ -1,0 +1,125 @@
+"""Evaluation on Ray: detectors × suites × slices measured side by side, from stored scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from rayapp.cluster.session import session
+from rayapp.dataset.manifest import write_table
+from rayapp.dataset.reference_figures import load_published
+from rayapp.dataset.scores import require_scores
+from rayapp.evaluate.bench import Bench, Planned
+from rayapp.evaluate.checks import (
+    CSV_FILE,
+    _changes,
+    _check,
+    _comparisons,
+    _inputs,
+    _record,
+    _spreads,
+)
+from rayapp.evaluate.csv_tables import as_csv, published_tables
+from rayapp.evaluate.detectors import load_all
+from rayapp.evaluate.measurements import Task
+from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
+from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
+from rayapp.run import record
+from rayapp.run.progress import Progress
+
+
+def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
+    """Write metrics.json, metrics.csv, tables/ as the original wrote them, evidence/ and changed/.
+
+    Raises:
+        UserError: a list, a score or a detector is missing, a name is unknown, or an image that
+            a detector was calibrated on is in its test set (`clean`).
+    """
+    detectors = load_all(settings.detector, settings.names)
+    suites = load_suites(settings)
+    _check(settings, detectors, suites)
+    bench = Bench(settings, detectors)
+    require_scores(settings.scores)
+    planned = bench.plan(suites)
+    inputs = _inputs(detectors, suites, bench, planned)
+    run = record.start(
+        "evaluate",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
+    if run.state == "done":
+        _record(run, settings)
+        return run
+    with session(settings):
+        run.claim()
+        evaluations, comparisons = _measured(planned, settings)
+    for one, evaluation in zip(planned, evaluations, strict=True):
+        if one.evidence is not None:
+            write_table(run.store, evaluation.evidence, one.evidence)
+    results = Results(
+        protocol=settings.protocol,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        evaluations=evaluations,
+        comparisons=comparisons,
+        changes=_changes(planned, run.store),
+        spreads=_spreads(evaluations) if settings.same_recipe else [],
+        command=command,
+    )
+    run.store.put(EVALUATION_FILE, results.model_dump_json(indent=1).encode())
+    run.store.put(CSV_FILE, as_csv(evaluations).encode())
+    published = published_tables(evaluations, suites)
+    for key, text in published.items():
+        run.store.put(key, text.encode())
+    images = max(len(one.plan.judged.items.items) if one.plan.judged else 0 for one in planned)
+    counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
+    counts["slices"] = sum(len(one.slices) for one in evaluations)
+    run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
+    _record(run, settings)
+    return run
+
+
+def _measured(
+    planned: Sequence[Planned], settings: EvaluateSettings
+) -> tuple[list[Evaluation], list[Comparison]]:
+    tasks: dict[tuple[int, str], Task] = {
+        (at, name): task for at, one in enumerate(planned) for name, task in one.plan.tasks.items()
+    }
+    pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(planned, settings))}
+    found = _on_ray(tasks | pairs)
+    published = load_published()
+    evaluations = [
+        one.plan.evaluation(
+            {name: found[at, name] for name in one.plan.tasks},
+            published.pairs(one.suite.published, one.published_as),
+        )
+        for at, one in enumerate(planned)
+    ]
+    return evaluations, [one for key in pairs for one in found[key]]
+
+
+def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:
+    """Every task as a Ray task; what they share is put into the object store once."""
+    stored: dict[int, Any] = {}
+    remote = ray.remote(num_cpus=1)(_call)
+    pending = {}
+    for key, task in tasks.items():
+        for value in task.shared:
+            if id(value) not in stored:
+                stored[id(value)] = ray.put(value)
+        shared = [stored[id(value)] for value in task.shared]
+        pending[remote.remote(task.call, task.arguments, *shared)] = key
+    found = {}
+    with Progress("evaluate", len(pending), unit="slices") as progress:
+        while pending:
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            found[pending.pop(done)] = ray.get(done)
+            progress.update()
+    return found
+
+
+def _call(call: Any, arguments: tuple[Any, ...], *shared: Any) -> Any:
+    return call(*shared, *arguments)

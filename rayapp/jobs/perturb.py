@@ -1,0 +1,219 @@
+"""Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp.cluster.map_rows import map_rows
+from rayapp.cluster.session import session
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
+from rayapp.perturb.file_names import Target, targets
+from rayapp.perturb.manifest_rows import (
+    MANIFEST,
+    STATUS_SKIPPED,
+    Tally,
+    expand,
+    manifest_schema,
+    row_schema,
+    write_lists,
+)
+from rayapp.perturb.preview import write_preview
+from rayapp.perturb.replay import check_published, replay
+from rayapp.perturb.settings import PerturbSettings
+from rayapp.perturb.variants import PerturbRows, SizeRows
+from rayapp.run import record
+from rayapp.run.row_parts import Parts, drop_parts
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store, read_uri
+from rayapp.transforms import (
+    Protocol,
+    load_protocol,
+)
+
+_BATCH = 16
+_CARRIED = ("source", "licence", "group")
+
+
+def perturb(settings: PerturbSettings) -> record.Run:
+    """Perturb every annotated image, or go on with it; images that failed are tried again.
+
+    Raises:
+        UserError: a wrong list or protocol, or an output that belongs to another run.
+        JobFailed: images of a finished run are gone.
+    """
+    scheme = load_scheme(settings.scheme)
+    protocol = load_protocol(settings.protocol)
+    lists = read_lists(settings.annotations, scheme)
+    planned = targets(lists, settings.plan)
+    if settings.plan == "published":
+        check_published(lists)
+    root = open_store(settings.root)
+    run = _start(settings, protocol)
+    if run.state == "done" and not run.counts["failed"]:
+        _check_there(run)
+    else:
+        if next(iter(root.list()), None) is None:
+            raise UserError(f"{root.root}: --root holds no file")
+        work = PerturbRows(root, run.store, protocol, settings.seed)
+        with session(settings):
+            made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
+        _finish(run, made, lists, planned, protocol, scheme)
+    if settings.preview:
+        whole = manifest.read_table(run.store, MANIFEST)
+        write_preview(root, run.store, whole, settings.preview)
+    return run
+
+
+def _finish(
+    run: record.Run,
+    made: Parts,
+    lists: Sequence[AnnotationList],
+    planned: Sequence[Sequence[Target]],
+    protocol: Protocol,
+    scheme: LabelScheme,
+) -> None:
+    """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
+    tally = Tally(protocol.variant_names)
+
+    def chunks() -> Iterator[pa.Table]:
+        for rows_made in made.chunks():
+            whole = expand(rows_made, scheme, protocol.variant_names)
+            tally.add(whole)
+            yield whole
+
+    manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
+    keys = write_lists(run.store, tally.not_made, lists, planned, protocol.variant_names)
+    counts = {
+        "in": made.num_rows,
+        "written": tally.counts[manifest.STATUS_OK],
+        "skipped": tally.counts[STATUS_SKIPPED],
+        "failed": made.num_failed,
+    }
+    results = {
+        "lists": keys,
+        "variants": tally.by_variant,
+        "misses": tally.misses,
+        "pixels_sha256": tally.pixels_sha256,
+    }
+    run.finish(counts, results, made=(MANIFEST, *keys))
+    if not made.num_failed:
+        drop_parts(run.store)
+
+
+def _start(settings: PerturbSettings, protocol: Protocol) -> record.Run:
+    inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
+    inputs |= {"protocol": protocol.hash, "root": settings.root}
+    if settings.manifest:
+        inputs[settings.manifest] = sha256(read_uri(settings.manifest))
+    done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
+    return record.start(
+        "perturb", done, inputs, output=settings.output, overwrite=settings.overwrite
+    )
+
+
+def _work_list(
+    planned: Sequence[Sequence[Target]], scheme: LabelScheme, settings: PerturbSettings
+) -> pa.Table:
+    """One row an image: id, path of the file it is made from, labels, target name."""
+    flat = [target for named in planned for target in named]
+    items = [Item(t.item.id, t.source, t.item.labels) for t in flat]
+    table = manifest.item_rows(items, scheme)
+    table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
+    if settings.manifest is None:
+        return table
+    known = manifest.read_table_uri(settings.manifest)
+    at = {path: index for index, path in enumerate(known["path"].to_pylist())}
+    for column in _CARRIED:
+        if column in known.column_names:
+            values = known[column].to_pylist()
+            carried = [values[at[t.source]] if t.source in at else None for t in flat]
+            table = table.append_column(column, pa.array(carried, pa.string()))
+    return table
+
+
+def _on_ray(
+    table: pa.Table,
+    planned: Sequence[Sequence[Target]],
+    work: PerturbRows,
+    run: record.Run,
+    settings: PerturbSettings,
+) -> Parts:
+    """The work list through Ray: one row an image with what was made of it."""
+    if settings.plan == "published":
+        table = _with_published_plans(table, planned, work.root, run, settings)
+    return map_rows(
+        table.sort_by("id"),
+        work,
+        row_schema(load_scheme(settings.scheme)),
+        run=run,
+        batch_size=_BATCH,
+        wait_s=settings.wait_s,
+        verify=_still_there(run.store),
+    )
+
+
+def _with_published_plans(
+    table: pa.Table,
+    planned: Sequence[Sequence[Target]],
+    root: Store,
+    run: record.Run,
+    settings: PerturbSettings,
+) -> pa.Table:
+    """A first pass for the sizes, then two columns more: the plan, or why there is none."""
+    paths = pc.unique(table["path"])
+    sized = map_rows(
+        pa.table({"id": paths, "path": paths}),
+        SizeRows(root),
+        manifest.schema(),
+        run=run,
+        batch_size=_BATCH,
+        wait_s=settings.wait_s,
+        stage="image sizes",
+    ).table()
+    columns = (sized[name].to_pylist() for name in ("path", "height", "width", "status"))
+    sizes = {
+        path: (height, width) if status == manifest.STATUS_OK else None
+        for path, height, width, status in zip(*columns, strict=True)
+    }
+    replayed = replay(planned, sizes)
+    found = [replayed[identity] for identity in table["id"].to_pylist()]
+    table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
+    return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
+
+
+def _still_there(store: Store) -> Callable[[pa.Table], pa.Table]:
+    """Gives back the finished rows whose images are all there at their recorded size.
+
+    Images arrive whole or not at all, so a file of the right name and size is the one written;
+    bytes changed afterwards are for the manifest's sha256 to tell.
+    """
+    sizes: dict[str, int] = {}
+
+    def verify(finished: pa.Table) -> pa.Table:
+        if not sizes:
+            sizes.update((stat.key, stat.size) for stat in store.list())
+        return finished.filter(
+            pa.array(
+                all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
+                for outputs in finished["outputs"].to_pylist()
+            )
+        )
+
+    return verify
+
+
+def _check_there(run: record.Run) -> None:
+    """A finished run whose images were removed since is not done."""
+    whole = manifest.read_table(run.store, MANIFEST)
+    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
+    there = pa.array((stat.key for stat in run.store.list()), pa.string())
+    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
+    if len(gone):
+        raise JobFailed(
+            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
+            "--overwrite makes the set anew"
+        )

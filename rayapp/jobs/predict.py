@@ -1,0 +1,311 @@
+"""Prediction on Ray Data: a pool of workers, each with the detector loaded once."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from rayapp import load_detector
+from rayapp.cluster import headstart
+from rayapp.cluster.capacity import require
+from rayapp.cluster.map_rows import Resources, map_rows
+from rayapp.cluster.session import session
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.dataset import manifest, scores
+from rayapp.models.detector import Detector
+from rayapp.models.folder import save_detector
+from rayapp.models.inference.scoring_network import has_fast_bf16
+from rayapp.models.scope import NOT_RECORDED
+from rayapp.models.verdicts import Judge
+from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
+from rayapp.predict.csv_sheet import CSV_FILE
+from rayapp.predict.inputs import (
+    Inputs,
+    resolve,
+    with_repeats,
+    with_variants,
+    without_repeats,
+)
+from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
+from rayapp.predict.score_tables import Results, work_schema
+from rayapp.predict.settings import PLACEMENT, PredictSettings
+from rayapp.predict.summary import threshold_line
+from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
+from rayapp.run import record, row_work
+from rayapp.run.row_parts import Parts, drop_parts
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
+from rayapp.transforms import load_protocol
+
+SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
+_BLOCK_ROWS = 64  # read ahead together
+_MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
+_LEAST_BLOCKS = 16
+
+
+def predict(settings: PredictSettings) -> record.Run:
+    """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
+
+    Raises:
+        UserError: no such detector, input or protocol; a view that the calibration excludes.
+        JobFailed: not one image could be read.
+    """
+    subject = _subject(settings)
+    with contextlib.ExitStack() as opened:
+        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
+        hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        disturbed = None
+        if settings.protocol:
+            disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
+            hashes["protocol"] = disturbed.protocol.hash
+            inputs = with_variants(inputs, disturbed.protocol.variant_names)
+        asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
+        run = _begun(settings, hashes)
+        before = _scored_before(run, inputs) if settings.follow else None
+        todo = inputs.table if before is None else _without(inputs.table, before)
+        if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
+            return run
+        results: dict[str, Any] = {}
+        opened.enter_context(session(settings))
+        spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
+        work = PredictRows(spec, inputs.root, settings.threads, disturbed)
+        start = time.monotonic()
+        parts = _mapped(settings, run, inputs, todo, work)
+        elapsed_s = time.monotonic() - start
+    results["scored_now"] = todo.num_rows
+    results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
+    scored = _merged(parts, before)
+    if asked.num_rows > inputs.table.num_rows:  # a list, which is in memory anyway
+        scored = [with_repeats(pa.concat_tables(scored), asked)]
+    _record(settings, subject, run, inputs, scored, results)
+    return run
+
+
+def _listed(settings: PredictSettings) -> Inputs:
+    return resolve(
+        settings.input, root=settings.root, scheme=settings.scheme, column=settings.column
+    )
+
+
+def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
+    return record.start(
+        "predict",
+        settings,
+        hashes,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
+
+
+def _record(
+    settings: PredictSettings,
+    subject: "_Subject",
+    run: record.Run,
+    inputs: Inputs,
+    scored: Iterable[pa.Table],
+    results: dict[str, Any],
+) -> None:
+    """Scores, gallery, the detector as it saw, and what the run was."""
+    view = subject.detector.spec.preprocessing if subject.detector else None
+    protocol = run.fingerprint["inputs"].get("protocol", "")
+    writer = Results(run.store, inputs, subject.judge, view, protocol, settings.gallery)
+    tally, selection = writer.write(scored)
+    if tally.failed == tally.rows:
+        raise JobFailed(f"none of {tally.failed} inputs could be scored; "
+                        f"first: {tally.failures[0]}")  # fmt: skip
+    if subject.seen_otherwise:
+        save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
+    results |= {
+        "scope": subject.scope_line,
+        "failures": tally.failures,
+        "unnamed": tally.unnamed,
+        "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
+        "peak_mb": round(tally.peak_mb, 1),
+        "verdicts": {word: selection.counts[word] for word in subject.judge.words},
+        "threshold": threshold_line(subject.judge),
+        "look_at_first": tally.look_at_first,
+        "left_out": dict(inputs.left_out.most_common()),
+    }
+    writer.show(tally, selection, _facts(settings, subject, results))
+    run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
+    drop_parts(run.store)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What scores: a detector, or a user's own file; and what its logits mean."""
+
+    hash: str
+    judge: Judge
+    detector: Detector | None = None
+    own: UserDetector | None = None
+    seen_otherwise: Detector | None = None
+
+    @property
+    def scope_line(self) -> str:
+        """What its verdicts rest on, in one line."""
+        return self.detector.scope_line if self.detector else NOT_RECORDED
+
+
+def _subject(settings: PredictSettings) -> _Subject:
+    if settings.detector.endswith(SUFFIX):
+        if settings.view or settings.view_size:
+            raise UserError("--view: a detector of your own gets whole images; leave it out")
+        own = read_user_detector(settings.detector)
+        return _Subject(own.hash, Judge("own", threshold=settings.threshold), own=own)
+    stored = load_detector(settings.detector)
+    detector = stored.seen_as(settings.view, settings.view_size)
+    view, labels = detector.spec.preprocessing, detector.spec.labels
+    classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
+    judge = Judge(
+        f"{view.view}-{view.size}", detector.spec.calibration, settings.threshold, classes
+    )
+    otherwise = detector if detector is not stored else None
+    return _Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
+
+
+def _listing_hash(inputs: Inputs, follow: bool) -> str:
+    if follow:
+        if "etag" not in inputs.table.column_names:
+            raise UserError("--follow: takes a folder, prefix or pattern, no list or manifest")
+        return record.digest(inputs.root.root.encode())
+    names = [name for name in ("id", "etag") if name in inputs.table.column_names]
+    entries = [(one or "").encode() for name in names for one in inputs.table[name].to_pylist()]
+    return record.digest(inputs.root.root.encode(), *entries)
+
+
+def _scored_before(run: record.Run, inputs: Inputs) -> pa.Table:
+    """Rows of the last run whose images are still as they were."""
+    if run.state != "done":
+        return scores.schema(inputs.scheme).empty_table()
+    return _unchanged(scores.read_scores(run.store), inputs.table)
+
+
+def _unchanged(table: pa.Table, listed: pa.Table) -> pa.Table:
+    """Rows that were scored, and whose image is listed with the same etag."""
+    keys = pa.array([f"{i}\0{e}" for i, e in _pairs(listed)], pa.string())
+    same = pc.is_in(pa.array([f"{i}\0{e}" for i, e in _pairs(table)], pa.string()), value_set=keys)
+    return table.filter(pc.and_(same, pc.equal(table["status"], manifest.STATUS_OK)))
+
+
+def _pairs(table: pa.Table) -> Iterable[tuple[str, str]]:
+    return zip(table["id"].to_pylist(), table["etag"].to_pylist(), strict=True)
+
+
+def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
+    return listed.filter(pc.invert(pc.is_in(listed["id"], value_set=before["id"].combine_chunks())))
+
+
+def _nothing_new(run: record.Run, todo: pa.Table, before: pa.Table) -> bool:
+    """Whether a prefix is as the last run left it: no new image, none gone."""
+    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("scored"))
+
+
+def _spec(
+    settings: PredictSettings, subject: _Subject, inputs: Inputs, todo: pa.Table, run: record.Run
+) -> tuple[ScorerSpec, dict[str, Any]]:
+    """How workers score, with the precision settled; and what is to be recorded of that."""
+    spec = ScorerSpec(
+        subject.own or settings.detector,
+        settings.view,
+        settings.view_size,
+        at_once=settings.batch_size,
+        compiled=settings.compile,
+        gpus=settings.gpus,
+    )
+    if subject.detector is None:
+        return spec, {"used": "own"}
+    if settings.precision != "auto":
+        return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
+    if (known := run.found.get("results", {}).get("precision")) is not None:
+        return replace(spec, bf16=known["used"] == "bf16"), known
+    images = chosen(todo)
+    if todo.num_rows <= len(images) or not (settings.gpus or has_fast_bf16("cpu")):
+        return spec, {"used": "exact"}
+    harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
+    told = {
+        "used": "bf16" if harm.harmless else "exact",
+        "largest_change": harm.largest,
+        "images_checked": harm.num_images,
+    }
+    return replace(spec, bf16=harm.harmless), told
+
+
+def _bf16_check(
+    settings: PredictSettings,
+    spec: ScorerSpec,
+    detector: Detector,
+    root: Store,
+    images: list[row_work.Row],
+) -> Bf16Check:
+    if not settings.gpus:
+        return check_bf16(detector, root, images)
+
+    def on_gpu() -> Bf16Check:
+        if not has_fast_bf16(spec.device):
+            return Bf16Check(0.0, 0)
+        loaded = load_detector(str(spec.detector)).seen_as(spec.view, spec.view_size)
+        return check_bf16(loaded.to(spec.device), root, images)
+
+    resources = Resources(settings.threads, settings.gpus)
+    require(resources.bundle, "predict", settings.wait_s)
+    task = ray.remote(num_cpus=settings.threads, num_gpus=settings.gpus)(on_gpu)
+    harm: Bf16Check = ray.get(task.remote())
+    return harm
+
+
+def _mapped(
+    settings: PredictSettings, run: record.Run, inputs: Inputs, todo: pa.Table, work: PredictRows
+) -> Parts:
+    block = max(1, min(_BLOCK_ROWS, todo.num_rows // _LEAST_BLOCKS))
+    return map_rows(
+        todo,
+        work,
+        work_schema(inputs.scheme),
+        run=run,
+        batch_size=block,
+        resources=Resources(settings.threads, settings.gpus, settings.workers),
+        wait_s=settings.wait_s,
+        # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
+        max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),
+        verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
+    )
+
+
+def _merged(parts: Parts, before: pa.Table | None) -> Iterable[pa.Table]:
+    """The new rows and, of a followed prefix, those that stand, in id order."""
+    if before is None or before.num_rows == 0:
+        return parts.chunks()
+    both = pa.concat_tables([before, parts.table()], promote_options="default")
+    return [both.sort_by("id")]
+
+
+def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]) -> dict[str, Any]:
+    judge = subject.judge
+    own = judge.calibration if settings.threshold is None else None  # another promises nothing
+    promised = "; ".join(line.strip() for line in own.describe()) if own else ""
+    return {
+        "detector": settings.detector,
+        "images": settings.input,
+        "seen as": judge.preprocessing,
+        "protocol": settings.protocol or "none: images as they are",
+        "decided": threshold_line(judge),
+        "calibration": _calibration(judge),
+        "what the detector rests on": subject.scope_line,
+        **({"on the calibration images": promised} if promised else {}),
+        "precision": results["precision"]["used"],
+        "ms an image, of one worker": results["ms_per_image"],
+        "images a second, in all": results["images_per_s"],
+        "peak memory of a worker (MB)": results["peak_mb"],
+    }
+
+
+def _calibration(judge: Judge) -> str:
+    found = judge.calibration
+    return f"{found.method}, on {found.n:,} images" if found else "none"

@@ -1,0 +1,49 @@
+"""One page from evaluations: what was measured, beside what was published, and on what grounds."""
+
+from rayapp import __version__
+from rayapp.dataset.images import sha256
+from rayapp.metrics.evaluation import EVALUATION_FILE
+from rayapp.pages.page import Page
+from rayapp.report.evidence import (
+    EMBEDDING_FILE,
+    read_evidence,
+    read_results,
+)
+from rayapp.report.sections import _PUBLISHED, _TITLE, _published, _sections, _summary
+from rayapp.report.settings import ReportSettings
+from rayapp.run import record
+from rayapp.storage.uris import read_uri
+
+REPORT_FILE = "report.html"
+
+
+def report(settings: ReportSettings) -> record.Run:
+    """Write report.html.
+
+    Raises:
+        UserError: an evaluation, or the scored images behind it, is missing.
+    """
+    wanted = dict.fromkeys(settings.evaluations, EVALUATION_FILE)
+    wanted |= dict.fromkeys(settings.embeddings, EMBEDDING_FILE)
+    inputs = {u: sha256(read_uri(f"{u.rstrip('/')}/{name}")) for u, name in wanted.items()}
+    inputs |= {
+        f"run {u}": sha256(read_uri(f"{u.rstrip('/')}/{record.RUN_FILE}")) for u in settings.runs
+    }
+    run = record.start(
+        "report", settings, inputs, output=settings.output, overwrite=settings.overwrite
+    )
+    if run.state == "done":
+        return run
+    results = [read_results(uri) for uri in settings.evaluations]
+    evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]
+    page = Page(
+        title=settings.title or (_TITLE if evidence else _PUBLISHED),
+        summary=_summary([one.evaluation for one in evidence]),
+        sections=_sections(evidence, results, settings) if evidence else _published(settings),
+        kicker="AI-generated or real",
+        footer=f"imaginet-ray {__version__}",
+    )
+    run.claim()
+    run.store.put(REPORT_FILE, page.html().encode())
+    run.finish({"evaluations": len(evidence)}, made=(REPORT_FILE,))
+    return run

@@ -1,0 +1,1 @@
+"""Calibrators: from logit to probability, threshold and band."""

@@ -1,0 +1,1 @@
+"""A network made ready for scoring."""

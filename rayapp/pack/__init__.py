@@ -1,0 +1,1 @@
+"""Room: images packed into lossless tiles."""

@@ -1,0 +1,60 @@
+"""The work on one shard: images decoded and written as lossless tiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+
+from rayapp.dataset.images import decode, sha256
+from rayapp.dataset.tiles import Codec, shard_of, tiles_of
+from rayapp.run import record, row_work
+from rayapp.storage.store import Store
+from rayapp.transforms import ImageHWC, decode_fast
+
+
+@dataclass
+class PackRows:
+    """Row work: a batch of images in, one shard with their tiles written."""
+
+    root: Store
+    output: Store
+    codec: Codec
+    tile_px: int
+
+    def setup(self) -> None:
+        """OpenCV's own threads would fight over the CPUs that Ray has dealt out."""
+        cv2.setNumThreads(1)
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """Where the tiles of each image lie; what could not be read has none."""
+        tiles: dict[str, list[bytes]] = {}
+
+        def one(row: row_work.Row) -> row_work.Row:
+            data = self.root.get(row["path"])
+            pixels_HWC = _decoded(data)
+            tiles[row["id"]] = tiles_of(pixels_HWC, self.codec, self.tile_px)
+            height, width = pixels_HWC.shape[:2]
+            return {"sha256": sha256(data), "bytes": len(data), "height": height, "width": width}
+
+        results = row_work.each(batch, one)
+        shard, offsets = shard_of(list(tiles.values()))
+        # Named by what is in it: written again after a kill, it is the same shard.
+        name = f"shards/{record.digest(*(identity.encode() for identity in tiles))[:24]}.tiles"
+        if tiles:
+            self.output.put(name, shard)
+        where = dict(zip(tiles, offsets, strict=True))
+        for result in results:
+            if result["id"] in where:
+                result |= {
+                    "shard": name,
+                    "offset": where[result["id"]],
+                    "tile_px": self.tile_px,
+                    "codec": self.codec,
+                    "tile_bytes": list(map(len, tiles[result["id"]])),
+                }
+        return results
+
+
+def _decoded(data: bytes) -> ImageHWC:
+    pixels_HWC = decode_fast(data)
+    return decode(data).pixels_HWC if pixels_HWC is None else pixels_HWC

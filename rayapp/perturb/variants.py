@@ -1,0 +1,114 @@
+"""The work on one image: its size, or its variants written under their names."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import cv2
+
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import decode, open_image, pixel_sha256, sha256
+from rayapp.perturb.manifest_rows import output_path
+from rayapp.run import row_work
+from rayapp.storage.store import Store
+from rayapp.transforms import (
+    PLAIN,
+    Plan,
+    Protocol,
+    SizeHW,
+    apply_each,
+    decode_fast,
+    encode_lossless,
+)
+
+_THREADS = 4  # of a worker: one computes while the others read and write
+_HEADER_BYTES = 64 * 1024
+
+
+@dataclass
+class SizeRows:
+    """Row work: height and width of an image, from its header."""
+
+    root: Store
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def setup(self) -> None:
+        """Reading a header is mostly waiting for it."""
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """The size of each image."""
+        return row_work.each(batch, self._one, self._threads)
+
+    def _one(self, row: row_work.Row) -> row_work.Row:
+        try:
+            width, height = _header_size(self.root.get_range(row["path"], 0, _HEADER_BYTES))
+        except (OSError, ValueError):  # the header goes on, or stands at the end
+            width, height = _header_size(_read(self.root, row["path"]))
+        return {"width": width, "height": height}
+
+
+def _header_size(data: bytes) -> tuple[int, int]:
+    with open_image(data) as image:
+        return image.size
+
+
+@dataclass
+class PerturbRows:
+    """Row work: one source image in, its variants written; a pure function of bytes and id."""
+
+    root: Store
+    output: Store
+    protocol: Protocol
+    seed: int
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+
+    def setup(self) -> None:
+        """OpenCV's own threads would fight over the CPUs that Ray has dealt out."""
+        cv2.setNumThreads(1)
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """Every variant of each image, written under its name."""
+        return row_work.each(batch, self._one, self._threads)
+
+    def _one(self, row: row_work.Row) -> row_work.Row:
+        data = _read(self.root, row["path"])
+        pixels_HWC = decode_fast(data)
+        if pixels_HWC is None:
+            pixels_HWC = decode(data).pixels_HWC
+        height, width = pixels_HWC.shape[:2]
+        plans = self._plans(row, (height, width))
+        outputs = []
+        for variant, changed_HWC in apply_each(plans, pixels_HWC):
+            file = encode_lossless(changed_HWC)
+            path = output_path(row["name"], variant)
+            self.output.put(path, file)
+            outputs.append(
+                {
+                    "variant": variant,
+                    "path": path,
+                    "sha256": sha256(file),
+                    "pixel_sha256": pixel_sha256(changed_HWC),
+                    "bytes": len(file),
+                    "width": changed_HWC.shape[1],
+                    "height": changed_HWC.shape[0],
+                    "plan": plans[variant].to_json(),
+                }
+            )
+        source = {"source_sha256": sha256(data), "height": height, "width": width}
+        return {**source, "outputs": outputs}
+
+    def _plans(self, row: row_work.Row, size_HW: SizeHW) -> dict[str, Plan]:
+        if row.get("fault"):
+            raise UserError(row["fault"])
+        if row.get("plan"):
+            return {PLAIN: Plan.from_json(row["plan"])}
+        return self.protocol.draw(size_HW, row["id"], self.seed)
+
+
+def _read(root: Store, path: str) -> bytes:
+    try:
+        return root.get(path)
+    except FileNotFoundError:
+        raise UserError(f"{root.uri(path)}: no such file") from None

@@ -1,1 +1,0 @@
-"""Stages chained into one run; each stage skips what it has done."""

@@ -1,0 +1,215 @@
+"""The work of a worker: files read and decoded ahead in threads while the network computes."""
+
+import itertools
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+import cv2
+import torch
+
+from rayapp import load_detector
+from rayapp.config.errors import UserError
+from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
+from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
+from rayapp.models.preprocessing import Pixels, View
+from rayapp.predict.members import advice, read_image
+from rayapp.predict.score import Logits, NetworkScorer, Scorer
+from rayapp.predict.user_detector import UserDetector, UserScorer
+from rayapp.run import row_work
+from rayapp.storage.store import LocalStore, Store
+from rayapp.transforms import PLAIN, apply_each
+from rayapp.transforms import Protocol as Disturbance
+
+_READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
+_LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
+_DECODERS = 2  # images at least whose pixels are in memory whole at once; else one a thread
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """How a worker makes its scorer."""
+
+    detector: str | UserDetector
+    view: View | None = None
+    view_size: int | None = None
+    bf16: bool = False
+    at_once: int | None = None
+    compiled: bool = False
+    gpus: float = 0.0  # of the worker: of one GPU its share
+
+    def load(self) -> Scorer:
+        """The scorer, with its weights."""
+        if isinstance(self.detector, UserDetector):
+            return UserScorer(self.detector, self.at_once)
+        detector = load_detector(self.detector).seen_as(self.view, self.view_size)
+        return NetworkScorer(
+            detector.to(self.device),
+            bf16=self.bf16,
+            at_once=self.at_once,
+            compiled=self.compiled,
+            gpu_share=min(self.gpus, 1.0),
+        )
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return "cuda" if self.gpus else "cpu"
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A protocol under which images are disturbed before they are scored."""
+
+    protocol: Disturbance
+    seed: int
+
+    def apply(self, image: DecodedImage, item_id: str, names: Iterable[str]) -> dict[str, Pixels]:
+        """The variants of an image; one that it is too small for is absent."""
+        plans = self.protocol.draw((image.height, image.width), item_id, self.seed)
+        wanted = {name: plans[name] for name in names if name in plans}
+        return dict(apply_each(wanted, image.pixels_HWC))
+
+
+@dataclass
+class PredictRows:
+    """Row work: the scorer is made once a worker; a batch is read ahead of its forward passes."""
+
+    spec: ScorerSpec
+    root: Store
+    threads: int
+    disturbed: Disturbed | None = None
+    _scorer: Scorer = field(init=False, repr=False)
+    _readers: ThreadPoolExecutor = field(init=False, repr=False)
+    _decoders: BoundedSemaphore = field(init=False, repr=False)
+
+    def setup(self) -> None:
+        """Load the detector."""
+        torch.set_num_threads(self.threads)
+        cv2.setNumThreads(1)
+        self._scorer = self.spec.load()
+        self._readers = ThreadPoolExecutor(_READERS)
+        self._decoders = BoundedSemaphore(max(_DECODERS, self.threads))
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """A logit a row, or its error; with the time and memory that it took."""
+        start = time.perf_counter()
+        images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
+        results: list[row_work.Row] = []
+        waiting: list[tuple[row_work.Row, Pixels]] = []
+        at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
+        for seen in _ahead(self._readers, self._see, images, 2 * _READERS, at_once):
+            results += [row for row, views in seen if views is None]
+            waiting += [(row, views) for row, views in seen if views is not None]
+            if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
+                results += self._scored(waiting)
+                waiting = []
+        results += self._scored(waiting)
+        # Of what failed too: that this detector has no score of an image is told by its rows.
+        taken = {
+            "detector_hash": self._scorer.detector_hash,
+            "preprocessing_hash": self._scorer.preprocessing_hash,
+            "ms": 1000 * (time.perf_counter() - start) / len(batch),
+            "peak_mb": _peak_mb(self.spec.device),
+        }
+        at = {row["id"]: row for row in results}
+        return [{**at[row["id"]], **taken} for row in batch]
+
+    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Pixels | None]]:
+        """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
+        known: row_work.Row = {}
+        try:
+            data = read_image(self.root, same[0])
+            known = {"sha256": sha256(data), "bytes": len(data)}
+            with self._decoders:
+                image = decode(data)
+                del data
+                known |= _facts(image)
+                return [
+                    (_failed({**row, **known}, "too small for this variant"), None)
+                    if views is None
+                    else ({**row, **known}, views)
+                    for row, views in self._views(same, image)
+                ]
+        except ImageError as error:
+            message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
+            return [(_failed({**row, **known}, message), None) for row in same]
+        except (OSError, UserError) as error:
+            message = f"can't be read: {row_work.format_error(error)}"
+            return [(_failed(row, message), None) for row in same]
+
+    def _views(
+        self, same: list[row_work.Row], image: DecodedImage
+    ) -> Iterator[tuple[row_work.Row, Pixels | None]]:
+        if self.disturbed is None:
+            views = self._scorer.see(image.pixels_HWC)
+            yield from ((row, views) for row in same)
+            return
+        names = [row["variant"] or PLAIN for row in same]
+        item_id = same[0]["id"].removesuffix(f"@{names[0]}")
+        variants = self.disturbed.apply(image, item_id, names)
+        for row, name in zip(same, names, strict=True):
+            yield row, self._scorer.see(variants[name]) if name in variants else None
+
+    def _scored(self, waiting: Sequence[tuple[row_work.Row, Pixels]]) -> list[row_work.Row]:
+        if not waiting:
+            return []
+        logits = self._scorer.score([views for _, views in waiting])
+        return [
+            {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
+            for (row, _), one in zip(waiting, logits, strict=True)
+        ]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor,
+    do: Callable[[T], R],
+    items: Sequence[T],
+    depth: int,
+    at_once: int,
+) -> Iterator[R]:
+    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken.
+
+    A thread does `at_once` in a row: to hand over each of many small images costs a tenth of the
+    time.
+    """
+    under_way: deque[Future[list[R]]] = deque()
+    for at in range(0, len(items), at_once):
+        if len(under_way) * at_once >= depth:
+            yield from under_way.popleft().result()
+        under_way.append(pool.submit(_each, do, items[at : at + at_once]))
+    while under_way:
+        yield from under_way.popleft().result()
+
+
+def _each(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [do(item) for item in items]
+
+
+def _facts(image: DecodedImage) -> row_work.Row:
+    names = ("width", "height", "format", "orientation", "note")
+    return {name: getattr(image, name) for name in names}
+
+
+def _failed(row: row_work.Row, error: str) -> row_work.Row:
+    return {**row, "status": STATUS_FAILED, "error": error}
+
+
+def _as_columns(logits: Logits) -> row_work.Row:
+    return {"logit": logits[0]} if len(logits) == 1 else {"logits": list(logits)}
+
+
+def _peak_mb(device: str) -> float:
+    """The most memory that this process held so far; on a GPU, of the GPU's."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

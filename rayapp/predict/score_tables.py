@@ -1,0 +1,127 @@
+"""What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rayapp.dataset import manifest, scores
+from rayapp.dataset.labels import LabelScheme
+from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.verdicts import Judge
+from rayapp.predict import gallery
+from rayapp.predict.csv_sheet import CSV_FILE, Sheet
+from rayapp.predict.inputs import Inputs
+from rayapp.predict.summary import error_rates
+from rayapp.storage.disk import scratch_file
+from rayapp.storage.store import Store
+
+_MAX_NAMED = 20
+_LOOK_FIRST = 5
+_TAKEN = {"ms": pa.float32(), "peak_mb": pa.float32()}
+
+
+def work_schema(scheme: LabelScheme | None) -> pa.Schema:
+    """Columns of the rows that workers give: a score table's, and what each took."""
+    table = scores.schema(scheme)
+    return pa.schema([*table, *_TAKEN.items()], metadata=table.metadata)
+
+
+@dataclass
+class Tally:
+    """Counts, times and the first failures of the rows that went by.
+
+    An image that failed under several variants is named once; `unnamed` counts the rows whose
+    image is not named.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    unnamed: int = 0
+    failures: list[str] = field(default_factory=list)
+    look_at_first: list[str] = field(default_factory=list)
+    ms: float = 0.0
+    peak_mb: float = 0.0
+
+    def add(self, table: pa.Table) -> None:
+        """Look at rows that were worked on."""
+        bad = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
+        self.rows += table.num_rows
+        self.failed += bad.num_rows
+        for path, error in zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True):
+            self._name(f"{path}: {error}")
+        for name in _TAKEN.keys() & set(table.column_names):
+            values = table[name].drop_null().to_numpy()
+            if name == "ms":
+                self.ms += float(values.sum(dtype=np.float64))
+            else:
+                self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
+
+    def _name(self, failure: str) -> None:
+        if failure in self.failures:
+            return
+        if len(self.failures) < _MAX_NAMED:
+            self.failures.append(failure)
+        else:
+            self.unnamed += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As run.json has them."""
+        return {"in": self.rows, "scored": self.rows - self.failed, "failed": self.failed}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Writer of a run's results, in one pass over the rows.
+
+    Args:
+        store: the run's output.
+        inputs: where the images are.
+        judge: what a logit means.
+        view: how the detector sees images; None: whole.
+        protocol: hash of the protocol under which images were disturbed, '' for none.
+        most: images of the gallery.
+    """
+
+    store: Store
+    inputs: Inputs
+    judge: Judge
+    view: Preprocessing | None
+    protocol: str
+    most: int
+
+    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
+        """Write scores.parquet and scores.csv."""
+        tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
+        wanted = scores.schema(self.inputs.scheme)
+        wanted = scores.with_root(wanted, self.inputs.root.root, self.protocol)
+
+        with scratch_file() as unsorted, scratch_file() as lines:
+            sheet = Sheet(self.judge, unsorted, bool(self.protocol))
+
+            def gone_by() -> Iterator[pa.Table]:
+                for chunk in chunks:
+                    tally.add(chunk)
+                    selection.add(chunk)
+                    sheet.add(chunk)
+                    yield chunk.select(wanted.names)
+
+            manifest.write_chunks(self.store, scores.SCORES_FILE, gone_by(), wanted)
+            lines.writelines(sheet.lines())
+            self.store.put(CSV_FILE, lines)
+            tally.look_at_first = sheet.first(_LOOK_FIRST)
+        return tally, selection
+
+    def show(
+        self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
+    ) -> None:
+        """Write the gallery."""
+        if self.most:
+            missed = gallery.Missed(tally.failures, tally.failed, tally.unnamed)
+            gallerist = gallery.Gallerist(self.inputs.read, self.view, error_rates(self.judge))
+            page = gallerist.page(selection, facts, missed)
+            self.store.put(gallery.GALLERY_FILE, page.html().encode())

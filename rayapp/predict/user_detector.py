@@ -1,0 +1,107 @@
+"""A user's own detector: a Python file with `predict(images) -> scores`, run by the same job.
+
+    def predict(images):       # RGB uint8 arrays [H, W, 3], each of its own size
+        return [0.1, 0.9]      # a number an image: the probability that it is synthetic
+
+With `LOGITS = True` at the top of the file the numbers are logits. What a model needs is loaded at
+the top of the file: it runs once in every worker.
+"""
+
+import math
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rayapp.config.errors import UserError
+from rayapp.config.paths import absolute_uri
+from rayapp.dataset.images import sha256
+from rayapp.models.preprocessing import Pixels
+from rayapp.predict.score import Logits
+from rayapp.storage.uris import read_uri
+
+SUFFIX = ".py"
+_LARGEST_LOGIT = 36.0  # beyond that a probability is 0 or 1 in float64
+
+
+@dataclass(frozen=True)
+class UserDetector:
+    """The file's text; it travels to the workers, which need not have the file."""
+
+    uri: str
+    source: bytes
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the text: what the scores are scores of."""
+        return sha256(self.source)
+
+
+def read_user_detector(uri: str) -> UserDetector:
+    """Read a user's detector file, without running it.
+
+    Raises:
+        UserError: no such file, or no Python.
+    """
+    source = read_uri(uri)
+    try:
+        compile(source, uri, "exec")
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        raise UserError(f"{uri}{f':{line}' if line else ''}: not Python: {error}") from None
+    if b"def predict" not in source and b"predict =" not in source:
+        raise UserError(f"{uri}: defines no predict(images) that gives a score an image")
+    return UserDetector(absolute_uri(uri), source)
+
+
+class UserScorer:
+    """Scores by a user's file."""
+
+    preprocessing_hash = ""
+
+    def __init__(self, file: UserDetector, at_once: int | None) -> None:
+        self.detector_hash = file.hash
+        self.at_once = at_once or 1
+        self._name = file.uri.rsplit("/", 1)[-1]
+        module = types.ModuleType("own_detector")
+        module.__file__ = file.uri
+        sys.modules[module.__name__] = module  # dataclasses and pickles look there
+        sys.path.insert(0, os.path.dirname(file.uri))  # what lies beside the file, where it is
+        exec(compile(file.source, file.uri, "exec"), module.__dict__)  # noqa: S102 - the user's own
+        found: Any = getattr(module, "predict", None)
+        if not callable(found):
+            raise UserError(f"{file.uri}: defines no predict(images) that gives a score an image")
+        self._predict: Callable[[list[Pixels]], Any] = found
+        self._gives_logits = bool(getattr(module, "LOGITS", False))
+
+    def see(self, pixels_HWC: Pixels) -> Pixels:
+        """The whole image [1, H, W, C]."""
+        return pixels_HWC[None]
+
+    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+        """Logits; probabilities are turned into them."""
+        given = np.asarray(self._predict([one[0] for one in seen]), dtype=np.float64).reshape(-1)
+        if len(given) != len(seen):
+            raise UserError(
+                f"{self._name}: predict gave {len(given)} scores for {len(seen)} images"
+            )
+        if not np.isfinite(given).all():
+            raise UserError(f"{self._name}: predict gave a score that is no finite number")
+        if self._gives_logits:
+            return [(float(one),) for one in given]
+        if given.min(initial=0.0) < 0 or given.max(initial=1.0) > 1:
+            raise UserError(
+                f"{self._name}: predict gave {given[np.argmax(np.abs(given - 0.5))]:g}, "
+                "a probability is wanted (or set LOGITS = True in the file)"
+            )
+        return [(_logit(float(one)),) for one in given]
+
+
+def _logit(p: float) -> float:
+    if p in (0.0, 1.0):
+        return math.copysign(_LARGEST_LOGIT, p - 0.5)
+    return math.log(p) - math.log1p(-p)

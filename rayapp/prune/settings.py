@@ -1,0 +1,23 @@
+"""Settings of prune."""
+
+from pydantic import Field
+
+from rayapp.config.paths import OutputUri, Packaged, Uri
+from rayapp.config.settings import JobSettings
+
+
+class PruneSettings(JobSettings):
+    """Make a folder hold exactly what the annotation lists name; without --apply, plan only."""
+
+    root: OutputUri = Field(description="folder or s3:// prefix that the lists' paths start from")
+    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists; their union")
+    output: OutputUri = Field("runs/prune", description="folder or s3:// prefix for the plan")
+    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
+    apply: bool = Field(False, description="remove what the plan names")
+    trash: OutputUri | None = Field(
+        None, description="with --apply: move there (folder or s3:// prefix) instead of removing"
+    )
+    yes: bool = Field(False, description="with --apply: do not ask")
+    allow_missing: bool = Field(
+        False, description="with --apply: go on though annotated images are missing"
+    )

@@ -1,0 +1,29 @@
+"""Settings of report."""
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from rayapp.config.paths import Uri
+from rayapp.config.settings import JobSettings
+
+
+class ReportSettings(JobSettings):
+    """Write one self-contained page from evaluations; without any, the published tables alone."""
+
+    evaluations: tuple[Uri, ...] = Field(
+        (), description="outputs of evaluate; the first is the one in focus"
+    )
+    embeddings: tuple[Uri, ...] = Field(
+        (), description="outputs of evaluate's embedding of features, to be drawn"
+    )
+    runs: tuple[Uri, ...] = Field(
+        (), description="outputs of other stages to list under 'what ran'"
+    )
+    title: str = Field("", description="title of the page; one of ours where none is given")
+    note: str = Field("", description="what the reader must know before any figure")
+
+    @field_validator("evaluations", "embeddings", "runs", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value

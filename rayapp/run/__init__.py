@@ -1,0 +1,1 @@
+"""What every run does: its record, rows and their parts, progress."""

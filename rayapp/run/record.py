@@ -1,0 +1,378 @@
+"""run.json: what a stage did, with which settings, code and inputs; written last, read first.
+
+The file makes a stage resumable: where it stands and agrees, the stage is done; where its
+fingerprint differs, the output belongs to another run and is not touched without `overwrite`.
+A run claims its output when its work begins: one that is refused before has written nothing there,
+and removed nothing that another run left.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rayapp import __version__
+from rayapp.config import clock
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.packaged import shipped_folder
+from rayapp.config.paths import nearby, portable, submitted
+from rayapp.config.settings import Settings
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
+
+RUN_FILE = "run.json"
+START_FILE = "started.json"
+_SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
+# Where work is done, not what is done: these never make two runs differ.
+_PLACEMENT = frozenset({"output", "cpus", "address", "wait_s", "overwrite", "verbose"})
+
+
+@dataclass
+class Run:
+    """One stage's run: its store, fingerprint and start."""
+
+    stage: str
+    store: Store
+    fingerprint: dict[str, Any]
+    state: Literal["new", "resumed", "done"]
+    found: dict[str, Any] = field(default_factory=dict)
+    _start: float = field(default_factory=clock.since)
+    _started: float = field(default_factory=time.time)
+    _unclaimed: bool = False
+    _replaced: Mapping[str, Any] | None = None  # record of the run that `overwrite` gives up
+
+    def claim(self) -> None:
+        """Mark the output as this run's, and empty it of the run that it replaces.
+
+        Of a new run it comes before the first read or write of the output.
+
+        Raises:
+            UserError: another run has claimed it meanwhile, or it can't be written.
+        """
+        if not self._unclaimed:
+            return
+        if self._replaced is not None:
+            _empty(self.store, self._replaced)
+        else:
+            found = read_record(self.store, START_FILE)
+            if found and (differences := _differences(found, self.stage, self.fingerprint)):
+                raise _another(self.store, differences, unfinished=True)
+        write_record(self.store, START_FILE, {"stage": self.stage, **self.fingerprint})
+        self._unclaimed = False
+
+    @contextlib.contextmanager
+    def claimed(self, scratch: str = "") -> Iterator[None]:
+        """Claim the output for work that may yet be refused; given back if nothing was written.
+
+        Args:
+            scratch: a folder of which the files alone are nothing.
+        """
+        self.claim()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # what ended the work is what is to be told
+                if self.state == "new" and not self._has_written(scratch):
+                    self.store.delete([stat.key for stat in list(self.store.list())])
+                    self._unclaimed = True
+            raise
+
+    def _has_written(self, scratch: str) -> bool:
+        keys = (stat.key for stat in self.store.list())
+        return any(k != START_FILE and not (scratch and k.startswith(f"{scratch}/")) for k in keys)
+
+    def finish(
+        self,
+        counts: Mapping[str, Any],
+        results: Mapping[str, Any] | None = None,
+        *,
+        made: Sequence[str] = (),
+    ) -> None:
+        """Write run.json, the mark that the stage is done, and sweep up after killed attempts.
+
+        Args:
+            counts: what the end says in numbers.
+            results: what else is to be known of the run.
+            made: the files and folders that are its result; as long as they are there it is done.
+
+        Raises:
+            JobFailed: one of them is not there.
+        """
+        assert not self._unclaimed, "claim() comes before the first write"
+        for key in made:
+            existing(self.store, key)
+        record = {
+            "stage": self.stage,
+            **self.fingerprint,
+            "counts": dict(counts),
+            "results": dict(results or {}),
+            "made": list(made),
+            "seconds": round(time.monotonic() - self._start, 2),
+            "finished": now(),
+            "versions": versions(),
+        }
+        self.store.put(RUN_FILE, json.dumps(record, indent=1, ensure_ascii=False).encode())
+        self.store.delete([START_FILE])
+        # A resumed run is alone here, so what is older than it is left over.
+        self.store.sweep(self._started if self.state == "resumed" else 0.0)
+        self.found = record
+        if self.state == "done":  # a followed prefix had more
+            self.state = "resumed"
+
+    def print_summary(self, where: Mapping[str, str], then: str = "") -> None:
+        """Print what a person wants to know at the end: counts, where results are, what next.
+
+        Raises:
+            JobFailed: a result is not where it is said to be.
+        """
+        places = {name: existing(self.store, key) for name, key in where.items()}
+        seconds, before = time.monotonic() - self._start, ""
+        if self.state == "done":  # then is when it took its time, not now
+            finished = self.found["finished"].replace("T", " ").replace("Z", " UTC")
+            seconds, before = self.found["seconds"], f", {finished} (done before)"
+        spent = duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"
+        print(f"\n{self.stage}: done in {spent}{before}")
+        lines = {name: f"{value:,}" for name, value in self.counts.items()}
+        lines |= places
+        width = max(map(len, lines), default=0)
+        for name, value in lines.items():
+            print(f"  {name:<{width}}  {value}")
+        if then:
+            print(f"next: {then}")
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counts of the finished run."""
+        return dict(self.found.get("counts", {}))
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What else the finished run recorded."""
+        return dict(self.found.get("results", {}))
+
+
+def start(
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, str],
+    *,
+    output: str,
+    overwrite: bool,
+    placement: frozenset[str] = frozenset(),
+) -> Run:
+    """Open a stage's output: new, to be resumed, or done already; a new run has yet to claim it.
+
+    Args:
+        stage: the job's name.
+        settings: all that the result depends on; fields that only place the work are ignored.
+        inputs: name → sha256 of what is read.
+        output: the folder's URI.
+        overwrite: empty an output that belongs to another run.
+        placement: the stage's own fields that only place the work.
+
+    Raises:
+        UserError: the output belongs to a run with other settings, inputs or code.
+    """
+    store = open_store(output)
+    wanted = fingerprint(settings, inputs, placement)
+    replaced = None
+    for key in (RUN_FILE, START_FILE):
+        found = read_record(store, key)
+        if found is None:
+            continue
+        differences = _differences(found, stage, wanted)
+        if not differences and key == RUN_FILE and _all_there(store, found):
+            return Run(stage, store, wanted, "done", found)
+        if not differences:
+            write_record(store, START_FILE, {"stage": stage, **wanted})
+            store.delete([RUN_FILE])
+            return Run(stage, store, wanted, "resumed")
+        if not overwrite:
+            raise _another(store, differences, unfinished=key == START_FILE)
+        replaced = found
+        break
+    else:
+        if not overwrite and next(iter(store.list()), None) is not None:
+            raise UserError(
+                f"{store.root}: is not empty and holds no run of ours; "
+                "give an empty --output, or --overwrite to write beside what is there"
+            )
+    if replaced is None:  # what can't be written is said before the work begins
+        write_record(store, START_FILE, {"stage": stage, **wanted})
+        store.delete([START_FILE])
+    return Run(stage, store, wanted, "new", _unclaimed=True, _replaced=replaced)
+
+
+def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
+    said = "; ".join([*differences, *["it did not finish"] * unfinished])
+    return UserError(
+        f"{store.root}: holds the output of another run ({said}); "
+        "give another --output, or --overwrite"
+    )
+
+
+def existing(store: Store, key: str) -> str:
+    """The URI of a result, a file or a folder, that is there.
+
+    Raises:
+        JobFailed: it is not.
+    """
+    if not _is_there(store, key):
+        raise JobFailed(
+            f"{store.uri(key)}: is not there, though the work is through; it was removed since, or "
+            "this run was asked for without it: --overwrite makes everything anew"
+        )
+    return store.uri(key)
+
+
+def _is_there(store: Store, key: str) -> bool:
+    return store.stat(key) is not None or next(store.list(f"{key}/"), None) is not None
+
+
+def _all_there(store: Store, found: Mapping[str, Any]) -> bool:
+    """Whether what a finished run made is still there; says what is not."""
+    gone = next((key for key in found.get("made", ()) if not _is_there(store, key)), None)
+    if gone is not None:
+        print(f"{store.uri(gone)} is gone: {found['stage']} is done again", file=sys.stderr)
+    return gone is None
+
+
+def holds_run(store: Store) -> bool:
+    """Whether a run of ours, finished or begun, lies at the top of a store."""
+    return any(read_record(store, key) is not None for key in (RUN_FILE, START_FILE))
+
+
+def _empty(store: Store, found: Mapping[str, Any]) -> None:
+    """Remove another run's output; cut off on the way, the folder still belongs to that run."""
+    store.put(START_FILE, json.dumps(found).encode())
+    store.delete([RUN_FILE])
+    store.delete([stat.key for stat in list(store.list()) if stat.key != START_FILE])
+
+
+def fingerprint(
+    settings: Settings, inputs: Mapping[str, str], placement: Collection[str] = ()
+) -> dict[str, Any]:
+    """What a result depends on: settings (but where the work is done), inputs, code version."""
+    return {
+        "settings": portable(settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement})),
+        "inputs": portable(dict(sorted(inputs.items()))),
+        "code": __version__,
+    }
+
+
+def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
+    """Write what a run is known by.
+
+    Raises:
+        UserError: the store can't be written.
+    """
+    try:
+        store.put(key, json.dumps(record, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
+
+
+def read_record(store: Store, key: str) -> dict[str, Any] | None:
+    """The record of a run of ours, where there is one.
+
+    Raises:
+        UserError: the store can't be read.
+    """
+    try:
+        found = json.loads(store.get(key))
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        raise UserError(f"{store.root}: can't be read ({error.strerror or error})") from None
+    # Other tools have a run.json too; what lies beside theirs is not ours to empty.
+    ours = isinstance(found, dict) and found.keys() >= {"stage", "settings", "inputs", "code"}
+    return found if ours else None
+
+
+def _differences(found: Mapping[str, Any], stage: str, wanted: Mapping[str, Any]) -> list[str]:
+    """What differs, a phrase a difference."""
+    if found["stage"] != stage:
+        return [f"stage {found['stage']}, now {stage}"]
+    differences = differing("setting", found["settings"], wanted["settings"])
+    differences += differing("input", found["inputs"], wanted["inputs"])
+    if found["code"] != wanted["code"]:
+        differences.append(f"code version was {found['code']}, now {wanted['code']}")
+    return differences
+
+
+def differing(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The named values that differ, a phrase each; JSON form on both sides."""
+    return [
+        f"{kind} {key} was {_short(before.get(key))}, now {_short(now.get(key))}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def digest(*parts: bytes) -> str:
+    """Hex sha256 over byte strings, each with its length: what an input's hash is made of."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(len(part).to_bytes(8, "little"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def versions() -> dict[str, str]:
+    """Versions of the interpreter and of the libraries that results depend on."""
+    found = {"rayapp": __version__, "python": platform.python_version()}
+    for name in _SHOWN_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command(job: str, **options: str | Sequence[str]) -> str:
+    """A job's command line to copy into this shell; what that would take apart is quoted."""
+    words = _invocation(job)
+    for name, given in options.items():
+        values = [given] if isinstance(given, str) else given
+        words += [f"--{name.replace('_', '-')}", *map(nearby, values)]
+    return shlex.join(words)
+
+
+def _invocation(job: str) -> list[str]:
+    """The words that start a job: `imaginet JOB` where PATH leads to ours, else by their path."""
+    ours, found = Path(sys.executable).with_name("imaginet"), shutil.which("imaginet")
+    by_name = found and ours.exists() and ours.samefile(found)
+    if by_name or submitted():  # of a submitted job nothing is known of the reader's shell
+        return ["imaginet", job]
+    if ours.exists():
+        return [nearby(str(ours)), job]
+    return [nearby(sys.executable), nearby(str(shipped_folder("jobs") / f"{job}.py"))]
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,1 @@
+"""Ground: files under a root URI, on local disk or S3."""

@@ -1,0 +1,1 @@
+"""What training reads: items, crops, views, features."""

@@ -1,0 +1,177 @@
+"""Augmented crops of a list's items, by epoch and index: what a data loader reads.
+
+Shapes: N images of this rank's part of a step · H W C · 4 label columns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol as Interface
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.tiles import INDEX_FILE, TileIndex
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
+from rayapp.train.data.items import TrainItem
+from rayapp.transforms import (
+    PLAIN,
+    ImageHWC,
+    Protocol,
+    SizeHW,
+    Window,
+    apply,
+    decode_fast,
+    split_window,
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of a step; what could not be read is missing, and named.
+
+    `inputs` are images uint8 [N, H, W, C], or features float32 [N, C].
+    """
+
+    inputs: Tensor
+    labels_N4: Tensor
+    targets_N: Tensor
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets_N)
+
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from which a GPU copies while it computes; torch calls this."""
+        inputs, labels_N4, targets_N = (
+            tensor.pin_memory() for tensor in (self.inputs, self.labels_N4, self.targets_N)
+        )
+        return Batch(inputs, labels_N4, targets_N, self.failures)
+
+
+class Picture(Interface):
+    """An image whose size is known and whose windows can be read."""
+
+    @property
+    def size_HW(self) -> SizeHW:
+        """Height and width in px."""
+
+    def read(self, window: Window) -> ImageHWC:
+        """The pixels of a window, RGB uint8 [H, W, 3]."""
+
+
+class PictureSource(Interface):
+    """Where pictures come from: files, or a tile store."""
+
+    def open(self, item: TrainItem) -> Picture:
+        """The item's picture; ImageError or OSError where it can't be read."""
+
+
+class DecodedPicture:
+    """A picture whose pixels are all in memory."""
+
+    def __init__(self, pixels_HWC: ImageHWC) -> None:
+        self._pixels_HWC = pixels_HWC
+
+    @property
+    def size_HW(self) -> SizeHW:
+        """Height and width in px."""
+        return (self._pixels_HWC.shape[0], self._pixels_HWC.shape[1])
+
+    def read(self, window: Window) -> ImageHWC:
+        """A view of the window."""
+        top, left, height, width = window
+        return self._pixels_HWC[top : top + height, left : left + width]
+
+
+class FileSource:
+    """Image files under a root, decoded whole."""
+
+    def __init__(self, root: Store) -> None:
+        self._root = root
+
+    def open(self, item: TrainItem) -> Picture:
+        """The decoded file."""
+        data = self._root.get(item.path)
+        pixels_HWC = decode_fast(data)
+        return DecodedPicture(decode(data).pixels_HWC if pixels_HWC is None else pixels_HWC)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An item that could not be read, and why."""
+
+    id: str
+    reason: str
+
+
+class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
+    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
+
+    def __init__(
+        self,
+        items: Sequence[TrainItem],
+        root: str,
+        protocol: Protocol,
+        seed: int,
+        source: PictureSource | None = None,
+    ) -> None:
+        self.items, self._root, self._protocol, self._seed = items, root, protocol, seed
+        self._source = source
+
+    def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+        epoch, index = key
+        return self.read(self.items[index], epoch)
+
+    def read(self, item: TrainItem, epoch: int) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+        """The item with its crop, or why there is none."""
+        try:
+            return self.crop(item, epoch), item
+        except (ImageError, OSError) as error:
+            return Unreadable(item.id, f"{type(error).__name__}: {error}")
+
+    def crop(self, item: TrainItem, epoch: int) -> ImageHWC:
+        """RGB uint8 [H, W, 3] after augmentation; only the window it looks at is read."""
+        if self._source is None:  # opened by the process that reads
+            self._source = open_source(self._root)
+        picture = self._source.open(item)
+        plans = self._protocol.draw(picture.size_HW, item.id, self._seed, epoch)
+        if PLAIN not in plans:
+            raise ImageError(f"{picture.size_HW} is too small for protocol {self._protocol.name}")
+        window, rest = split_window(plans[PLAIN], picture.size_HW)
+        return apply(rest, picture.read(window))
+
+
+class TileSource:
+    """Images of a tile store, of which only the tiles looked at are decoded."""
+
+    def __init__(self, root: Store) -> None:
+        self._index = TileIndex(root)
+
+    def open(self, item: TrainItem) -> Picture:
+        """The picture in the store."""
+        return self._index.picture(item.path)
+
+
+def open_source(root: str) -> PictureSource:
+    """The pictures under a root: a tile store's, where it is one."""
+    cv2.setNumThreads(1)  # its threads would fight over the CPUs that Ray has dealt out
+    store = open_store(root)
+    return FileSource(store) if store.stat(INDEX_FILE) is None else TileSource(store)
+
+
+def collate(read: Sequence["tuple[ImageHWC, TrainItem] | Unreadable"]) -> Batch:
+    """One batch of what could be read."""
+    good = [one for one in read if not isinstance(one, Unreadable)]
+    failures = {one.id: one.reason for one in read if isinstance(one, Unreadable)}
+    if not good:
+        return Batch(torch.empty(0), torch.empty(0), torch.empty(0), failures)
+    return Batch(
+        torch.stack([torch.from_numpy(pixels_HWC) for pixels_HWC, _ in good]),
+        torch.tensor([item.labels for _, item in good]),
+        torch.tensor([item.target for _, item in good]),
+        failures,
+    )

@@ -1,0 +1,154 @@
+"""From settings to the job: what may be wrong in them is found before anything starts."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from rayapp import __version__
+from rayapp.config.errors import UserError
+from rayapp.config.paths import portable
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import LabelScheme, load_scheme, read_lists
+from rayapp.models.backbones import normalisation
+from rayapp.models.detector import Architecture, DetectorSpec, Labels, build_network
+from rayapp.models.folder import load_detector
+from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.scope import Images, Scope
+from rayapp.run import record
+from rayapp.storage.uris import read_uri
+from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, train_items
+from rayapp.train.settings import PLACEMENT, TrainSettings
+from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
+from rayapp.transforms import load_protocol
+
+
+def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
+    """The job, and the hashes of what goes into it.
+
+    Raises:
+        UserError: no such list, scheme, protocol or backbone, or nothing to tell apart.
+    """
+    scheme = load_scheme(settings.scheme)
+    inputs = {"root": settings.root}
+    stages = []
+    labels = describe(scheme, settings.target)
+    head_lists = settings.head_annotations or settings.annotations
+    for uri in {*settings.annotations, *head_lists, *settings.validation}:
+        inputs[uri] = sha256(read_uri(uri))
+    for name, stage, uris in (
+        (STAGE1, settings.stage1, settings.annotations),
+        (STAGE2, settings.stage2, head_lists),
+    ):
+        if not stage.epochs:
+            continue
+        protocol = load_protocol(stage.protocol)
+        inputs[f"protocol of {name}"] = protocol.hash
+        items = train_items(read_lists(uris, scheme), settings.target)
+        if name == STAGE2 or settings.loss == "ce":
+            items = _told_apart(items, settings, uris)
+        if settings.ingest == "stream" and len(items) < stage.batch_size:
+            raise UserError(
+                f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
+                f"({stage.batch_size}), and ingest stream has whole batches only"
+            )
+        stages.append(Stage(name, stage, protocol, items))
+    validation = []
+    if settings.validation:
+        validation = train_items(read_lists(settings.validation, scheme), settings.target)
+        validation = _told_apart(validation, settings, settings.validation)
+    if settings.encoder:
+        inputs[settings.encoder] = _encoder_hash(settings)
+    items = [item for stage in stages for item in stage.items]
+    lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
+    scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
+    spec = _spec(settings, labels, inputs, scope)
+    by_generator = "generator" in scheme.columns
+    return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
+    """The run at the settings' output: new, to be resumed, or done; on whatever machines.
+
+    Raises:
+        UserError: the output belongs to another run.
+    """
+    return record.start(
+        "train",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
+
+
+def _told_apart(
+    items: list[TrainItem], settings: TrainSettings, uris: Sequence[str]
+) -> list[TrainItem]:
+    """The items that have a class of the target.
+
+    Raises:
+        UserError: fewer than two classes are among them.
+    """
+    chosen = [item for item in items if item.target >= 0]
+    if len({item.target for item in chosen}) < 2:
+        raise UserError(f"{', '.join(uris)}: one {settings.target} only, nothing to tell apart")
+    return chosen
+
+
+def _encoder_hash(settings: TrainSettings) -> str:
+    """Hash of the detector whose encoder is taken.
+
+    Raises:
+        UserError: there is none, or its encoder is not the one that the settings describe.
+    """
+    assert settings.encoder
+    detector = load_detector(settings.encoder)
+    theirs, ours = detector.spec.architecture, settings.built
+    for name in ("backbone", "options", "tap_depths"):
+        if getattr(theirs, name) != getattr(ours, name):
+            raise UserError(
+                f"encoder {settings.encoder}: its {name} is {getattr(theirs, name)!r}, "
+                f"architecture says {getattr(ours, name)!r}"
+            )
+    return detector.hash()
+
+
+def _images(items: Sequence[TrainItem], lists: tuple[str, ...], scheme: LabelScheme) -> Images:
+    """What is trained on, each image once; its date is added when the detector is written."""
+    labels = {item.id: dict(zip(LOSS_COLUMNS, item.labels, strict=True)) for item in items}
+    if ORIGIN not in scheme.columns:
+        return Images(lists=lists)
+    synthetic = [codes for codes in labels.values() if codes[ORIGIN]]
+    column = next((name for name in ("generator", "model") if name in scheme.columns), None)
+    codes = sorted({one[column] for one in synthetic}) if column else []
+    return Images(
+        lists=lists,
+        num_real=len(labels) - len(synthetic),
+        num_synthetic=len(synthetic),
+        generators=tuple(scheme.names(column)[code] for code in codes) if column else (),
+    )
+
+
+def _spec(
+    settings: TrainSettings, labels: Labels, inputs: Mapping[str, str], scope: Scope
+) -> DetectorSpec:
+    outputs = 1 if settings.target == ORIGIN else len(labels.classes)
+    head = settings.built.head.model_copy(update={"num_outputs": outputs})
+    architecture: Architecture = settings.built.model_copy(update={"head": head})
+    mean, std = normalisation(architecture.backbone)
+    preprocessing = Preprocessing(view=settings.view, size=settings.view_size, mean=mean, std=std)
+    with torch.device("meta"):
+        strides = build_network(architecture).encoder.backbone.strides()
+    return DetectorSpec(
+        architecture=architecture,
+        strides=strides,
+        preprocessing=preprocessing,
+        labels=labels,
+        provenance={
+            "code": __version__,
+            "settings": portable(settings.model_dump(mode="json", exclude={"output", "overwrite"})),
+            "inputs": portable(dict(inputs)),
+        },
+        scope=scope,
+    )

@@ -1,0 +1,83 @@
+"""What a rank is told: the stages of a training run, and the place it has in it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from rayapp.models.detector import DetectorSpec
+from rayapp.train.data.batches import step_sizes
+from rayapp.train.data.crops import Batch
+from rayapp.train.data.items import TrainItem
+from rayapp.train.settings import StageSettings, TrainSettings
+from rayapp.transforms import Protocol
+
+STAGE1, STAGE2 = "stage1", "stage2"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's name, settings, augmentation and items.
+
+    `num_streamed`: so many items come from a stream (Place.stream), and `items` is a sample.
+    """
+
+    name: str
+    settings: StageSettings
+    protocol: Protocol
+    items: list[TrainItem]
+    num_streamed: int = 0
+
+    @property
+    def num_items(self) -> int:
+        """Images of the stage's list."""
+        return self.num_streamed or len(self.items)
+
+    @property
+    def step_sizes(self) -> list[int]:
+        """Images of each step of an epoch; a stream has whole batches only."""
+        size = self.settings.batch_size
+        if self.num_streamed:
+            return [size] * (self.num_streamed // size)
+        return step_sizes(len(self.items), size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return len(self.step_sizes)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of the stage."""
+        return self.steps_per_epoch * self.settings.epochs
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a rank must know to train; small enough to be sent to every worker."""
+
+    settings: TrainSettings
+    spec: DetectorSpec
+    stages: tuple[Stage, ...]
+    validation: tuple[TrainItem, ...] = ()
+    by_generator: bool = True
+
+    @property
+    def num_images(self) -> int:
+        """Images that all epochs of all stages take."""
+        return sum(sum(stage.step_sizes) * stage.settings.epochs for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class RankContext:
+    """Where a rank runs, and what connects it to others.
+
+    `wrap` makes its module one of many (DDP); None: alone. `stream` gives its part of each step of
+    a stage that is streamed, in the order in which it comes.
+    """
+
+    rank: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    stream: Callable[[Stage], Iterator[Batch]] | None = None

@@ -1,0 +1,1 @@
+"""What a trial does and how it is judged."""

@@ -1,0 +1,1 @@
+"""Room: weights of published detectors."""

@@ -1,0 +1,207 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rayapp.config.errors import UserError
+from rayapp.dataset.labels import load_scheme
+from rayapp.evaluate.bench import Bench
+from rayapp.evaluate.csv_tables import as_text
+from rayapp.evaluate.detectors import load_all
+from rayapp.evaluate.settings import EvaluateSettings, load_suites
+from rayapp.jobs.evaluate_tables import evaluate
+from rayapp.jobs.report import REPORT_FILE, report
+from rayapp.metrics.evaluation import EVALUATION_FILE, Results
+from rayapp.report.settings import ReportSettings
+from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
+
+SCHEME = load_scheme("demo")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict:
+    """Two detectors with scores of the same 200 images; the second is worse."""
+    origins = [0, 1] * 100
+    items = listed(tmp_path / "test.txt", origins, SCHEME)
+    random = np.random.default_rng(1)
+    groups = [f"photo {n % 10}" for n in range(200)]
+    detectors, scores = [], []
+    for seed, gap in ((0, 2.0), (1, 1.0)):
+        detectors.append(saved_detector(tmp_path / f"d{seed}", seed))
+        logits = random.normal(gap * np.array(origins), 1.0)
+        folder = tmp_path / f"scores{seed}"
+        scores.append(saved_scores(folder, tiny_detector(seed), items, logits, SCHEME, groups))
+    return {
+        "detector": tuple(detectors),
+        "scores": tuple(scores),
+        "annotations": str(tmp_path / "test.txt"),
+        "scheme": "demo",
+        "name": "my images",
+        "resamples": 100,
+        "output": str(tmp_path / "out"),
+    }
+
+
+@pytest.mark.ray
+def test_detectors_side_by_side(given: dict, tmp_path: Path):
+    settings = EvaluateSettings(**given, held_out=("pixel shuffle",), same_recipe=True)
+    run = evaluate(settings, command="python jobs/evaluate.py")
+    results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+    first, second = results.evaluations
+    assert (first.detector_name, second.detector_name) == ("d0", "d1")
+    assert (first.resampled, first.num_groups) == ("photographs", 10)
+    seen, held_out = first.slice("training", "seen"), first.slice("training", "held-out")
+    assert seen is not None
+    assert held_out is not None
+    assert seen.num_synthetic + held_out.num_synthetic == 100
+    lines = list(csv.DictReader(Path(given["output"], "metrics.csv").read_text().splitlines()))
+    assert len(lines) == sum(len(one.slices) + 1 for one in results.evaluations)
+    auc = first.whole.figures["roc_auc"].value
+    assert float(lines[0]["roc_auc"]) == pytest.approx(auc, abs=1e-6)
+    alone = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
+    for evaluation, planned in zip(results.evaluations, alone, strict=True):
+        tasks = planned.plan.tasks.items()
+        here = {name: task.call(*task.shared, *task.arguments) for name, task in tasks}
+        assert planned.plan.evaluation(here, {}) == evaluation  # Ray or one process: the same
+    pair = next(c for c in results.comparisons if (c.slice, c.figure) == ("all", "roc_auc"))
+    assert pair.difference.value == pytest.approx(auc - second.whole.figures["roc_auc"].value)
+    accuracy = {c.slice: c for c in results.comparisons if c.figure == "balanced_accuracy"}
+    assert set(accuracy) == {one.name for one in first.slices}
+    for name, one in accuracy.items():
+        values = [next(s for s in e.slices if s.name == name).figures["balanced_accuracy"].value
+                  for e in (first, second)]  # fmt: skip
+        assert one.difference.value == pytest.approx(values[0] - values[1])
+    both = [pq.read_table(Path(given["output"], e.evidence)) for e in (first, second)]
+    p, q = (table["probability"].to_numpy() for table in both)
+    sides, truth = [p >= 0.5, q >= 0.5], both[0]["origin"].to_numpy() == 1
+    (changes,) = results.changes
+    text = Path(given["output"], changes.file).read_text()
+    listed = list(csv.DictReader(text.splitlines()))
+    changed = set(np.array(both[0]["path"].to_pylist())[sides[0] != sides[1]])
+    assert {line["path"] for line in listed} == changed
+    assert 0 < len(listed) == changes.first_right + changes.second_right < changes.num_images == 200
+    assert changes.first_right == ((sides[0] == truth) & (sides[1] != truth)).sum()
+    moved = [abs(float(line["P by d0"]) - float(line["P by d1"])) for line in listed]
+    assert moved == sorted(moved, reverse=True)
+    assert [line["right"] for line in listed].count("d0") == changes.first_right
+    spread = next(s for s in results.spreads if s.figure == "roc_auc")
+    assert spread.num_runs == 2
+    evidence = pq.read_table(Path(given["output"], first.evidence))
+    assert evidence.num_rows == 200
+    assert evaluate(settings).state == "done"
+
+    # And the page made of it, with the images: everything inside, nothing fetched.
+    for number in range(200):
+        sink = io.BytesIO()
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(sink, "PNG")
+        file = tmp_path / f"scores0/i/{number:04d}.png"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(sink.getvalue())
+    page = (
+        report(
+            ReportSettings(
+                evaluations=given["output"], runs=given["output"], output=str(tmp_path / "page")
+            )
+        )
+        .store.get(REPORT_FILE)
+        .decode()
+    )
+    for words in ("Detectors compared", "Over seeds", "Mistakes and doubts", "Least sure",
+                  "change sides between two detectors", "P by d1", "python jobs/evaluate.py",
+                  "data:image/jpeg;base64", "not at hand"):  # fmt: skip
+        assert words in page, words
+    for outside in ('src="http', 'href="http', "url(http", "@import"):
+        assert outside not in page
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("origin", "figure", "words", "page_says"),
+    [
+        (0, "false_positive_rate", "false-positive rate", "has a false-positive rate of "),
+        (1, "accuracy_synthetic", "recall", "has a recall of "),
+    ],
+)
+def test_a_set_of_one_class_leads_with_its_one_figure(
+    tmp_path: Path, origin: int, figure: str, words: str, page_says: str
+):
+    items = listed(tmp_path / "test.txt", [origin] * 80, SCHEME)
+    logits = np.where(np.arange(80) < 76, -1.0, 1.0) * (1 - 2 * origin)  # 4 of 80 are wrong
+    settings = EvaluateSettings(
+        detector=saved_detector(tmp_path / "d"),
+        scores=saved_scores(tmp_path / "scores", tiny_detector(), items, logits, SCHEME),
+        annotations=str(tmp_path / "test.txt"),
+        scheme="demo",
+        name="one class",
+        resamples=100,
+        output=str(tmp_path / "out"),
+    )
+    run = evaluate(settings)
+    stored = json.loads(run.store.get(EVALUATION_FILE))["evaluations"][0]["slices"][0]["figures"]
+    first, value = next(iter(stored.items()))
+    assert first == figure
+    wrong = value["value"] if origin == 0 else 1 - value["value"]
+    assert wrong == pytest.approx(0.05)
+    # 95 % by Clopper and Pearson for 4 of 80: 1.38 % to 12.31 %.
+    ends = sorted([value["low"], value["high"]] if origin == 0 else
+                  [1 - value["high"], 1 - value["low"]])  # fmt: skip
+    assert ends == pytest.approx([0.013789, 0.123099], abs=1e-6)
+    (one,) = Results.model_validate_json(run.store.get(EVALUATION_FILE)).evaluations
+    text = as_text(one).splitlines()
+    assert text[1].split("  ")[1:] == ["slice", *text[1].split("  ")[2:]]
+    assert words in text[1]
+    assert text[2].split()[0] == "all"
+    assert "AUC" not in "".join(text)
+    table = (tmp_path / "out/tables/folder/d.csv").read_text().splitlines()
+    assert table[0].endswith(f",{words}")
+    page = report(ReportSettings(evaluations=run.store.root, output=str(tmp_path / "page")))
+    html = page.store.get(REPORT_FILE).decode()
+    assert page_says in html
+    assert "no value" not in html.split("Every figure")[0]
+
+
+WRONG = {
+    "held_out": ({"held_out": ("Midjourney",)}, "'Midjourney' is no generator"),
+    "a suite": ({"suite": ("none",)}, "no configs/suites/ of that name"),
+    "no lists": ({"annotations": ()}, "give --annotations"),
+    "names": ({"names": ("one",)}, "names: 1 for 2 detectors"),
+    "twice": ({"names": ("one", "one")}, "one stands twice"),
+    "published": ({"published_as": ("mine",)}, "'mine' is unknown"),
+    "published for each": ({"published_as": ("corvi",) * 3}, "3 names for 2 detectors"),
+    "another task": ({"suite": ("imaginet-model-id",)}, "asks for a detector with one output a c"),
+    "lists of a suite": ({"suite": ("imaginet",)}, "give --lists"),
+    "no sweeps": ({"suite": ("robustness-jpeg",), "lists": "x"}, "give --sweeps"),
+    "no scores": ({"scores": ("nowhere",)}, "nowhere: no scores.parquet there"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use_is_named(given: dict, case: str):
+    changed, message = WRONG[case]
+    with pytest.raises(UserError, match=message):
+        evaluate(EvaluateSettings(**given | changed))
+
+
+def test_an_image_without_a_score_is_named(given: dict):
+    with open(given["annotations"], "a") as file:
+        file.write("i/none.png,0,0,4,4\n")
+    with pytest.raises(UserError, match=r"1 of 201 images have no score; first: i/none\.png"):
+        evaluate(EvaluateSettings(**given))
+
+
+def test_a_report_of_another_layout_is_refused(tmp_path: Path):
+    (tmp_path / EVALUATION_FILE).write_text(json.dumps({"slices": []}))
+    with pytest.raises(UserError, match="not what evaluate writes"):
+        report(ReportSettings(evaluations=str(tmp_path), output=str(tmp_path / "page")))
+
+
+def test_without_an_evaluation_the_published_tables_stand_alone(tmp_path: Path):
+    run = report(ReportSettings(output=str(tmp_path / "page")))
+    page = run.store.get(REPORT_FILE).decode()
+    for words in ("ImagiNet_Specific_Model", "0.9564", "Inference time", "Nothing was measured"):
+        assert words in page

@@ -1,0 +1,70 @@
+import itertools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rayapp.config.errors import UserError
+from rayapp.jobs.train_stream import batch_of, streamed
+from rayapp.train.data.crops import Batch
+from rayapp.train.prepare import plan
+from rayapp.train.settings import TrainSettings
+
+Tiny = Callable[..., TrainSettings]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_workers": 0}, "wants num_workers above 0"),
+        ({"min_workers": 1}, "no min_workers"),
+        ({"feature_cache": "kept"}, "no feature_cache"),
+        ({"num_workers": 2, "stage1__batch_size": 13}, "2 workers share evenly, not 13"),
+    ],
+)
+def test_settings_that_a_stream_cannot_keep_say_why(
+    tiny: Tiny, changes: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny(ingest="stream", **changes)
+
+
+def test_less_than_a_batch_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"44 images are less than a batch of stage1 \(64\)"):
+        plan(tiny(ingest="stream", stage1__batch_size=64))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
+    tiny: Tiny, data: Path, tmp_path: Path
+) -> None:
+    lines = (data / "all.txt").read_text().splitlines()
+    lines[5] = lines[5].replace("05.png", "gone.png")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    settings = tiny(ingest="stream", annotations=[str(tmp_path / "list.txt")], num_workers=2)
+    job, datasets = streamed(plan(settings)[0])
+    assert job.stages[0].step_sizes == [12, 12, 12]
+    splits = datasets["stage1"].streaming_split(2, equal=True)
+    seen: list[list[Batch]] = [[], []]
+
+    def take(rank: int) -> None:
+        for _epoch in range(2):
+            blocks = splits[rank].iter_batches(batch_size=11, batch_format="pyarrow")
+            seen[rank] += [batch_of(block) for block in blocks]
+
+    threads = [threading.Thread(target=take, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert all(not thread.is_alive() for thread in threads)
+    by_epoch = [[*seen[0][at : at + 2], *seen[1][at : at + 2]] for at in (0, 2)]
+    for batches in by_epoch:
+        assert sum(map(len, batches)) == 43
+        assert [list(b.failures) for b in batches if b.failures] == [["gone.png"]]
+        assert sum(int(b.targets_N.sum()) for b in batches) == 28
+    crops = [b.inputs.flatten(1) for b in itertools.chain(*by_epoch) if len(b)]
+    distinct = {bytes(row.numpy()) for block in crops for row in block}
+    assert len(distinct) > 80, "an epoch's crops are drawn anew"

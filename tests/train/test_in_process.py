@@ -1,0 +1,107 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rayapp.config.errors import UserError
+from rayapp.jobs.train import train
+from rayapp.models.folder import load_detector
+from rayapp.train.engine import Engine
+from rayapp.train.in_process import train_alone
+from rayapp.train.prepare import plan
+from rayapp.train.settings import TrainSettings
+
+Tiny = Callable[..., TrainSettings]
+
+
+class Cut(Exception):
+    """What a search raises in a trial that it stops."""
+
+
+def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
+    tiny: Tiny, data: Path
+) -> None:
+    settings = tiny(num_workers=0, stage2__epochs=1, validation=[str(data / "all.txt")])
+    describe: list[Mapping[str, Any]] = []
+
+    def on_epoch(figures: Mapping[str, Any]) -> None:
+        describe.append(figures)
+        if len(describe) == 1:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train_alone(settings, on_epoch)
+    run = train_alone(settings.model_copy(update={"num_workers": 2}), on_epoch)  # elsewhere
+
+    assert run.state == "resumed"
+    assert [(f["stage"], f["epoch"]) for f in describe] == [
+        ("stage1", 1),
+        ("stage1", 2),
+        ("stage2", 1),
+    ]
+    engine = Engine(plan(settings)[0])
+    list(engine.epochs())
+    detector = load_detector(Path(settings.output) / run.results["detector"])
+    for name, tensor in engine.network.state_dict().items():
+        assert torch.equal(tensor, detector.network.state_dict()[name]), name
+    assert run.results["validation_loss"] == describe[-1]["validation_loss"]
+    assert not (Path(settings.output) / "state.pt").exists()
+    assert train_alone(settings, on_epoch).state == "done"
+    assert len(describe) == 3
+
+
+def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> None:
+    settings = tiny(num_workers=0, about="a detector of noise", stage1__epochs=1, stage2__epochs=1)
+    run = train_alone(settings)
+    scope = load_detector(run.store.uri("detector")).spec.scope
+    assert scope.about == "a detector of noise"
+    assert scope.trained is not None
+    assert scope.trained.lists == (str(data / "all.txt"),)
+    # Both stages read the list: each of its 44 images counts once.
+    assert (scope.trained.num_real, scope.trained.num_synthetic) == (15, 29)
+    assert scope.trained.generators == ("nearest + convolution", "pixel shuffle")
+    assert scope.trained.date[:10] == run.found["finished"][:10]
+    assert scope.measured == ()
+
+
+def test_a_detector_that_is_gone_is_trained_again(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny(num_workers=0, stage1__epochs=1, stage2__epochs=1)
+    first = train(settings)
+    weights = Path(settings.output, "detector/model.safetensors")
+    content = weights.read_bytes()
+    weights.unlink()
+    capsys.readouterr()
+    again = train(settings)
+    assert weights.read_bytes() == content
+    assert again.results == first.results
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{weights} is gone: train is done again"
+    assert said[1].startswith("train: 0 of ")
+    assert train(settings).state == "done"
+
+
+def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_path: Path) -> None:
+    first = train_alone(tiny(stage1__epochs=1, stage2__epochs=1))
+    encoder = first.store.uri("detector")
+    settings = tiny(
+        output=str(tmp_path / "second"), encoder=encoder, target="model", stage1__epochs=0
+    )
+    second = load_detector(train_alone(settings).store.uri("detector")).network
+    assert second.head.output.out_features == 4
+    for name, tensor in load_detector(encoder).network.encoder.state_dict().items():
+        assert torch.equal(tensor, second.encoder.state_dict()[name]), name
+    other = {**settings.architecture.model_dump(), "tap_depths": [0.9]}
+    with pytest.raises(UserError, match=r"its tap_depths is \(0.5,\), architecture says \(0.9,\)"):
+        plan(tiny(encoder=encoder, architecture=other))
+    with pytest.raises(UserError, match="encoder and pretrained both say where to start"):
+        tiny(encoder=encoder, pretrained=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="gpu: there is none on this machine"):
+        train_alone(tiny(num_workers=0, gpu=True))

@@ -1,0 +1,69 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import read_yaml
+from rayapp.train.prepare import plan
+from rayapp.train.settings import TrainSettings
+
+Tiny = Callable[..., TrainSettings]
+RECIPES = ("demo", "imaginet-selfcon", "imaginet-ce", "imaginet-model-id", "probe",
+           "probe-dinov3", "probe-pe")  # fmt: skip
+
+
+def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> None:
+    job, inputs = plan(tiny(target="model"))
+    assert job.spec.architecture.head.num_outputs == 4
+    assert len(job.spec.labels.classes) == 4
+    assert [len(stage.items) for stage in job.stages] == [44, 29]
+    assert {"root", str(data / "all.txt"), "protocol of stage1"} <= inputs.keys()
+
+
+def test_stages_of_no_epochs_are_left_out(tiny: Tiny) -> None:
+    assert [s.name for s in plan(tiny(stage1__epochs=0))[0].stages] == ["stage2"]
+
+
+def test_a_list_of_one_class_is_refused(tiny: Tiny, data: Path, tmp_path: Path) -> None:
+    lines = (data / "all.txt").read_text().splitlines()
+    (tmp_path / "real.txt").write_text("\n".join(ln for ln in lines if ln.split(",")[1] == "0"))
+    with pytest.raises(UserError, match="one origin only, nothing to tell apart"):
+        plan(tiny(head_annotations=[str(tmp_path / "real.txt")]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_workers": 4}, "stage1.batch_size 12 is too small for 4 workers; give at least 16"),
+        ({"min_workers": 2}, "min_workers 2 is above num_workers"),
+        ({"stage2__epochs": 0}, "only loss ce trains a head in stage 1"),
+        ({"stage1__epochs": 0, "stage2__epochs": 0, "loss": "ce"}, "both stages have 0 epochs"),
+        ({"loss": "triplet"}, "loss: input should be 'selfcon', 'supcon' or 'ce'"),
+    ],
+)
+def test_settings_that_cannot_work_say_why(tiny: Tiny, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny(**changes)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> None:
+    recipe, _ = read_yaml(resource("configs", name))
+    (tmp_path / "list.txt").write_text("a.png,0,0,4,4\nb.png,1,0,3,3\nc.png,1,0,1,1\n")
+    if recipe["scheme"] == "imaginet":
+        (tmp_path / "list.txt").write_text("a.png,0,0,4,8\nb.png,1,0,3,7\nc.png,1,0,1,3\n")
+    recipe |= {
+        "annotations": [str(tmp_path / "list.txt")],
+        "root": str(tmp_path),
+        "output": str(tmp_path / "out"),
+    }
+    job, _ = plan(TrainSettings.model_validate(recipe))
+    assert job.num_images > 0
+    if name.startswith("imaginet"):
+        assert job.spec.architecture.backbone == "resnet50-nodown"
+        assert job.stages[0].settings.batch_size == 200
+    header = resource("configs", name).read_text().split("\n\n")[0]
+    for part in ("Command:", "Hardware:", "Hours:", "Expected:"):
+        assert f"# {part}" in header, f"{name} does not say {part}"
