@@ -51,11 +51,11 @@ def _grounds(spec: DetectorSpec) -> Rows:
         band = f"unsure from {fit.band[0]:.3f} to {fit.band[1]:.3f}" if fit.band else "never unsure"
         on = _dated(scope.calibrated) if scope.calibrated else f"{fit.n:,} images"
         yield "calibrated", [on, f"{fit.method}; synthetic from p ≥ {fit.threshold:g}; {band}"]
-    told = []
+    lines = []
     for one in scope.measured:
         source = f", by {one.source}" if one.source else ""
-        told += [f"{_dated(one)}{source}", f"  {describe_figures(one.figures)}"]
-    yield "measured on", told or ["nothing that is recorded: how often it is wrong is not known"]
+        lines += [f"{_dated(one)}{source}", f"  {describe_figures(one.figures)}"]
+    yield "measured on", lines or ["nothing that is recorded: how often it is wrong is not known"]
 
 
 def _dated(images: Images) -> str:

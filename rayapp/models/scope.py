@@ -102,13 +102,13 @@ class Scope(Settings):
     def line(self) -> str:
         """What to know before one believes a verdict, in one line."""
         trained = f"trained on {self.trained.describe()}" if self.trained else UNKNOWN
-        told = [self.about or trained]
+        parts = [self.about or trained]
         for one in self.measured[:1]:
             by = one.source or one.date[:10]
             main = {name: one.figures[name] for name in _MAIN if name in one.figures}
             figures = describe_figures(main or one.figures) + (f" ({by})" if by else "")
-            told.append(f"measured on {one.describe()}: {figures}")
-        return "; ".join(told if self.measured else [*told, UNMEASURED])
+            parts.append(f"measured on {one.describe()}: {figures}")
+        return "; ".join(parts if self.measured else [*parts, UNMEASURED])
 
 
 def published_scope(name: str) -> Scope:
