@@ -28,6 +28,7 @@ _WORDS = {
 }
 FIGURES = tuple(_WORDS)
 _MAIN = ("roc_auc", "false_positive_rate")  # said in one line, where they are known
+_BEFORE = ", before calibration"
 # They do not depend on where the threshold lies.
 _RANKS = frozenset({"roc_auc", "average_precision"})
 
@@ -68,8 +69,14 @@ class Measured(Images):
     threshold: float | None = Field(None, description="probability at which the rates hold")
     source: str = Field("", description="who measured it; empty: evaluate")
 
-    def without_threshold(self) -> "Measured | None":
-        """The figures that another calibration leaves as they are; None where there are none."""
+    def after_calibration(self) -> "Measured | None":
+        """What another threshold leaves of it; None where that is nothing.
+
+        What others measured is all that is known of a published detector: it stays, and says when.
+        """
+        if self.source:
+            said = self.figures.keys() <= _RANKS or self.name.endswith(_BEFORE)
+            return self if said else self.model_copy(update={"name": self.name + _BEFORE})
         kept = {name: value for name, value in self.figures.items() if name in _RANKS}
         return self.model_copy(update={"figures": kept, "threshold": None}) if kept else None
 
@@ -94,7 +101,7 @@ class Scope(Settings):
 
     def recalibrated(self, on: Images) -> "Scope":
         """After a calibration: what was measured at the old threshold does not hold any more."""
-        kept = (one.without_threshold() for one in self.measured)
+        kept = (one.after_calibration() for one in self.measured)
         return self.model_copy(
             update={"calibrated": on, "measured": tuple(one for one in kept if one)}
         )

@@ -74,6 +74,16 @@ def test_another_calibration_moves_the_threshold_and_what_was_measured_at_it_goe
     assert (kept.figures.keys(), kept.threshold) == ({"roc_auc"}, None)
 
 
+def test_what_others_measured_of_a_published_detector_outlives_its_calibration() -> None:
+    before = published_scope("commfor")
+    after = before.recalibrated(Images()).recalibrated(Images())
+    assert [one.figures for one in after.measured] == [one.figures for one in before.measured]
+    assert "as on the web (to 768 px, JPEG 60), before calibration: balanced" in after.line()
+    assert published_scope("imaginet").recalibrated(Images()).measured == (
+        published_scope("imaginet").measured
+    )
+
+
 def test_no_hash_depends_on_the_scope_and_nothing_else_is_written(tmp_path: Path) -> None:
     detector, store = tiny_detector(), open_store(tmp_path)
     digest = save_detector(detector, store)
