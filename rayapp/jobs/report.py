@@ -38,7 +38,9 @@ def report(settings: ReportSettings) -> record.Run:
     evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]
     page = Page(
         title=settings.title or (_TITLE if evidence else _PUBLISHED),
-        summary=_summary([one.evaluation for one in evidence]),
+        summary=_summary(
+            [one.evaluation for one in evidence], [c for one in results for c in one.comparisons]
+        ),
         sections=_sections(evidence, results, settings) if evidence else _published(settings),
         kicker="AI-generated or real",
         footer=f"imaginet-ray {__version__}",

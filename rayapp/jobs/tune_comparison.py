@@ -1,4 +1,4 @@
-"""Best against the published recipe: both trained anew with new seeds on every fold, on Ray."""
+"""Best against the recipe: both trained anew with new seeds on every fold, on Ray."""
 
 import json
 from dataclasses import replace
@@ -22,12 +22,12 @@ from rayapp.tune.goals import FIGURES
 from rayapp.tune.recipe import TRAIN, Recipe
 from rayapp.tune.results import best_trial
 from rayapp.tune.search_plan import SearchPlan
-from rayapp.tune.settings import TuneSettings
+from rayapp.tune.settings import RECIPE, TuneSettings
 from rayapp.tune.study import Journal
 from rayapp.tune.trials.figures import cross_fitted
 from rayapp.tune.trials.training import TrainingWork
 
-BEST, PUBLISHED = "best", "published"
+BEST = "best"
 
 
 def compare(settings: TuneSettings, planned: SearchPlan, journal: Journal, store: Store) -> None:
@@ -40,12 +40,13 @@ def compare(settings: TuneSettings, planned: SearchPlan, journal: Journal, store
     assert best is not None
     recipes = {
         BEST: planned.recipe.with_values(planned.space.values(best.params)),
-        PUBLISHED: planned.recipe,
+        RECIPE: planned.recipe,
     }
     if settings.kind == "calibrate":
         verdict = _calibrations(settings, planned, best.number, recipes)
     else:
         verdict = _trained(settings, planned, best.number, recipes, store)
+    verdict = verdict.model_copy(update={"recipe": settings.recipe_name})
     store.put(COMPARISON_FILE, verdict.model_dump_json(indent=1).encode())
 
 
@@ -64,7 +65,7 @@ def _calibrations(
         "brier" if "nll" not in settings.objectives and "brier" in settings.objectives else "nll"
     )
     pairs = []
-    for recipe in (recipes[BEST], recipes[PUBLISHED]):
+    for recipe in (recipes[BEST], recipes[RECIPE]):
         choice = recipe.calibrate_settings("-", "-", "-", "-")
         pairs.append((judged.logits_N, cross_fitted(judged, choice)[0]))
     draws = generator(settings.seed, "bootstrap", "comparison")
@@ -76,7 +77,7 @@ def _calibrations(
         figure=FIGURES[figure].title,
         higher_is_better=False,
         best_values=(losses[0],),
-        published_values=(losses[1],),
+        recipe_values=(losses[1],),
         difference=losses[0] - losses[1],
         low=found.low,
         high=found.high,
@@ -117,10 +118,10 @@ def _trained(
                 np.array(first["labels"]),
                 np.array(first["groups"], dtype=np.str_),
                 logits[BEST],
-                logits[PUBLISHED],
+                logits[RECIPE],
             )
         )
-    slices = {name: _mean_slices(found, name, seeds, work) for name in (PUBLISHED, BEST)}
+    slices = {name: _mean_slices(found, name, seeds, work) for name in (RECIPE, BEST)}
     title = FIGURES["held_out_roc_auc"].title
     return verdict_over_seeds(best, title, pairs, settings.seed, slices)
 
@@ -152,7 +153,7 @@ def _train_all(
         if not todo:
             return
         with session(settings):
-            workers = int(recipes[PUBLISHED].value(f"{TRAIN}.num_workers"))
+            workers = int(recipes[RECIPE].value(f"{TRAIN}.num_workers"))
             task = ray.remote(
                 num_cpus=0.01 if workers else settings.cpus_per_trial,
                 num_gpus=0 if workers else settings.gpus_per_trial,

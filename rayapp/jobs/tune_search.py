@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rayapp.config.errors import JobFailed
 from rayapp.jobs.tune_trial import EPOCH, ERROR, FINAL, OUT_OF_TIME
 from rayapp.tune.goals import Goal
-from rayapp.tune.settings import PUBLISHED, EarlyStopping
+from rayapp.tune.settings import RECIPE, EarlyStopping
 from rayapp.tune.space import Space
 from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, Journal
 
@@ -66,7 +66,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             "number": trial.number,
             "values": values,
             "reported": sorted(self._frozen(trial).intermediate_values),
-            "published": trial.user_attrs.get(START_ATTR) == PUBLISHED,
+            "is_recipe": trial.user_attrs.get(START_ATTR) == RECIPE,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -133,15 +133,15 @@ class _Past:
 
     def __init__(self, number: int) -> None:
         self.trial_id = f"past-{number}"
-        self.config = {"published": False}
+        self.config = {"is_recipe": False}
 
 
 class _Asha(ASHAScheduler):  # type: ignore[misc]
-    """ASHA that judges the published recipe too, but never stops what all is compared with."""
+    """ASHA that judges the recipe too, but never stops what all is compared with."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if trial.config["published"] else action
+        return TrialScheduler.CONTINUE if trial.config["is_recipe"] else action
 
 
 def create_scheduler(

@@ -12,6 +12,9 @@ from rayapp.metrics.measure import Measure
 
 Value = str | int | float | bool | Measure | None
 _CODE = re.compile(r"`([^`]+)`")
+_LONG = re.compile(r"\S{20,}")
+_PARTS = re.compile(r"(?<=[/\\_.,:;=&?@|+-])(?=\w)")
+_DIGITS = re.compile(r"[0-9a-f]{8}(?=[0-9a-f]{8})")
 _LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 
 
@@ -240,9 +243,28 @@ Block = Table | Prose | Notice | Highlights | Figures | Gallery | KeyValues | Co
 
 def inline(text: str) -> Markup:
     """Escapes text, then marks up `code` and links to http addresses."""
-    marked = _CODE.sub(r"<code>\1</code>", str(escape(text)))
+    parted = _CODE.sub(lambda code: _parted(code[0]), text)
+    marked = _CODE.sub(r"<code>\1</code>", str(escape(parted)))
     marked = _LINK.sub(r'<a href="\2">\1</a>', marked)
-    return Markup(marked)  # noqa: S704 - escaped two lines above
+    return _with_breaks(marked)
+
+
+def breakable(text: str) -> Markup:
+    """Escapes text; a long name, path or hash may wrap between its parts, not within a word."""
+    return _with_breaks(str(escape(_parted(text))))
+
+
+def _parted(text: str) -> str:
+    """A NUL where long words may wrap: behind what parts them, and every eighth digit of a hash."""
+
+    def part(word: re.Match[str]) -> str:
+        return _DIGITS.sub("\\g<0>\0", _PARTS.sub("\0", word[0]))
+
+    return _LONG.sub(part, text.replace("\0", ""))
+
+
+def _with_breaks(escaped: str) -> Markup:
+    return Markup(escaped.replace("\0", "<wbr>"))  # noqa: S704 - escaped by the callers
 
 
 def _cell(value: Value, spec: str) -> Cell:

@@ -45,8 +45,7 @@ def slices_figure(
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         if len(slices) > 1:
-            axes.figure.legend(loc="outside upper center", ncols=min(3, len(slices)))
-            axes.set_title("")
+            draw.legend()
         shown = "; ".join(
             f"{detector}: " + ", ".join(f"{name} {say(m)}" for name, m in row.items())
             for detector, row in slices.items()
@@ -81,7 +80,7 @@ def score_histogram(
         axes.set(xlabel=x_label, ylabel="share of the class", title="Scores of both classes")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="x")
-        axes.legend(loc="upper center", frameon=True, framealpha=0.9, edgecolor="white")
+        draw.legend()
         num_synthetic = int((labels == 1).sum())
         alt = (
             f"Histogram of {x_label}: {len(labels) - num_synthetic} real, {num_synthetic} synthetic"
@@ -142,7 +141,7 @@ def embedding_figure(
             )
         axes.set(xticks=[], yticks=[], title="Features in two dimensions")
         axes.spines[:].set_visible(False)
-        axes.legend(loc="best", markerscale=2)
+        draw.legend(markerscale=2)
         alt = f"Two-dimensional embedding of {len(points)} images of {', '.join(names)}."
         return draw.figure(alt, caption, raster=True)
 

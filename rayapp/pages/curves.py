@@ -47,10 +47,10 @@ def roc_figure(
         axes.set(xlabel="false positives: reals called synthetic", ylabel="synthetics found")
         axes.set(ylim=(-0.01, 1.02), title="ROC at few false positives" if low_fpr else "ROC")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="center left" if low_fpr else "lower right")
         listed = ", ".join(
             f"{name} {area:.3f}{fixed.get(name, '')}" for name, area in areas.items()
         )
+        draw.legend()
         scale = " on a logarithmic axis of the false-positive rate" if low_fpr else ""
         return draw.figure(f"ROC curves{scale}. Area under the curve: {listed}.", caption)
 
@@ -68,7 +68,7 @@ def pr_figure(curves: Mapping[str, Curve], caption: str = "") -> Figure:
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="lower left")
+        draw.legend()
         return draw.figure(f"Precision against recall for {', '.join(curves)}.", caption)
 
 
@@ -94,7 +94,7 @@ def reliability_figure(bins: Mapping[str, Sequence[ReliabilityBin]], caption: st
             )
         axes.set(xlabel="mean probability given", ylabel="share that is synthetic")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="Reliability")
-        axes.legend(loc="upper left")
+        draw.legend()
         gaps = {
             name: max((abs(b.share_synthetic - b.mean_probability) for b in row), default=0)
             for name, row in bins.items()
@@ -129,7 +129,7 @@ def robustness_figure(
         if reference is not None:
             axes.axhline(reference, color=SOFT, linewidth=0.9, linestyle=":")
         axes.set(xlabel=x_label, ylabel=y_label, title=f"{y_label} under perturbation")
-        axes.legend(loc="best")
+        draw.legend()
         shown = "; ".join(
             f"{name}: " + ", ".join(f"{x:g} {say(m)}" for x, m in points)
             for name, points in curves.items()

@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 REAL, SYNTHETIC = COLOURS[0], COLOURS[1]
 INK, SOFT, GRID = "#1c2024", "#5b646d", "#e3e6e8"
 _WIDTH_IN = 5.2
+_LEGEND_LETTERS, _LEGEND_ROW_IN = 84, 0.18  # that fit into the width, with seven for each line
 _STYLE: dict[str, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -54,6 +55,16 @@ class Drawing:
     def __init__(self, canvas: Canvas, axes: Axes) -> None:
         self.axes = axes
         self._canvas = canvas
+
+    def legend(self, **options: Any) -> None:
+        """What is drawn, named under the plot: inside it, it would hide some of it."""
+        handles, names = self.axes.get_legend_handles_labels()
+        columns = max(1, min(len(names), int(_LEGEND_LETTERS // (max(map(len, names)) + 7))))
+        rows = -(-len(names) // columns)
+        self._canvas.set_figheight(self._canvas.get_figheight() + _LEGEND_ROW_IN * rows)
+        self._canvas.legend(
+            handles, names, loc="outside lower left", ncols=columns, borderaxespad=0.2, **options
+        )
 
     def figure(self, alt: str, caption: str = "", *, raster: bool = False) -> Figure:
         """The drawing as an SVG data URI, or a PNG at 200 dpi where there are many points."""

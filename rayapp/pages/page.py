@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayapp.pages.blocks import Block
+from rayapp.pages.blocks import Block, breakable
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        environment.filters["breakable"] = breakable
 
         def shipped(name: str) -> Markup:
             source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]

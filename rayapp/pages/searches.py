@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from rayapp.pages.blocks import Figure
@@ -47,6 +48,7 @@ def history_figure(
     label: str,
     maximise: bool,
     reference: float | None = None,
+    reference_name: str = "recipe",
     caption: str = "",
 ) -> Figure:
     """The value of each trial by its number, and the best so far; ticks where trials ended early.
@@ -61,7 +63,7 @@ def history_figure(
         axes.plot(numbers, values, "o", color=_OTHER, alpha=0.55, markersize=4, label="trial")
         axes.step(numbers, best, where="post", color=_BEST, label="best so far")
         if reference is not None:
-            axes.axhline(reference, color=INK, linewidth=1, linestyle=":", label="published recipe")
+            axes.axhline(reference, color=INK, linewidth=1, linestyle=":", label=reference_name)
         for ended, name, mark, colour in (
             (stopped, "stopped early", "|", SOFT),
             (failed, "failed", "x", COLOURS[3]),
@@ -69,9 +71,11 @@ def history_figure(
             if ended:
                 at = axes.get_xaxis_transform()
                 axes.plot(ended, [0.02] * len(ended), mark, color=colour, transform=at, label=name)
-        axes.set(xlabel="trial", ylabel=label, title="History")
+        last = max([*numbers, *stopped, *failed])
+        axes.set(xlabel="trial", ylabel=label, title="History", xlim=(-0.5, last + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _closer(axes, values, maximise)
-        axes.legend(loc="lower right" if maximise else "upper right")
+        draw.legend()
         return draw.figure(
             f"{label} of {len(trials)} trials; the best is {best[-1]:.4f} after "
             f"{len(trials)} trials, {len(stopped)} stopped early, {len(failed)} failed.",
@@ -141,7 +145,7 @@ def parallel_figure(
             )
         for at, scale in enumerate(axes_of):
             axes.axhline(at, color="#9aa3ab", linewidth=0.9, zorder=1)
-            _ticks(axes, at, scale, spans[at])
+            _ticks(axes, at, _marks(scale, trials, spans[at]))
         axes.set_yticks(rows, [scale.name for scale in axes_of], color=INK, fontsize=8.5)
         axes.set(xticks=[], xlim=(-0.06, 1.06), ylim=(len(axes_of) - 0.4, -0.3))
         axes.set_title("Values of every trial; the best in orange")
@@ -162,11 +166,27 @@ def parallel_figure(
 
 
 def _span(scale: AxisScale, trials: Sequence[Trial]) -> tuple[float, float]:
-    places = [scale.place(t.params[scale.name]) for t in trials if scale.name in t.params]
     if scale.choices:
         return 0.0, float(max(len(scale.choices) - 1, 1))
+    places = _places(scale, trials)
     low, high = min(places, default=0.0), max(places, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _places(scale: AxisScale, trials: Sequence[Trial]) -> list[float]:
+    return [scale.place(t.params[scale.name]) for t in trials if scale.name in t.params]
+
+
+def _marks(
+    scale: AxisScale, trials: Sequence[Trial], span: tuple[float, float]
+) -> list[tuple[float, str]]:
+    """Where on an axis, 0…1, a value is named: each choice, or the least and the largest tried."""
+    if scale.choices:
+        named = [(float(k), str(choice)) for k, choice in enumerate(scale.choices)]
+    else:
+        ends = sorted({end(found) for end in (min, max) if (found := _places(scale, trials))})
+        named = [(place, f"{10**place if scale.log else place:.3g}") for place in ends]
+    return [((place - span[0]) / (span[1] - span[0]), text) for place, text in named]
 
 
 def _placed(scale: AxisScale, trial: Trial, span: tuple[float, float]) -> float:
@@ -177,13 +197,7 @@ def _placed(scale: AxisScale, trial: Trial, span: tuple[float, float]) -> float:
     return place + (0.06 * (trial.number * 0.618 % 1 - 0.5) if scale.choices else 0.0)
 
 
-def _ticks(axes: Any, at: int, scale: AxisScale, span: tuple[float, float]) -> None:
-    if scale.choices:
-        last = span[1] - span[0]
-        marks = [(k / last, str(choice)) for k, choice in enumerate(scale.choices)]
-    else:
-        low, high = (10**v if scale.log else v for v in span)
-        marks = [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]
+def _ticks(axes: Any, at: int, marks: Sequence[tuple[float, str]]) -> None:
     for x, text in marks:
         shown = text if len(text) <= 16 else f"{text[:15]}…"
         side = "left" if x < 0.01 else "right" if x > 0.99 else "center"
@@ -196,6 +210,7 @@ def front_figure(
     numbers: Sequence[int],
     labels: tuple[str, str],
     reference: tuple[float, float] | None = None,
+    reference_name: str = "recipe",
     caption: str = "",
 ) -> Figure:
     """Two values of every trial, and the front: the points that none beats in both."""
@@ -212,8 +227,8 @@ def front_figure(
         for (x, y), number in chosen[::step]:
             axes.annotate(str(number), (x, y), (4, 4), textcoords="offset points", fontsize=8)
         if reference:
-            axes.plot(*reference, "D", color=INK, markersize=6, label="published recipe")
+            axes.plot(*reference, "D", color=INK, markersize=6, label=reference_name)
         axes.set(xlabel=labels[0], ylabel=labels[1], title="Pareto front")
-        axes.legend(loc="best")
+        draw.legend()
         said = "; ".join(f"trial {number} {x:.4f}, {y:.4f}" for (x, y), number in chosen)
         return draw.figure(f"{labels[1]} against {labels[0]}. On the front: {said}.", caption)

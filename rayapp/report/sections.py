@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayapp.dataset.reference_figures import load_published
-from rayapp.metrics.evaluation import Evaluation, Results
+from rayapp.metrics.evaluation import Comparison, Evaluation, Results
 from rayapp.pages.blocks import (
     Block,
     Commands,
@@ -19,6 +19,7 @@ from rayapp.pages.blocks import (
 )
 from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
+from rayapp.report.doubts import against_chance, against_others
 from rayapp.report.evidence import (
     Evidence,
     by_suite,
@@ -33,7 +34,7 @@ _MOST_HIGHLIGHTS = 12
 _TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 
 
-def _summary(evaluations: Sequence[Evaluation]) -> str:
+def _summary(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
     if not evaluations:
         return (
             "The figures that the ImagiNet paper and its repository publish, each with its source. "
@@ -55,10 +56,15 @@ def _summary(evaluations: Sequence[Evaluation]) -> str:
     )
     words = tables.heading(first.headline[0])
     at = f" at the threshold {first.threshold:g}" if first.task == "origin" else ""
-    return (
+    doubts = [f"That is {chance}." for chance in [against_chance(auc)] if chance]
+    if unseen and (chance := against_chance(unseen.figures["roc_auc"])):
+        doubts.append(f"On the held-out one it is {chance}.")
+    doubts.append(against_others(first, best, comparisons))
+    reached = (
         f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_format(auc)} on {what}"
         f"{held}; {words} is {_format(accuracy)}{held_accuracy}{at} ({first.protocol} protocol)."
     )
+    return " ".join(filter(None, [reached, *doubts]))
 
 
 def _of_one_class(one: Evaluation) -> str:
@@ -201,10 +207,12 @@ def _highlights(evidence: Sequence[Evidence]) -> Highlights:
         for part in [p for p in chosen if p] or [e.mean or e.whole]:
             name = part.name.lower() if part.name != "all" else "all"
             detector = f"{e.detector_name}, " if len(evidence) > 1 else ""
-            remark = f"{part.num_real:,} real, {part.num_synthetic:,} synthetic"
+            counts = f"{part.num_real:,} real, {part.num_synthetic:,} synthetic"
             for figure in e.headline[::-1]:  # a ROC AUC first, where there is one
                 title = tables.heading(figure)
                 label = f"{title[0].upper()}{title[1:]}, {name}, {detector}{e.test_set}"
+                chance = against_chance(part.figures[figure]) if figure == "roc_auc" else ""
+                remark = "; ".join(filter(None, [counts, chance]))
                 items.append(Highlight(label, part.figures[figure].measure(), remark))
     return Highlights(items[:_MOST_HIGHLIGHTS])
 

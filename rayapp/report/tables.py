@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from rayapp.dataset.reference_figures import Published, PublishedSuite
 from rayapp.metrics.binary import TITLES
 from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import Comparison, Evaluation, SeedSpread, Slice, difference
+from rayapp.metrics.evaluation import (
+    Comparison,
+    Evaluation,
+    Figure,
+    SeedSpread,
+    Slice,
+    difference,
+)
 from rayapp.metrics.measure import Measure
 from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
@@ -190,17 +197,25 @@ def compared(comparisons: Sequence[Comparison]) -> Table:
             one.first,
             one.second,
             one.difference.measure(),
+            _told_apart(one.difference),
             one.p_value,
             one.method,
         ]
         for one in comparisons
     ]
-    columns = ["suite", "slice", "figure", "A", "B", "A − B", "p", "test"]
+    columns = ["suite", "slice", "figure", "A", "B", "A − B", "told apart", "p", "test"]
     told = (
-        "Paired by image. p is two-sided and not adjusted for their number: of "
-        f"{len(rows)} tests without any difference about {len(rows) / 20:.0f} fall below 0.05."
+        "Paired by image; told apart: whether the interval leaves out 0. p is two-sided and not "
+        f"adjusted for their number: of {len(rows)} tests without any difference about "
+        f"{len(rows) / 20:.0f} fall below 0.05."
     )
     return Table(columns, rows, told, {"A − B": "+.4f", "p": ".2g"})
+
+
+def _told_apart(difference: Figure) -> str:
+    if difference.low is None or difference.high is None:
+        return "–"
+    return "no" if difference.low <= 0 <= difference.high else "yes"
 
 
 def over_seeds(spreads: Sequence[SeedSpread]) -> Table:

@@ -1,4 +1,4 @@
-"""Is the best better than the published recipe? A difference with its interval, and a plain line.
+"""Is the best better than the recipe it started from? A difference with its interval, in a line.
 
 Shapes: S seeds · N images of a fold.
 """
@@ -21,19 +21,20 @@ Floats = NDArray[np.float64]
 
 
 class Verdict(Settings):
-    """Best minus published, of one figure."""
+    """Best minus recipe, of one figure."""
 
     best: int = Field(description="number of the trial that was compared")
+    recipe: str = Field("recipe", description="what the recipe is called")
     figure: str = Field(description="title of the figure")
     higher_is_better: bool = Field(True, description="whether more is better")
     best_values: tuple[float, ...] = Field(description="the figure of the best, by seed")
-    published_values: tuple[float, ...] = Field(description="of the published recipe, by seed")
-    difference: float = Field(description="mean of best minus published")
+    recipe_values: tuple[float, ...] = Field(description="of the recipe, by seed")
+    difference: float = Field(description="mean of best minus recipe")
     low: float | None = Field(description="lower end of the 95 % interval; none: no interval")
     high: float | None = Field(description="upper end")
     resampled: str = Field(description="what the interval is over")
     slices: dict[str, dict[str, float]] = Field(
-        {}, description="ROC AUC by slice of published and best, mean over seeds"
+        {}, description="ROC AUC by slice of recipe and best, mean over seeds"
     )
 
     @property
@@ -44,8 +45,8 @@ class Verdict(Settings):
     @property
     def line(self) -> str:
         """The result in one line."""
-        said = f"{self.figure}: best {np.mean(self.best_values):.4f}, published recipe "
-        said += f"{np.mean(self.published_values):.4f}, difference {self.difference:+.4f}"
+        said = f"{self.figure}: best {np.mean(self.best_values):.4f}, the {self.recipe} "
+        said += f"{np.mean(self.recipe_values):.4f}, difference {self.difference:+.4f}"
         if self.low is None or self.high is None:
             return f"{said}; no interval ({self.resampled}): not shown to be real"
         said += f" (95 % interval {self.low:+.4f} to {self.high:+.4f}, {self.resampled})"
@@ -62,7 +63,7 @@ class Pair:
     labels_N: NDArray[np.int64]
     groups_N: NDArray[np.str_]
     best_SN: Floats
-    published_SN: Floats
+    recipe_SN: Floats
 
 
 def verdict_over_seeds(
@@ -79,8 +80,8 @@ def verdict_over_seeds(
     Student's t with the degrees of freedom of Welch and Satterthwaite.
     """
     of_best = np.mean([_aucs(f.labels_N, f.best_SN) for f in folds], axis=0)
-    of_published = np.mean([_aucs(f.labels_N, f.published_SN) for f in folds], axis=0)
-    differences = of_best - of_published
+    of_recipe = np.mean([_aucs(f.labels_N, f.recipe_SN) for f in folds], axis=0)
+    differences = of_best - of_recipe
     num_seeds = len(differences)
     num_groups = sum(len(np.unique(fold.groups_N)) for fold in folds)
     trained = float(differences.var(ddof=1)) / num_seeds
@@ -98,7 +99,7 @@ def verdict_over_seeds(
         best=best,
         figure=figure,
         best_values=tuple(map(float, of_best)),
-        published_values=tuple(map(float, of_published)),
+        recipe_values=tuple(map(float, of_recipe)),
         difference=float(differences.mean()),
         low=low,
         high=high,
@@ -125,7 +126,7 @@ def _bootstrap_variance(fold: Pair, seed: int) -> float:
     found = []
     for weights_RG in resampled_groups(strata, len(names), len(codes), draws, NUM_RESAMPLES):
         weights_RN = weights_RG[:, codes]
-        pairs = zip(fold.best_SN, fold.published_SN, strict=True)
+        pairs = zip(fold.best_SN, fold.recipe_SN, strict=True)
         found.append(
             np.mean(
                 [

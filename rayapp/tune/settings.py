@@ -9,7 +9,8 @@ from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings, Settings
 from rayapp.tune.goals import FIGURES
 
-PUBLISHED = "published"  # the starting point that is the recipe itself
+RECIPE = "recipe"  # the starting point that is the recipe itself
+_PUBLISHED = frozenset({"imaginet-selfcon"})  # recipes that repeat a published training
 
 
 def _listed(value: Any) -> Any:
@@ -165,9 +166,15 @@ class TuneSettings(JobSettings):
             raise ValueError("annotations: calibration takes one list")
         if self.compare in (1, 2):
             raise ValueError("compare: an interval wants at least 3 seeds")
-        if PUBLISHED in self.start:
-            raise ValueError(f"start: {PUBLISHED} is the recipe itself; name yours otherwise")
+        if RECIPE in self.start:
+            raise ValueError(f"start: {RECIPE!r} names the recipe itself; name yours otherwise")
         return self
+
+    @property
+    def recipe_name(self) -> str:
+        """What the recipe is called: published where it is such a one, and unchanged."""
+        published = self.kind == "train" and self.recipe in _PUBLISHED and not self.train
+        return "published recipe" if published else "recipe"
 
     @property
     def pareto(self) -> bool:

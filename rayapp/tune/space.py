@@ -14,7 +14,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from rayapp.config.errors import UserError
-from rayapp.tune.settings import PUBLISHED, Dimension
+from rayapp.tune.settings import RECIPE, Dimension
 
 Values = dict[str, Any]
 Fields = Callable[[str], Any]  # path → the recipe's value; UserError where there is none
@@ -123,7 +123,7 @@ class Space:
     ) -> dict[str, Values]:
         """Every starting point by name, the recipe itself first; equal ones once."""
         points: dict[str, Values] = {}
-        for name, changes in {PUBLISHED: {}, **start}.items():
+        for name, changes in {RECIPE: {}, **start}.items():
             point = self.point(fields, changes, name)
             if point not in points.values():
                 points[name] = point

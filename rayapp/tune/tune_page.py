@@ -39,7 +39,7 @@ from rayapp.run.record import duration
 from rayapp.tune.comparison_verdict import Verdict
 from rayapp.tune.goals import FIGURES, TIMED, front, title
 from rayapp.tune.search_plan import SearchPlan
-from rayapp.tune.settings import PUBLISHED, TuneSettings
+from rayapp.tune.settings import RECIPE, TuneSettings
 from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, STUDY_FILE, Journal
 
 PAGE_FILE = "tune.html"
@@ -51,7 +51,10 @@ _FOR_IMPORTANCE = 8  # trials, at least
 class _Search:
     """The trials of a study as the page shows them."""
 
-    def __init__(self, planned: SearchPlan, journal: Journal, best: FrozenTrial) -> None:
+    def __init__(
+        self, settings: TuneSettings, planned: SearchPlan, journal: Journal, best: FrozenTrial
+    ) -> None:
+        self.recipe_name = settings.recipe_name
         self.planned, self.best, self.goal = planned, best, planned.goal
         by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
         for trial in journal.trials:
@@ -64,9 +67,9 @@ class _Search:
         self.front = front(points, self.goal.maximise)
 
     @property
-    def published(self) -> FrozenTrial | None:
+    def recipe(self) -> FrozenTrial | None:
         """The recipe's own trial, where it came to its end."""
-        named = (t for t in self.done if t.user_attrs.get(START_ATTR) == PUBLISHED)
+        named = (t for t in self.done if t.user_attrs.get(START_ATTR) == RECIPE)
         return next(named, None)
 
     def drawn(self) -> list[Trial]:
@@ -104,7 +107,7 @@ def page(
     verdict: Verdict | None,
 ) -> Page:
     """The page of a search that has a best trial."""
-    search = _Search(planned, journal, best)
+    search = _Search(settings, planned, journal, best)
     sections = [
         Section("Result", _result(search, verdict, settings)),
         Section("How the search went", _history(search)),
@@ -137,20 +140,32 @@ def _summary(search: _Search, verdict: Verdict | None) -> str:
     said = (
         f"The best of {len(search.done)} trials, number {search.best.number}: {', '.join(named)}."
     )
+    figures = search.best.user_attrs[FIGURES_ATTR]
+    if any(_runs_against(name, figures.get(name)) for name in search.goal.weights):
+        said += f" A ROC AUC {_AGAINST}."
     return f"{said} {verdict.line}." if verdict else said
+
+
+_AGAINST = "below 0.5: scores run against the labels"
+
+
+def _runs_against(figure: str, value: float | None) -> bool:
+    """Whether it is an area under the ROC curve that a reversed detector would better."""
+    return figure.endswith("roc_auc") and value is not None and value < 0.5
 
 
 def _result(search: _Search, verdict: Verdict | None, settings: TuneSettings) -> list[Block]:
     items = []
     figures = search.best.user_attrs[FIGURES_ATTR]
-    old = search.published.user_attrs[FIGURES_ATTR] if search.published else {}
+    old = search.recipe.user_attrs[FIGURES_ATTR] if search.recipe else {}
     wanted = [name for name in FIGURES if figures.get(name) is not None]
     wanted.sort(key=lambda name: name not in search.goal.weights)
     for name in wanted[:6]:
         before = old.get(name)
-        remark = f"published recipe: {before:.4f}" if before is not None else ""
+        remarks = [f"{search.recipe_name}: {before:.4f}"] if before is not None else []
+        remarks += [_AGAINST] if _runs_against(name, figures[name]) else []
         spec = ".1f" if name in TIMED else ".4f"
-        items.append(Highlight(title(name), figures[name], remark, format=spec))
+        items.append(Highlight(title(name), figures[name], "; ".join(remarks), format=spec))
     blocks: list[Block] = [Highlights(items)]
     if verdict:
         blocks.append(Notice(verdict.line, "note" if verdict.real else "warning"))
@@ -158,7 +173,7 @@ def _result(search: _Search, verdict: Verdict | None, settings: TuneSettings) ->
         blocks.append(
             Notice(
                 "One training run of each recipe tells little: run the search again with "
-                "`--compare 3` to train best and published recipe with new seeds.",
+                "`--compare 3` to train best and recipe with new seeds.",
                 "warning",
             )
         )
@@ -182,7 +197,7 @@ _FOLDS = (
 
 def _history(search: _Search) -> list[Block]:
     goal, figures = search.goal, []
-    reference = search.published.values[0] if search.published else None
+    reference = search.recipe.values[0] if search.recipe else None
     figures.append(
         history_figure(
             search.drawn(),
@@ -191,6 +206,7 @@ def _history(search: _Search) -> list[Block]:
             goal.title,
             goal.maximise[0],
             reference,
+            search.recipe_name,
         )
     )
     importance = search.importance()
@@ -232,14 +248,15 @@ def _fronts(search: _Search) -> list[Block]:
     for (a, first), (b, second) in pairwise(list(enumerate(names))):
         pairs = [(point[a], point[b]) for point in points]
         maximise = (search.goal.maximise[a], search.goal.maximise[b])
-        published = search.published
+        recipe = search.recipe
         figures.append(
             front_figure(
                 pairs,
                 search.front if len(names) == 2 else front(pairs, maximise),
                 numbers,
                 (title(first), title(second)),
-                (published.values[a], published.values[b]) if published else None,
+                (recipe.values[a], recipe.values[b]) if recipe else None,
+                search.recipe_name,
             )
         )
     rows: list[list[Value]] = [
@@ -253,12 +270,12 @@ def _fronts(search: _Search) -> list[Block]:
 
 def _slices(search: _Search, verdict: Verdict | None) -> list[Block]:
     if verdict and verdict.slices:
-        named = {"published recipe": verdict.slices[PUBLISHED], "best": verdict.slices["best"]}
+        named = {search.recipe_name: verdict.slices[RECIPE], "best": verdict.slices["best"]}
         text = f"Mean over {len(verdict.best_values)} seeds."
     else:
         named, text = {}, "One training run each."
-        if search.published and search.published.number != search.best.number:
-            named["published recipe"] = search.published.user_attrs.get("slices", {})
+        if search.recipe and search.recipe.number != search.best.number:
+            named[search.recipe_name] = search.recipe.user_attrs.get("slices", {})
         named["best"] = search.best.user_attrs.get("slices", {})
     drawn = {
         who: {name: Measure(value) for name, value in slices.items()}

@@ -22,6 +22,23 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 
+# Words of which a part stands on the next line; a run of letters that no line could hold is none.
+BROKEN_WORDS = r"""(() => {
+  const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const words = /(?<![\p{L}\p{N}])[\p{L}\p{N}]{2,30}(?![\p{L}\p{N}])/gu;
+  while (walk.nextNode()) {
+    const node = walk.currentNode, range = document.createRange();
+    if (["SCRIPT", "STYLE"].includes(node.parentNode.tagName)) continue;
+    for (const word of node.data.matchAll(words)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = [...range.getClientRects()].filter((r) => r.width).map((r) => r.bottom);
+      if (Math.max(...lines) - Math.min(...lines) > 4) found.push(word[0]);
+    }
+  }
+  return found;
+})()"""
+
 
 class Tab:
     """One open page; `complaints`: console output, exceptions, requests for the network."""

@@ -60,6 +60,9 @@ def example_page(figures: list[Figure]) -> Page:
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     measures = [Measure(0.9, 0.85, 0.95), Measure(None, reason="needs both classes"), Measure(0.95)]
     rows = [[f"gen_{k} 50%", 10 * k, m, "x|y"] for k, m in enumerate(measures)]
+    long = [
+        ["stable_diffusion_and_derivatives/unconditionally generated", "retrained detector"] * 4
+    ]
     wide = Table([f"column {k}" for k in range(30)], [list(range(30))], "Wide.")
     return Page(
         "A <title>",
@@ -73,6 +76,7 @@ def example_page(figures: list[Figure]) -> Page:
                     Notice("Mind this.", "warning"),
                     Table(["slice", "n", "auc", "note"], rows, "By slice."),
                     wide,
+                    Table([f"heading number {k}" for k in range(8)], long, "Long words."),
                 ],
             ),
             Section("Figures", [Figures(figures)]),

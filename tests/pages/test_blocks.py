@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rayapp.metrics.measure import Measure
-from rayapp.pages.blocks import Cell, KeyValues, Notice, Overlay, Picture, Prose, Table
+from rayapp.pages.blocks import Cell, KeyValues, Notice, Overlay, Picture, Prose, Table, breakable
 
 
 def test_cells_show_values_intervals_and_reasons() -> None:
@@ -72,3 +72,28 @@ def test_all_of_a_picture_is_in_a_box_or_dimmed_once() -> None:
 def test_a_path_breaks_behind_its_separators_and_is_escaped() -> None:
     shown = Picture("", "", path="a_b/<c> & d-e.png").shown_path
     assert shown == "a_<wbr>b/<wbr><strong>&lt;c&gt; &amp; d-<wbr>e.png</strong>"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("images/real/some_name-2.final.png",
+         ["images/", "real/", "some_", "name-", "2.", "final.", "png"]),
+        ("0123456789abcdef0123", ["01234567", "89abcdef0123"]),
+        ("f" * 64, ["f" * 8] * 8),
+        ("0.912 [0.900, 0.920]", ["0.912 [0.900, 0.920]"]),
+        ("internationalisations", ["internationalisations"]),
+        ("a/path/<b>/of-many-parts", ["a/", "path/&lt;b&gt;/", "of-", "many-", "parts"]),
+        ("with\0a NUL", ["witha NUL"]),
+    ],
+)  # fmt: skip
+def test_long_names_may_wrap_between_their_parts_only(text: str, parts: list[str]) -> None:
+    assert breakable(text).split("<wbr>") == parts
+
+
+def test_a_path_as_code_may_wrap_too() -> None:
+    (found,) = Prose("`runs/demo/detector/model.safetensors` & `<b>`").paragraphs
+    assert found == (
+        "<code>runs/<wbr>demo/<wbr>detector/<wbr>model.<wbr>safetensors</code> &amp; "
+        "<code>&lt;b&gt;</code>"
+    )

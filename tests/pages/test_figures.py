@@ -33,6 +33,18 @@ def test_every_figure_is_a_picture_with_words(figures: dict[str, Figure]) -> Non
             assert ET.fromstring(content(figure)).tag.endswith("svg"), name
 
 
+@pytest.mark.slow
+def test_no_legend_lies_on_what_is_drawn(figures: dict[str, Figure]) -> None:
+    drawn = {name: one for name, one in figures.items() if "svg" in one.uri[:30]}
+    with_legend = 0
+    for name, figure in drawn.items():
+        (axes,) = [g for g in ET.fromstring(content(figure)).iter() if g.get("id") == "axes_1"]
+        inside = [g for g in axes.iter() if str(g.get("id")).startswith("legend")]
+        assert not inside, name
+        with_legend += b'id="legend_1"' in content(figure)
+    assert with_legend >= 7
+
+
 def test_equal_input_draws_equal_bytes() -> None:
     curve = roc_curve(scored(300))
     assert curve is not None

@@ -1,13 +1,16 @@
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rayapp.pages.blocks import Gallery, Picture
 from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail
-from tests.pages.browser import CHROMIUM, Tab, visit
+from tests.pages.browser import BROKEN_WORDS, CHROMIUM, Tab, visit
 from tests.pages.examples import all_figures, example_page
 
 pytestmark = [
@@ -68,6 +71,50 @@ def test_a_script_error_would_be_seen(page: Path, tmp_path: Path) -> None:
         return tab.complaints
 
     assert any("missing" in complaint for complaint in visit(look))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_word_is_broken(page: Path, width: int) -> None:
+    async def look(tab: Tab) -> list[str]:
+        await tab.open(page, width)
+        broken: list[str] = await tab.value(BROKEN_WORDS)
+        return broken
+
+    assert visit(look) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_scrolls_shows_it_without_a_script(page: Path, scheme: str) -> None:
+    async def look(tab: Tab) -> list[dict[str, Any]]:
+        await tab.call("Emulation.setScriptExecutionDisabled", value=True)
+        await tab.open(page, 1280, scheme)
+        return [
+            {"hint": await tab.value(HINT.format(at)), "edge": await shade(tab, at),
+             "end": await shade(tab, at, "scrollLeft = 1e6")}
+            for at in (0, 1)
+        ]  # fmt: skip
+
+    fits, wide = visit(look)
+    assert fits["hint"] == 0
+    assert fits["edge"] == fits["end"] < 2
+    assert wide["hint"] > 15
+    assert wide["edge"] > 10
+    assert wide["end"] < 2
+
+
+HINT = "document.querySelectorAll('.more')[{}].getBoundingClientRect().height"
+
+
+async def shade(tab: Tab, at: int, then: str = "tabIndex") -> float:
+    """How much darker a table's right edge is than a place before it, above its words."""
+    right, top = await tab.value(
+        f"(b => {{ b.{then}; const r = b.getBoundingClientRect();"
+        f"return [r.right, r.top + scrollY] }})(document.querySelectorAll('.scroll')[{at}])"
+    )
+    clip = {"x": right - 150, "y": top + 3, "width": 150, "height": 3, "scale": 1}
+    taken = await tab.call("Page.captureScreenshot", format="png", clip=clip)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("L"))
+    return float(np.median(pixels[:, :20])) - float(np.median(pixels[:, -10:-5]))
 
 
 def test_sorting_and_copying_by_click(page: Path) -> None:

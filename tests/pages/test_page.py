@@ -20,7 +20,7 @@ class Balance(HTMLParser):
         found = dict(attrs)
         self.addresses += [found[k] or "" for k in ("src", "href") if k in found]
         assert tag != "img" or found.get("alt")
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -16,7 +16,7 @@ from rayapp.jobs.report import REPORT_FILE, report
 from rayapp.report.settings import ReportSettings
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector
-from tests.pages.browser import CHROMIUM, Tab, visit
+from tests.pages.browser import BROKEN_WORDS, CHROMIUM, Tab, visit
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,12 +88,14 @@ def test_opens_within_seconds_without_complaint(page: Path, width: int):
         seen = {"undrawn": await tab.value(undrawn), "seconds": time.perf_counter() - start}
         seen["pictures"] = await tab.value("document.images.length")
         seen["wide"] = await tab.value("document.documentElement.scrollWidth")
+        seen["broken"] = await tab.value(BROKEN_WORDS)
         return seen | {"complaints": tab.complaints}
 
     seen = visit(look)
     print(f"{width} px: {seen['seconds']:.2f} s, {page.stat().st_size / 1e6:.1f} MB")
     assert seen["complaints"] == []
     assert seen["undrawn"] == 0
+    assert seen["broken"] == []
     assert seen["pictures"] >= 9 + 3 * 24  # and the images of each detector
     assert seen["wide"] <= width
     assert seen["seconds"] <= OPEN_S

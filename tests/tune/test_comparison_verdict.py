@@ -55,7 +55,7 @@ def test_no_difference_is_called_real_as_rarely_as_it_says() -> None:
 
 def test_one_photograph_gives_no_interval() -> None:
     pair = fold(1.0, 3, 0.1, np.random.default_rng(3))
-    one = Pair(pair.labels_N, np.full(len(pair.labels_N), "p"), pair.best_SN, pair.published_SN)
+    one = Pair(pair.labels_N, np.full(len(pair.labels_N), "p"), pair.best_SN, pair.recipe_SN)
     found = verdict_over_seeds(0, TITLE, [one], 42, {})
     assert found.low is None
     assert "not shown to be real" in found.line
@@ -63,6 +63,6 @@ def test_one_photograph_gives_no_interval() -> None:
 
 def test_of_a_loss_less_is_better() -> None:
     found = Verdict(best=0, figure="NLL", higher_is_better=False, best_values=(0.3,),
-                    published_values=(0.4,), difference=-0.1, low=-0.15, high=-0.05,
+                    recipe_values=(0.4,), difference=-0.1, low=-0.15, high=-0.05,
                     resampled="40 photographs")  # fmt: skip
     assert found.line.endswith("the best is better")

@@ -54,8 +54,8 @@ def test_stored_values_come_back_as_they_were() -> None:
 
 def test_the_recipe_comes_first_and_is_complete() -> None:
     points = space(**WHOLE).starting_points(field, {"ce": {"loss": "ce"}, "same": {"lr": 0.01}})
-    assert list(points) == ["published", "ce"]
-    assert points["published"] == {**RECIPE, "taps": "[0.5]"}
+    assert list(points) == ["recipe", "ce"]
+    assert points["recipe"] == {**RECIPE, "taps": "[0.5]"}
     assert points["ce"] == {"lr": 0.01, "loss": "ce", "taps": "[0.5]", "size": 32}
 
 

@@ -41,7 +41,7 @@ def test_a_search_of_calibration_leaves_what_was_promised(calibrating: Made) -> 
     }  # fmt: skip
     table = pq.read_table(output / "trials.parquet")
     assert table["number"].to_pylist() == list(range(12))
-    assert table["starting_point"][0].as_py() == "published"
+    assert table["starting_point"][0].as_py() == "recipe"
     assert min(table["nll"].to_pylist()) == run.results["values"]["nll"]
     assert "How the search went" in (output / "tune.html").read_text()
     assert "NLL after calibration: best" in run.results["verdict"]
@@ -230,7 +230,7 @@ def test_what_can_not_be_is_named_before_anything_starts(
         ({"sampler": "nsga2"}, "nsga2 is for combine pareto"),
         ({"compare": 2}, "at least 3 seeds"),
         ({"root": None}, "kind train wants root"),
-        ({"start": {"published": {}}}, "published is the recipe itself"),
+        ({"start": {"recipe": {}}}, "'recipe' names the recipe itself"),
         ({"kind": "calibrate", "detector": "d", "scores": "s"}, "no figure of kind calibrate"),
     ],
 )
@@ -253,7 +253,7 @@ def test_the_comparison_is_over_seeds_and_done_once(training: Made) -> None:
     settings = training(trials=2, compare=3, start={"ce": {"train.loss": "ce"}})
     run = tune(settings)
     verdict = json.loads((Path(settings.output) / "comparison.json").read_text())
-    assert len(verdict["best_values"]) == len(verdict["published_values"]) == 3
+    assert len(verdict["best_values"]) == len(verdict["recipe_values"]) == 3
     assert verdict["low"] <= verdict["difference"] <= verdict["high"]
     assert "3 seeds and" in run.results["verdict"]
     runs = sorted(Path(settings.output).glob("comparison/*/**/result.json"))
