@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 import yaml
@@ -32,7 +34,7 @@ CHAIN = {
                  "--scheme conf/scheme.yaml --annotations all.txt", "out/got/manifest.parquet"),
     "annotate": ("--input folders --output out/annotated", "out/annotated/lists/train.txt"),
     "audit": (f"{DATA} --output out/audited", "out/audited/audit.html"),
-    "perturb": (f"{DATA} --manifest out/got/manifest.parquet --output out/perturbed",
+    "perturb": (f"{DATA} --manifest conf/manifest.parquet --output out/perturbed",
                 "out/perturbed/manifest.parquet"),
     "pack": (f"{DATA} --output out/tiles", "out/tiles/tiles.parquet"),
     "train": (f"{DATA} --config conf/train.yaml --output out/trained",
@@ -47,7 +49,7 @@ CHAIN = {
     "report": ("--evaluations out/evaluation --output out/report", "out/report/report.html"),
     "prune": ("--root out/got --annotations all.txt --scheme conf/scheme.yaml --output out/pruned",
               "out/pruned/plan.parquet"),
-    "tune": (f"{DATA} --config conf/tune.yaml --manifest out/got/manifest.parquet "
+    "tune": (f"{DATA} --config conf/tune.yaml --manifest conf/manifest.parquet "
              "--output out/tuned", "out/tuned/best.yaml"),
 }  # fmt: skip
 OTHERS = {
@@ -60,9 +62,10 @@ REFUSED = "`ray job submit` runs this on the cluster in a copy of your folder th
 
 def make_folder(folder: Path) -> Path:
     """A folder of one's own, in which all paths start."""
-    listed = make_set(folder / "in", 48, (260, 300))
-    listed.rename(folder / "all.txt")
-    lines = (folder / "all.txt").read_text().splitlines(keepends=True)
+    lines = make_set(folder / "in", 48, (260, 300)).read_text().splitlines(keepends=True)
+    lines[1::4] = [line.replace("1,0,2,2", "1,0,1,1") for line in lines[1::4]]  # two generators
+    (folder / "in/test.txt").unlink()
+    (folder / "all.txt").write_text("".join(lines))
     (folder / "some.txt").write_text("".join(lines[:16]))
     for number, image in enumerate(sorted((folder / "in/images").iterdir())):
         at = folder / "folders" / ("synthetic/tiny" if number % 2 else "real")
@@ -71,6 +74,10 @@ def make_folder(folder: Path) -> Path:
     saved_detector(folder / "detector")
     conf = folder / "conf"
     conf.mkdir()
+    paths = [line.partition(",")[0] for line in lines]
+    groups = [f"photo-{number // 4}" for number in range(len(paths))]
+    table = pa.table({"id": paths, "path": paths, "group": groups})
+    pq.write_table(table, conf / "manifest.parquet")
     shutil.copy(ROOT / "annotations/demo.yaml", conf / "scheme.yaml")
     shutil.copy(ROOT / "configs/protocols/demo-train.yaml", conf / "augment.yaml")
     recipe = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
