@@ -4,18 +4,22 @@ imaginet annotate --input DIR --output DIR [--layout 'real,synthetic/GENERATOR']
 """
 
 import shlex
+from typing import TYPE_CHECKING
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.annotate.settings import AnnotateSettings
-from rayapp.annotate.split import SPLITS
-from rayapp.annotate.written_lists import MANIFEST, SCHEME
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.annotate import annotate
-from rayapp.run.record import Run, command
+
+if TYPE_CHECKING:
+    from rayapp.run.record import Run
 
 
 def job(settings: AnnotateSettings) -> int:
     """Annotate, then say how many images went where, and name those that could not."""
+    from rayapp.annotate.split import SPLITS
+    from rayapp.annotate.written_lists import MANIFEST, SCHEME
+    from rayapp.jobs.annotate import annotate
+
     run = annotate(settings)
     run.print_summary({"lists": "lists", "scheme": SCHEME, "manifest": MANIFEST}, _next(run))
     _describe_reading(run, settings)
@@ -30,8 +34,11 @@ def job(settings: AnnotateSettings) -> int:
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 
-def _next(run: Run) -> str:
+def _next(run: "Run") -> str:
     """Training, or the measuring of a detector where there is a test alone."""
+    from rayapp.annotate.written_lists import SCHEME
+    from rayapp.run.record import command
+
     lists = run.store.uri("lists")
     common = {"scheme": run.store.uri(SCHEME), "root": run.results["root"]}
     if not run.counts["train"]:
@@ -47,7 +54,7 @@ def _next(run: Run) -> str:
     )
 
 
-def _describe_reading(run: Run, settings: AnnotateSettings) -> None:
+def _describe_reading(run: "Run", settings: AnnotateSettings) -> None:
     """Which layout was read, and what became of a published split."""
     if layout := run.results["layout"]:
         how = "" if settings.layout else ", recognised by the folders' names"
@@ -72,4 +79,4 @@ def _print_named(what: str, lines: list[str], count: int) -> None:
 
 
 if __name__ == "__main__":
-    run_job(AnnotateSettings, job)
+    run_job(AnnotateSettings, job, work="rayapp.jobs.annotate")

@@ -6,11 +6,12 @@ imaginet audit --root URI --annotations LIST… --output DIR [--lists-only]
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.audit.settings import AuditSettings
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.audit import FACTS, MANIFEST, PAGE, audit
 
 
 def job(settings: AuditSettings) -> int:
     """Audit, then say what was found."""
+    from rayapp.jobs.audit import FACTS, MANIFEST, PAGE, audit
+
     run = audit(settings)
     where = {"page": PAGE, "facts": FACTS}
     run.print_summary(where if settings.lists_only else where | {"manifest": MANIFEST})
@@ -20,4 +21,4 @@ def job(settings: AuditSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(AuditSettings, job)
+    run_job(AuditSettings, job, work="rayapp.jobs.audit")

@@ -6,12 +6,13 @@ imaginet benchmark --config imaginet --output URI [--plan]
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.benchmark.settings import BenchmarkSettings
 from rayapp.config.settings import EXIT_DONE, run_job
-from rayapp.jobs.benchmark import Places, exit_code, run_benchmark
-from rayapp.jobs.benchmark_estimate import estimate, format_estimate
 
 
 def job(settings: BenchmarkSettings) -> int:
     """Say what it will take; unless that is all, run every stage and say where things are."""
+    from rayapp.jobs.benchmark import Places, exit_code, run_benchmark
+    from rayapp.jobs.benchmark_estimate import estimate, format_estimate
+
     print(format_estimate(estimate(settings), settings), flush=True)
     if settings.plan:
         return EXIT_DONE
@@ -25,4 +26,4 @@ def job(settings: BenchmarkSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(BenchmarkSettings, job)
+    run_job(BenchmarkSettings, job, work="rayapp.jobs.benchmark")

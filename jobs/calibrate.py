@@ -6,12 +6,13 @@ imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.calibrate.settings import CalibrateJobSettings
 from rayapp.config.settings import run_job
-from rayapp.jobs.calibrate import calibrate_from_images
-from rayapp.run.record import command
 
 
 def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
+    from rayapp.jobs.calibrate import calibrate_from_images
+    from rayapp.run.record import command
+
     run = calibrate_from_images(settings)
     then = command("predict", detector=run.store.root, input="FOLDER", output="DIR")
     run.print_summary({"detector": "detector.json"}, then)
@@ -29,4 +30,4 @@ def job(settings: CalibrateJobSettings) -> None:
 
 
 if __name__ == "__main__":
-    run_job(CalibrateJobSettings, job)
+    run_job(CalibrateJobSettings, job, work="rayapp.jobs.calibrate")

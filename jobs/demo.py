@@ -6,14 +6,15 @@ imaginet demo [--photos DIR]
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import run_job
 from rayapp.demo.settings import DemoSettings
-from rayapp.jobs.demo import METRICS_FILE, run_demo
-from rayapp.jobs.report import REPORT_FILE
-from rayapp.run.record import command, existing
-from rayapp.storage.uris import open_store
 
 
 def job(settings: DemoSettings) -> None:
     """Run every stage, then say what came out."""
+    from rayapp.jobs.demo import METRICS_FILE, run_demo
+    from rayapp.jobs.report import REPORT_FILE
+    from rayapp.run.record import command, existing
+    from rayapp.storage.uris import open_store
+
     metrics = run_demo(settings)
     store = open_store(settings.output)
     print("\ndemo: all stages are done")
@@ -30,4 +31,4 @@ def job(settings: DemoSettings) -> None:
 
 
 if __name__ == "__main__":
-    run_job(DemoSettings, job)
+    run_job(DemoSettings, job, work="rayapp.jobs.demo")

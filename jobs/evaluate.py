@@ -5,16 +5,17 @@ imaginet evaluate --detector DIR… --annotations LIST… --root URI --output DI
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import run_job
-from rayapp.evaluate.checks import CSV_FILE
-from rayapp.evaluate.csv_tables import as_text
 from rayapp.evaluate.settings import EvaluateJobSettings
-from rayapp.jobs.evaluate import embedding_uris, measure
-from rayapp.metrics.evaluation import EVALUATION_FILE, Results
-from rayapp.run.record import command
 
 
 def job(settings: EvaluateJobSettings) -> None:
     """Evaluate, print every table, then say where they are."""
+    from rayapp.evaluate.checks import CSV_FILE
+    from rayapp.evaluate.csv_tables import as_text
+    from rayapp.jobs.evaluate import embedding_uris, measure
+    from rayapp.metrics.evaluation import EVALUATION_FILE, Results
+    from rayapp.run.record import command
+
     run = measure(settings)
     results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
     for evaluation in results.evaluations:
@@ -27,4 +28,4 @@ def job(settings: EvaluateJobSettings) -> None:
 
 
 if __name__ == "__main__":
-    run_job(EvaluateJobSettings, job)
+    run_job(EvaluateJobSettings, job, work="rayapp.jobs.evaluate")

@@ -5,13 +5,14 @@ imaginet pack --annotations LIST… --root URI --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.pack import pack
 from rayapp.pack.settings import PackSettings
-from rayapp.run.record import command
 
 
 def job(settings: PackSettings) -> int:
     """Pack, then say what was made."""
+    from rayapp.jobs.pack import pack
+    from rayapp.run.record import command
+
     run = pack(settings)
     given = {"scheme": settings.scheme, "annotations": settings.annotations}
     then = command("train", config="NAME", **given, root=run.store.uri(), output="DIR")
@@ -20,4 +21,4 @@ def job(settings: PackSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(PackSettings, job)
+    run_job(PackSettings, job, work="rayapp.jobs.pack")

@@ -7,15 +7,16 @@ import os
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.perturb import perturb
-from rayapp.perturb.manifest_rows import MANIFEST
-from rayapp.perturb.preview import PREVIEW
 from rayapp.perturb.settings import PerturbSettings
-from rayapp.run.record import command
 
 
 def job(settings: PerturbSettings) -> int:
     """Perturb, then say what was made, and name what could not be."""
+    from rayapp.jobs.perturb import perturb
+    from rayapp.perturb.manifest_rows import MANIFEST
+    from rayapp.perturb.preview import PREVIEW
+    from rayapp.run.record import command
+
     run = perturb(settings)
     manifest = run.store.uri(MANIFEST)
     where = {"manifest": MANIFEST, "lists": "lists"}
@@ -37,4 +38,4 @@ def job(settings: PerturbSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(PerturbSettings, job)
+    run_job(PerturbSettings, job, work="rayapp.jobs.perturb")

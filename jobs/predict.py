@@ -5,16 +5,17 @@ imaginet predict --detector DIR --input FOLDER --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.dataset.scores import SCORES_FILE
-from rayapp.jobs.predict import SEEN_DETECTOR, predict
-from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.settings import PredictSettings
-from rayapp.predict.summary import summary_lines
 
 
 def job(settings: PredictSettings) -> int:
     """Score, then name what could not be read."""
+    from rayapp.dataset.scores import SCORES_FILE
+    from rayapp.jobs.predict import SEEN_DETECTOR, predict
+    from rayapp.predict.csv_sheet import CSV_FILE
+    from rayapp.predict.gallery import GALLERY_FILE
+    from rayapp.predict.summary import summary_lines
+
     run = predict(settings)
     where = {"scores": SCORES_FILE, "for people": CSV_FILE}
     if settings.gallery:
@@ -39,4 +40,4 @@ def job(settings: PredictSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(PredictSettings, job)
+    run_job(PredictSettings, job, work="rayapp.jobs.predict")

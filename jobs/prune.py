@@ -5,12 +5,13 @@ imaginet prune --root URI --annotations LIST… [--apply] [--trash URI]
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.prune import PLAN_FILE, REMOVED_FILE, prune
 from rayapp.prune.settings import PruneSettings
 
 
 def job(settings: PruneSettings) -> int:
     """Plan and, where asked, apply; then say what was done, and name what could not be."""
+    from rayapp.jobs.prune import PLAN_FILE, REMOVED_FILE, prune
+
     run = prune(settings)
     applied = run.results["applied"]
     where = {"plan": PLAN_FILE} | ({"removed files": REMOVED_FILE} if applied else {})
@@ -23,4 +24,4 @@ def job(settings: PruneSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(PruneSettings, job)
+    run_job(PruneSettings, job, work="rayapp.jobs.prune")

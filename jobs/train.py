@@ -5,13 +5,14 @@ imaginet train --config NAME --annotations LIST… --root URI --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.train import train
-from rayapp.run.record import command
 from rayapp.train.settings import TrainSettings
 
 
 def job(settings: TrainSettings) -> int:
     """Train, then say where the detector is."""
+    from rayapp.jobs.train import train
+    from rayapp.run.record import command
+
     run = train(settings)
     folder = run.store.uri(run.results["detector"])
     run.print_summary(
@@ -22,4 +23,4 @@ def job(settings: TrainSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(TrainSettings, job)
+    run_job(TrainSettings, job, work="rayapp.jobs.train")

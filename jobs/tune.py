@@ -5,16 +5,17 @@ imaginet tune --config NAME --annotations LIST… --root URI --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
-from rayapp.jobs.tune import tune
-from rayapp.run.record import command
-from rayapp.tune.results import BEST_FILE, TRIALS_FILE
 from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import STUDY_FILE
-from rayapp.tune.tune_page import PAGE_FILE
 
 
 def job(settings: TuneSettings) -> int:
     """Search, then say what was found."""
+    from rayapp.jobs.tune import tune
+    from rayapp.run.record import command
+    from rayapp.tune.results import BEST_FILE, TRIALS_FILE
+    from rayapp.tune.study import STUDY_FILE
+    from rayapp.tune.tune_page import PAGE_FILE
+
     run = tune(settings)
     found = run.results
     for name, value in found["found"].items():
@@ -35,4 +36,4 @@ def job(settings: TuneSettings) -> int:
 
 
 if __name__ == "__main__":
-    run_job(TuneSettings, job)
+    run_job(TuneSettings, job, work="rayapp.jobs.tune")

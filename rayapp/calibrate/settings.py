@@ -8,7 +8,7 @@ from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import ProtocolName
-from rayapp.models.calibration.fits import Method
+from rayapp.models.detector_spec import Method
 
 
 class CalibrateSettings(JobSettings):

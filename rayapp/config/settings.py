@@ -6,6 +6,7 @@ the command line wins over the file. Paths in either start from the working dire
 
 import argparse
 import gc
+import importlib
 import os
 import sys
 import types
@@ -267,17 +268,29 @@ def _set(data: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def run_job(
-    model: type[S], job: Callable[[S], int | None], arguments: Sequence[str] | None = None
+    model: type[S],
+    job: Callable[[S], int | None],
+    arguments: Sequence[str] | None = None,
+    *,
+    work: str,
 ) -> NoReturn:
     """Parse the settings, run the job, leave with the contract's exit code.
 
     0 done, 1 failed, 2 wrong use, 3 done with named misses, 130 interrupted. No
     traceback for what is foreseen.
+
+    Args:
+        model: the job's settings; its module imports nothing that takes long.
+        job: what is done with them.
+        arguments: of the command line; the process's own if none.
+        work: module that the job imports: torch and Ray come with it, after the settings are
+            parsed, so that help and wrong use are answered at once.
     """
     prog = Path(sys.argv[0]).name
     try:
-        interrupt.raise_from_now_on()
         settings = parse_settings(model, sys.argv[1:] if arguments is None else arguments, prog)
+        importlib.import_module(work)
+        interrupt.raise_from_now_on()
         # What is imported stays: the collector need not walk over torch and Ray whenever a list
         # grows. A listing of 100,000 objects takes a second less.
         gc.freeze()

@@ -25,7 +25,7 @@ from rayapp.metrics.testset import Part, TestSet
 from rayapp.models.calibration import calibrators
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import percent
-from rayapp.models.calibration.fits import Method
+from rayapp.models.detector_spec import Method
 from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
 

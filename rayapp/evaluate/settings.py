@@ -4,13 +4,13 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from rayapp.config.defaults import NUM_RESAMPLES
 from rayapp.config.errors import UserError
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
-from rayapp.metrics.bootstrap import NUM_RESAMPLES
-from rayapp.models.preprocessing import View
+from rayapp.models.detector_spec import View
 
 PLACEMENT = frozenset({"record"})  # no figure depends on it
 

@@ -32,8 +32,9 @@ from rayapp.download.origins.access import Access, scheme_of
 from rayapp.download.origins.catalogue import Catalogue, Source, load_catalogue
 from rayapp.download.origins.faults import Fault
 from rayapp.download.origins.reader import Patience
+from rayapp.download.plan_table import print_plans
 from rayapp.download.rates import SourceRates
-from rayapp.download.settings import DownloadSettings, print_plans
+from rayapp.download.settings import DownloadSettings
 from rayapp.download.source_plan import Plan, Planner, Task
 from rayapp.download.wanted import STATE
 from rayapp.run.progress import Progress

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from rayapp.config.defaults import NUM_RESAMPLES
 from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
 from rayapp.metrics.measure import Difference, Floats, Ints, Measure
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
 
-NUM_RESAMPLES = 1000
 LEVELS = (0.025, 0.975)
 _MAX_CELLS = 2**20
 _MAX_UNDEFINED = 0.05

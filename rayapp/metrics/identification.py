@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rayapp.metrics.bootstrap import LEVELS, NUM_RESAMPLES, resampled_groups
+from rayapp.config.defaults import NUM_RESAMPLES
+from rayapp.metrics.bootstrap import LEVELS, resampled_groups
 from rayapp.metrics.measure import Floats, Ints, Measure
 from rayapp.metrics.ranking import auc, count_above, roc_auc, threshold_ends
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
+from rayapp.models.detector_spec import Option
 from rayapp.models.highpass import HighPassNetwork
 
 RESNET50_NODOWN = "resnet50-nodown"
@@ -20,8 +21,6 @@ HUB_TIMEOUT_S = 5
 # The weights that ImagiNet and GRIP start from (torchvision IMAGENET1K_V2); timm's plain `resnet50`
 # names other ones.
 _NODOWN_PARENT = "resnet50.tv2_in1k"
-
-Option = bool | int | float | str | tuple[int, ...]
 _MOST_OF_AN_OPTION = 16_384  # such as a width or a number of blocks
 # What create_model would read from elsewhere, or what the rest of the product counts on.
 _RESERVED_OPTIONS = {

@@ -19,60 +19,17 @@ from torch import Tensor
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
 from rayapp.dataset.images import ImageError, decode
-from rayapp.models.backbones import Option, create_backbone
+from rayapp.models.backbones import create_backbone
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, HeadNorm, Network
+from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, View
+from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.inference.scoring_network import without_tf32
-from rayapp.models.preprocessing import (
-    Pixels,
-    Preprocessing,
-    View,
-    cut_views,
-    normalise,
-    preprocess,
-)
+from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.scope import Scope
 from rayapp.models.verdicts import Judge, Judgement
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
-
-
-class HeadSettings(Settings):
-    """The classification head on the backbone's features."""
-
-    norm: HeadNorm = Field("batch", description="of the features: batch, length (to 1) or none")
-    projection: int | None = Field(None, ge=1, description="width of a linear map before all else")
-    hidden: int = Field(1024, ge=0, description="width of the hidden layer; 0: a linear probe")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units dropped in training")
-    num_outputs: int = Field(1, ge=1, description="1: a logit of synthetic; K: one a class")
-
-
-class Architecture(Settings):
-    """Backbone, exits and head: with the weights, all that the network is."""
-
-    backbone: str = Field(description="highpass-small, resnet50-nodown or a timm model")
-    options: dict[str, Option] = Field({}, description="keyword arguments of the backbone")
-    tap_depths: tuple[float, ...] = Field(
-        (), description="relative depths (0 to 1) of the sub-networks; none: the backbone alone"
-    )
-    head: HeadSettings = Field(HeadSettings(), description="the classification head")
-    num_networks: int | None = Field(
-        None,
-        ge=2,
-        le=1000,
-        description="networks of this kind whose logits are averaged; none: one",
-    )
-
-
-class Labels(Settings):
-    """What the outputs mean."""
-
-    scheme: str = Field("imaginet", description="name of the label scheme")
-    column: str = Field("origin", description="the scheme's column that is predicted")
-    classes: tuple[str, ...] = Field(
-        ("real", "synthetic"), description="class names; of a single logit: negative, positive"
-    )
 
 
 class DetectorSpec(Settings):

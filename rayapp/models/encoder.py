@@ -5,13 +5,14 @@ Shapes: N images · V exits (sub-networks first, the backbone last) · C feature
 """
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayapp.models.backbones import Backbone
+from rayapp.models.detector_spec import HeadNorm
 
 
 class Encoder(nn.Module):
@@ -58,9 +59,6 @@ class ProjectionHeads(nn.Module):
         """Embeddings [N, V, D] of unit length."""
         exits = zip(self.heads, features_NVC.unbind(1), strict=True)
         return F.normalize(torch.stack([head(exit_NC) for head, exit_NC in exits], dim=1), dim=-1)
-
-
-HeadNorm = Literal["batch", "length", "none"]
 
 
 class ClassificationHead(nn.Module):

@@ -4,60 +4,19 @@ Shapes: K views of an image · H W · C channels. Pixels are never rescaled exce
 `resize`: the high frequencies are the evidence.
 """
 
-import hashlib
-import json
-from typing import Literal, cast
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
-from rayapp.config.settings import Settings
+from rayapp.models.detector_spec import Preprocessing
 
 Pixels = NDArray[np.uint8]
-Channels = tuple[float, float, float]
 Box = tuple[float, float, float, float]
-
-
-View = Literal["centre", "five", "tiles", "resize"]
-
-
-class Preprocessing(Settings):
-    """From the pixels of an image to what the network takes; part of the detector's hash."""
-
-    view: View = Field(
-        "centre",
-        description="centre: one square crop; five: that and the corners; tiles: squares that "
-        "cover the image; resize: the shorter side to size, then a centre crop. Logits of "
-        "several views are averaged; images smaller than size are padded by reflection",
-    )
-    size: int = Field(256, ge=8, description="side of a view in pixels")
-    resize_to: int | None = Field(
-        None, ge=8, description="resize: what the shorter side becomes, where that is not size"
-    )
-    filter: Literal["bilinear", "bicubic"] | None = Field(
-        None, description="resize: Pillow's filter; none: area to shrink, Lanczos to enlarge"
-    )
-    input_scale: float = Field(1 / 255, gt=0, description="factor on the pixel values 0 to 255")
-    mean: Channels = Field(
-        (0.0, 0.0, 0.0), description="subtracted after scaling; red, green, blue"
-    )
-    std: Channels = Field((1.0, 1.0, 1.0), description="divided by after that; red, green, blue")
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of all fields in hexadecimal."""
-        text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def seen_as(self, view: View, size: int) -> "Preprocessing":
-        """The same under another view or size; resize_to keeps its share of the size."""
-        resize_to = self.resize_to and round(self.resize_to * size / self.size)
-        return self.model_copy(update={"view": view, "size": size, "resize_to": resize_to})
 
 
 def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:

@@ -17,17 +17,10 @@ from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.models.backbones import RESNET50_NODOWN
-from rayapp.models.detector import (
-    Architecture,
-    Detector,
-    DetectorSpec,
-    HeadSettings,
-    ImageInput,
-    build_scorer,
-)
+from rayapp.models.detector import Detector, DetectorSpec, ImageInput, build_scorer
+from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of, without_prefix
-from rayapp.models.preprocessing import Preprocessing
 
 Files = Mapping[str, bytes]  # by name
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -4,12 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, Item, item_id
+from rayapp.perturb.settings import PlanName
 
-PlanName = Literal["clean", "legacy", "published"]
 _INDEX_DIGITS = 5  # of the published names
 
 

@@ -1,15 +1,15 @@
 """Settings of perturb."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rayapp.config.defaults import PUBLISHED_SEED
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
-from rayapp.perturb.file_names import PlanName
-from rayapp.transforms.published_draws import PUBLISHED_SEED
 
 _PUBLISHED_PROTOCOL = "imaginet-test"
+PlanName = Literal["clean", "legacy", "published"]
 
 
 class PerturbSettings(JobSettings):

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from rayapp.models.preprocessing import Preprocessing, seen_boxes
+from rayapp.models.detector_spec import Preprocessing
+from rayapp.models.preprocessing import seen_boxes
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge
 from rayapp.pages.blocks import (
     Block,

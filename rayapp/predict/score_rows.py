@@ -18,7 +18,8 @@ from rayapp import load_detector
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
-from rayapp.models.preprocessing import Pixels, View
+from rayapp.models.detector_spec import View
+from rayapp.models.preprocessing import Pixels
 from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer

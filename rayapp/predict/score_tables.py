@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import LabelScheme
-from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet

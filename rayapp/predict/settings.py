@@ -7,8 +7,7 @@ from pydantic import Field
 
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
-from rayapp.models.inference.scoring_network import Precision
-from rayapp.models.preprocessing import View
+from rayapp.models.detector_spec import Precision, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})

@@ -10,9 +10,9 @@ from rayapp.config.paths import portable
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, load_scheme, read_lists
 from rayapp.models.backbones import normalisation
-from rayapp.models.detector import Architecture, DetectorSpec, Labels, build_network
+from rayapp.models.detector import DetectorSpec, build_network
+from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
-from rayapp.models.preprocessing import Preprocessing
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
 from rayapp.storage.uris import read_uri

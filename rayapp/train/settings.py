@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings, Settings
-from rayapp.models.detector import Architecture
+from rayapp.models.detector_spec import Architecture
 
 # Where training runs and how it is kept going: a run may be resumed with other ones.
 PLACEMENT = frozenset(

@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from rayapp.config.defaults import PUBLISHED_SEED
 from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan
 
-PUBLISHED_SEED = 42
 PUBLISHED_WORKERS = 8
 _BATCH = 20
 _SIDE, _MIN_SIDE, _MAX_SIDE = 256, 256, 1000

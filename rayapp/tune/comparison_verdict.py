@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats
 
+from rayapp.config.defaults import NUM_RESAMPLES
 from rayapp.config.settings import Settings
-from rayapp.metrics.bootstrap import NUM_RESAMPLES, group_strata, resampled_groups
+from rayapp.metrics.bootstrap import group_strata, resampled_groups
 from rayapp.metrics.ranking import auc, count_above, threshold_ends
 from rayapp.transforms.draws import generator
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic.fields import FieldInfo
 
+from rayapp.benchmark.settings import ListUri
 from rayapp.config.errors import UserError
 from rayapp.config.paths import OutputUri, Packaged, Uri, nearby, portable
 from rayapp.config.settings import JobSettings, parse_settings
 from rayapp.demo.settings import DemoSettings
-from rayapp.jobs.benchmark import ListUri
 from rayapp.weights.settings import WeightsSettings
 from tests.job_settings import JOBS, fields_of, parts_of, settings_of
 

@@ -10,7 +10,7 @@ from rayapp.dataset.suites import ProtocolName, TestItems, load_suite
 from rayapp.evaluate.detectors import Measured, short_names
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, slices_of
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector import Labels
+from rayapp.models.detector_spec import Labels
 from tests.detectors import tiny_detector
 
 SUITE = load_suite("imaginet-model")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import Detector, Labels
+from rayapp.models.detector import Detector
+from rayapp.models.detector_spec import Labels
 from tests.models.test_folder import calibration, make_detector, with_spec
 
 

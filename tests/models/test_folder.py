@@ -11,16 +11,9 @@ import torch
 import rayapp
 from rayapp.config.errors import UserError
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector import (
-    Architecture,
-    Detector,
-    DetectorSpec,
-    HeadSettings,
-    Labels,
-    build_network,
-)
+from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing
 from rayapp.models.folder import load_detector, save_detector
-from rayapp.models.preprocessing import Preprocessing
 from rayapp.storage.uris import open_store
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from rayapp.models.preprocessing import Preprocessing, cut_views, preprocess, seen_boxes
+from rayapp.models.detector_spec import Preprocessing
+from rayapp.models.preprocessing import cut_views, preprocess, seen_boxes
 
 
 def image(height: int, width: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import load_scheme
-from rayapp.models.preprocessing import Preprocessing
+from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict.gallery import NEAR, Gallerist, GallerySelection, Missed
 from rayapp.storage.uris import open_store

@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from rayapp.tune.page import page
-from rayapp.tune.plan import plan
 
-from rayapp.storage import LocalStore
+from rayapp.storage.store import LocalStore
 from rayapp.tune.results import best_trial
+from rayapp.tune.search_plan import plan
 from rayapp.tune.settings import RECIPE
 from rayapp.tune.study import FIGURES_ATTR, START_ATTR, NumberedSampler, open_study
+from rayapp.tune.tune_page import page
 from tests.tune.conftest import Made
 
 

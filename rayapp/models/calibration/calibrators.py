@@ -17,7 +17,6 @@ from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.models.calibration.direction import Direction, checked, warnings
 from rayapp.models.calibration.fits import (
     Floats,
-    Method,
     Parameters,
     fit_parameters,
     newton,
@@ -25,6 +24,7 @@ from rayapp.models.calibration.fits import (
     separated,
     smoothed_targets,
 )
+from rayapp.models.detector_spec import Method
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
 # advises against isotonic regression when there are far fewer than 1000 calibration samples.

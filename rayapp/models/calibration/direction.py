@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from rayapp.config.errors import UserError
-from rayapp.models.calibration.fits import Floats, Method, Parameters, probabilities, separated
+from rayapp.models.calibration.fits import Floats, Parameters, probabilities, separated
+from rayapp.models.detector_spec import Method
 
 _CHANCE = 0.025
 _SHIFT = 0.1

@@ -4,16 +4,14 @@ Fitted in float64 by Newton's method on a handful of parameters. Shape suffixes:
 features of the fit.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from rayapp.config.errors import UserError
+from rayapp.models.detector_spec import Method
 
 Floats = NDArray[np.float64]
-Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 Parameters = dict[str, float | list[float]]
 
 

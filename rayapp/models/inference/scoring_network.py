@@ -10,7 +10,7 @@ Shapes: N images · C channels or features · H W.
 import contextlib
 import copy
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +18,6 @@ from torch import Tensor, fx, nn
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
 
-Precision = Literal["auto", "exact", "bf16"]
 _CHECK_PIXELS, _CHECK_TOLERANCE, _BF16_TOLERANCE = 64, 1e-3, 0.1
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id
-from rayapp.models.detector import Labels
+from rayapp.models.detector_spec import Labels
 from rayapp.models.losses import IGNORED_CLASS
 
 LOSS_COLUMNS = ("origin", "content", "generator", "model")

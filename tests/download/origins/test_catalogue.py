@@ -9,7 +9,7 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.download.origins.access import Access, origin_of, scheme_of
 from rayapp.download.origins.catalogue import load_catalogue
-from rayapp.download.settings import print_plans
+from rayapp.download.plan_table import print_plans
 from rayapp.download.source_plan import Plan
 from rayapp.storage.uris import open_store
 from tests.download.helpers import catalogue
