@@ -13,7 +13,7 @@ from rayapp.metrics.measure import Measure
 Value = str | int | float | bool | Measure | None
 _CODE = re.compile(r"`([^`]+)`")
 _LONG = re.compile(r"\S{20,}")
-_PARTS = re.compile(r"(?<=[/\\_.,:;=&?@|+-])(?=\w)")
+_PARTS = re.compile(r"(?<=[/\\_.,:;=&?@|+-])(?=\w)(?!(?<=\.)\w{1,5}$)")  # but before .png
 _DIGITS = re.compile(r"[0-9a-f]{8}(?=[0-9a-f]{8})")
 _LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 

@@ -41,7 +41,11 @@ def slices_figure(
         if reference is not None:
             axes.axvline(reference, color=SOFT, linewidth=0.9, linestyle=":")
         axes.set_yticks(range(len(names)), names, color=INK)
-        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=label, title=f"{label} by slice")
+        axes.set(
+            ylim=(len(names) - 0.5, -0.5),
+            xlabel=label,
+            title=f"{label[:1].upper()}{label[1:]} by slice",
+        )
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         if len(slices) > 1:

@@ -128,7 +128,8 @@ def robustness_figure(
             axes.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
         if reference is not None:
             axes.axhline(reference, color=SOFT, linewidth=0.9, linestyle=":")
-        axes.set(xlabel=x_label, ylabel=y_label, title=f"{y_label} under perturbation")
+        title = f"{y_label[:1].upper()}{y_label[1:]} under perturbation"
+        axes.set(xlabel=x_label, ylabel=y_label, title=title)
         draw.legend()
         shown = "; ".join(
             f"{name}: " + ", ".join(f"{x:g} {say(m)}" for x, m in points)

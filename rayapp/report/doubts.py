@@ -12,9 +12,9 @@ def against_chance(auc: Figure) -> str:
     if auc.value is None or auc.low is None or auc.high is None:
         return ""
     if auc.low <= _CHANCE <= auc.high:
-        return "no better than chance on these images: the interval holds 0.5"
+        return "no better than chance"
     if auc.high < _CHANCE:
-        return "worse than chance: its scores run against the labels"
+        return "below chance, scores run against the labels"
     return ""
 
 
@@ -38,14 +38,14 @@ def against_others(one: Evaluation, part: Slice, comparisons: Sequence[Compariso
         ahead = (low > 0) == (names[0] == one.detector_name)
         (same if low <= 0 <= high else better if ahead else worse).append(other)
     told = (
-        (same, "can't be told apart from {} on these images"),
+        (same, "can't be told apart from {}"),
         (better, "is better than {}"),
         (worse, "is worse than {}"),
     )
     said = [words.format(_listed(names)) for names, words in told if names]
     if not said:
         return ""
-    return f"Paired by image, {one.detector_name} {'; it '.join(said)}."
+    return f"On the same images {one.detector_name} {'; it '.join(said)}."
 
 
 def _listed(names: Sequence[str]) -> str:

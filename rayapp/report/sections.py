@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayapp.dataset.reference_figures import load_published
-from rayapp.metrics.evaluation import Comparison, Evaluation, Results
+from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Results
 from rayapp.pages.blocks import (
     Block,
     Commands,
@@ -50,21 +50,22 @@ def _summary(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison
         return _of_one_class(first)
     accuracy, auc = (best.figures[name] for name in first.headline)
     unseen = first.slice("training", "held-out")
-    held, held_accuracy = (
-        f" and {_format(unseen.figures[name])} on a held-out one" if unseen else ""
-        for name in ("roc_auc", first.headline[0])
-    )
+    held = held_accuracy = ""
+    if unseen:
+        held = f" and {_format_auc(unseen.figures['roc_auc'])} on a held-out one"
+        held_accuracy = f" and {_format(unseen.figures[first.headline[0]])} on a held-out one"
     words = tables.heading(first.headline[0])
     at = f" at the threshold {first.threshold:g}" if first.task == "origin" else ""
-    doubts = [f"That is {chance}." for chance in [against_chance(auc)] if chance]
-    if unseen and (chance := against_chance(unseen.figures["roc_auc"])):
-        doubts.append(f"On the held-out one it is {chance}.")
-    doubts.append(against_others(first, best, comparisons))
-    reached = (
-        f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_format(auc)} on {what}"
-        f"{held}; {words} is {_format(accuracy)}{held_accuracy}{at} ({first.protocol} protocol)."
-    )
-    return " ".join(filter(None, [reached, *doubts]))
+    return (
+        f"On {first.test_set} {first.detector_name} reaches a ROC AUC of {_format_auc(auc)} on "
+        f"{what}{held}; {words} is {_format(accuracy)}{held_accuracy}{at} ({first.protocol} "
+        f"protocol). {against_others(first, best, comparisons)}"
+    ).strip()
+
+
+def _format_auc(auc: Figure) -> str:
+    chance, text = against_chance(auc), _format(auc)
+    return f"{text.removesuffix(')')}: {chance})" if chance else text
 
 
 def _of_one_class(one: Evaluation) -> str:
@@ -89,7 +90,7 @@ def _format(figure: Any) -> str:
         return f"no value ({figure.reason})"
     if figure.low is None:
         return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} (95 % interval {figure.low:.3f}–{figure.high:.3f})"
+    return f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f})"
 
 
 def _published(settings: ReportSettings) -> list[Section]:

@@ -9,6 +9,7 @@ from rayapp.benchmark.settings import BenchmarkSettings
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.settings import parse_settings, read_yaml
+from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.benchmark import Places, exit_code, stages
 from rayapp.jobs.benchmark_estimate import estimate, format_estimate
 from rayapp.run.record import Run
@@ -72,6 +73,13 @@ def test_tiles_and_downloads_are_stages_where_asked_for(tmp_path: Path):
     work = {one.stage.name: one.work for one in estimate(asked)}
     assert work["download"].images == 15_000  # what the catalogue says
     assert work["download"].read_bytes == 15_000 * 160_000
+
+
+def test_the_tiny_pipeline_reads_what_the_tiny_demo_writes():
+    wanted, _ = read_yaml(resource("configs", "pipeline-tiny"))
+    demo = Path(DemoSettings(tiny=True).output)
+    assert demo.parts[-2:] == Path(wanted["root"]).parts[-3:-1]
+    assert wanted["perturb"]["manifest"] == f"{wanted['root']}/manifest.parquet"
 
 
 def test_the_shipped_recipes_hold_together(tmp_path: Path):

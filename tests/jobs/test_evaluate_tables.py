@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,17 @@ SCHEME = load_scheme("demo")
 @pytest.fixture
 def given(tmp_path: Path) -> dict:
     """Two detectors with scores of the same 200 images; the second is worse."""
+    return scored(tmp_path, (2.0, 1.0))
+
+
+def scored(tmp_path: Path, gaps: tuple[float, float]) -> dict:
+    """Settings for two detectors; of each, how far it tells the classes apart."""
     origins = [0, 1] * 100
     items = listed(tmp_path / "test.txt", origins, SCHEME)
     random = np.random.default_rng(1)
     groups = [f"photo {n % 10}" for n in range(200)]
     detectors, scores = [], []
-    for seed, gap in ((0, 2.0), (1, 1.0)):
+    for seed, gap in enumerate(gaps):
         detectors.append(saved_detector(tmp_path / f"d{seed}", seed))
         logits = random.normal(gap * np.array(origins), 1.0)
         folder = tmp_path / f"scores{seed}"
@@ -163,6 +169,27 @@ def test_a_set_of_one_class_leads_with_its_one_figure(
     html = page.store.get(REPORT_FILE).decode()
     assert page_says in html
     assert "no value" not in html.split("Every figure")[0]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "words"),
+    [
+        ((0.0, 0.0), (": no better than chance)", "d0 can&#39;t be told apart from d1.")),
+        ((0.0, 2.0), (": no better than chance)", "d0 is worse than d1.")),
+        ((-1.0, 2.0), (": below chance, scores run against the labels)", "d0 is worse than d1.")),
+        ((1.0, 1.0), ("d0 can&#39;t be told apart from d1.",)),
+    ],
+)
+def test_the_headline_says_what_figures_do_not_show(
+    tmp_path: Path, gaps: tuple[float, float], words: tuple[str, ...]
+):
+    run = evaluate(EvaluateSettings(**scored(tmp_path, gaps)))
+    made = report(ReportSettings(evaluations=run.store.root, output=str(tmp_path / "page")))
+    summary = re.search(r'<p class="summary">(.*?)</p>', made.store.get(REPORT_FILE).decode())
+    assert summary is not None
+    for said in words:
+        assert said in summary[1]
+    assert ("chance" in summary[1]) == ("chance" in words[0])
 
 
 WRONG = {

@@ -10,7 +10,7 @@ from rayapp.report.tables import compared
     [
         (Figure(value=0.52, low=0.44, high=0.6), "no better than chance"),
         (Figure(value=0.5, low=0.5, high=0.5), "no better than chance"),
-        (Figure(value=0.3, low=0.2, high=0.49), "worse than chance: its scores run against"),
+        (Figure(value=0.3, low=0.2, high=0.49), "below chance, scores run against the labels"),
         (Figure(value=0.6, low=0.51, high=0.7), ""),
         (Figure(value=0.52, reason="one group"), ""),
         (Figure(reason="one class"), ""),
@@ -52,12 +52,12 @@ PAIRS = [
 def test_detectors_that_cannot_be_told_apart_are_named() -> None:
     a = evaluation("A")
     assert against_others(a, part("all"), PAIRS) == (
-        "Paired by image, A can't be told apart from B and E on these images; it is better than C; "
-        "it is worse than D."
+        "On the same images A can't be told apart from B and E; it is better than C; it is worse "
+        "than D."
     )
     # A mean has no test of its own: the whole set's is taken.
     assert against_others(a, part("Mean"), PAIRS) == against_others(a, part("all"), PAIRS)
-    assert against_others(a, part("sd"), PAIRS) == "Paired by image, A is better than B."
+    assert against_others(a, part("sd"), PAIRS) == "On the same images A is better than B."
     assert against_others(evaluation("alone"), part("all"), PAIRS) == ""
     unknown = pair("A", "B", 0, 0).model_copy(update={"difference": Figure(value=0.1)})
     assert against_others(a, part("all"), [unknown]) == ""
