@@ -70,11 +70,11 @@ def inspect(data: bytes) -> dict[str, Any]:
 
 def container(data: bytes) -> dict[str, Any]:
     """What an encoder left: container, JPEG quality and tables, kinds of metadata."""
-    with open_image(data) as image:
-        kind = "JPEG" if image.format == "MPO" else str(image.format)
-        tables = getattr(image, "quantization", None) or {}
-        names = {name for key, name in _METADATA.items() if image.info.get(key)}
-        texts = {f"text {key}" for key in getattr(image, "text", ()) if len(key) < 40}
+    image = open_image(data)
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    tables = getattr(image, "quantization", None) or {}
+    names = {name for key, name in _METADATA.items() if image.info.get(key)}
+    texts = {f"text {key}" for key in getattr(image, "text", ()) if len(key) < 40}
     if kind == "WEBP":
         kind += " lossless" if "VP8L" in _chunks(data) else " lossy"
     facts: dict[str, Any] = {"container": kind, "metadata": ", ".join(sorted(names | texts))}

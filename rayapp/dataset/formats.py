@@ -77,13 +77,12 @@ def starts_as(head: bytes) -> str:
     return str(found.lastgroup).replace("_", " ") if found else ""
 
 
-def formats_for(data: bytes) -> list[str]:
-    """Pillow's names of the decoders that may read such bytes, the plugin they need made ready.
+def decoders_for(kind: str) -> list[str]:
+    """Pillow's names of its decoders that may read a file, the plugin of its kind made ready.
 
     Raises:
         ImageError: it is not installed.
     """
-    kind = starts_as(data)
     if kind in _PLUGINS and not _loaded(kind):
         raise ImageError(
             f"a {kind} image, which needs {_PLUGINS[kind]}: pip install 'imaginet-ray[formats]'"
@@ -117,7 +116,7 @@ def refuse_jxl_bomb(data: bytes, most: int) -> None:
     Raises:
         ImageError: it has more.
     """
-    if starts_as(data) == "JPEG XL" and (size := jxl_size(data)):
+    if size := jxl_size(data):
         _refuse(*size, min(most, _MAX_PIXELS["JXL"]))
 
 

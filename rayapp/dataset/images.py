@@ -13,11 +13,10 @@ The published protocol saw files otherwise, and `published` repeats that: orient
 original are those too.
 """
 
-import contextlib
 import hashlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,7 @@ from rayapp.dataset.formats import (
     MAX_PIXELS,
     SUFFIXES,
     ImageError,
-    formats_for,
+    decoders_for,
     named_as,
     refuse_bomb,
     refuse_jxl_bomb,
@@ -45,6 +44,8 @@ from rayapp.dataset.pixels import (
     to_published,
     to_visible,
 )
+from rayapp.transforms.codecs import decode_fast
+from rayapp.transforms.operations import ImageHWC
 
 __all__ = [
     "MAX_PIXELS", "SUFFIXES", "DecodedImage", "ImageError", "Pixels", "decode", "decode_array",
@@ -52,6 +53,7 @@ __all__ = [
     "pixel_sha256", "sha256", "starts_as",
 ]  # fmt: skip
 
+_RAISED = (*DECODER_ERRORS, MemoryError, Image.DecompressionBombError)
 _HASH_SIDE = 16
 _FLAT = 2.0  # grey levels, standard deviation
 # Of bombs (refused by an exact bound below) and of damaged metadata. For the whole process:
@@ -99,11 +101,16 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     if not data:
         raise ImageError("empty file (0 bytes)")
-    with _named_errors(data):
+    kind = starts_as(data[:32])
+    if kind == "JPEG XL":
         refuse_jxl_bomb(data, max_pixels)
-        image = Image.open(io.BytesIO(data), formats=formats_for(data))
-        refuse_bomb(image, max_pixels)
-        return image
+    decoders = decoders_for(kind)
+    try:
+        image = Image.open(io.BytesIO(data), formats=decoders)
+    except _RAISED as error:
+        raise _named(error, data) from None
+    refuse_bomb(image, max_pixels)
+    return image
 
 
 def decode_opened(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
@@ -112,16 +119,19 @@ def decode_opened(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
     Raises:
         ImageError: see decode.
     """
-    with _named_errors():
-        refuse_bomb(image, max_pixels)
+    refuse_bomb(image, max_pixels)
     return _decoded(image, to_visible)
 
 
 def _decoded(
     image: Image.Image, to_rgb: Callable[[Image.Image], tuple[Pixels, list[str]]]
 ) -> DecodedImage:
-    with _named_errors():
+    # A setting of the process that another library may have loosened.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
         pixels_HWC, notes = to_rgb(image)
+    except _RAISED as error:
+        raise _named(error) from None
     # A JPEG that carries more pictures (a phone's preview or depth) is a JPEG.
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     height, width = pixels_HWC.shape[:2]
@@ -129,10 +139,10 @@ def _decoded(
 
 
 def decode_array(values: NDArray[np.generic]) -> Pixels:
-    """RGB uint8 [H, W, 3] of an array: grey [H, W], RGB [H, W, 3], with alpha [H, W, 2 or 4].
+    """RGB uint8 [H, W, 3] of an array as NumPy gives it of a picture; RGB uint8 as it is.
 
-    Samples are uint8, bool, uint16 (their upper 8 bits count) or floats up to 1 or 255; an RGB
-    uint8 array is given back as it is.
+    Grey [H, W], with alpha [H, W, 2], RGB [H, W, 3], with alpha [H, W, 4]; uint8, or uint16, of
+    which the upper 8 bits count; grey also as bool, or as floats up to 1 or 255.
 
     Raises:
         ImageError: another shape or type, or floats of another range.
@@ -140,18 +150,18 @@ def decode_array(values: NDArray[np.generic]) -> Pixels:
     channels = values.shape[2] if values.ndim == 3 else 1
     if values.ndim not in (2, 3) or not 1 <= channels <= 4 or values.size == 0:
         raise ImageError(f"an array [H, W] or [H, W, 1 to 4] is wanted, not {list(values.shape)}")
+    is_float = values.dtype.kind == "f"
     if values.dtype == np.bool_:
         values = values.astype(np.uint8) * 255
-    elif values.dtype == np.uint16 or values.dtype.kind == "f":
-        is_float = values.dtype.kind == "f"
-        values = narrowed(values, scale_of(values.min(), values.max(), is_float=is_float))
+    elif values.dtype == np.uint16 or (is_float and channels == 1):
+        scale = scale_of(float(values.min()), float(values.max()), is_float=is_float)
+        values = narrowed(values, scale)
     elif values.dtype != np.uint8:
-        raise ImageError(f"samples uint8, bool, uint16 or float are wanted, not {values.dtype}")
+        raise ImageError(f"RGB uint8 [H, W, 3] is wanted, not {values.dtype} {list(values.shape)}")
     if channels == 3:
         return values.astype(np.uint8, copy=False)
-    mode = {1: "L", 2: "LA", 4: "RGBA"}[channels]
-    flat = np.ascontiguousarray(values.reshape(values.shape[:2]) if channels == 1 else values)
-    return to_visible(Image.frombytes(mode, flat.shape[1::-1], flat.tobytes()))[0]
+    flat = values.reshape(values.shape[:2]) if channels == 1 else values
+    return to_visible(Image.fromarray(flat))[0]
 
 
 def is_seen_as_stored(image: Image.Image) -> bool:
@@ -159,21 +169,15 @@ def is_seen_as_stored(image: Image.Image) -> bool:
     return orientation_of(image) == 1 and has_srgb_colours(image)
 
 
-@contextlib.contextmanager
-def _named_errors(data: bytes = b"") -> Iterator[None]:
-    """What Pillow raises on a file as ImageError; nothing is filled in for what is missing."""
-    # A setting of the process that another library may have loosened.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        yield
-    except UnidentifiedImageError:
-        raise ImageError(why_not(data)) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"too large: {error}") from None
-    except MemoryError:
-        raise ImageError("too large for the memory that is free") from None
-    except DECODER_ERRORS as error:
-        raise ImageError(f"corrupt or truncated: {error}") from None
+def _named(error: Exception, data: bytes = b"") -> ImageError:
+    """What Pillow raised on a file, in words."""
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(why_not(data))
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageError(f"too large: {error}")
+    if isinstance(error, MemoryError):
+        return ImageError("too large for the memory that is free")
+    return ImageError(f"corrupt or truncated: {error}")
 
 
 def perceptual_hash(pixels_HWC: Pixels) -> str | None:
@@ -202,3 +206,24 @@ def pixel_sha256(pixels_HWC: Pixels) -> str:
     digest = hashlib.sha256(repr(pixels_HWC.shape).encode())
     digest.update(np.ascontiguousarray(pixels_HWC).data)
     return digest.hexdigest()
+
+
+def pixels_of(data: bytes, *, published: bool = False) -> ImageHWC:
+    """The pixels that `decode` gives, by OpenCV where that is equal and faster.
+
+    Raises:
+        ImageError: see decode.
+    """
+    pixels_HWC = decode_fast(data, bare=not published)
+    if pixels_HWC is None and not published and _seen_as_stored(data):
+        pixels_HWC = decode_fast(data)
+    return decode(data, published=published).pixels_HWC if pixels_HWC is None else pixels_HWC
+
+
+def _seen_as_stored(data: bytes) -> bool:
+    try:
+        image = open_image(data)
+        # A PNG's EXIF may stand behind its pixels.
+        return is_seen_as_stored(image) and not (image.format == "PNG" and b"eXIf" in data)
+    except ImageError:
+        return False

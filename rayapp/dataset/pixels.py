@@ -69,25 +69,17 @@ def to_visible(image: Image.Image) -> tuple[Pixels, list[str]]:
 
 
 def to_published(image: Image.Image) -> tuple[Pixels, list[str]]:
-    """RGB uint8 [H, W, 3] of an image as the published protocol took it, and notes."""
-    frames, mode = getattr(image, "n_frames", 1), image.mode
-    if mode == "F":
+    """RGB uint8 [H, W, 3] of an image as the published protocol took it, and a note of that."""
+    if image.mode == "F":
         raise ImageError("floating-point samples have no agreed range; convert the file first")
-    notes = ["alpha dropped"] if image.has_transparency_data else []
     if scale := _scale(image):
         grey = narrowed(np.asarray(image), scale)
         pixels_HWC = np.repeat(grey[:, :, None], 3, axis=2)
     else:
-        if mode == "P" and "transparency" in image.info:
-            rgb = image.convert("RGBA").convert("RGB")  # straight to RGB some palettes blend
-        else:
-            rgb = image if mode == "RGB" else image.convert("RGB")
-        pixels_HWC = np.array(rgb, dtype=np.uint8)
-    if frames > 1:
-        notes.append(f"first of {frames} frames")
-    if (orientation := orientation_of(image)) != 1:
-        notes.append(f"EXIF orientation {orientation} not applied")
-    return pixels_HWC, notes
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # straight to RGB some palettes blend
+        pixels_HWC = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return pixels_HWC, ["as published"]
 
 
 def _later(
@@ -118,15 +110,18 @@ def _frame(image: Image.Image) -> tuple[Pixels, list[str]]:
         image = image.transpose(_TURNS[orientation])
         notes.append(f"EXIF orientation {orientation} applied")
     scale = _scale(image)
+
+    def rgb(strip: Image.Image) -> Image.Image:
+        return _rgb(_narrowed(strip, scale, key) if scale else strip, colours)
+
     height, width = image.height, image.width
-    pixels_HWC = np.empty((height, width, 3), np.uint8)
     rows = max(1, _STRIP_PIXELS // max(width, 1))
+    if rows >= height:
+        return np.array(rgb(image)), notes
+    pixels_HWC = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, rows):
-        box = (0, top, width, min(top + rows, height))
-        strip = image if rows >= height else image.crop(box)
-        if scale:
-            strip = _narrowed(strip, scale, key)
-        pixels_HWC[top : top + rows] = _rgb(strip, colours)
+        bottom = min(top + rows, height)
+        pixels_HWC[top:bottom] = np.asarray(rgb(image.crop((0, top, width, bottom))))
     return pixels_HWC, notes
 
 
@@ -144,7 +139,7 @@ def _notes(image: Image.Image) -> list[str]:
 def _family(mode: str) -> str:
     """The colour space of a mode, as ICC profiles name theirs."""
     if mode in ("CMYK", "LAB"):
-        return {"CMYK": "CMYK", "LAB": "Lab"}[mode]
+        return mode
     return "GRAY" if mode[0] in "1LIF" else "RGB"
 
 
@@ -199,7 +194,7 @@ def _narrowed(strip: Image.Image, scale: float, key: object) -> Image.Image:
     return grey
 
 
-def _rgb(image: Image.Image, colours: "_Colours") -> NDArray[np.uint8]:
+def _rgb(image: Image.Image, colours: "_Colours") -> Image.Image:
     """RGB of an 8-bit picture: its palette looked up, profile applied, transparency on white."""
     alpha = None
     if image.has_transparency_data:
@@ -215,7 +210,7 @@ def _rgb(image: Image.Image, colours: "_Colours") -> NDArray[np.uint8]:
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=alpha)
         image = white
-    return np.asarray(image)
+    return image
 
 
 @dataclass(frozen=True)
@@ -227,10 +222,13 @@ class _Colours:
     note: str = ""
 
 
+_AS_STORED = _Colours()
+
+
 def _colours_of(image: Image.Image) -> _Colours:
     profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not profile:
-        return _Colours()
+    if not isinstance(profile, bytes) or not profile or image.mode == "LAB":  # seen by any device
+        return _AS_STORED
     colours = _colours(profile, _family(image.mode))
     if image.format == "JXL" and " for CMYK " in colours.note:  # its plugin calls them RGB
         raise ImageError("JPEG XL of inks (CMYK), which its decoder gives as RGB; convert it first")
@@ -239,7 +237,7 @@ def _colours_of(image: Image.Image) -> _Colours:
 
 def has_srgb_colours(image: Image.Image) -> bool:
     """Whether an opened picture has no profile, or one that changes no colour."""
-    return _colours_of(image) == _Colours()
+    return _colours_of(image).to_srgb is None
 
 
 @functools.lru_cache(maxsize=64)
@@ -250,12 +248,12 @@ def _colours(profile: bytes, family: str) -> _Colours:
         space = opened.profile.xcolor_space.strip()
         if space != family and (space, family) != ("RGB", "GRAY"):
             return _Colours(note=f"ICC profile for {space} colours ignored")
-        mode = {"GRAY": "L", "Lab": "LAB"}.get(space, space)
+        mode = "L" if space == "GRAY" else space
         to_srgb = ImageCms.buildTransform(
             opened, ImageCms.createProfile("sRGB"), mode, "RGB", renderingIntent=_INTENT
         )
-        if mode in ("L", "RGB") and _moves_nothing(to_srgb, mode):
-            return _Colours()
+        if mode != "CMYK" and _moves_nothing(to_srgb, mode):
+            return _AS_STORED
     except (ImageCms.PyCMSError, *DECODER_ERRORS):
         return _Colours(note="broken ICC profile ignored")
     return _Colours(mode, to_srgb, f"ICC profile {name or 'without name'} applied")

@@ -178,7 +178,7 @@ def good_row(
     if checked and not pixels:
         return row | _header(content)
     try:
-        image = decode(content)
+        image = decode(content, published=True)
     except ImageError as error:
         raise Fault(Action.FAIL, str(error)) from error
     row |= {"width": image.width, "height": image.height, "format": image.format}
@@ -192,12 +192,10 @@ def good_row(
 def _header(content: bytes) -> Row:
     """Format and size by the file's header; the origin's checksum vouched for the rest."""
     try:
-        with open_image(content) as image:
-            width, height = image.size
-            kind = str(image.format)
+        image = open_image(content)
     except ImageError as error:
-        raise Fault(Action.FAIL, f"not an image: {error}") from error
-    return {"width": width, "height": height, "format": kind}
+        raise Fault(Action.FAIL, str(error)) from error
+    return {"width": image.width, "height": image.height, "format": str(image.format)}
 
 
 def bad_row(wanted: Row, source: Source, name: str, reason: str) -> Row:

@@ -8,11 +8,11 @@ from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import session
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
-from rayapp.dataset.images import ImageError, sha256
+from rayapp.dataset.images import ImageError, pixels_of, sha256
 from rayapp.dataset.labels import AnnotationList, Item, item_id, load_scheme, read_lists
 from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, tiles_of
 from rayapp.pack.settings import PackSettings
-from rayapp.pack.tile_rows import PackRows, _decoded
+from rayapp.pack.tile_rows import PackRows
 from rayapp.run import record, row_work
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
@@ -80,7 +80,7 @@ def expected_bytes(root: Store, items: Sequence[Item], tile_px: int) -> dict[str
     for index in chosen:
         try:
             data = root.get(items[index].path)
-            pixels_HWC = _decoded(data)
+            pixels_HWC = pixels_of(data)
         except (OSError, ImageError) as error:
             reason = f"{items[index].path}: {row_work.format_error(error)}"
             continue

@@ -58,7 +58,9 @@ def perturb(settings: PerturbSettings) -> record.Run:
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
-        work = PerturbRows(root, run.store, protocol, settings.seed)
+        work = PerturbRows(
+            root, run.store, protocol, settings.seed, published=settings.plan != "clean"
+        )
         with session(settings):
             made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
         _finish(run, made, lists, planned, protocol, scheme)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
-from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.backbones import create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, View
@@ -80,7 +80,7 @@ def build_scorer(architecture: Architecture) -> Network | Ensemble:
 
 
 class Detector:
-    """Network and spec; scores images as paths, bytes, PIL images or RGB arrays uint8 [H, W, 3].
+    """Network and spec; scores images as paths, bytes, PIL images or arrays (`decode_array`).
 
     Scoring puts the network into evaluation mode and leaves it there.
 
@@ -246,24 +246,19 @@ def _name(image: ImageInput, index: int) -> str:
 
 
 def _pixels(image: ImageInput) -> Pixels:
-    """RGB uint8 [H, W, 3] of one image, decoded by the same policy as everywhere."""
+    """RGB uint8 [H, W, 3] of one image, by one policy whatever it comes as."""
     if isinstance(image, (str, Path)):
         try:
             image = Path(image).read_bytes()
         except OSError as error:
             raise UserError(error.strerror or str(error)) from None
-    if isinstance(image, bytes):
-        try:
+    try:
+        if isinstance(image, bytes):
             return decode(image).pixels_HWC
-        except ImageError as error:
-            raise UserError(str(error)) from None
-    if isinstance(image, Image.Image):
-        try:
-            return np.array(image.convert("RGB"))
-        except OSError as error:  # it is read now, if it was only opened before
-            raise UserError(f"corrupt or truncated: {error}") from None
-    if not isinstance(image, np.ndarray):
-        raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UserError(f"RGB uint8 [H, W, 3] is wanted, not {image.dtype} {list(image.shape)}")
-    return image
+        if isinstance(image, Image.Image):
+            return decode_opened(image).pixels_HWC
+        if isinstance(image, np.ndarray):
+            return decode_array(image)
+    except ImageError as error:
+        raise UserError(str(error)) from None
+    raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")

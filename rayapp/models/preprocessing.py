@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rayapp.dataset.images import MAX_PIXELS, ImageError
 from rayapp.models.detector_spec import Preprocessing
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
+_LONGEST = 32
 
 
 def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:
@@ -40,14 +42,21 @@ def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Views uint8 [K, size, size, C]: K is 1, for `five` 5, for `tiles` what the image takes."""
+    """Views uint8 [K, size, size, C]: K is 1, for `five` 5, for `tiles` what the image takes.
+
+    Raises:
+        ImageError: the tiles would take more memory than any image may.
+    """
     size = preprocessing.size
     if preprocessing.view == "resize":
         side = max(preprocessing.resize_to or size, size)
-        pixels_HWC = _shorter_side_to(pixels_HWC, side, preprocessing.filter)
-    pixels_HWC = _pad_to(pixels_HWC, size)
-    corners = _corners((pixels_HWC.shape[0], pixels_HWC.shape[1]), preprocessing)
-    return np.stack([pixels_HWC[top : top + size, left : left + size] for top, left in corners])
+        pixels_HWC = _shorter_side_to(_middle(pixels_HWC), side, preprocessing.filter)
+    height, width = pixels_HWC.shape[:2]
+    corners = _corners((height, width), preprocessing)
+    if len(corners) * size**2 > 2 * MAX_PIXELS:
+        raise ImageError(f"{width}×{height} pixels: too narrow to be tiled by {size} px")
+    cut = (pixels_HWC[top : top + size, left : left + size] for top, left in corners)
+    return np.stack([_pad_to(view_HWC, size) for view_HWC in cut])
 
 
 def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[Box]:
@@ -67,9 +76,9 @@ def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[B
 
 
 def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tuple[int, int]]:
-    """Top and left of each view in an image of at least its size."""
+    """Top and left of each view; of an image that is smaller, 0."""
     size = preprocessing.size
-    bottom, right = (side - size for side in size_HW)
+    bottom, right = (max(side - size, 0) for side in size_HW)
     if preprocessing.view == "tiles":
         return [(top, left) for top in _starts(bottom, size) for left in _starts(right, size)]
     corners = [(bottom // 2, right // 2)]
@@ -78,6 +87,17 @@ def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tup
     if preprocessing.view == "five":
         corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     return corners
+
+
+def _middle(pixels_HWC: Pixels) -> Pixels:
+    """The middle of an image that is longer than `_LONGEST` times its shorter side; else itself.
+
+    Of all else a crop of the centre holds nothing, and enlarged it would fill the memory.
+    """
+    most = _LONGEST * min(pixels_HWC.shape[:2])
+    # As much on either side: the pixels are those of the whole resized, where the scale is whole.
+    top, left = (max(side - most, 0) // 2 for side in pixels_HWC.shape[:2])
+    return pixels_HWC[top : len(pixels_HWC) - top, left : pixels_HWC.shape[1] - left]
 
 
 def _starts(last: int, size: int) -> list[int]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import cv2
 
-from rayapp.dataset.images import decode, sha256
+from rayapp.dataset.images import pixels_of, sha256
 from rayapp.dataset.tiles import Codec, shard_of, tiles_of
 from rayapp.run import record, row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import ImageHWC, decode_fast
 
 
 @dataclass
@@ -31,7 +30,7 @@ class PackRows:
 
         def one(row: row_work.Row) -> row_work.Row:
             data = self.root.get(row["path"])
-            pixels_HWC = _decoded(data)
+            pixels_HWC = pixels_of(data)
             tiles[row["id"]] = tiles_of(pixels_HWC, self.codec, self.tile_px)
             height, width = pixels_HWC.shape[:2]
             return {"sha256": sha256(data), "bytes": len(data), "height": height, "width": width}
@@ -53,8 +52,3 @@ class PackRows:
                     "tile_bytes": list(map(len, tiles[result["id"]])),
                 }
         return results
-
-
-def _decoded(data: bytes) -> ImageHWC:
-    pixels_HWC = decode_fast(data)
-    return decode(data).pixels_HWC if pixels_HWC is None else pixels_HWC

@@ -2,11 +2,12 @@
 
 import base64
 import io
-import struct
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from rayapp.dataset.images import decode_opened, open_image
 
 
 def thumbnail(image_HWC: NDArray[np.uint8], max_side: int = 192) -> str:
@@ -18,24 +19,21 @@ def thumbnail(image_HWC: NDArray[np.uint8], max_side: int = 192) -> str:
 
 
 def thumbnail_of(data: bytes, max_side: int = 192) -> tuple[str, tuple[int, int]]:
-    """The same of an image file that is known to decode, upright, with its full height and width.
+    """The same of an image file, as a person sees it, with its full height and width, upright.
 
     A JPEG is not decoded at its full size.
+
+    Raises:
+        ImageError: it cannot be decoded.
     """
-    picture = Image.open(io.BytesIO(data))
+    picture = open_image(data)
     width, height = picture.size
-    picture.draft("RGB", (2 * max_side, 2 * max_side))
-    upright = _upright(picture)
-    if (upright.width > upright.height) != (picture.width > picture.height):
+    if picture.mode in ("L", "RGB"):  # of a CMYK file the draft would be what its profile is not of
+        picture.draft(picture.mode, (2 * max_side, 2 * max_side))
+    decoded = decode_opened(picture)
+    if decoded.orientation >= 5:  # it lies on its side
         width, height = height, width
-    return _small(upright.convert("RGB"), max_side), (height, width)
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except (SyntaxError, TypeError, LookupError, struct.error):  # damaged metadata, sound pixels
-        return picture
+    return thumbnail(decoded.pixels_HWC, max_side), (height, width)
 
 
 def _small(picture: Image.Image, max_side: int) -> str:

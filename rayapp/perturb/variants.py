@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 
 from rayapp.config.errors import UserError
-from rayapp.dataset.images import decode, open_image, pixel_sha256, sha256
+from rayapp.dataset.images import ImageError, open_image, pixel_sha256, pixels_of, sha256
 from rayapp.perturb.manifest_rows import output_path
 from rayapp.run import row_work
 from rayapp.storage.store import Store
@@ -17,7 +17,6 @@ from rayapp.transforms import (
     Protocol,
     SizeHW,
     apply_each,
-    decode_fast,
     encode_lossless,
 )
 
@@ -42,25 +41,25 @@ class SizeRows:
 
     def _one(self, row: row_work.Row) -> row_work.Row:
         try:
-            width, height = _header_size(self.root.get_range(row["path"], 0, _HEADER_BYTES))
-        except (OSError, ValueError):  # the header goes on, or stands at the end
-            width, height = _header_size(_read(self.root, row["path"]))
+            head = self.root.get_range(row["path"], 0, _HEADER_BYTES)
+            width, height = open_image(head).size
+        except (OSError, ImageError):  # the header goes on, or stands at the end
+            width, height = open_image(_read(self.root, row["path"])).size
         return {"width": width, "height": height}
-
-
-def _header_size(data: bytes) -> tuple[int, int]:
-    with open_image(data) as image:
-        return image.size
 
 
 @dataclass
 class PerturbRows:
-    """Row work: one source image in, its variants written; a pure function of bytes and id."""
+    """Row work: one source image in, its variants written; a pure function of bytes and id.
+
+    `published`: sources are decoded as the published protocol saw them.
+    """
 
     root: Store
     output: Store
     protocol: Protocol
     seed: int
+    published: bool = False
     _threads: ThreadPoolExecutor | None = field(default=None, init=False)
 
     def setup(self) -> None:
@@ -74,9 +73,7 @@ class PerturbRows:
 
     def _one(self, row: row_work.Row) -> row_work.Row:
         data = _read(self.root, row["path"])
-        pixels_HWC = decode_fast(data)
-        if pixels_HWC is None:
-            pixels_HWC = decode(data).pixels_HWC
+        pixels_HWC = pixels_of(data, published=self.published)
         height, width = pixels_HWC.shape[:2]
         plans = self._plans(row, (height, width))
         outputs = []

@@ -13,6 +13,7 @@ from rayapp.transforms.operations import ImageHWC
 # libwebp (method, quality) by effort; what each costs is measured in tests/transforms.
 _EFFORTS = ((0, 0), (1, 20), (4, 80))
 _MAX_PIXELS = 8192 * 8192  # beyond it the careful decoder decides
+_METADATA = {0xE1, 0xE2}  # EXIF and XMP, and profiles
 _SOF = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
 # In a JPEG scan 0xFF is followed by 0 or a restart mark; anything else ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
@@ -37,14 +38,14 @@ def encode_lossless(image_HWC: ImageHWC, effort: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def decode_fast(data: bytes) -> ImageHWC | None:
-    """The pixels of a plain RGB JPEG, PNG or WebP file, equal to Pillow's; None for all else.
+def decode_fast(data: bytes, *, bare: bool = False) -> ImageHWC | None:
+    """The pixels of a plain RGB JPEG, PNG or WebP file as stored, equal to Pillow's; None for else.
 
     OpenCV decodes them with fewer copies. None (alpha, 16 bits, palette, grey, CMYK, animation,
-    damage, or more than 8192² px) says that `rayapp.dataset.images.decode` must look at the file.
-    An EXIF orientation is ignored, as Pillow ignores it.
+    damage, or more than 8192² px) says that `rayapp.dataset.images.decode` must look at it. An EXIF
+    orientation and a colour profile are ignored; where `bare`, a file that may hold one gives None.
     """
-    if not (_plain_jpeg(data) or _plain_png(data) or _plain_webp(data)):
+    if not (_plain_jpeg(data, bare) or (_plain_png(data) and not bare) or _plain_webp(data)):
         return None
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -54,8 +55,11 @@ def decode_fast(data: bytes) -> ImageHWC | None:
     return pixels_HWC
 
 
-def _plain_jpeg(data: bytes) -> bool:
-    """Whether it is a whole JPEG of three 8-bit components without an Adobe colour mark."""
+def _plain_jpeg(data: bytes, bare: bool) -> bool:
+    """Whether it is a whole JPEG of three 8-bit components without an Adobe colour mark.
+
+    Where `bare`, without EXIF, XMP and colour profile too.
+    """
     if data[:3] != b"\xff\xd8\xff" or data[-2:] != b"\xff\xd9":
         return False
     at, progressive = 2, False
@@ -69,7 +73,7 @@ def _plain_jpeg(data: bytes) -> bool:
         elif marker == 0xDA:
             end = _SCAN_END.search(data, at + 2 + length)
             return progressive or (end is not None and end.start() == len(data) - 2)
-        elif marker == 0xEE or not 0xC4 <= marker <= 0xFE:
+        elif marker == 0xEE or (bare and marker in _METADATA) or not 0xC4 <= marker <= 0xFE:
             return False
         at += 2 + length
     return False

@@ -79,8 +79,9 @@ def test_no_images_no_scores() -> None:
     [
         ("image.png", "give a list"),
         ([b"nonsense"], "image 0: text, not an image"),
-        ([np.zeros((4, 4), np.uint8)], r"image 0: RGB uint8 \[H, W, 3\] is wanted"),
-        ([np.zeros((4, 4, 3), np.float32)], "image 0"),
+        ([np.zeros((4, 4, 5), np.uint8)], r"image 0: an array \[H, W\] or"),
+        ([np.zeros((4, 4, 3), np.float32)], r"image 0: RGB uint8 \[H, W, 3\] is wanted"),
+        ([np.zeros((4, 4), np.int32)], "image 0"),
         ([np.zeros((0, 4, 3), np.uint8)], "image 0"),
         ([3], "image 0: a path, bytes, PIL image or array, not int"),
         (["nowhere.png"], r"image 0 \(nowhere.png\): No such file"),

@@ -1,8 +1,12 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from rayapp.dataset.images import ImageError
+from rayapp.models import preprocessing
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.preprocessing import cut_views, preprocess, seen_boxes
 
@@ -97,3 +101,29 @@ def test_the_box_of_a_shrunk_image_is_that_of_the_whole(
     assert abs(rows.max() + 1 - bottom * height) <= pixel
     assert abs(columns.min() - left * width) <= pixel
     assert abs(columns.max() + 1 - right * width) <= pixel
+
+
+@pytest.mark.parametrize("filter", [None, "bilinear", "bicubic"])
+@pytest.mark.parametrize(("height", "width"), [(2, 3000), (3, 999), (2500, 5)])
+def test_of_a_very_long_image_only_the_middle_is_resized(height, width, filter, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    settings = Preprocessing(view="resize", size=30, filter=filter)
+    (view,) = cut_views(pixels, settings)
+    monkeypatch.setattr(preprocessing, "_LONGEST", 10_000)
+    np.testing.assert_array_equal(view, cut_views(pixels, settings)[0])
+
+
+@pytest.mark.parametrize("view", ["centre", "five", "resize"])
+@pytest.mark.parametrize("shape", [(1, 60_000_000), (60_000_000, 1), (2, 20_000)])
+def test_a_thread_of_pixels_takes_no_memory_of_its_own(view, shape):
+    pixels = np.zeros((*shape, 3), np.uint8)
+    tracemalloc.start()
+    views = cut_views(pixels, Preprocessing(view=view, size=224))
+    assert views.shape[1:] == (224, 224, 3)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_tiles_of_a_thread_of_pixels_are_refused_by_name():
+    with pytest.raises(ImageError, match="9000000×1 pixels: too narrow to be tiled by 256 px"):
+        cut_views(np.zeros((1, 9_000_000, 3), np.uint8), Preprocessing(view="tiles"))

@@ -4,12 +4,14 @@ import random
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rayapp.dataset.images import decode, pixel_sha256
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Plan, apply, load_protocol
 from tests.perturb.sets import encoded, make_set, odd_files
+from tests.pictures import saved
 from tests.transforms.conftest import picture
 
 
@@ -88,7 +90,25 @@ def test_odd_files_are_perturbed_or_named(tmp_path):
         expected = odd[name][1]
         assert (row["status"], name) == ("failed" if expected else "ok", name), row["error"]
         assert expected in row["error"]
-    assert done["turned.jpg"]["height"] == 300  # the orientation is ignored, as published
+    assert (done["turned.jpg"]["height"], done["turned.jpg"]["width"]) == (280, 300)  # upright
+
+
+def test_the_published_way_ignores_orientation_and_drops_alpha(tmp_path):
+    (tmp_path / "turned.jpg").write_bytes(odd_files()["turned.jpg"][0])
+    hidden = np.dstack([picture(300, 280), np.zeros((300, 280), np.uint8)])
+    (tmp_path / "hidden.png").write_bytes(saved(Image.fromarray(hidden), "PNG"))
+    rows = [{"id": n, "path": n, "name": f"{n}.webp"} for n in ("turned.jpg", "hidden.png")]
+    seen, published = work_on(tmp_path, tmp_path / "out"), work_on(tmp_path, tmp_path / "published")
+    published.published = True
+    turned, hidden = published.batch(rows)
+    assert (turned["height"], turned["width"]) == (300, 280)
+    source = decode((tmp_path / "hidden.png").read_bytes(), published=True).pixels_HWC
+    np.testing.assert_array_equal(source, picture(300, 280))
+    made = decode((tmp_path / "published" / hidden["outputs"][0]["path"]).read_bytes()).pixels_HWC
+    plan = Plan.from_json(hidden["outputs"][0]["plan"])
+    np.testing.assert_array_equal(made, apply(plan, source))
+    (white,) = seen.batch(rows[1:])[0]["outputs"]
+    assert decode((tmp_path / "out" / white["path"]).read_bytes()).pixels_HWC.min() > 250
 
 
 def test_a_plan_from_outside_replaces_the_draw(tmp_path):
@@ -112,7 +132,7 @@ def test_sizes_come_from_headers(tmp_path):
     work.setup()
     done = {r["id"]: r for r in work.batch([{"id": name, "path": name} for name in [*odd, "no"]])}
     for name in ("tiny.png", "wide.png", "tall.jpg", "cmyk.jpg", "turned.jpg", "late.jpg"):
-        size = decode(odd[name][0]).pixels_HWC.shape[:2]
+        size = decode(odd[name][0], published=True).pixels_HWC.shape[:2]
         assert (done[name]["height"], done[name]["width"]) == size, name
     assert {name for name, row in done.items() if row["status"] != "ok"} == {
         "empty.jpg", "text.png", "no"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.images import ImageError, decode, pixels_of
 from rayapp.transforms import codecs
 from rayapp.transforms.codecs import decode_fast, encode_lossless
+from tests.pictures import wide_profile
 from tests.transforms.conftest import picture
 
 RGB = picture(150, 201)
@@ -43,7 +44,9 @@ PLAIN = {
     "jpeg turned by EXIF": saved(RGB, "JPEG", exif=turned()),
     "jpeg with profile": saved(RGB, "JPEG", icc_profile=PROFILE),
     "png": saved(RGB, "PNG"),
+    "jpeg with wide profile": saved(RGB, "JPEG", icc_profile=wide_profile()),
     "png with profile": saved(RGB, "PNG", icc_profile=PROFILE),
+    "png with wide profile": saved(RGB, "PNG", icc_profile=wide_profile()),
     "png turned by EXIF": saved(RGB, "PNG", exif=turned()),
     "png with gamma": with_chunk(saved(RGB, "PNG"), b"gAMA", struct.pack(">I", 100_000)),
     "webp": saved(RGB, "WEBP", quality=80),
@@ -72,9 +75,40 @@ OTHER = {
 def test_fast_decoding_equals_pillow(name):
     pixels = decode_fast(PLAIN[name])
     assert pixels is not None
-    np.testing.assert_array_equal(pixels, decode(PLAIN[name]).pixels_HWC)
+    np.testing.assert_array_equal(pixels, decode(PLAIN[name], published=True).pixels_HWC)
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
+
+
+READABLE = [name for name in (*PLAIN, *OTHER) if name not in ("text", "empty")]
+
+
+@pytest.mark.parametrize("name", READABLE)
+@pytest.mark.parametrize("published", [False, True])
+def test_the_fastest_way_gives_what_the_careful_decoder_gives(name, published):
+    data = (PLAIN | OTHER)[name]
+    wanted = decode(data, published=published).pixels_HWC
+    np.testing.assert_array_equal(pixels_of(data, published=published), wanted)
+
+
+def test_orientation_and_profile_are_left_to_the_careful_decoder_unless_they_change_nothing():
+    for name, data in PLAIN.items():
+        may = name.startswith("png") or name.endswith(("EXIF", "profile"))
+        assert (decode_fast(data, bare=True) is None) == may, name
+    seen = {name: codecs._seen_as_stored(data) for name, data in PLAIN.items()}
+    assert [name for name, stored in seen.items() if not stored] == [
+        "jpeg turned by EXIF", "jpeg with wide profile", "png with wide profile",
+        "png turned by EXIF",
+    ]  # fmt: skip
+
+
+def test_a_png_may_say_behind_its_pixels_how_it_is_turned():
+    turned_png = PLAIN["png turned by EXIF"]
+    at = turned_png.find(b"eXIf") - 4
+    chunk = turned_png[at : at + 12 + int.from_bytes(turned_png[at : at + 4], "big")]
+    behind = PLAIN["png"][:-12] + chunk + PLAIN["png"][-12:]
+    assert decode(behind).orientation == 6
+    np.testing.assert_array_equal(pixels_of(behind), np.rot90(RGB, -1))
 
 
 @pytest.mark.parametrize("name", OTHER)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.images import ImageError, pixels_of
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
@@ -24,7 +24,6 @@ from rayapp.transforms import (
     SizeHW,
     Window,
     apply,
-    decode_fast,
     split_window,
 )
 
@@ -95,9 +94,7 @@ class FileSource:
 
     def open(self, item: TrainItem) -> Picture:
         """The decoded file."""
-        data = self._root.get(item.path)
-        pixels_HWC = decode_fast(data)
-        return DecodedPicture(decode(data).pixels_HWC if pixels_HWC is None else pixels_HWC)
+        return DecodedPicture(pixels_of(self._root.get(item.path)))
 
 
 @dataclass(frozen=True)
