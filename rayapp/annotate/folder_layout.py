@@ -14,8 +14,8 @@ GENERATOR, CONTENT = "GENERATOR", "CONTENT"
 class Labelled:
     """One image with what is known of it; empty where it is not known.
 
-    `generator` of a real image is `real`; `part` is the published split that it is of, in the words
-    of its folder or table.
+    `generator` of a real image is `real`; `subset` is the part of a published
+    split that it is in, in the words of its folder or table.
     """
 
     path: str
@@ -23,7 +23,7 @@ class Labelled:
     generator: str
     content: str = ""
     group: str = ""
-    part: str = ""
+    subset: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Pattern:
 
     def match(self, path: str) -> Labelled | None:
         """What a path under the root says, or None where it is not of this pattern."""
-        parts = path.split("/")[:-1]
-        if len(parts) < len(self.folders):
+        folders = path.split("/")[:-1]
+        if len(folders) < len(self.folders):
             return None
         found = {GENERATOR: "", CONTENT: ""}
-        for wanted, part in zip(self.folders, parts, strict=False):
+        for wanted, folder in zip(self.folders, folders, strict=False):
             if wanted in found:
-                found[wanted] = part
-            elif wanted != ANY and wanted.casefold() != part.casefold():
+                found[wanted] = folder
+            elif wanted != ANY and wanted.casefold() != folder.casefold():
                 return None
         return Labelled(path, self.origin, made_by(self.origin, found[GENERATOR]), found[CONTENT])
 

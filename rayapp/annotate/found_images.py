@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 
 from rayapp.annotate.folder_layout import Labelled, by_layout, parse_layout
 from rayapp.annotate.propose import propose
-from rayapp.annotate.recognise import folders_of, part_level, part_levels, recognise
+from rayapp.annotate.recognise import folders_of, recognise, subset_level, subset_levels
 from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.table import from_table
-from rayapp.annotate.words import is_part, part_of
+from rayapp.annotate.words import is_subset, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import SUFFIXES
 from rayapp.storage.store import Store
@@ -37,7 +37,7 @@ def find(settings: AnnotateSettings) -> Found:
             split_uri(settings.input)[0])  # fmt: skip
         images = from_table(settings.input)
         if settings.split_by_folder is False:
-            images = [replace(one, part="") for one in images]
+            images = [replace(one, subset="") for one in images]
         return Found(root, images, [])
     root = open_store(settings.input)
     paths = [stat.key for stat in root.list() if stat.key.lower().endswith(SUFFIXES)]
@@ -55,23 +55,27 @@ def find(settings: AnnotateSettings) -> Found:
             raise UserError(f"--layout {settings.layout}: finds no {origin} image; the first image "
                             f"there is {paths[0]}")  # fmt: skip
     if settings.split_by_folder is not False:
-        images = _parted(images, name, settings)
+        images = _with_subsets(images, name, settings)
     return Found(root, images, other, layout)
 
 
-def _parted(images: Sequence[Labelled], name: str, settings: AnnotateSettings) -> list[Labelled]:
+def _with_subsets(
+    images: Sequence[Labelled], name: str, settings: AnnotateSettings
+) -> list[Labelled]:
     """With the folder of a published split that each lies in; as they are where there is none."""
     tree = folders_of(one.path for one in images)
-    levels = part_levels(tree)
+    levels = subset_levels(tree)
     if settings.split_by_folder and not levels:  # train alone is meant, too
-        levels = {k for folders in tree for k, one in enumerate(folders) if part_of(one)}
-    own = name if is_part(name) and (settings.split_by_folder or part_of(name) != "train") else ""
+        levels = {k for folders in tree for k, one in enumerate(folders) if subset_of(one)}
+    own = (
+        name if is_subset(name) and (settings.split_by_folder or subset_of(name) != "train") else ""
+    )
     if settings.split_by_folder and not levels and not own:
         raise UserError(f"--split-by-folder: no folder train, val or test in {settings.input}")
-    at = {folders: part_level(folders, levels) for folders in tree}
+    at = {folders: subset_level(folders, levels) for folders in tree}
     found = []
     for one in images:
         folders = tuple(one.path.split("/")[:-1])
         level = at[folders]
-        found.append(replace(one, part=own if level is None else folders[level]))
+        found.append(replace(one, subset=own if level is None else folders[level]))
     return found

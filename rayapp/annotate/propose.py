@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from rayapp.annotate.folder_layout import ANY, GENERATOR, ROOT
-from rayapp.annotate.recognise import Folders, folders_of, part_levels, words_of
+from rayapp.annotate.recognise import Folders, folders_of, subset_levels, words_of
 from rayapp.annotate.words import (
     CODES,
     REAL,
@@ -21,8 +21,8 @@ _SHOWN = 4
 def propose(paths: Iterable[str]) -> str:
     """What to give as --layout, ready to paste; behind it what it supposes, if anything."""
     tree = folders_of(paths)
-    parts = part_levels(tree)
-    guesses = {k: _guesses(tree, k) for k in range(max(map(len, tree))) if k not in parts}
+    subsets = subset_levels(tree)
+    guesses = {k: _guesses(tree, k) for k in range(max(map(len, tree))) if k not in subsets}
     guesses = {k: found for k, found in guesses.items() if found}
     if not guesses:
         return f"{_option(f'{ROOT}=real')}, or {_option(f'{ROOT}=synthetic')}"

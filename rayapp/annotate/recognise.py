@@ -13,23 +13,25 @@ from rayapp.annotate.words import (
     like_a_content,
     like_a_generator,
     origin_of,
-    part_of,
+    subset_of,
 )
 
 Folders = tuple[str, ...]
 
 
-def part_levels(tree: Iterable[Folders]) -> set[int]:
+def subset_levels(tree: Iterable[Folders]) -> set[int]:
     """The levels of a tree at which folders are called val or test, in some form.
 
-    A folder train alone parts nothing: it is a class of ForenSynths, too.
+    A folder train alone splits nothing: it is a class of ForenSynths, too.
     """
-    return {k for names in tree for k, name in enumerate(names) if part_of(name) in {"val", "test"}}
+    return {
+        k for names in tree for k, name in enumerate(names) if subset_of(name) in {"val", "test"}
+    }
 
 
-def part_level(folders: Folders, levels: set[int]) -> int | None:
+def subset_level(folders: Folders, levels: set[int]) -> int | None:
     """The level at which a folder is of a published split, or None."""
-    return next((k for k in sorted(levels) if k < len(folders) and part_of(folders[k])), None)
+    return next((k for k in sorted(levels) if k < len(folders) and subset_of(folders[k])), None)
 
 
 def recognise(paths: Iterable[str], name: str) -> str | None:
@@ -40,7 +42,7 @@ def recognise(paths: Iterable[str], name: str) -> str | None:
         name: the root folder's own name, which counts where no folder below it says an origin.
     """
     tree = folders_of(paths)
-    levels = part_levels(tree)
+    levels = subset_levels(tree)
     known = _origins(tree)
     if not known and not any(map(words_of, tree)) and origin_of(name):
         return f"{ROOT}={origin_of(name)}"
@@ -48,7 +50,7 @@ def recognise(paths: Iterable[str], name: str) -> str | None:
         return None
     shapes: dict[tuple[int, int | None], _Shape] = {}
     for names, (level, origin) in known.items():
-        key = level, part_level(names, levels)
+        key = level, subset_level(names, levels)
         shapes.setdefault(key, _Shape(*key)).folders[origin].append(names)
     texts = dict.fromkeys(text for shape in shapes.values() for text in shape.texts())
     layout = ",".join(sorted(texts, key=lambda text: -text.count("/")))
@@ -95,24 +97,24 @@ class _Shape:
     """Folders in which the origin, and the split, stand at the same levels."""
 
     origin: int
-    part: int | None
+    subset: int | None
     folders: dict[Origin, list[Folders]] = field(default_factory=lambda: {REAL: [], SYNTHETIC: []})
 
     def texts(self) -> list[str]:
-        """What the shape is in --layout's words; part by part where these are not alike."""
-        part = self.part
-        if part is None or part == self.origin:
+        """What the shape is in --layout's words; subset by subset where these are not alike."""
+        subset = self.subset
+        if subset is None or subset == self.origin:
             return self._patterns()
-        parts: dict[str, _Shape] = {}
+        subsets: dict[str, _Shape] = {}
         for origin, tree in self.folders.items():
             for names in tree:
-                one = parts.setdefault(names[part], _Shape(self.origin, part))
+                one = subsets.setdefault(names[subset], _Shape(self.origin, subset))
                 one.folders[origin].append(names)
-        if len({one._generator() for one in parts.values()}) == 1:
+        if len({one._generator() for one in subsets.values()}) == 1:
             return self._patterns()
-        return [text for name, one in parts.items() for text in one._patterns({part: name})]
+        return [text for name, one in subsets.items() for text in one._patterns({subset: name})]
 
-    def _patterns(self, literal: Mapping[int, str] = {}) -> list[str]:
+    def _patterns(self, literal: Mapping[int | None, str] = {}) -> list[str]:
         generator = self._generator()
         content = self._content(generator)
         found = []
@@ -134,10 +136,10 @@ class _Shape:
         return set() if all(name.isdecimal() for name in found) else found
 
     def _above(self) -> list[int]:
-        return [k for k in range(self.origin) if k != self.part]
+        return [k for k in range(self.origin) if k != self.subset]
 
     def _below(self) -> tuple[int, int]:
-        one, two = [k for k in range(self.origin + 1, self.origin + 4) if k != self.part][:2]
+        one, two = [k for k in range(self.origin + 1, self.origin + 4) if k != self.subset][:2]
         return one, two
 
     def _generator(self) -> int | None:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from rayapp.annotate.words import Part
+from rayapp.annotate.words import Subset
 from rayapp.config.errors import UserError
 from rayapp.run.record import digest
 
@@ -114,21 +114,23 @@ def deal(
     return split
 
 
-def open_to(part: Part, parts: Collection[Part]) -> tuple[Split, ...]:
-    """The lists that the images of a part of a published split may go to.
+def open_to(subset: Subset, subsets: Collection[Subset]) -> tuple[Split, ...]:
+    """The lists that the images of a subset of a published split may go to.
 
     Test stays test. Val is the test where there is no other, as in GenImage, else calibration, for
     which training images are taken only where there is no val beside a test.
     """
-    if part == "test" or (part == "val" and "test" not in parts):
+    if subset == "test" or (subset == "val" and "test" not in subsets):
         return ("test",)
-    if part == "val":
+    if subset == "val":
         return ("calibration",)
-    return ("train", "head") if {"val", "test"} <= set(parts) else ("train", "head", "calibration")
+    return (
+        ("train", "head") if {"val", "test"} <= set(subsets) else ("train", "head", "calibration")
+    )
 
 
-def deal_parts(
-    parts: Sequence[Part],
+def deal_subsets(
+    subsets: Sequence[Subset],
     names: Sequence[str],
     classes: Sequence[Sequence[str]],
     groups: Sequence[int],
@@ -137,21 +139,21 @@ def deal_parts(
     seed: int,
     test_only: frozenset[str] = frozenset(),
 ) -> tuple[list[Split | None], list[int]]:
-    """As `deal`, each part of a published split within the lists that are open to it.
+    """As `deal`, each subset of a published split within the lists that are open to it.
 
     Returns:
-        The split of each image, and the groups that lie across lists of different parts: a leak of
-        the published split. They stay where they are, but for calibration, which would be refused
-        as not apart from training or test: there they are left out.
+        The split of each image, and the groups that lie across different lists: the leaks of the
+        published split. They stay where they are. Only calibration, which would be refused as not
+        apart from training or test, does without them.
     """
-    open_of = {part: open_to(part, set(parts)) for part in set(parts)}
+    open_of = {subset: open_to(subset, set(subsets)) for subset in set(subsets)}
     across: defaultdict[int, set[tuple[Split, ...]]] = defaultdict(set)
-    for group, part in zip(groups, parts, strict=True):
-        across[group].add(open_of[part])
+    for group, subset in zip(groups, subsets, strict=True):
+        across[group].add(open_of[subset])
     leaks = sorted(group for group, several in across.items() if len(several) > 1)
     split: list[Split | None] = [None] * len(names)
     for pool in sorted(set(open_of.values())):
-        at = [k for k, part in enumerate(parts) if open_of[part] == pool]
+        at = [k for k, subset in enumerate(subsets) if open_of[subset] == pool]
         weights = {name: shares[name] if len(pool) > 1 else 1.0 for name in pool}
         total = sum(weights.values())
         dealt = deal(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rayapp.annotate.folder_layout import Labelled, made_by
-from rayapp.annotate.words import CODES, Origin, origin_of, part_of
+from rayapp.annotate.words import CODES, Origin, origin_of, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.storage.uris import read_uri
@@ -62,9 +62,9 @@ def _labelled(row: Mapping[Any, Any], columns: Mapping[str, str]) -> Labelled:
     missing = [name for name in ("path", "origin") if not texts.get(name)]
     if missing:
         raise UserError(f"no {' and no '.join(missing)} (columns: {', '.join(map(str, row))})")
-    part = texts.get("split", "")
-    if part and not part_of(part):
-        raise UserError(f"split {part!r} is none of train, val, test")
+    subset = texts.get("split", "")
+    if subset and not subset_of(subset):
+        raise UserError(f"split {subset!r} is none of train, val, test")
     origin = _origin(texts["origin"], columns["origin"])
     return Labelled(
         texts["path"].removeprefix("./"),
@@ -72,7 +72,7 @@ def _labelled(row: Mapping[Any, Any], columns: Mapping[str, str]) -> Labelled:
         made_by(origin, texts.get("generator", "")),
         texts.get("content", ""),
         texts.get("group", ""),
-        part,
+        subset,
     )
 
 

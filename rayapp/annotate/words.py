@@ -7,7 +7,7 @@ Origin = Literal["real", "synthetic"]
 REAL: Origin = "real"
 SYNTHETIC: Origin = "synthetic"
 CODES: dict[str, Origin] = {"0": REAL, "1": SYNTHETIC}  # of a column origin, and in --layout
-Part = Literal["train", "val", "test"]
+Subset = Literal["train", "val", "test"]
 
 # Words of real images that other images show, too: beside a plain one they say nothing.
 WEAK = frozenset({"human", "nature", "natural", "original"})
@@ -18,7 +18,7 @@ _ORIGINS: dict[str, Origin] = dict.fromkeys(
     ("synthetic", "synthetics", "synth", "fake", "fakes", "ai", "generated", "aigenerated",
      "aigen", "gen", "artificial", "deepfake", "deepfakes"), SYNTHETIC
 )  # fmt: skip
-_PARTS: dict[str, Part] = {
+_SUBSETS: dict[str, Subset] = {
     "train": "train", "training": "train", "trainset": "train",
     "val": "val", "valid": "val", "validation": "val", "valset": "val",
     "test": "test", "testing": "test", "tests": "test", "testset": "test",
@@ -50,18 +50,18 @@ _CAMERA = re.compile(
 
 def origin_of(name: str) -> Origin | None:
     """Real or synthetic, where a folder's name says it: `REAL`, `0_real`, `AI-generated images`."""
-    return _ORIGINS.get("".join(one for one in _telling(name) if one not in _PARTS))
+    return _ORIGINS.get("".join(one for one in _telling(name) if one not in _SUBSETS))
 
 
-def part_of(name: str) -> Part | None:
+def subset_of(name: str) -> Subset | None:
     """Train, val or test, where a name starts or ends so: `Testing`, `train2017`, `sd_val`."""
     tokens = _telling(name)
-    return next((_PARTS[one] for one in (*tokens[:1], *tokens[-1:]) if one in _PARTS), None)
+    return next((_SUBSETS[one] for one in (*tokens[:1], *tokens[-1:]) if one in _SUBSETS), None)
 
 
-def is_part(name: str) -> bool:
+def is_subset(name: str) -> bool:
     """Whether a name says nothing but train, val or test."""
-    return len(_telling(name)) == 1 and part_of(name) is not None
+    return len(_telling(name)) == 1 and subset_of(name) is not None
 
 
 def _telling(name: str) -> list[str]:

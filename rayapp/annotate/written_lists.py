@@ -18,12 +18,12 @@ from rayapp.annotate.split import (
     Split,
     check,
     deal,
-    deal_parts,
+    deal_subsets,
     joined,
     open_to,
     parse_shares,
 )
-from rayapp.annotate.words import REAL, SYNTHETIC, Origin, part_of
+from rayapp.annotate.words import REAL, SYNTHETIC, Origin, Subset, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.labels import Item, LabelScheme, write_list
@@ -67,12 +67,12 @@ def write(run: record.Run, found: Found, table: pa.Table, settings: AnnotateSett
     manifest.write_table(run.store, MANIFEST, manifest.from_rows(every, wanted))
     misses = [f"{row['path']}: {row['error']}" for row in every if row["error"]]
     misses += [f"{path}: of no pattern of the layout" for path in found.other]
-    counts: dict[str, int] = {name: split.count(name) for name in SPLITS}
+    counts: Row = {name: split.count(name) for name in SPLITS}
     counts |= {"left out": split.count(None)} if None in split else {}
     counts |= {"failed": len(misses), "groups": len(set(groups))}
-    results: dict[str, Any] = {"lists": lists, "misses": misses[:_SHOWN], "layout": found.layout}
+    results: Row = {"lists": lists, "misses": misses[:_SHOWN], "layout": found.layout}
     results |= {"root": found.root.root, "by_generator": _by_generator(listed, split)}
-    if any(one.part for one in listed):
+    if any(one.subset for one in listed):
         counts["leaks"] = len(leaks)
         results["by_folder"] = _by_folder(listed, split)
         results["leaks"] = [_leak(group, groups, listed, sound) for group in leaks[:_SHOWN]]
@@ -101,22 +101,22 @@ def _dealt(
     origins: Collection[Origin],
     settings: AnnotateSettings,
 ) -> tuple[list[Split | None], list[int]]:
-    """The split of each image, and the groups that lie across parts of a published split."""
+    """The split of each image, and the groups that lie across subsets of a published split."""
     if len(origins) == 1 and not settings.split and not settings.split_by_folder:
         return ["test"] * len(listed), []
     shares = parse_shares(settings.split or USUAL_SHARES)
     held = frozenset(_class(one) for one in listed if one.generator in settings.hold_out)
     names, classes = [one.path for one in listed], [(one.origin, _class(one)) for one in listed]
     is_of = [one.origin for one in listed]
-    if not any(one.part for one in listed):
+    if not any(one.subset for one in listed):
         split = deal(names, classes, groups, shares, seed=settings.seed, test_only=held)
         check(split, is_of, shares, origins)
         return split, []
-    parts = [part_of(one.part) or "train" for one in listed]
-    split, leaks = deal_parts(
-        parts, names, classes, groups, shares, seed=settings.seed, test_only=held
+    subsets = [_subset(one) for one in listed]
+    split, leaks = deal_subsets(
+        subsets, names, classes, groups, shares, seed=settings.seed, test_only=held
     )
-    dealt = {name for part in set(parts) for name in open_to(part, set(parts))} - {"test"}
+    dealt = {name for one in set(subsets) for name in open_to(one, set(subsets))} - {"test"}
     check(split, is_of, {name: shares[name] for name in dealt}, origins)
     return split, leaks
 
@@ -185,7 +185,7 @@ def _by_folder(
     listed: Sequence[Labelled], split: Sequence[Split | None]
 ) -> dict[str, dict[str, int]]:
     """Folder of a published split → images in each list, and left out."""
-    counts = Counter((one.part, where) for one, where in zip(listed, split, strict=True))
+    counts = Counter((one.subset, where) for one, where in zip(listed, split, strict=True))
     return {
         folder: {where or "left out": counts[folder, where] for where in (*SPLITS, None)
                  if counts[folder, where]}
@@ -194,14 +194,18 @@ def _by_folder(
 
 
 def _leak(group: int, groups: Sequence[int], listed: Sequence[Labelled], sound: list[Row]) -> str:
-    """Two images of a group, of different parts of a published split; of equal bytes if any are."""
+    """Two images of a group and of different subsets; of equal bytes, if any are."""
     members = [at for at, one in enumerate(groups) if one == group]
     first: dict[str, int] = {}
-    pairs = [(first.setdefault(sound[at]["sha256"], at), at) for at in members]
-    how = "the bytes"
-    across = [pair for pair in pairs if listed[pair[0]].part != listed[pair[1]].part]
-    if not across:
-        how = "the look"
-        across = [(members[0], at) for at in members if listed[at].part != listed[members[0]].part]
-    one, other = (listed[at] for at in across[0])
-    return f"{one.path} has {how} of {other.path}"
+    same = [(first.setdefault(sound[at]["sha256"], at), at) for at in members]
+    alike = [(members[0], at) for at in members]
+    for how, pairs in (("bytes", same), ("look", alike)):
+        for one, other in ((listed[a], listed[b]) for a, b in pairs):
+            if _subset(one) != _subset(other):
+                return f"{one.path} has the {how} of {other.path}"
+    raise AssertionError("a group of one subset is no leak")
+
+
+def _subset(one: Labelled) -> Subset:
+    """What lies in no folder of the published split may be trained on, and not tested on."""
+    return subset_of(one.subset) or "train"

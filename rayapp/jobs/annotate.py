@@ -40,7 +40,7 @@ def annotate(settings: AnnotateSettings) -> record.Run:
     for name in settings.hold_out:
         if name not in known:
             raise UserError(f"--hold-out {name}: no such generator (known: {', '.join(known)})")
-    labelled = ["\0".join((o.path, o.origin, o.generator, o.content, o.group, o.part))
+    labelled = ["\0".join((o.path, o.origin, o.generator, o.content, o.group, o.subset))
                 for o in images]  # fmt: skip
     inputs = {"images": record.digest(root.root.encode(), *(t.encode() for t in sorted(labelled)))}
     run = record.start(

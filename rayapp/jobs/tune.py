@@ -72,7 +72,7 @@ def tune(settings: TuneSettings) -> record.Run:
     with session(settings):
         require(trial_bundle(settings, planned), "a trial", settings.wait_s)
         run.claim()
-        planned.rank_context(run.store)
+        planned.write_folds(run.store)
         with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
             if len(journal.finished) < settings.trials:
                 work = _work(settings, planned, run)

@@ -93,7 +93,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         elif error or ERROR in result:
             self._fail(trial, result.get(ERROR, _LOST))
         else:
-            self._ot_study.print_summary(trial, state=TrialState.PRUNED)
+            self._ot_study.tell(trial, state=TrialState.PRUNED)
         self._journal.keep()
         self._on_told(self._frozen(trial))
 
@@ -111,11 +111,11 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
             return
         for name, value in final.items():
             trial.set_user_attr(name, _finite(value))
-        self._ot_study.print_summary(trial, list(values))
+        self._ot_study.tell(trial, list(values))
 
     def _fail(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(REASON, reason)
-        self._ot_study.print_summary(trial, state=TrialState.FAIL)
+        self._ot_study.tell(trial, state=TrialState.FAIL)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self._journal.trials[trial.number]

@@ -59,7 +59,7 @@ class SearchPlan:
         stopping = self.settings.early_stopping
         return stopping.looks(self.most_epochs) if stopping else ()
 
-    def rank_context(self, store: Store) -> None:
+    def write_folds(self, store: Store) -> None:
         """Write the folds' lists under the output."""
         if self.settings.kind == "train":
             self.folds = make_folds(self.settings, self.scheme, store)

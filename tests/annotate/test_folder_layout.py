@@ -56,8 +56,8 @@ def test_a_table_may_call_its_columns_as_others_do_and_keep_a_split(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("Filename,Label,Split\na.png,Nature,Training\nb.png,AI,test\n")
     assert from_table(str(table)) == [
-        Labelled("a.png", "real", "real", part="Training"),
-        Labelled("b.png", "synthetic", "synthetic", part="test"),
+        Labelled("a.png", "real", "real", subset="Training"),
+        Labelled("b.png", "synthetic", "synthetic", subset="test"),
     ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rayapp.annotate.folder_layout import by_layout, parse_layout
 from rayapp.annotate.propose import propose
 from rayapp.annotate.recognise import recognise
-from rayapp.annotate.words import like_a_generator, origin_of, part_of
+from rayapp.annotate.words import like_a_generator, origin_of, subset_of
 
 
 def read(folders, name="images"):
@@ -188,6 +188,6 @@ def test_words_are_of_any_form():
         assert origin_of(name) == "synthetic", name
     for name in ("realistic", "fairy", "0", "real_vs_fake", "unreal", "deeprealness", ""):
         assert origin_of(name) is None, name
-    assert [part_of(name) for name in ("Training", "train2017", "progan_val", "validation",
+    assert [subset_of(name) for name in ("Training", "train2017", "progan_val", "validation",
                                        "Test-set", "testing", "retrain", "dev")] == [
         "train", "train", "val", "val", "test", "test", None, None]  # fmt: skip

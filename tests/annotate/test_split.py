@@ -9,7 +9,7 @@ from rayapp.annotate.split import (
     SPLITS,
     check,
     deal,
-    deal_parts,
+    deal_subsets,
     joined,
     open_to,
     parse_shares,
@@ -106,25 +106,25 @@ def test_what_a_published_split_may_become():
 @given(st.data())
 def test_a_published_split_is_kept_whatever_looks_alike(data):
     count = data.draw(st.integers(1, 50))
-    parts = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=count,
+    subsets = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=count,
                                max_size=count))  # fmt: skip
     groups = data.draw(st.lists(st.integers(0, 25), min_size=count, max_size=count))
     makers = data.draw(st.lists(st.sampled_from(["real", "a", "b"]), min_size=count,
                                 max_size=count))  # fmt: skip
     held = frozenset(data.draw(st.sets(st.sampled_from(["a", "b"]))))
     names = [f"{at}.png" for at in range(count)]
-    split, leaks = deal_parts(parts, names, [[one] for one in makers], groups, SHARES, seed=1,
+    split, leaks = deal_subsets(subsets, names, [[one] for one in makers], groups, SHARES, seed=1,
                               test_only=held)  # fmt: skip
-    pools = {part: open_to(part, set(parts)) for part in set(parts)}
+    pools = {subset: open_to(subset, set(subsets)) for subset in set(subsets)}
     by_group = {}
-    for part, where, group, maker in zip(parts, split, groups, makers, strict=True):
-        assert where is None or where in pools[part]
+    for subset, where, group, maker in zip(subsets, split, groups, makers, strict=True):
+        assert where is None or where in pools[subset]
         assert maker not in held or where in {"test", None}
-        if pools[part] == ("test",):
+        if pools[subset] == ("test",):
             assert where == "test"
         if where == "calibration":
             assert group not in leaks
-        by_group.setdefault(group, set()).add(pools[part])
+        by_group.setdefault(group, set()).add(pools[subset])
     assert leaks == sorted(group for group, found in by_group.items() if len(found) > 1)
     # Apart from those, what is alike is in one list.
     for group in set(groups) - set(leaks):

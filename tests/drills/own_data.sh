@@ -2,9 +2,9 @@
 # is typed: in a folder that holds them, with relative paths. Each command's exit code is printed.
 #   bash own_data.sh REPOSITORY
 
-imaginet() { python "$repository/jobs/$1.py" "${@:2}"; }  # goes where the console command is there
 repository=$1
-out=$PWD/runs  # to become runs: training loses a relative --output
+imaginet() { python "$repository/jobs/$1.py" "${@:2}"; }  # goes where the console command is there
+here=$PWD/  # to become empty: training and calibration don't take relative paths yet
 
 typed() {
     SECONDS=0
@@ -13,21 +13,21 @@ typed() {
 }
 
 for set in genimage forensynths cifake; do
-    typed annotate --input $set --output $out/$set/annotated
-    L=$out/$set/annotated/lists S=$out/$set/annotated/scheme.yaml
-    typed audit --root $set --scheme $S --output $out/$set/audit \
+    typed annotate --input $set --output ${here}runs/$set/annotated
+    L=${here}runs/$set/annotated/lists S=${here}runs/$set/annotated/scheme.yaml
+    typed audit --root ${here}$set --scheme $S --output ${here}runs/$set/audit \
         --annotations $L/train.txt $L/head.txt $L/calibration.txt $L/test.txt
     typed train --config demo --annotations $L/train.txt --head-annotations $L/head.txt \
-        --root $set --scheme $S --output $out/$set/train
-    typed calibrate --detector $out/$set/train/detector --annotations $L/calibration.txt \
-        --root $set --scheme $S --against $L/test.txt --output $out/$set/detector
-    typed evaluate --detector $out/$set/detector --annotations $L/test.txt --root $set \
-        --scheme $S --output $out/$set/evaluation
-    typed report --evaluations $out/$set/evaluation --output $out/$set/report
-    typed predict --detector $out/$set/detector --input $set --output $out/$set/scores
+        --root ${here}$set --scheme $S --output ${here}runs/$set/train
+    typed calibrate --detector ${here}runs/$set/train/detector --annotations $L/calibration.txt \
+        --root ${here}$set --scheme $S --against $L/test.txt --output ${here}runs/$set/detector
+    typed evaluate --detector ${here}runs/$set/detector --annotations $L/test.txt --root ${here}$set \
+        --scheme $S --output ${here}runs/$set/evaluation
+    typed report --evaluations ${here}runs/$set/evaluation --output ${here}runs/$set/report
+    typed predict --detector ${here}runs/$set/detector --input $set --output ${here}runs/$set/scores
 done
 
 set=photographs
-typed annotate --input $set --output $out/$set/annotated
-typed evaluate --detector $out/forensynths/detector --root $set --output $out/$set/evaluation \
-    --annotations $out/$set/annotated/lists/test.txt --scheme $out/$set/annotated/scheme.yaml
+typed annotate --input $set --output ${here}runs/$set/annotated
+typed evaluate --detector ${here}runs/forensynths/detector --root ${here}$set --output ${here}runs/$set/evaluation \
+    --annotations ${here}runs/$set/annotated/lists/test.txt --scheme ${here}runs/$set/annotated/scheme.yaml

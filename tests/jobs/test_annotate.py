@@ -162,32 +162,28 @@ def test_a_published_split_is_kept_and_its_leaks_are_named(tmp_path):
 
 
 @pytest.mark.ray
-def test_equal_bytes_under_both_labels_are_named_and_kept_out(own, tmp_path):
-    shutil.copytree(own, tmp_path / "own")
-    (tmp_path / "own/real/broken.png").unlink()
-    shutil.rmtree(tmp_path / "own/elsewhere")
-    twin = tmp_path / "own/synthetic/mj/twin.png"
-    twin.write_bytes((own / "real/0.png").read_bytes())  # of which real/copy.png is another
-    settings = AnnotateSettings(input=str(tmp_path / "own"), output=str(tmp_path / "out"))
+def test_equal_bytes_under_both_labels_are_named_and_kept_out(tmp_path):
+    own = published.forensynths(tmp_path / "own")
+    real, copy = "biggan/0_real/000.png", "stargan/0_real/copy.png"
+    twin = "progan/car/1_fake/twin.png"
+    for path in (copy, twin):
+        (own / path).write_bytes((own / real).read_bytes())
+    settings = AnnotateSettings(input=str(own), output=str(tmp_path / "out"))
     run = annotate(settings)
-    assert sorted(run.results["misses"]) == [
-        f"{path}: has the bytes of {other}: one label is wrong"
-        for path, other in [
-            ("real/0.png", "synthetic/mj/twin.png, which is labelled synthetic"),
-            ("real/copy.png", "synthetic/mj/twin.png, which is labelled synthetic"),
-            ("synthetic/mj/twin.png", "real/0.png, which is labelled real"),
-        ]
-    ]
+    assert sorted(run.results["misses"]) == sorted(
+        f"{path}: has the bytes of {other}, which is labelled {origin}: one label is wrong"
+        for path, other, origin in [(real, twin, "synthetic"), (copy, twin, "synthetic"),
+                                    (twin, real, "real")]
+    )  # fmt: skip
     assert run.counts["failed"] == 3
     lists = lists_of(tmp_path / "out", "train", "head", "calibration", "test")
     listed = set().union(*lists.values())
-    assert len(listed) == run.counts["in"] - 3
-    assert not listed & {"real/0.png", "real/copy.png", "synthetic/mj/twin.png"}
+    assert len(listed) == run.counts["in"] - 3 == 59
+    assert not listed & {real, copy, twin}
     table = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
-    assert {row["path"] for row in table if row["status"] == "failed"} == {
-        "real/0.png", "real/copy.png", "synthetic/mj/twin.png",
-    }  # fmt: skip
-    assert annotate(settings).counts == run.counts
+    assert {row["path"] for row in table if row["status"] == "failed"} == {real, copy, twin}
+    again = annotate(settings)
+    assert (again.counts, again.results) == (run.counts, run.results)
 
 
 @pytest.mark.ray
