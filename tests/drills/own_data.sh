@@ -13,21 +13,22 @@ typed() {
 }
 
 for set in genimage forensynths cifake; do
-    typed annotate --input $set --output ${here}runs/$set/annotated
-    L=${here}runs/$set/annotated/lists S=${here}runs/$set/annotated/scheme.yaml
-    typed audit --root ${here}$set --scheme $S --output ${here}runs/$set/audit \
+    I=$here$set R=${here}runs/$set
+    typed annotate --input $I --output $R/annotated
+    L=$R/annotated/lists S=$R/annotated/scheme.yaml
+    typed audit --root $I --scheme $S --output $R/audit \
         --annotations $L/train.txt $L/head.txt $L/calibration.txt $L/test.txt
     typed train --config demo --annotations $L/train.txt --head-annotations $L/head.txt \
-        --root ${here}$set --scheme $S --output ${here}runs/$set/train
-    typed calibrate --detector ${here}runs/$set/train/detector --annotations $L/calibration.txt \
-        --root ${here}$set --scheme $S --against $L/test.txt --output ${here}runs/$set/detector
-    typed evaluate --detector ${here}runs/$set/detector --annotations $L/test.txt --root ${here}$set \
-        --scheme $S --output ${here}runs/$set/evaluation
-    typed report --evaluations ${here}runs/$set/evaluation --output ${here}runs/$set/report
-    typed predict --detector ${here}runs/$set/detector --input $set --output ${here}runs/$set/scores
+        --root $I --scheme $S --output $R/train
+    typed calibrate --detector $R/train/detector --annotations $L/calibration.txt \
+        --root $I --scheme $S --against $L/test.txt --output $R/detector
+    typed evaluate --detector $R/detector --annotations $L/test.txt --root $I --scheme $S \
+        --output $R/evaluation
+    typed report --evaluations $R/evaluation --output $R/report
+    typed predict --detector $R/detector --input $I --output $R/scores
 done
 
-set=photographs
-typed annotate --input $set --output ${here}runs/$set/annotated
-typed evaluate --detector ${here}runs/forensynths/detector --root ${here}$set --output ${here}runs/$set/evaluation \
-    --annotations ${here}runs/$set/annotated/lists/test.txt --scheme ${here}runs/$set/annotated/scheme.yaml
+set=photographs I=${here}photographs R=${here}runs/photographs
+typed annotate --input $I --output $R/annotated
+typed evaluate --detector ${here}runs/forensynths/detector --annotations $R/annotated/lists/test.txt \
+    --root $I --scheme $R/annotated/scheme.yaml --output $R/evaluation
