@@ -12,6 +12,7 @@ from rayapp.metrics.measure import Measure
 
 Value = str | int | float | bool | Measure | None
 _CODE = re.compile(r"`([^`]+)`")
+_SHORT = 24  # letters of code, which stay together: `--an option` is one word
 _LONG = re.compile(r"\S{20,}")
 _PARTS = re.compile(r"(?<=[/\\_.,:;=&?@|+-])(?=\w)(?!(?<=\.)\w{1,5}$)")  # but before .png
 _DIGITS = re.compile(r"[0-9a-f]{8}(?=[0-9a-f]{8})")
@@ -244,9 +245,14 @@ Block = Table | Prose | Notice | Highlights | Figures | Gallery | KeyValues | Co
 def inline(text: str) -> Markup:
     """Escapes text, then marks up `code` and links to http addresses."""
     parted = _CODE.sub(lambda code: _parted(code[0]), text)
-    marked = _CODE.sub(r"<code>\1</code>", str(escape(parted)))
+    marked = _CODE.sub(_as_code, str(escape(parted)))
     marked = _LINK.sub(r'<a href="\2">\1</a>', marked)
     return _with_breaks(marked)
+
+
+def _as_code(found: re.Match[str]) -> str:
+    kind = ' class="long"' if len(found[1]) > _SHORT else ""
+    return f"<code{kind}>{found[1]}</code>"
 
 
 def breakable(text: str) -> Markup:

@@ -94,6 +94,6 @@ def test_long_names_may_wrap_between_their_parts_only(text: str, parts: list[str
 def test_a_path_as_code_may_wrap_too() -> None:
     (found,) = Prose("`runs/demo/detector/model.safetensors` & `<b>`").paragraphs
     assert found == (
-        "<code>runs/<wbr>demo/<wbr>detector/<wbr>model.<wbr>safetensors</code> &amp; "
+        '<code class="long">runs/<wbr>demo/<wbr>detector/<wbr>model.<wbr>safetensors</code> &amp; '
         "<code>&lt;b&gt;</code>"
     )
