@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -42,13 +43,14 @@ def test_bf16_stays_near_and_is_measured(tmp_path):
     detector = tiny_detector()
     for seed in range(8):
         (tmp_path / f"{seed}.png").write_bytes(encoded(64, 64, seed))
-    paths = [f"{seed}.png" for seed in range(8)]
-    assert chosen(paths) == ["0.png", "2.png", "4.png", "6.png"]
-    harm = check_bf16(detector, open_store(tmp_path), [*chosen(paths), "gone.png"])
+    images = chosen(pa.table({"path": [f"{seed}.png" for seed in range(8)]}))
+    assert [row["path"] for row in images] == ["0.png", "2.png", "4.png", "6.png"]
+    gone = {"path": "gone.png"}
+    harm = check_bf16(detector, open_store(tmp_path), [*images, gone])
     assert harm.num_images == 4
     assert 0 < harm.largest < TOLERANCE
     assert harm.harmless
-    assert not check_bf16(detector, open_store(tmp_path), ["gone.png"]).harmless
+    assert not check_bf16(detector, open_store(tmp_path), [gone]).harmless
 
 
 def test_views_at_once_follow_the_memory_of_one():
