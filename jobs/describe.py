@@ -1,4 +1,7 @@
-"""Say what a detector's verdicts rest on: `python jobs/describe.py DETECTOR`."""
+"""Say what a detector's verdicts rest on.
+
+imaginet describe DETECTOR
+"""
 
 import sys
 

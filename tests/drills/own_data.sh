@@ -1,10 +1,7 @@
 # "Own data" of the README on three sets as they are published and one of photographs alone, as it
 # is typed: in a folder that holds them, with relative paths. Each command's exit code is printed.
-#   bash own_data.sh REPOSITORY
+#   bash own_data.sh
 
-repository=$1
-imaginet() { python "$repository/jobs/$1.py" "${@:2}"; }  # goes where the console command is there
-here=$PWD/  # to become empty: training and calibration don't take relative paths yet
 
 typed() {
     SECONDS=0
@@ -13,7 +10,7 @@ typed() {
 }
 
 for set in genimage forensynths cifake; do
-    I=$here$set R=${here}runs/$set
+    I=$set R=runs/$set
     typed annotate --input $I --output $R/annotated
     L=$R/annotated/lists S=$R/annotated/scheme.yaml
     typed audit --root $I --scheme $S --output $R/audit \
@@ -28,7 +25,7 @@ for set in genimage forensynths cifake; do
     typed predict --detector $R/detector --input $I --output $R/scores
 done
 
-set=photographs I=${here}photographs R=${here}runs/photographs
+set=photographs I=photographs R=runs/photographs
 typed annotate --input $I --output $R/annotated
-typed evaluate --detector ${here}runs/forensynths/detector --annotations $R/annotated/lists/test.txt \
+typed evaluate --detector runs/forensynths/detector --annotations $R/annotated/lists/test.txt \
     --root $I --scheme $R/annotated/scheme.yaml --output $R/evaluation

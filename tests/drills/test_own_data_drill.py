@@ -27,7 +27,7 @@ def typed(tmp_path_factory):
     for number, pixels in enumerate(published.pictures()[-12:]):
         Image.fromarray(pixels).save(folder / f"photographs/real/{number}.png")
     done = subprocess.run(
-        ["bash", str(ROOT / "tests/drills/own_data.sh"), str(ROOT)],
+        ["bash", str(ROOT / "tests/drills/own_data.sh")],
         cwd=folder,
         env={"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(folder)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
