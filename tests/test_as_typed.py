@@ -46,6 +46,8 @@ LEFT_OUT = {
     "export PATH=": "the shell of this test has it",
     "imaginet calibrate --fpr 0.01": "an option, no whole command",
     "imaginet weights": "network",
+    "imaginet predict --detector runs/weights": "published weights, network",
+    "imaginet describe DETECTOR": "of a detector of one's own; tests/jobs/test_describe.py",
     "imaginet download": "network",
     "imaginet demo --tiny": "minutes; tests/drills/test_submit_drill.py runs both",
     "imaginet evaluate --detector DIR": "the published test set",

@@ -272,7 +272,7 @@ def run_job(
     job: Callable[[S], int | None],
     arguments: Sequence[str] | None = None,
     *,
-    work: str,
+    work: str = "",
 ) -> NoReturn:
     """Parse the settings, run the job, leave with the contract's exit code.
 
@@ -289,7 +289,8 @@ def run_job(
     prog = Path(sys.argv[0]).name
     try:
         settings = parse_settings(model, sys.argv[1:] if arguments is None else arguments, prog)
-        importlib.import_module(work)
+        if work:
+            importlib.import_module(work)
         interrupt.raise_from_now_on()
         # What is imported stays: the collector need not walk over torch and Ray whenever a list
         # grows. A listing of 100,000 objects takes a second less.

@@ -1,5 +1,6 @@
 """Annotate on Ray Data: every image read once for its hashes, then dealt to lists."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from rayapp.annotate.scheme import name_fault
 from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.split import parse_shares
 from rayapp.annotate.words import SYNTHETIC
-from rayapp.annotate.written_lists import list_name, write
+from rayapp.annotate.written_lists import SCHEME, list_name, write
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import session
 from rayapp.config.errors import UserError
@@ -99,3 +100,39 @@ class HashRows:
             "width": image.width, "height": image.height,
             "perceptual_hash": perceptual_hash(image.pixels_HWC),
         }  # fmt: skip
+
+
+def next_command(run: record.Run) -> str:
+    """Training, or the measuring of a detector where there is a test alone."""
+    lists = run.store.uri("lists")
+    common = {"scheme": run.store.uri(SCHEME), "root": run.results["root"]}
+    if not run.counts["train"]:
+        test = f"{lists}/test.txt"
+        return record.command(
+            "evaluate", detector="DETECTOR", annotations=test, **common, output="DIR"
+        )
+    return record.command(
+        "train",
+        config="demo",
+        annotations=f"{lists}/train.txt",
+        head_annotations=f"{lists}/head.txt",
+        **common,
+        output="DIR",
+    )
+
+
+def describe_reading(run: record.Run, settings: AnnotateSettings) -> None:
+    """Which layout was read, and what became of a published split."""
+    if layout := run.results["layout"]:
+        how = "" if settings.layout else ", recognised by the folders' names"
+        print(f"read as --layout {shlex.quote(layout)}{how}")
+    for folder, lists in run.results.get("by_folder", {}).items():
+        shares = ", ".join(f"{name} {count:,}" for name, count in lists.items())
+        print(f"split kept: {folder or 'elsewhere'} → {shares}")
+    if left_out := run.counts.get("left out"):
+        print(f"left out of all lists: {left_out:,} images, of held-out generators outside of the "
+              "test folder or of a calibration folder and like others")  # fmt: skip
+    makers = {row["generator"] for row in run.results["by_generator"]}
+    if not run.counts["train"] and (makers == {"real"} or "real" not in makers):
+        kind = "real" if makers == {"real"} else "synthetic"
+        print(f"all images are {kind}: a test list alone")

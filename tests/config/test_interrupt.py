@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.py"))
+SCRIPTS = Path(__file__).parents[2] / "jobs"
+JOBS = [path for path in sorted(SCRIPTS.glob("*.py")) if path.stem != "pipeline"]  # an old name
+# What a job takes: its work is imported once its settings are parsed.
+TAKES = {
+    "train": "--config demo --annotations x.txt --root x --output x",
+    "report": "--output x",
+}
 # Loaded early and late among the imports of a job that needs them.
 LIBRARIES = ("_pydantic_core", "_multiarray_umath", "libtorch_cpu", "_raylet")
 
@@ -18,7 +24,7 @@ LIBRARIES = ("_pydantic_core", "_multiarray_umath", "libtorch_cpu", "_raylet")
 def interrupted_at(script: Path, library: str) -> "subprocess.CompletedProcess[str]":
     """The job stopped as soon as it has loaded a library, or all it needs."""
     process = subprocess.Popen(
-        [sys.executable, str(script), "--no-such-option"],
+        [sys.executable, str(script), *TAKES.get(script.stem, "--no-such-option").split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import gzip
 import random
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,9 +185,11 @@ def test_42_50_two_runs_at_once_converge(server: Server, tmp_path: Path) -> None
 
 
 def test_55_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayapp.download.ledger.MAX_PIXELS", 24 * 24)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**9)
-    members = {"train2017/big.jpg": jpeg(1, 40), "train2017/ok.jpg": jpeg(1)}
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
+    bomb += struct.pack(">I", zlib.crc32(header)) + struct.pack(">I", 0) + b"IDAT\x35\xaf\x06\x1e"
+    members = {"train2017/big.jpg": bomb, "train2017/ok.jpg": jpeg(1)}
     with Server(files_handler({"/a.zip": make_zip(members)})) as server:
         book = catalogue({"at": [f"{server.url}/a.zip"]})
         reasons = statuses(Run(tmp_path / "r", book, members, tmp_path).run())

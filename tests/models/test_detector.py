@@ -108,13 +108,13 @@ def test_judging_names_the_bad_image_and_harms_no_other(pixels: np.ndarray, tmp_
     (tmp_path / "cut.png").write_bytes(as_png(pixels)[:200])
     cut = Image.open(tmp_path / "cut.png")  # not read yet
     detector = make_detector()
-    images = [pixels, tmp_path / "none.png", as_png(pixels), b"text", cut, None, pixels[:, :, 0]]
+    images = [pixels, tmp_path / "none.png", as_png(pixels), b"text", cut, None, pixels[None]]
     found = detector.judge(images, batch_size=2)  # type: ignore[arg-type]
     assert len(found) == len(images)
     assert [one.error.partition(":")[0] for one in found] == [
         "", "No such file or directory", "", "text, not an image", "corrupt or truncated",
         "a path, bytes, PIL image or array, not NoneType",
-        "RGB uint8 [H, W, 3] is wanted, not uint8 [70, 45]",
+        "an array [H, W] or [H, W, 1 to 4] is wanted, not [1, 70, 45, 3]",
     ]  # fmt: skip
     (p,) = detector.probability([pixels])
     for one in (found[0], found[2]):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from rayapp.dataset import images
 from rayapp.dataset.images import ImageError, decode, pixels_of
 from rayapp.transforms import codecs
 from rayapp.transforms.codecs import decode_fast, encode_lossless
@@ -95,7 +96,7 @@ def test_orientation_and_profile_are_left_to_the_careful_decoder_unless_they_cha
     for name, data in PLAIN.items():
         may = name.startswith("png") or name.endswith(("EXIF", "profile"))
         assert (decode_fast(data, bare=True) is None) == may, name
-    seen = {name: codecs._seen_as_stored(data) for name, data in PLAIN.items()}
+    seen = {name: images._seen_as_stored(data) for name, data in PLAIN.items()}
     assert [name for name, stored in seen.items() if not stored] == [
         "jpeg turned by EXIF", "jpeg with wide profile", "png with wide profile",
         "png turned by EXIF",
