@@ -431,16 +431,18 @@ def test_digest_knows_where_a_part_ends() -> None:
 SLOW_TO_BEGIN = """
 import sys, time
 time.sleep(1.5)  # as torch and Ray take while they are imported
-from rayapp import clock, runs
+from rayapp.config import clock
+from rayapp.run import record
 from rayapp.config.settings import JobSettings, run_job
 
 def job(settings):
     for stage in ("first", "second"):
         output = f"{settings.output}/{stage}"
-        run = runs.start(stage, settings, {}, output=output, overwrite=False)
+        run = record.start(stage, settings, {}, output=output, overwrite=False)
         if run.state != "done":
+            run.claim()
             run.finish({})
-        run.tell({})
+        run.print_summary({})
         clock.count_anew()
 
 run_job(JobSettings, job)
