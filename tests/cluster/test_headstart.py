@@ -18,7 +18,7 @@ def test_what_is_soon_done_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> Non
     def refused(_: JobSettings) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr("rayapp.cluster.session.session", refused)
+    monkeypatch.setattr("rayapp.cluster.headstart.session", refused)
 
     def wrong() -> None:
         raise UserError("no such folder")
@@ -45,7 +45,7 @@ def test_ray_starts_meanwhile_and_ends_with_the_block() -> None:
     script = """
         import contextlib, time
         import ray
-        from rayapp import headstart
+        from rayapp.cluster import headstart
         from rayapp.config.settings import JobSettings
 
         def work():
