@@ -83,9 +83,7 @@ def zip_part(quick: bool) -> Figures:
             index = zips.read_index(reader, Wanted(names))
             got = 0
             for span in zip_spans.in_parallel(
-                partial(span_contents, reader),
-                zip_spans.coalesce(index.members),
-                32,
+                partial(span_contents, reader), zip_spans.coalesce(index.members), 32
             ):
                 got += sum(isinstance(content, bytes) for _, content in span)
             rate = got / (time.perf_counter() - start)
@@ -247,8 +245,14 @@ def original_start(account: str, url: str) -> None:
     scopes = ["https://www.googleapis.com/auth/drive.readonly"]
     credentials = service_account.Credentials.from_service_account_file(account, scopes=scopes)
     http = google_auth_httplib2.AuthorizedHttp(credentials, http=httplib2.Http())
-    _service = build("drive", "v3", http=http, static_discovery=True, cache_discovery=False,
-                     client_options={"api_endpoint": f"{url}/drive/v3/"})  # fmt: skip
+    _service = build(
+        "drive",
+        "v3",
+        http=http,
+        static_discovery=True,
+        cache_discovery=False,
+        client_options={"api_endpoint": f"{url}/drive/v3/"},
+    )
 
 
 def original_one(job: tuple[str, str, str]) -> bool:
@@ -352,8 +356,10 @@ def driver_part(quick: bool) -> Figures:
     large = 100_000 if quick else 1_000_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        grown = [driver_mb(folder, large, dry) - driver_mb(folder, 10_000, dry)
-                 for dry in ((True,) if quick else (True, False))]  # fmt: skip
+        grown = [
+            driver_mb(folder, large, dry) - driver_mb(folder, 10_000, dry)
+            for dry in ((True,) if quick else (True, False))
+        ]
     return {"driver_growth_mb": round(max(grown), 1)}
 
 

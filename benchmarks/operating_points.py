@@ -52,12 +52,7 @@ class Row:
 
 def settings(asked: float, by: str | None) -> CalibrateSettings:
     return CalibrateSettings(
-        detector="-",
-        annotations="-",
-        output="-",
-        fpr=asked,
-        confidence=CONFIDENCE,
-        fpr_by=by,
+        detector="-", annotations="-", output="-", fpr=asked, confidence=CONFIDENCE, fpr_by=by
     )
 
 
@@ -137,8 +132,10 @@ def main() -> None:
     draws = QUICK_DRAWS if parser.parse_args().quick else DRAWS
     start = time.monotonic()
     print(f"share of {draws:,} draws whose true rate exceeds the asked one, and mean recall\n")
-    print(f"{'':<20} {'':>4} {'':>6} {'exceeded':>9} {'in worst':>9} {'by quan-':>9} "
-          f"{'recall':>8} {'of':>6} {'by slice':>9} {'of':>6}")  # fmt: skip
+    print(
+        f"{'':<20} {'':>4} {'':>6} {'exceeded':>9} {'in worst':>9} {'by quan-':>9} "
+        f"{'recall':>8} {'of':>6} {'by slice':>9} {'of':>6}"
+    )
     print(f"{'distribution':<20} {'rate':>4} {'reals':>6} {'':>9} {'slice':>9} {'tile':>9}")
     found = []
     for name in DISTRIBUTIONS:

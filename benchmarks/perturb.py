@@ -31,13 +31,7 @@ from rayapp.perturb.file_names import targets
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
-from rayapp.transforms import (
-    Plan,
-    apply_each,
-    decode_fast,
-    encode_lossless,
-    load_protocol,
-)
+from rayapp.transforms import Plan, apply_each, decode_fast, encode_lossless, load_protocol
 
 CORES = 2
 _TINY = """name: tiny
@@ -102,10 +96,7 @@ def _batch(rows: Sequence[Any]) -> list[Any]:
 
 
 def _pool(
-    tasks: Sequence[Any],
-    work: Callable[[Any], Any],
-    chunk: int,
-    shared: PerturbRows | None = None,
+    tasks: Sequence[Any], work: Callable[[Any], Any], chunk: int, shared: PerturbRows | None = None
 ) -> tuple[float, list[Any]]:
     """Seconds and results of a bare pool of processes; its start is not counted."""
     with multiprocessing.get_context("fork").Pool(CORES, _start_process, (shared,)) as pool:

@@ -104,8 +104,11 @@ def in_a_process(name: str, folder: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.prune", "--side", name, str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(f"{name:<9} {figures['seconds']:6.2f} s ({figures['with_start']:.2f} s with imports and "
-          f"start), peak {figures['peak_mb']:.0f} MB", flush=True)  # fmt: skip
+    print(
+        f"{name:<9} {figures['seconds']:6.2f} s ({figures['with_start']:.2f} s with imports and "
+        f"start), peak {figures['peak_mb']:.0f} MB",
+        flush=True,
+    )
     return figures
 
 
@@ -136,8 +139,14 @@ def main() -> None:
         after = in_a_process("original", folder)
         check_equal(folder)
     theirs = (before["seconds"] + after["seconds"]) / 2
-    print(json.dumps({"plan_speedup": round(theirs / ours["seconds"], 3),
-                      "plan_driver_mb": round(ours["peak_mb"], 1)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "plan_speedup": round(theirs / ours["seconds"], 3),
+                "plan_driver_mb": round(ours["peak_mb"], 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -183,9 +183,12 @@ def perturb_part(quick: bool) -> Figures:
             folder = Path(name)
             listed = lay_out(folder / "in", (30 if quick else 150) * cpus)
             settings = PerturbSettings(
-                annotations=(str(listed),), root=str(folder / "in"), scheme="demo",
-                output=str(folder / "out"), cpus=cpus,
-            )  # fmt: skip
+                annotations=(str(listed),),
+                root=str(folder / "in"),
+                scheme="demo",
+                output=str(folder / "out"),
+                cpus=cpus,
+            )
             seconds[cpus] = float(perturb(settings).found["seconds"])
     print(f"  as many images a core: {seconds[1]:.1f} s on 1 core, {seconds[16]:.1f} s on 16")
     return {"perturb_efficiency_16": round(seconds[1] / seconds[16], 3)}

@@ -22,8 +22,9 @@ def job(settings: AnnotateSettings) -> int:
     print(" " * width, *(f"{name:>11}" for name in SPLITS))
     for row in found:
         print(row["generator"].ljust(width), *(f"{row[name]:>11,}" for name in SPLITS))
-    _print_named("leak of the published split", run.results.get("leaks", []),
-                 run.counts.get("leaks", 0))  # fmt: skip
+    _print_named(
+        "leak of the published split", run.results.get("leaks", []), run.counts.get("leaks", 0)
+    )
     _print_named("not annotated", run.results["misses"], run.counts["failed"])
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 

@@ -44,8 +44,9 @@ def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
         data += bytes(-len(data) % 4)
         table += name + struct.pack(">II", start + len(body), len(data))
         body += data
-    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", space,
-                         b"XYZ ")  # fmt: skip
+    header = struct.pack(
+        ">I4sI4s4s4s", start + len(body), bytes(4), 0x02100000, b"mntr", space, b"XYZ "
+    )
     header += (
         bytes(12)
         + b"acsp"

@@ -149,9 +149,14 @@ class Reader:
         env = {"PATH": self.path, "HOME": str(self.home)}
         done = subprocess.run(
             ["/bin/bash", "--noprofile", "--norc", "-c", "\n".join(lines)],
-            cwd=self.folder, env=env, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1500,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=1500,
+        )
         said = re.split(r"^@@ (\d+)\n", done.stdout, flags=re.MULTILINE)
         codes = map(int, said[1::2])
         return [Ended(*one) for one in zip(commands, codes, said[::2], strict=False)]

@@ -61,6 +61,7 @@ def test_it_does_what_the_script_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"page         {tmp_path}/out/mine/report.html\n" in done.stdout
     script = [sys.executable, str(ROOT / "jobs/report.py"), "--output", "out/mine"]
-    again = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True,
-                           env={"PYTHONPATH": str(ROOT)})  # fmt: skip
+    again = subprocess.run(
+        script, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
     assert "(done before)" in again.stdout

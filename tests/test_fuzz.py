@@ -109,9 +109,13 @@ def spoilt(data: bytes, rng: random.Random) -> bytes:
 # --- settings -------------------------------------------------------------------------------------
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=30),
     st.sampled_from(["", "/", "..", "s3://", "s3:///x", "file://", "${HOME}", "!!x", "~"]),
-)  # fmt: skip
+)
 values = st.recursive(
     scalars,
     lambda inner: st.one_of(
@@ -185,10 +189,25 @@ def folder() -> Path:
 paths = st.one_of(
     st.text(max_size=40),
     st.sampled_from(
-        ["../../etc/passwd", "/etc/passwd", "a/../../b", "a\\..\\b", "C:/x", "./", ".", "a//b",
-         "a/\0/b", "a" * 5_000, "a/" * 600 + "b", "~root/x", "s3://b/k", "%2e%2e/x", "－/../x"]
+        [
+            "../../etc/passwd",
+            "/etc/passwd",
+            "a/../../b",
+            "a\\..\\b",
+            "C:/x",
+            "./",
+            ".",
+            "a//b",
+            "a/\0/b",
+            "a" * 5_000,
+            "a/" * 600 + "b",
+            "~root/x",
+            "s3://b/k",
+            "%2e%2e/x",
+            "－/../x",
+        ]
     ),
-)  # fmt: skip
+)
 lines = st.one_of(
     st.text(max_size=60),
     st.builds("{},{}".format, paths, st.sampled_from(["0,0,4,8", "1,0,1,3", "1,9,9,9", "0", ""])),
@@ -267,8 +286,12 @@ def test_tables_of_any_columns(data: dict[str, list[Any]]):
 def test_inputs_of_any_bytes(suffix: str, seed: int, data: bytes):
     """Sound lists, tars and tables, spoilt; and no such thing at all."""
     rng = random.Random(seed)
-    sound = {".parquet": GOOD, ".tar": good_tar(), ".csv": b"id,path\n1,a.png\n2,b.png\n",
-             ".txt": b"a.png\nb.png,0,0,4,8\n"}  # fmt: skip
+    sound = {
+        ".parquet": GOOD,
+        ".tar": good_tar(),
+        ".csv": b"id,path\n1,a.png\n2,b.png\n",
+        ".txt": b"a.png\nb.png,0,0,4,8\n",
+    }
     path = folder() / f"input{suffix}"
     path.write_bytes(spoilt(sound[suffix], rng) if rng.random() < 0.7 else data)
     with bounded_time(), contextlib.suppress(UserError):
@@ -339,9 +362,7 @@ def test_archives_with_any_damage(seed: int, kind: str):
     for path, row in rows.items():
         assert row["status"] == "ok" or row["error"], path
     outside = [p for p in place.rglob("*") if p.is_file() and "root" not in p.parts[-4:]]
-    assert {p.name for p in outside if place / "root" not in p.parents} <= {
-        f"a.{kind}", "list.txt"
-    }  # fmt: skip
+    assert {p.name for p in outside if place / "root" not in p.parents} <= {f"a.{kind}", "list.txt"}
     assert not any(p.is_symlink() for p in place.rglob("*"))
 
 

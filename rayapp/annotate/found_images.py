@@ -33,8 +33,7 @@ def find(settings: AnnotateSettings) -> Found:
         UserError: no image, no layout that tells which are real, or one that finds none.
     """
     if settings.input.endswith((".csv", ".parquet")):
-        root = open_store(settings.root) if settings.root else (
-            split_uri(settings.input)[0])  # fmt: skip
+        root = open_store(settings.root) if settings.root else (split_uri(settings.input)[0])
         images = from_table(settings.input)
         if settings.split_by_folder is False:
             images = [replace(one, subset="") for one in images]
@@ -46,14 +45,18 @@ def find(settings: AnnotateSettings) -> Found:
     name = PurePosixPath(root.root).name
     layout = settings.layout or recognise(paths, name)
     if layout is None:
-        raise UserError(f"{settings.input}: its folders' names don't tell which images are real "
-                        f"and which synthetic; give {propose(paths)}")  # fmt: skip
+        raise UserError(
+            f"{settings.input}: its folders' names don't tell which images are real "
+            f"and which synthetic; give {propose(paths)}"
+        )
     patterns = parse_layout(layout)
     images, other = by_layout(paths, patterns)
     for origin in sorted({pattern.origin for pattern in patterns}):
         if not any(one.origin == origin for one in images):
-            raise UserError(f"--layout {settings.layout}: finds no {origin} image; the first image "
-                            f"there is {paths[0]}")  # fmt: skip
+            raise UserError(
+                f"--layout {settings.layout}: finds no {origin} image; the first image "
+                f"there is {paths[0]}"
+            )
     if settings.split_by_folder is not False:
         images = _with_subsets(images, name, settings)
     return Found(root, images, other, layout)

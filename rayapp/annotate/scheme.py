@@ -36,6 +36,7 @@ def scheme_of(images: Sequence[Labelled], name: str) -> LabelScheme:
 def labels_of(one: Labelled, scheme: LabelScheme) -> tuple[int, ...]:
     """The codes of an image."""
     words = {"origin": one.origin, "content": one.content or "unknown", "generator": one.generator}
-    codes = {column: {w: code for code, w in names.items()} for column, names in
-             scheme.columns.items()}  # fmt: skip
+    codes = {
+        column: {w: code for code, w in names.items()} for column, names in scheme.columns.items()
+    }
     return tuple(codes[column][words[column]] for column in scheme.columns)

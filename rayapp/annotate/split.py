@@ -27,8 +27,10 @@ def parse_shares(text: str) -> dict[Split, float]:
     except ValueError:
         shares = {}
     if not shares or min(shares.values()) < 0 or not (shares["train"] and shares["test"]):
-        raise UserError(f"--split {text!r}: four shares are wanted, train/head/calibration/test, "
-                        "such as 60/15/10/15, those of train and test above 0")  # fmt: skip
+        raise UserError(
+            f"--split {text!r}: four shares are wanted, train/head/calibration/test, "
+            "such as 60/15/10/15, those of train and test above 0"
+        )
     total = sum(shares.values())
     return {name: share / total for name, share in shares.items()}
 
@@ -80,8 +82,9 @@ def deal(
     members: defaultdict[int, list[int]] = defaultdict(list)
     for at, group in enumerate(groups):
         members[group].append(at)
-    held = {group: Counter(one for at in members[group] for one in classes[at])
-            for group in members}  # fmt: skip
+    held = {
+        group: Counter(one for at in members[group] for one in classes[at]) for group in members
+    }
     split: list[Split | None] = [None] * len(names)
     for group in [group for group in members if held[group].keys() & test_only]:
         del held[group]  # they are in no proportion
@@ -157,10 +160,14 @@ def deal_subsets(
         weights = {name: shares[name] if len(pool) > 1 else 1.0 for name in pool}
         total = sum(weights.values())
         dealt = deal(
-            [names[k] for k in at], [classes[k] for k in at], [groups[k] for k in at],
+            [names[k] for k in at],
+            [classes[k] for k in at],
+            [groups[k] for k in at],
             {name: weights.get(name, 0.0) / total for name in SPLITS},
-            seed=seed, test_only=test_only, not_calibrated=frozenset(leaks),
-        )  # fmt: skip
+            seed=seed,
+            test_only=test_only,
+            not_calibrated=frozenset(leaks),
+        )
         for k, name in zip(at, dealt, strict=True):
             split[k] = name
     return split, leaks

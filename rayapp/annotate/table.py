@@ -82,6 +82,8 @@ def _origin(text: str, column: str) -> Origin:
         raise UserError(f"{column} {text!r} is none of real, synthetic (or nature, ai, fake …)")
     if text in CODES and column.lower() != "origin":
         # CIFAKE's own tables have it the other way round.
-        raise UserError(f"{column} {text} may mean either: call the column origin where 0 is real "
-                        "and 1 synthetic, else write real and synthetic")  # fmt: skip
+        raise UserError(
+            f"{column} {text} may mean either: call the column origin where 0 is real "
+            "and 1 synthetic, else write real and synthetic"
+        )
     return origin

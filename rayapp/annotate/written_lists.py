@@ -47,8 +47,10 @@ def write(run: record.Run, found: Found, table: pa.Table, settings: AnnotateSett
     every = _without_contradictions(table.to_pylist(), by_path)
     sound = [row for row in every if row["status"] == manifest.STATUS_OK]
     if not sound:
-        raise UserError(f"none of {len(every)} images can be listed; first: {every[0]['path']}: "
-                        f"{every[0]['error']}")  # fmt: skip
+        raise UserError(
+            f"none of {len(every)} images can be listed; first: {every[0]['path']}: "
+            f"{every[0]['error']}"
+        )
     listed = [by_path[row["path"]] for row in sound]
     groups = joined(_keys(sound, listed, settings.group_by))
     split, leaks = _dealt(listed, groups, {one.origin for one in found.images}, settings)
@@ -145,8 +147,9 @@ def _keys(
 def _as_yaml(scheme: LabelScheme) -> bytes:
     text = io.StringIO("# Written by `imaginet annotate`: --scheme takes this file.\n")
     text.seek(0, io.SEEK_END)
-    yaml.safe_dump(scheme.model_dump(exclude_defaults=True), text, sort_keys=False,
-                   allow_unicode=True)  # fmt: skip
+    yaml.safe_dump(
+        scheme.model_dump(exclude_defaults=True), text, sort_keys=False, allow_unicode=True
+    )
     return text.getvalue().encode()
 
 
@@ -177,8 +180,9 @@ def _by_generator(
     """Images of each generator (and real) in each split."""
     counts = Counter((one.generator, where) for one, where in zip(listed, split, strict=True))
     names = sorted({one.generator for one in listed})
-    return [{"generator": name, **{where: counts[name, where] for where in SPLITS}}
-            for name in names]  # fmt: skip
+    return [
+        {"generator": name, **{where: counts[name, where] for where in SPLITS}} for name in names
+    ]
 
 
 def _by_folder(
@@ -187,10 +191,13 @@ def _by_folder(
     """Folder of a published split → images in each list, and left out."""
     counts = Counter((one.subset, where) for one, where in zip(listed, split, strict=True))
     return {
-        folder: {where or "left out": counts[folder, where] for where in (*SPLITS, None)
-                 if counts[folder, where]}
+        folder: {
+            where or "left out": counts[folder, where]
+            for where in (*SPLITS, None)
+            if counts[folder, where]
+        }
         for folder in sorted({folder for folder, _ in counts})
-    }  # fmt: skip
+    }
 
 
 def _leak(group: int, groups: Sequence[int], listed: Sequence[Labelled], sound: list[Row]) -> str:

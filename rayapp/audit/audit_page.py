@@ -66,9 +66,11 @@ def _summary(wrong: Sequence[Finding]) -> str:
 
 
 def _opening(
-    facts: Mapping[str, Any], findings: Sequence[Finding], table: pa.Table | None,
+    facts: Mapping[str, Any],
+    findings: Sequence[Finding],
+    table: pa.Table | None,
     copies: Copies | None,
-) -> list[Block]:  # fmt: skip
+) -> list[Block]:
     items = [
         Highlight("Wrong", sum(one.wrong for one in findings), "findings"),
         Highlight("Lists", len(facts["lists"]), f"{facts['images']:,} different images"),
@@ -87,26 +89,50 @@ def _opening(
 def _lists(facts: Mapping[str, Any]) -> list[Block]:
     rows: list[list[Value]] = [list(one.values()) for one in facts["lists"]]
     blocks: list[Block] = [
-        Table(["list", "role", "rows", "different", "real", "synthetic", "defects"], rows,
-              "Roles are read off the names: calib…, anchor…, train…, head…, else test.")
-    ]  # fmt: skip
+        Table(
+            ["list", "role", "rows", "different", "real", "synthetic", "defects"],
+            rows,
+            "Roles are read off the names: calib…, anchor…, train…, head…, else test.",
+        )
+    ]
     shared = [
-        [one["first"], one["second"], one["shared"], one["shared"] / one["of_first"],
-         one["shared"] / one["of_second"], one["real"], one["synthetic"]]
+        [
+            one["first"],
+            one["second"],
+            one["shared"],
+            one["shared"] / one["of_first"],
+            one["shared"] / one["of_second"],
+            one["real"],
+            one["synthetic"],
+        ]
         for one in facts["overlaps"]
-    ]  # fmt: skip
+    ]
     if shared:
         columns = ["list", "and", "share", "of the first", "of the second", "real", "synthetic"]
         percent = {"of the first": ".1%", "of the second": ".1%"}
         blocks.append(Table(columns, shared, "Images that any two lists share, by path.", percent))
     families = [
-        [one["whole"], len(one["parts"]), one["real_rows"], one["real_different"],
-         one["real_shared_by_parts"], one["real_never_used"], one["synthetic_never_used"]]
+        [
+            one["whole"],
+            len(one["parts"]),
+            one["real_rows"],
+            one["real_different"],
+            one["real_shared_by_parts"],
+            one["real_never_used"],
+            one["synthetic_never_used"],
+        ]
         for one in facts["families"]
-    ]  # fmt: skip
+    ]
     if families:
-        columns = ["list", "parts", "real rows", "different", "in several parts",
-                   "real never used", "synthetic never used"]  # fmt: skip
+        columns = [
+            "list",
+            "parts",
+            "real rows",
+            "different",
+            "in several parts",
+            "real never used",
+            "synthetic never used",
+        ]
         blocks.append(
             Table(columns, families, "Lists that others, of one generator each, make up.")
         )
@@ -191,12 +217,19 @@ def _files(table: pa.Table) -> list[Block]:
         [([], "count_all"), ("bytes", "mean"), ("width", "mean"), ("height", "mean")]
     )
     rows = [
-        ["synthetic" if row["origin"] else "real", row["container"], row["bit_depth"],
-         row["count_all"], round(row["bytes_mean"] / 1000), round(row["width_mean"]),
-         round(row["height_mean"])]
-        for row in counted.sort_by([("origin", "ascending"), ("container", "ascending"),
-                                    ("bit_depth", "ascending")]).to_pylist()
-    ]  # fmt: skip
+        [
+            "synthetic" if row["origin"] else "real",
+            row["container"],
+            row["bit_depth"],
+            row["count_all"],
+            round(row["bytes_mean"] / 1000),
+            round(row["width_mean"]),
+            round(row["height_mean"]),
+        ]
+        for row in counted.sort_by(
+            [("origin", "ascending"), ("container", "ascending"), ("bit_depth", "ascending")]
+        ).to_pylist()
+    ]
     columns = ["origin", "container", "bits", "images", "mean kB", "mean width", "mean height"]
     blocks.append(Table(columns, rows, "Files that decode."))
     return blocks

@@ -53,10 +53,14 @@ def of_the_lists(lists: Sequence[Listed], facts: Mapping[str, Any]) -> list[Find
         text = f"{len(clashes):,} images carry different labels in different lists; "
         found.append(Finding("labels", text + _some(clashes), len(clashes)))
     found += [
-        Finding("leak", f"{leak['shared']:,} of {leak['items']:,} images of {leak['list']} "
-                f"({leak['role']}) are in the {leak['with']} lists", leak["shared"])
+        Finding(
+            "leak",
+            f"{leak['shared']:,} of {leak['items']:,} images of {leak['list']} "
+            f"({leak['role']}) are in the {leak['with']} lists",
+            leak["shared"],
+        )
         for leak in facts["leaks"]
-    ]  # fmt: skip
+    ]
     for family in facts["families"]:
         found += _of_family(family)
     for source in facts["calibration_sources"]:
@@ -76,14 +80,22 @@ def _of_family(family: Mapping[str, Any]) -> Iterable[Finding]:
     name, parts = family["whole"], len(family["parts"])
     repeats = family["real_rows"] - family["real_different"]
     if repeats:
-        yield Finding("repeats", f"the {parts} lists by generator of {name} have "
-                      f"{family['real_rows']:,} real rows, but only "
-                      f"{family['real_different']:,} different real images", repeats)  # fmt: skip
+        yield Finding(
+            "repeats",
+            f"the {parts} lists by generator of {name} have "
+            f"{family['real_rows']:,} real rows, but only "
+            f"{family['real_different']:,} different real images",
+            repeats,
+        )
     for origin in ("real", "synthetic"):
         unused = family[f"{origin}_never_used"]
         if unused:
-            yield Finding("unused", f"{unused:,} {origin} images of {name} are in none of its "
-                          f"{parts} lists by generator: never tested", unused)  # fmt: skip
+            yield Finding(
+                "unused",
+                f"{unused:,} {origin} images of {name} are in none of its "
+                f"{parts} lists by generator: never tested",
+                unused,
+            )
 
 
 # --- of the images ------------------------------------------------------------------------------

@@ -18,9 +18,13 @@ ROLES = ("calib", "calibration"), ("anchor", "anchor"), ("train", "train"), ("he
 TEST = "test"
 # Whose images may not be in whose: what was learnt or tuned on tells nothing of a test.
 APART = (
-    ("train", TEST), ("head", TEST), ("calibration", TEST), ("anchor", TEST),
-    ("train", "calibration"), ("head", "calibration"),
-)  # fmt: skip
+    ("train", TEST),
+    ("head", TEST),
+    ("calibration", TEST),
+    ("anchor", TEST),
+    ("train", "calibration"),
+    ("head", "calibration"),
+)
 _FAR = 0.01  # of a list's rows: a share that differs more from the published one is told
 _PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -76,10 +80,14 @@ class Listed:
     def facts(self) -> dict[str, object]:
         """The list in numbers."""
         return {
-            "list": self.name, "role": self.role, "rows": len(self.rows),
-            "different": len(self.labels), "real": len(self.real),
-            "synthetic": len(self.labels) - len(self.real), "defects": len(self.defects),
-        }  # fmt: skip
+            "list": self.name,
+            "role": self.role,
+            "rows": len(self.rows),
+            "different": len(self.labels),
+            "real": len(self.real),
+            "synthetic": len(self.labels) - len(self.real),
+            "defects": len(self.defects),
+        }
 
 
 def role_of(name: str) -> str:
@@ -106,10 +114,16 @@ def overlaps(lists: Sequence[Listed]) -> list[dict[str, object]]:
         if both:
             real = len(both & one.real)
             found.append(
-                {"first": one.name, "second": other.name, "shared": len(both),
-                 "of_first": len(one.labels), "of_second": len(other.labels),
-                 "real": real, "synthetic": len(both) - real}
-            )  # fmt: skip
+                {
+                    "first": one.name,
+                    "second": other.name,
+                    "shared": len(both),
+                    "of_first": len(one.labels),
+                    "of_second": len(other.labels),
+                    "real": real,
+                    "synthetic": len(both) - real,
+                }
+            )
     return found
 
 
@@ -137,14 +151,17 @@ def families(lists: Sequence[Listed]) -> list[dict[str, object]]:
         used_real = frozenset().union(*(part.real for part in parts))
         in_several = Counter(name for part in parts for name in part.real)
         found.append(
-            {"whole": whole.name, "parts": [part.name for part in parts],
-             "real_rows": sum(part.num_real_rows for part in parts),
-             "real_different": len(used_real),
-             "real_shared_by_parts": sum(count > 1 for count in in_several.values()),
-             "real_never_used": len(whole.real - used_real),
-             "synthetic_rows": sum(len(p.rows) - p.num_real_rows for p in parts),
-             "synthetic_never_used": len((whole.labels.keys() - whole.real) - used)}
-        )  # fmt: skip
+            {
+                "whole": whole.name,
+                "parts": [part.name for part in parts],
+                "real_rows": sum(part.num_real_rows for part in parts),
+                "real_different": len(used_real),
+                "real_shared_by_parts": sum(count > 1 for count in in_several.values()),
+                "real_never_used": len(whole.real - used_real),
+                "synthetic_rows": sum(len(p.rows) - p.num_real_rows for p in parts),
+                "synthetic_never_used": len((whole.labels.keys() - whole.real) - used),
+            }
+        )
     return found
 
 
@@ -168,9 +185,14 @@ def leaks(lists: Sequence[Listed]) -> list[dict[str, object]]:
             inside = one.labels.keys() & frozenset().union(*kept_apart)
             if inside:
                 found.append(
-                    {"list": one.name, "role": one.role, "items": len(one.labels),
-                     "shared": len(inside), "with": role}
-                )  # fmt: skip
+                    {
+                        "list": one.name,
+                        "role": one.role,
+                        "items": len(one.labels),
+                        "shared": len(inside),
+                        "with": role,
+                    }
+                )
     return found
 
 
@@ -180,11 +202,15 @@ def sources(lists: Sequence[Listed]) -> list[dict[str, object]]:
     most = max((len(one.generators) for one in test), default=0)
     parts = [one for one in test if most > 1 and len(one.generators) == 1]
     return [
-        {"list": one.name, "real": len(one.real), "parts": len(parts),
-         "real_from": {p.name: len(one.real & p.real) for p in parts if one.real & p.real}}
+        {
+            "list": one.name,
+            "real": len(one.real),
+            "parts": len(parts),
+            "real_from": {p.name: len(one.real & p.real) for p in parts if one.real & p.real},
+        }
         for one in lists
         if one.role == "calibration"
-    ]  # fmt: skip
+    ]
 
 
 # --- balance ----------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ class AuditSettings(JobSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.root is None and not self.lists_only:
-            raise ValueError("give --root, the folder that the lists' paths start from, "
-                             "or --lists-only")  # fmt: skip
+            raise ValueError(
+                "give --root, the folder that the lists' paths start from, or --lists-only"
+            )
         known = {PurePosixPath(uri).name for uri in self.annotations}
         for name, role in self.roles.items():
             if role not in _KNOWN_ROLES:

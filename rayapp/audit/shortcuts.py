@@ -93,8 +93,9 @@ def shortcuts(
     for name, values in found.items():
         rate_N = _rates(values, synthetic_N, fold_N)
         evidence += np.log(rate_N) - np.log1p(-rate_N)
-        result.append(Shortcut(name, _auc(synthetic_N, rate_N, codes),
-                               _telling(values, synthetic_N)))  # fmt: skip
+        result.append(
+            Shortcut(name, _auc(synthetic_N, rate_N, codes), _telling(values, synthetic_N))
+        )
     if len(result) > 1:
         result.append(Shortcut(TOGETHER, _auc(synthetic_N, evidence, codes), ()))
     return sorted(result, key=lambda one: -(one.auc.value or 0))

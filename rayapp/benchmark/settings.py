@@ -61,8 +61,7 @@ class BenchmarkSettings(JobSettings):
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")
     prune: dict[str, Any] = Field(
-        {},
-        description="more settings of pruning; it only plans, unless they say apply",
+        {}, description="more settings of pruning; it only plans, unless they say apply"
     )
     perturb: dict[str, Any] = Field({}, description="more settings of perturbation")
     train: dict[str, Any] = Field({}, description="changes of the recipe")

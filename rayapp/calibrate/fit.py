@@ -183,8 +183,9 @@ def check_tells_origin(detector: Detector, name: str) -> None:
     """
     if detector.spec.architecture.head.num_outputs > 1:
         column = detector.spec.labels.column
-        raise UserError(f"{name}: tells {column} apart, not real from synthetic; there is nothing "
-                        "to calibrate")  # fmt: skip
+        raise UserError(
+            f"{name}: tells {column} apart, not real from synthetic; there is nothing to calibrate"
+        )
 
 
 def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:
@@ -211,8 +212,7 @@ def _guarded(
         found = leakage.leaks(own, table)
         leaked[uri] = found.num_rows
         if settings.protocol == "clean":
-            leakage.refuse(found, own.num_rows, uri,
-                         "take other images, or --protocol legacy")  # fmt: skip
+            leakage.refuse(found, own.num_rows, uri, "take other images, or --protocol legacy")
     return leaked
 
 
@@ -254,7 +254,4 @@ def _calibration(
 
 def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Logits and labels."""
-    return (
-        rows["logit"].to_numpy().astype(np.float64),
-        rows["origin"].to_numpy().astype(np.int64),
-    )
+    return (rows["logit"].to_numpy().astype(np.float64), rows["origin"].to_numpy().astype(np.int64))

@@ -57,8 +57,7 @@ class CalibrateSettings(JobSettings):
         "images, at most",
     )
     against: tuple[Uri, ...] = Field(
-        (),
-        description="lists or manifests of test and training images: none may be calibrated on",
+        (), description="lists or manifests of test and training images: none may be calibrated on"
     )
     identities: Uri | None = Field(
         None, description="manifest with sha256 and perceptual_hash of the calibration images"

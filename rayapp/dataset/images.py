@@ -48,10 +48,22 @@ from rayapp.transforms.codecs import decode_fast
 from rayapp.transforms.operations import ImageHWC
 
 __all__ = [
-    "MAX_PIXELS", "SUFFIXES", "DecodedImage", "ImageError", "Pixels", "decode", "decode_array",
-    "decode_opened", "is_seen_as_stored", "named_as", "open_image", "perceptual_hash",
-    "pixel_sha256", "sha256", "starts_as",
-]  # fmt: skip
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "DecodedImage",
+    "ImageError",
+    "Pixels",
+    "decode",
+    "decode_array",
+    "decode_opened",
+    "is_seen_as_stored",
+    "named_as",
+    "open_image",
+    "perceptual_hash",
+    "pixel_sha256",
+    "sha256",
+    "starts_as",
+]
 
 _RAISED = (*DECODER_ERRORS, MemoryError, Image.DecompressionBombError)
 _HASH_SIDE = 16

@@ -42,9 +42,10 @@ def leaks(calibration: pa.Table, others: pa.Table) -> pa.Table:
     ]
     differ = [
         how == "path" and len({bytes_of[0].get(path), bytes_of[1].get(other)} - {None}) == 2
-        for path, other, how in zip(*(found[c].to_pylist() for c in ("path", "other", "how")),
-                                    strict=True)
-    ]  # fmt: skip
+        for path, other, how in zip(
+            *(found[c].to_pylist() for c in ("path", "other", "how")), strict=True
+        )
+    ]
     return found.filter(pc.invert(pa.array(differ, pa.bool_())))
 
 

@@ -90,8 +90,9 @@ def shared(first: pa.Table, second: pa.Table, bits: int = NEAR_BITS) -> pa.Table
     for column, way in (("sha256", same_bytes), ("perceptual_hash", near_duplicates)):
         if column in first.column_names and column in second.column_names:
             left = _without(first, pa.concat_tables(found)["path"])
-            found.append(near_duplicates(left, second, bits) if way is near_duplicates
-                         else way(left, second))  # fmt: skip
+            found.append(
+                near_duplicates(left, second, bits) if way is near_duplicates else way(left, second)
+            )
     return pa.concat_tables(found).sort_by("path")
 
 
@@ -162,8 +163,9 @@ def _within(mine: Words, theirs: Words, bits: int) -> Iterator[Found]:
         np.cumsum(np.bincount(others, minlength=1 << _BAND_BITS), out=starts[1:])
         for flip in flips:
             probes = keys ^ flip
-            yield from _compared(mine, theirs[order], order, starts[probes],
-                                 starts[probes + 1], bits)  # fmt: skip
+            yield from _compared(
+                mine, theirs[order], order, starts[probes], starts[probes + 1], bits
+            )
 
 
 def _band(words: Words, band: int) -> Ints:

@@ -19,19 +19,30 @@ Pixels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 274
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _STRIP_PIXELS = 1 << 21  # done at once: what is made on the way is as large as a strip
 _MOST_FRAMES = 100  # looked at for one that shows something
 _SAME = 2  # levels: by more, a profile that is sRGB moves no colour (measured: 1; others: from 9)
 _INTENT = ImageCms.Intent.PERCEPTUAL  # as browsers do
 # What Pillow's decoders raise on damaged files, seen in 120,000 of them over all formats.
 DECODER_ERRORS = (
-    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, RuntimeError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    RuntimeError,
     struct.error,
-)  # fmt: skip
+)
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -142,13 +142,16 @@ def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: 
     wanted = [item_id(item.path) for item in items]
     missing = [path for path in wanted if path not in at]
     if missing:
-        raise UserError(f"{source}: {len(missing)} of {len(wanted)} images have no score; "
-                        f"first: {missing[0]}")  # fmt: skip
+        raise UserError(
+            f"{source}: {len(missing)} of {len(wanted)} images have no score; first: {missing[0]}"
+        )
     chosen = table.take([at[path] for path in wanted])
     failed = chosen.filter(_failed(chosen))
     if failed.num_rows:
-        raise UserError(f"{source}: {failed.num_rows} images could not be scored; "
-                        f"first: {failed['path'][0]}: {failed['error'][0]}")  # fmt: skip
+        raise UserError(
+            f"{source}: {failed.num_rows} images could not be scored; "
+            f"first: {failed['path'][0]}: {failed['error'][0]}"
+        )
     for column, codes in zip(
         scheme.columns, zip(*(item.labels for item in items), strict=True), strict=False
     ):
@@ -189,8 +192,10 @@ def names_by(
     known = tables[-1]
     if column not in known.column_names or known[column].null_count == known.num_rows:
         there = [c for one in tables for c in one.column_names if one[c].null_count < one.num_rows]
-        raise UserError(f"no column {column} of the calibration images (known: "
-                        f"{', '.join(dict.fromkeys(there))})")  # fmt: skip
+        raise UserError(
+            f"no column {column} of the calibration images (known: "
+            f"{', '.join(dict.fromkeys(there))})"
+        )
     values = known[column].to_pylist()
     if known is not rows:
         at = dict(zip(known["path"].to_pylist(), values, strict=True))

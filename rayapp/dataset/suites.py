@@ -157,8 +157,10 @@ def read_items(
         sources += photographs or [item_id(item.path) for item in one.items]
     notes: tuple[str, ...] = ()
     if unknown:
-        notes = (f"photographs that stand twice can't be told in {', '.join(unknown)}: "
-                 "the list it was made from is not beside it",)  # fmt: skip
+        notes = (
+            f"photographs that stand twice can't be told in {', '.join(unknown)}: "
+            "the list it was made from is not beside it",
+        )
     found = TestItems(scheme, items, names, sources, notes=notes)
     if suite.task == "identification":
         found = replace(found.only([i.labels[0] == 1 for i in items], "real"), dropped={})
@@ -188,8 +190,10 @@ def _photographs(
     if [i.labels for i in photographs.items] != [i.labels for i in one.items]:
         if protocol == "clean":  # a set that was made without repeats has fewer rows
             return None
-        raise UserError(f"{one.source} and {photographs.source} do not go line by line: "
-                        "other labels or another number of lines")  # fmt: skip
+        raise UserError(
+            f"{one.source} and {photographs.source} do not go line by line: "
+            "other labels or another number of lines"
+        )
     return [item_id(item.path) for item in photographs.items]
 
 

@@ -49,10 +49,22 @@ class Photograph:
 # Licences as the packages' own documentation states them (skimage.data docstrings; scikit-learn's
 # datasets/images/README.txt).
 _SHIPPED: tuple[tuple[str, str, str, Split, str, str], ...] = (
-    ("skimage", "motorcycle_left.png", "motorcycle", "train",
-     "free to use and publish with citation", "Scharstein et al., Middlebury Stereo 2014, left"),
-    ("skimage", "motorcycle_right.png", "motorcycle", "train",
-     "free to use and publish with citation", "Scharstein et al., Middlebury Stereo 2014, right"),
+    (
+        "skimage",
+        "motorcycle_left.png",
+        "motorcycle",
+        "train",
+        "free to use and publish with citation",
+        "Scharstein et al., Middlebury Stereo 2014, left",
+    ),
+    (
+        "skimage",
+        "motorcycle_right.png",
+        "motorcycle",
+        "train",
+        "free to use and publish with citation",
+        "Scharstein et al., Middlebury Stereo 2014, right",
+    ),
     ("skimage", "hubble_deep_field.jpg", "hubble", "train", _PUBLIC_DOMAIN, "NASA/ESA"),
     ("skimage", "brick.png", "brick", "train", _CC0, "CC0Textures Bricks25"),
     ("skimage", "grass.png", "grass", "train", _CC0, "Dimitrios Savva, Linolafett"),
@@ -66,7 +78,7 @@ _SHIPPED: tuple[tuple[str, str, str, Split, str, str], ...] = (
     ("skimage", "camera.png", "photographer", "test", _CC0, "Lav Varshney"),
     ("skimage", "coffee.png", "coffee", "test", _CC0, "Rachel Michetti"),
     ("sklearn", "china.jpg", "temple", "test", _CC_BY, "danielbuechele, flickr 6061409035"),
-)  # fmt: skip
+)
 _FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
 
 

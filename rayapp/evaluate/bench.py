@@ -63,8 +63,10 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
         store = open_store(made)
         there = {stat.key for stat in store.list("lists/")}
         if not there:
-            raise UserError(f"{made}: no lists of perturbed images; run `imaginet perturb` with "
-                            f"--protocol {protocol.name} --output {made}")  # fmt: skip
+            raise UserError(
+                f"{made}: no lists of perturbed images; run `imaginet perturb` with "
+                f"--protocol {protocol.name} --output {made}"
+            )
         names = [name.replace("test_annotations_", "test_") for name in suite.lists]
         for variant in protocol.variant_names:
             at = "lists" if variant == PLAIN else f"lists/{variant}"
@@ -88,8 +90,9 @@ def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
         UserError: neither lists nor root is given.
     """
     if settings.lists is None and settings.root is None:
-        raise UserError(f"suite {suite.name}: give --lists, the folder of its lists "
-                        f"({', '.join(suite.lists)})")  # fmt: skip
+        raise UserError(
+            f"suite {suite.name}: give --lists, the folder of its lists ({', '.join(suite.lists)})"
+        )
     return (settings.lists or f"{str(settings.root).rstrip('/')}/lists").rstrip("/")
 
 
@@ -148,8 +151,10 @@ class Bench:
         assert store is not None
         if store.stat(suite.calibration) is None:
             if self.settings.protocol == "legacy":
-                raise UserError(f"{store.uri(suite.calibration)}: no such file; legacy calibrates "
-                                "on it as the original does")  # fmt: skip
+                raise UserError(
+                    f"{store.uri(suite.calibration)}: no such file; legacy calibrates "
+                    "on it as the original does"
+                )
             return None
         return read_list(store.uri(suite.calibration), suite.labels())
 
@@ -279,8 +284,10 @@ def _trained(detector: Measured, judged: Judged, root: str | None) -> tuple[str,
     paths = {item_id(path) for path in judged.rows["path"].to_pylist()} if seen else set()
     if not paths & seen:
         return ()
-    return (f"NOT A TEST: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
-            "the detector was trained on",)  # fmt: skip
+    return (
+        f"NOT A TEST: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
+        "the detector was trained on",
+    )
 
 
 def _judged_fields(judged: Judged) -> dict[str, Any]:

@@ -47,8 +47,10 @@ def _check(
     for name in settings.published_as:
         load_published().pairs(None, name)
     if len(settings.published_as) not in {1, len(detectors)}:
-        raise UserError(f"published_as: {len(settings.published_as)} names for "
-                        f"{len(detectors)} detectors; give one, or one each")  # fmt: skip
+        raise UserError(
+            f"published_as: {len(settings.published_as)} names for "
+            f"{len(detectors)} detectors; give one, or one each"
+        )
     if settings.held_out:
         _check_held_out(settings.held_out, load_scheme(settings.scheme))
 
@@ -63,10 +65,7 @@ def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
 
 
 def _inputs(
-    detectors: Sequence[Measured],
-    suites: Sequence[Suite],
-    bench: Bench,
-    planned: Sequence[Planned],
+    detectors: Sequence[Measured], suites: Sequence[Suite], bench: Bench, planned: Sequence[Planned]
 ) -> dict[str, str]:
     """What the figures depend on, by hash; of the scores only those that are measured."""
     found = {}
@@ -99,10 +98,20 @@ def _pairs(
 def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
     """One task a pair of detectors."""
     return [
-        Task(compare, (), ((a, first.test), (b, second.test), one.suite.name, one.plan.parts,
-                           settings.seed, settings.resamples))
+        Task(
+            compare,
+            (),
+            (
+                (a, first.test),
+                (b, second.test),
+                one.suite.name,
+                one.plan.parts,
+                settings.seed,
+                settings.resamples,
+            ),
+        )
         for one, (a, first), (b, second) in _pairs(planned)
-    ]  # fmt: skip
+    ]
 
 
 def _changes(planned: Sequence[Planned], store: Store) -> list[Changes]:
@@ -127,8 +136,16 @@ def _spreads(evaluations: Sequence[Evaluation]) -> list[SeedSpread]:
                 known = [value for value in values if value is not None]
                 if len(known) > 1:
                     over = spread(known)
-                    found.append(SeedSpread(
-                        suite=suite, slice=part.name, figure=figure, num_runs=over.num_runs,
-                        mean=over.mean, std=over.std, minimum=over.minimum, maximum=over.maximum,
-                    ))  # fmt: skip
+                    found.append(
+                        SeedSpread(
+                            suite=suite,
+                            slice=part.name,
+                            figure=figure,
+                            num_runs=over.num_runs,
+                            mean=over.mean,
+                            std=over.std,
+                            minimum=over.minimum,
+                            maximum=over.maximum,
+                        )
+                    )
     return found

@@ -27,16 +27,37 @@ def as_csv(evaluations: Iterable[Evaluation]) -> str:
     """Every slice of every suite and detector with all figures and their intervals."""
     figures = [*FIGURES, "recall", "accuracy"]
     ends = [name for figure in figures for name in (figure, f"{figure}_low", f"{figure}_high")]
-    lines: list[list[object]] = [["suite", "protocol", "detector", "test_set", "column", "slice",
-                                  "num_real", "num_synthetic", *ends]]  # fmt: skip
+    lines: list[list[object]] = [
+        [
+            "suite",
+            "protocol",
+            "detector",
+            "test_set",
+            "column",
+            "slice",
+            "num_real",
+            "num_synthetic",
+            *ends,
+        ]
+    ]
     for one in evaluations:
         for part in [*one.slices, *([one.mean] if one.mean else [])]:
             found = [part.figures.get(name) for name in figures]
             none = (None, None, None)
             values = [v for f in found for v in ((f.value, f.low, f.high) if f else none)]
-            lines.append([one.suite, one.protocol, one.detector_name, one.test_set, part.column,
-                          part.name, part.num_real, part.num_synthetic,
-                          *map(_exact, values)])  # fmt: skip
+            lines.append(
+                [
+                    one.suite,
+                    one.protocol,
+                    one.detector_name,
+                    one.test_set,
+                    part.column,
+                    part.name,
+                    part.num_real,
+                    part.num_synthetic,
+                    *map(_exact, values),
+                ]
+            )
     return _written(lines)
 
 
@@ -114,8 +135,10 @@ def direction(one: Evaluation) -> list[str]:
     if not one.inverted:
         return []
     where = "" if one.inverted[0] == one.whole.name else f" on {', '.join(one.inverted)}"
-    return [f"WARNING: the scores run against the labels{where} (ROC AUC below 0.5 by more than "
-            "chance): check the labels, and that a higher score means synthetic"]  # fmt: skip
+    return [
+        f"WARNING: the scores run against the labels{where} (ROC AUC below 0.5 by more than "
+        "chance): check the labels, and that a higher score means synthetic"
+    ]
 
 
 def promised(one: Evaluation) -> list[str]:
@@ -132,8 +155,10 @@ def promised(one: Evaluation) -> list[str]:
     if one.holds_at is not None:
         told = f"probabilities hold where {percent(one.holds_at)} of the images are synthetic"
         if one.precision is not None:
-            told += (f"; there, at the rates of these images, {percent(one.precision)} of what is "
-                     "called synthetic is")  # fmt: skip
+            told += (
+                f"; there, at the rates of these images, {percent(one.precision)} of what is "
+                "called synthetic is"
+            )
         lines.append(told)
     return lines
 

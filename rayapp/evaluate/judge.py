@@ -73,8 +73,10 @@ def judge(
     if protocol == "legacy" and calibration is not None:
         rows = select(scores, items.items, items.scheme, suite.name)
         fitted = _as_the_original(detector, calibration, scores, seed)
-        told = (f"logistic regression (C = 1e10) on {len(calibration.items)} published images, "
-                f"{_inside(calibration.items, items)} of them in the test set")  # fmt: skip
+        told = (
+            f"logistic regression (C = 1e10) on {len(calibration.items)} published images, "
+            f"{_inside(calibration.items, items)} of them in the test set"
+        )
         return _judged(rows, items, fitted, told, notes, rescaled=True)
     if own is not None:
         rows = select(scores, items.items, items.scheme, suite.name)
@@ -170,8 +172,15 @@ def _apart(items: TestItems, calibration: pa.Table, scores: pa.Table) -> TestIte
     own = [item_id(item.path) for item in items.items]
     photographs = {s for path, s in zip(own, items.sources_N, strict=True) if path in paths}
     alike = set(pc.unique(calibration["sha256"]).to_pylist()) - {None, ""}
-    twins = set(scores.filter(pc.is_in(scores["sha256"], pa.array(list(alike), pa.string())))
-                ["path"].to_pylist()) if alike else set()  # fmt: skip
+    twins = (
+        set(
+            scores.filter(pc.is_in(scores["sha256"], pa.array(list(alike), pa.string())))[
+                "path"
+            ].to_pylist()
+        )
+        if alike
+        else set()
+    )
     kept = [
         path not in paths and source not in photographs and path not in twins
         for path, source in zip(own, items.sources_N, strict=True)
@@ -199,8 +208,10 @@ def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...
     notes: tuple[str, ...] = ()
     if calibration and calibration.prevalence is not None:
         share = float(test.codes["origin"].mean())
-        notes = (f"NLL, Brier and calibration error are of these images, of which {percent(share)} "
-                 f"are synthetic, not of {percent(calibration.prevalence)}",)  # fmt: skip
+        notes = (
+            f"NLL, Brier and calibration error are of these images, of which {percent(share)} "
+            f"are synthetic, not of {percent(calibration.prevalence)}",
+        )
     point = calibration.operating_point if calibration else None
     if point is None or point.fpr is None:
         return (), notes

@@ -148,10 +148,12 @@ def plan_identification(
 
     def assemble(found: Mapping[str, Identification]) -> dict[str, Any]:
         if fields["axis"]:
-            return {"slices": [
-                _level(found[name], fields["axis"], name, level)
-                for name, (level, _) in levels.items()
-            ]}  # fmt: skip
+            return {
+                "slices": [
+                    _level(found[name], fields["axis"], name, level)
+                    for name, (level, _) in levels.items()
+                ]
+            }
         (one,) = found.values()
         rows = [
             Slice(

@@ -11,8 +11,14 @@ from rayapp.models.folder import SPEC_FILE, read_spec, write_scope
 from rayapp.models.scope import Measured, Quantity, Scope
 from rayapp.storage.uris import open_store
 
-_RECORDED = ("roc_auc", "balanced_accuracy", "false_positive_rate", "accuracy_synthetic", "recall",
-             "accuracy")  # fmt: skip
+_RECORDED = (
+    "roc_auc",
+    "balanced_accuracy",
+    "false_positive_rate",
+    "accuracy_synthetic",
+    "recall",
+    "accuracy",
+)
 _AT_THRESHOLD = ("balanced_accuracy", "false_positive_rate", "accuracy_synthetic")
 
 
@@ -49,15 +55,17 @@ def _with(scope: Scope, one: Evaluation, calibration: str | None, date: str) -> 
     for part, name in _parts(one):
         figures = _figures(part, one, calibration)
         if figures:
-            scope = scope.with_measured(Measured(
-                name=name,
-                lists=one.annotations,
-                num_real=part.num_real if one.task == "origin" else None,
-                num_synthetic=part.num_synthetic,
-                figures=figures,
-                threshold=one.threshold if set(figures) & set(_AT_THRESHOLD) else None,
-                date=date,
-            ))  # fmt: skip
+            scope = scope.with_measured(
+                Measured(
+                    name=name,
+                    lists=one.annotations,
+                    num_real=part.num_real if one.task == "origin" else None,
+                    num_synthetic=part.num_synthetic,
+                    figures=figures,
+                    threshold=one.threshold if set(figures) & set(_AT_THRESHOLD) else None,
+                    date=date,
+                )
+            )
     return scope
 
 

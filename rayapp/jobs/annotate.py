@@ -41,8 +41,9 @@ def annotate(settings: AnnotateSettings) -> record.Run:
     for name in settings.hold_out:
         if name not in known:
             raise UserError(f"--hold-out {name}: no such generator (known: {', '.join(known)})")
-    labelled = ["\0".join((o.path, o.origin, o.generator, o.content, o.group, o.subset))
-                for o in images]  # fmt: skip
+    labelled = [
+        "\0".join((o.path, o.origin, o.generator, o.content, o.group, o.subset)) for o in images
+    ]
     inputs = {"images": record.digest(root.root.encode(), *(t.encode() for t in sorted(labelled)))}
     run = record.start(
         "annotate", settings, inputs, output=settings.output, overwrite=settings.overwrite
@@ -51,10 +52,18 @@ def annotate(settings: AnnotateSettings) -> record.Run:
         return run
     with session(settings):
         table = map_rows(
-            pa.table({"id": pa.array([o.path for o in images]),
-                      "path": pa.array([o.path for o in images])}),
-            HashRows(root), _FACTS, run=run, batch_size=_BATCH, wait_s=settings.wait_s,
-        ).table()  # fmt: skip
+            pa.table(
+                {
+                    "id": pa.array([o.path for o in images]),
+                    "path": pa.array([o.path for o in images]),
+                }
+            ),
+            HashRows(root),
+            _FACTS,
+            run=run,
+            batch_size=_BATCH,
+            wait_s=settings.wait_s,
+        ).table()
     write(run, found, table, settings)
     if not run.counts["failed"]:
         drop_parts(run.store)
@@ -69,8 +78,9 @@ def _check_names(root: Store, images: Sequence[Labelled], generators: Sequence[s
     lists: dict[str, str] = {}
     for name in generators:
         if (other := lists.setdefault(list_name(name), name)) != name:
-            raise UserError(f"generators {other!r} and {name!r} would share one test list; "
-                            "rename one's folder")  # fmt: skip
+            raise UserError(
+                f"generators {other!r} and {name!r} would share one test list; rename one's folder"
+            )
 
 
 @dataclass
@@ -96,10 +106,13 @@ class HashRows:
             raise UserError("no such file") from None
         image = decode(data)
         return {
-            "sha256": sha256(data), "bytes": len(data), "format": image.format,
-            "width": image.width, "height": image.height,
+            "sha256": sha256(data),
+            "bytes": len(data),
+            "format": image.format,
+            "width": image.width,
+            "height": image.height,
             "perceptual_hash": perceptual_hash(image.pixels_HWC),
-        }  # fmt: skip
+        }
 
 
 def next_command(run: record.Run) -> str:
@@ -130,8 +143,10 @@ def describe_reading(run: record.Run, settings: AnnotateSettings) -> None:
         shares = ", ".join(f"{name} {count:,}" for name, count in lists.items())
         print(f"split kept: {folder or 'elsewhere'} → {shares}")
     if left_out := run.counts.get("left out"):
-        print(f"left out of all lists: {left_out:,} images, of held-out generators outside of the "
-              "test folder or of a calibration folder and like others")  # fmt: skip
+        print(
+            f"left out of all lists: {left_out:,} images, of held-out generators outside of the "
+            "test folder or of a calibration folder and like others"
+        )
     makers = {row["generator"] for row in run.results["by_generator"]}
     if not run.counts["train"] and (makers == {"real"} or "real" not in makers):
         kind = "real" if makers == {"real"} else "synthetic"

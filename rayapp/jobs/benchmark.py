@@ -10,13 +10,7 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import (
-    EXIT_DONE,
-    EXIT_MISSES,
-    Settings,
-    read_yaml,
-    validated,
-)
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, Settings, read_yaml, validated
 from rayapp.download.settings import DownloadSettings
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.jobs.download import download
@@ -49,11 +43,12 @@ class Places:
         self.root = (settings.root or f"{self.output}/images").rstrip("/")
         self.lists = settings.lists.model_copy(
             update={
-                name: tuple(map(self._list, value)) if isinstance(value, tuple)
+                name: tuple(map(self._list, value))
+                if isinstance(value, tuple)
                 else self._list(value)
                 for name, value in settings.lists
             }
-        )  # fmt: skip
+        )
 
     def _list(self, uri: str) -> str:
         return uri.replace(ROOT, self.root)

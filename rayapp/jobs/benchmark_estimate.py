@@ -168,8 +168,12 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
             )
         )
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    text = ["  ".join(_cell(c, w, at) for at, (c, w) in enumerate(zip(line, widths, strict=True)))
-            .rstrip() for line in lines]  # fmt: skip
+    text = [
+        "  ".join(
+            _cell(c, w, at) for at, (c, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
     return "\n".join(
         [
             *text,

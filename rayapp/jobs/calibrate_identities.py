@@ -40,9 +40,13 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
         listed = pa.table({"id": pa.array(wanted), "path": pa.array(wanted)})
         with session(common):
             table = map_rows(
-                listed, HashRows(open_store(root)), _SCHEMA, run=run, batch_size=_BATCH,
+                listed,
+                HashRows(open_store(root)),
+                _SCHEMA,
+                run=run,
+                batch_size=_BATCH,
                 wait_s=common.wait_s,
-            ).table()  # fmt: skip
+            ).table()
         manifest.write_table(run.store, FILE, table)
         counts = {"in": table.num_rows, "failed": manifest.count_failed(table)}
         run.finish(counts, made=(FILE,))

@@ -49,9 +49,14 @@ def measure(settings: EvaluateJobSettings) -> record.Run:
             for (at, root), paths in needed.items():
                 detector = detectors[at]
                 score_missing(
-                    (detector.uri, detector.hash), paths, root, kept, kept[0],
-                    _scoring(settings), settings,
-                )  # fmt: skip
+                    (detector.uri, detector.hash),
+                    paths,
+                    root,
+                    kept,
+                    kept[0],
+                    _scoring(settings),
+                    settings,
+                )
             if settings.embedding:
                 _embed(detectors, asked, suites, settings)
         return evaluate(asked, command=_command())
@@ -93,8 +98,9 @@ def _perturb(suite: Suite, asked: EvaluateSettings, settings: EvaluateJobSetting
     store = open_store(folder)
     there = [name for name in suite.lists if store.stat(name) is not None]
     if not there:
-        raise UserError(f"{folder}: none of the lists of suite {suite.name} is there "
-                        f"({', '.join(suite.lists)})")  # fmt: skip
+        raise UserError(
+            f"{folder}: none of the lists of suite {suite.name} is there ({', '.join(suite.lists)})"
+        )
     protocol = sweep_protocol(suite, asked)
     perturb(
         PerturbSettings(

@@ -29,10 +29,7 @@ from rayapp.run import record
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import (
-    Protocol,
-    load_protocol,
-)
+from rayapp.transforms import Protocol, load_protocol
 
 _BATCH = 16
 _CARRIED = ("source", "licence", "group")

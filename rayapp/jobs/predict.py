@@ -24,13 +24,7 @@ from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.inputs import (
-    Inputs,
-    resolve,
-    with_repeats,
-    with_variants,
-    without_repeats,
-)
+from rayapp.predict.inputs import Inputs, resolve, with_repeats, with_variants, without_repeats
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -117,8 +111,9 @@ def _record(
     writer = Results(run.store, inputs, subject.judge, view, protocol, settings.gallery)
     tally, selection = writer.write(scored)
     if tally.failed == tally.rows:
-        raise JobFailed(f"none of {tally.failed} inputs could be scored; "
-                        f"first: {tally.failures[0]}")  # fmt: skip
+        raise JobFailed(
+            f"none of {tally.failed} inputs could be scored; first: {tally.failures[0]}"
+        )
     if subject.seen_otherwise:
         save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
     results |= {

@@ -33,9 +33,13 @@ _BATCH = 1000  # what S3 deletes in one request
 _SHOWN = 10
 _LEAST_TASKS, _TASKS_PER_CPU = 16, 4  # of a walk: each costs Ray some hundredths of a second
 _REMOVED = pa.schema(
-    [pa.field("id", pa.string()), *WALKED,
-     pa.field("status", pa.string()), pa.field("error", pa.string())]
-)  # fmt: skip
+    [
+        pa.field("id", pa.string()),
+        *WALKED,
+        pa.field("status", pa.string()),
+        pa.field("error", pa.string()),
+    ]
+)
 
 
 def prune(settings: PruneSettings) -> record.Run:
@@ -171,9 +175,11 @@ def _walk_block(block: pa.Table, root: Store) -> pa.Table:
 def _confirm(going: pa.Table, root: Store, trash: Store | None, settings: PruneSettings) -> None:
     if settings.yes:
         return
-    what = f"move {going.num_rows:,} files of {root.root} to {trash.root}" if trash else (
-        f"remove {going.num_rows:,} files of {root.root} for good"
-    )  # fmt: skip
+    what = (
+        f"move {going.num_rows:,} files of {root.root} to {trash.root}"
+        if trash
+        else (f"remove {going.num_rows:,} files of {root.root} for good")
+    )
     if not sys.stdin.isatty():
         raise UserError(f"--apply would {what}: give --yes where nobody can be asked")
     answer = input(f"This will {what}. Type their number to go on: ")
@@ -192,19 +198,30 @@ def _apply(
 ) -> None:
     going = manifest.read_table(run.store, _AT_WORK)
     table = map_rows(
-        going, RemoveRows(root, trash), _REMOVED, run=run, batch_size=_BATCH,
-        unit="files", wait_s=settings.wait_s,
-    ).table()  # fmt: skip
+        going,
+        RemoveRows(root, trash),
+        _REMOVED,
+        run=run,
+        batch_size=_BATCH,
+        unit="files",
+        wait_s=settings.wait_s,
+    ).table()
     failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
     emptied = remove_empty_folders(root, own) if isinstance(root, LocalStore) else 0
     _write_removed(run.store, table)
     gone = table.num_rows - failed.num_rows
     counts = run.counts | {"removed": gone, "failed": failed.num_rows, "folders": emptied}
     misses = failed.slice(0, _SHOWN).to_pylist()
-    run.finish(counts, run.results | {
-        "applied": True, "trash": trash.root if trash else None,
-        "misses": [f"{row['path']}: {row['error']}" for row in misses],
-    }, made=(PLAN_FILE, REMOVED_FILE))  # fmt: skip
+    run.finish(
+        counts,
+        run.results
+        | {
+            "applied": True,
+            "trash": trash.root if trash else None,
+            "misses": [f"{row['path']}: {row['error']}" for row in misses],
+        },
+        made=(PLAN_FILE, REMOVED_FILE),
+    )
     run.store.delete([_AT_WORK])
     drop_parts(run.store)
 

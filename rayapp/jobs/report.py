@@ -4,11 +4,7 @@ from rayapp import __version__
 from rayapp.dataset.images import sha256
 from rayapp.metrics.evaluation import EVALUATION_FILE
 from rayapp.pages.page import Page
-from rayapp.report.evidence import (
-    EMBEDDING_FILE,
-    read_evidence,
-    read_results,
-)
+from rayapp.report.evidence import EMBEDDING_FILE, read_evidence, read_results
 from rayapp.report.sections import _PUBLISHED, _TITLE, _published, _sections, _summary
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record

@@ -25,8 +25,10 @@ def weights(settings: WeightsSettings) -> record.Run:
         JobFailed: files that could not be had.
     """
     if (settings.name == "lasted") != (settings.anchors is not None):
-        raise UserError("--anchors LIST and --root FOLDER go with lasted, and lasted with them: "
-                        "it scores by similarity to real images")  # fmt: skip
+        raise UserError(
+            "--anchors LIST and --root FOLDER go with lasted, and lasted with them: "
+            "it scores by similarity to real images"
+        )
     entry = f"weights_{settings.name}"
     source = load_catalogue(settings.catalogue).choose([entry])[entry]
     inputs = {"entry": record.digest(source.model_dump_json().encode())}

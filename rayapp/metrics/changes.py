@@ -20,9 +20,7 @@ class Changes(Settings):
 
 
 def changed_sides(
-    first_N: NDArray[np.float64],
-    second_N: NDArray[np.float64],
-    thresholds: tuple[float, float],
+    first_N: NDArray[np.float64], second_N: NDArray[np.float64], thresholds: tuple[float, float]
 ) -> NDArray[np.int64]:
     """Rows that two detectors call differently, those whose probability moves most first."""
     differ = (first_N >= thresholds[0]) != (second_N >= thresholds[1])

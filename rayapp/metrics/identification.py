@@ -87,10 +87,12 @@ def identify_with_intervals(
         weights = weights_RG[:, codes]
         accuracies.append((weights * right).sum(axis=1) / weights.sum(axis=1))
         recalls.append(_weighted_recalls(weights, classes, right, len(orders)))
-        aucs.append([
-            auc(count_above((classes == k)[o].astype(np.int64), e, weights[:, o]))
-            for k, (o, e) in enumerate(zip(orders, ends, strict=True))
-        ])  # fmt: skip
+        aucs.append(
+            [
+                auc(count_above((classes == k)[o].astype(np.int64), e, weights[:, o]))
+                for k, (o, e) in enumerate(zip(orders, ends, strict=True))
+            ]
+        )
     recall_KR, auc_KR = np.concatenate(recalls, axis=1), np.concatenate(aucs, axis=1)
     present = [k for k, recall in enumerate(plain.recalls) if recall.value is not None]
     return replace(
@@ -106,11 +108,13 @@ def identify_with_intervals(
 def _weighted_recalls(weights_RN: Floats, classes_N: Ints, right_N: Floats, num: int) -> Floats:
     """Recall of each class under each row of weights; shape [K, R]."""
     with np.errstate(invalid="ignore"):
-        return np.array([
-            (weights_RN * (right_N & (classes_N == k))).sum(axis=1)
-            / weights_RN[:, classes_N == k].sum(axis=1)
-            for k in range(num)
-        ])  # fmt: skip
+        return np.array(
+            [
+                (weights_RN * (right_N & (classes_N == k))).sum(axis=1)
+                / weights_RN[:, classes_N == k].sum(axis=1)
+                for k in range(num)
+            ]
+        )
 
 
 def _between(measure: Measure, resampled_R: Floats) -> Measure:

@@ -156,8 +156,10 @@ def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.M
     # A name with a colon would make timm look up a repository or a folder.
     if ":" in name or not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5] or ["see timm.list_models()"]
-        raise UserError(f"no backbone {name!r}; there are {HIGHPASS_SMALL}, {RESNET50_NODOWN}, "
-                        f"and timm's: {', '.join(near)}")  # fmt: skip
+        raise UserError(
+            f"no backbone {name!r}; there are {HIGHPASS_SMALL}, {RESNET50_NODOWN}, "
+            f"and timm's: {', '.join(near)}"
+        )
     try:
         overlay = {"file": _cached_weights(name)} if pretrained and _is_offline(name) else None
         model = timm.create_model(

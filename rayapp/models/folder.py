@@ -120,8 +120,10 @@ def _advice(store: Store) -> str:
     name = store.uri().rstrip("/").rpartition("/")[2]
     if name not in LAYOUTS:
         return f" (it has no {SPEC_FILE})"
-    return (f"; `imaginet weights {name}` fetches the published one of that name and says in "
-            "which folder it then is")  # fmt: skip
+    return (
+        f"; `imaginet weights {name}` fetches the published one of that name and says in "
+        "which folder it then is"
+    )
 
 
 def _check_size(store: Store, saved: _SavedSpec) -> None:

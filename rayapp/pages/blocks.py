@@ -174,8 +174,12 @@ class Overlay:
 
     def _drawn(self, box: Box) -> Box:
         top, left, bottom, right = box
-        drawn = (left * self.width, top * self.height, (right - left) * self.width,
-                 (bottom - top) * self.height)  # fmt: skip
+        drawn = (
+            left * self.width,
+            top * self.height,
+            (right - left) * self.width,
+            (bottom - top) * self.height,
+        )
         return tuple(round(edge, 2) for edge in drawn)  # type: ignore[return-value]
 
 

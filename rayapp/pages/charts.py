@@ -9,17 +9,7 @@ from numpy.typing import ArrayLike
 
 from rayapp.metrics.measure import Measure
 from rayapp.pages.blocks import Figure
-from rayapp.pages.drawing import (
-    COLOURS,
-    INK,
-    MARKERS,
-    REAL,
-    SOFT,
-    SYNTHETIC,
-    drawing,
-    number,
-    say,
-)
+from rayapp.pages.drawing import COLOURS, INK, MARKERS, REAL, SOFT, SYNTHETIC, drawing, number, say
 
 
 def slices_figure(
@@ -155,11 +145,7 @@ def _dots(axes: Axes, row: Sequence[Measure], offset: float, index: int, name: s
     y = np.arange(len(row)) + offset
     value = [number(m.value) for m in row]
     axes.hlines(
-        y,
-        [number(m.low) for m in row],
-        [number(m.high) for m in row],
-        color=colour,
-        linewidth=1.6,
+        y, [number(m.low) for m in row], [number(m.high) for m in row], color=colour, linewidth=1.6
     )
     axes.plot(value, y, marker, color=colour, markersize=5.5, label=name)
     for position, measure in zip(y, row, strict=True):

@@ -160,8 +160,7 @@ def parallel_figure(
         best = trials[-1]
         said = ", ".join(f"{name} {value}" for name, value in best.params.items())
         return draw.figure(
-            f"Values of {len(trials)} trials; the best, {best.value:.4f}, has {said}.",
-            caption,
+            f"Values of {len(trials)} trials; the best, {best.value:.4f}, has {said}.", caption
         )
 
 
@@ -218,8 +217,14 @@ def front_figure(
         axes = draw.axes
         others = [p for at, p in enumerate(points) if at not in set(on_front)]
         if others:
-            axes.plot(*zip(*others, strict=True), "o", color=_OTHER, alpha=0.45, markersize=4,
-                      label="trial")  # fmt: skip
+            axes.plot(
+                *zip(*others, strict=True),
+                "o",
+                color=_OTHER,
+                alpha=0.45,
+                markersize=4,
+                label="trial",
+            )
         chosen = sorted((points[at], numbers[at]) for at in on_front)
         xs, ys = zip(*(point for point, _ in chosen), strict=True)
         axes.plot(xs, ys, "o-", color=_BEST, markersize=5.5, linewidth=1.2, label="Pareto front")

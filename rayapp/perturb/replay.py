@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList
 from rayapp.perturb.file_names import Target
-from rayapp.transforms import (
-    PUBLISHED_WORKERS,
-    SizeHW,
-    published_draws,
-    published_items,
-)
+from rayapp.transforms import PUBLISHED_WORKERS, SizeHW, published_draws, published_items
 
 _UNKNOWN: SizeHW = (1, 1)
 

@@ -11,14 +11,7 @@ from rayapp.dataset.images import ImageError, open_image, pixel_sha256, pixels_o
 from rayapp.perturb.manifest_rows import output_path
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import (
-    PLAIN,
-    Plan,
-    Protocol,
-    SizeHW,
-    apply_each,
-    encode_lossless,
-)
+from rayapp.transforms import PLAIN, Plan, Protocol, SizeHW, apply_each, encode_lossless
 
 _THREADS = 4  # of a worker: one computes while the others read and write
 _HEADER_BYTES = 64 * 1024

@@ -12,8 +12,21 @@ import pyarrow as pa
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judge
 
 CSV_FILE = "scores.csv"
-_COLUMNS = ("folder", "file", "verdict", "probability", "margin", "width", "height", "bytes",
-            "format", "error", "path", "logit", "preprocessing")  # fmt: skip
+_COLUMNS = (
+    "folder",
+    "file",
+    "verdict",
+    "probability",
+    "margin",
+    "width",
+    "height",
+    "bytes",
+    "format",
+    "error",
+    "path",
+    "logit",
+    "preprocessing",
+)
 _FACTS = ("width", "height", "bytes", "format")
 # What nobody has judged stands before what needs no look.
 _NOT_SCORED = "not scored"
@@ -54,10 +67,14 @@ class Sheet:
         figures = {
             int(row): (word, f"{p:.6f}", f"{margin:+.6f}", f"{logit:.6g}")
             for row, word, p, margin, logit in zip(
-                rows, verdicts.words, verdicts.probabilities_N, verdicts.margins_N, logits,
+                rows,
+                verdicts.words,
+                verdicts.probabilities_N,
+                verdicts.margins_N,
+                logits,
                 strict=True,
             )
-        }  # fmt: skip
+        }
         facts = scores.select(["path", "error", "variant", *_FACTS]).to_pylist()
         lines = [self._line(row, figures.get(at)) for at, row in enumerate(facts)]
         self.file.write(b"".join(lines))

@@ -61,9 +61,13 @@ class GallerySelection:
             word = verdicts.words[at].removesuffix(self.judge.mark)
             origin = origins[row] if origins else None
             entry = {
-                "path": paths[row], "variant": variants[row] or "", "word": word,
-                "p": float(verdicts.probabilities_N[at]), "margin": margin, "origin": origin,
-            }  # fmt: skip
+                "path": paths[row],
+                "variant": variants[row] or "",
+                "word": word,
+                "p": float(verdicts.probabilities_N[at]),
+                "margin": margin,
+                "origin": origin,
+            }
             self.counts[word] += 1
             if not self.most:
                 continue
@@ -174,9 +178,14 @@ class Gallerist:
             right = (one["word"] == SYNTHETIC) == bool(one["origin"])
             tone = "right" if right else "wrong"
         return Picture(
-            uri, one["path"].rsplit("/", 1)[-1], lines, one["word"], tone, one["path"],
+            uri,
+            one["path"].rsplit("/", 1)[-1],
+            lines,
+            one["word"],
+            tone,
+            one["path"],
             Overlay(*size_HW, boxes),
-        )  # fmt: skip
+        )
 
 
 def _headed(selection: GallerySelection) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
@@ -222,8 +231,9 @@ def _counted(selection: GallerySelection, num_failed: int, rates: str, legend: s
             "warning",
         )
     else:
-        notice = Notice(f"A verdict is no proof: it holds for images like those of the calibration."
-                        f" {rates}")  # fmt: skip
+        notice = Notice(
+            f"A verdict is no proof: it holds for images like those of the calibration. {rates}"
+        )
     legends: list[Block] = [Prose(legend)] if legend else []
     return Section("Verdicts", [Highlights(items), notice, *legends])
 
@@ -237,5 +247,7 @@ def _legend(view: Preprocessing | None) -> str:
         "five": f"at five squares of {view.size} px, in the middle and the corners",
         "resize": f"at the middle square, at {view.size} px",
     }[view.view]
-    return (f"Dimmed is what the detector did not see: of each image it looks {looks}. Point at a "
-            "picture to see it whole.")  # fmt: skip
+    return (
+        f"Dimmed is what the detector did not see: of each image it looks {looks}. Point at a "
+        "picture to see it whole."
+    )

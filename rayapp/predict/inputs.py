@@ -113,8 +113,9 @@ def _listed(uri: str, column: str | None) -> Inputs:
     names = [stat.key.encode("utf-8", "backslashreplace").decode() for stat in images]
     keys = pa.array(names, pa.string())
     etags = pa.array([stat.etag for stat in images], pa.string())
-    return _some(uri, Inputs(store, pa.table({"id": keys, "path": keys, "etag": etags}),
-                             left_out=left_out))  # fmt: skip
+    return _some(
+        uri, Inputs(store, pa.table({"id": keys, "path": keys, "etag": etags}), left_out=left_out)
+    )
 
 
 def _inside(
@@ -187,8 +188,10 @@ def _scheme_of(uri: str, name: str, own: str) -> LabelScheme:
         return load_scheme(name)
     given = load_scheme(own)
     if given.name != name:
-        raise UserError(f"{uri}: its labels are under a scheme {name!r}, which the package does "
-                        "not have; give its file with --scheme")  # fmt: skip
+        raise UserError(
+            f"{uri}: its labels are under a scheme {name!r}, which the package does "
+            "not have; give its file with --scheme"
+        )
     return given
 
 

@@ -20,8 +20,20 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri
 
 # Names under which datasets keep paths, best first.
-_PATH_COLUMNS = ("path", "file_path", "filepath", "image_path", "img_path", "file_name", "filename",
-                 "file", "image", "img", "uri", "key")  # fmt: skip
+_PATH_COLUMNS = (
+    "path",
+    "file_path",
+    "filepath",
+    "image_path",
+    "img_path",
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "img",
+    "uri",
+    "key",
+)
 _LOOKED_AT = 5  # paths of a list, before it is refused as a whole
 _DELIMITERS = ",;\t|"
 
@@ -159,8 +171,10 @@ def _shared_folder(uri: str, whole: Sequence[str]) -> str:
     pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
     same = [name for name, _ in pairs]
     if any("://" in one for one in whole) and len(same) < 3:  # `s3:`, empty, bucket
-        raise UserError(f"{uri}: names images on disk and in buckets, or in several buckets; "
-                        "make a list of each")  # fmt: skip
+        raise UserError(
+            f"{uri}: names images on disk and in buckets, or in several buckets; "
+            "make a list of each"
+        )
     return "/".join(same)
 
 

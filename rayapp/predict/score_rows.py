@@ -171,11 +171,7 @@ class PredictRows:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor,
-    do: Callable[[T], R],
-    items: Sequence[T],
-    depth: int,
-    at_once: int,
+    pool: ThreadPoolExecutor, do: Callable[[T], R], items: Sequence[T], depth: int, at_once: int
 ) -> Iterator[R]:
     """`do(item)` of each, in order; at most `depth` are done or under way before they are taken.
 

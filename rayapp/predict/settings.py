@@ -48,8 +48,7 @@ class PredictSettings(JobSettings):
     )
     seed: int = Field(42, ge=0, description="of the protocol's draws")
     follow: bool = Field(
-        False,
-        description="score what is new or changed since the last such run, drop what is gone",
+        False, description="score what is new or changed since the last such run, drop what is gone"
     )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"

@@ -17,8 +17,9 @@ def threshold_line(judge: Judge) -> str:
         return "each image is given the likeliest class"
     if judge.band:
         low, high = judge.band
-        return (f"synthetic from p ≥ {high:.3g}, real below {low:.3g}, unsure between "
-                "(as calibrated)")  # fmt: skip
+        return (
+            f"synthetic from p ≥ {high:.3g}, real below {low:.3g}, unsure between (as calibrated)"
+        )
     by = "--threshold" if judge.threshold is not None else "as calibrated"
     if judge.threshold is None and judge.calibration is None:
         by = "uncalibrated"
@@ -50,16 +51,21 @@ def error_rates(judge: Judge) -> str:
         return "How often it errs, nobody has counted: it carries no calibration."
     seen = calibration.observed
     if seen is None:
-        return (f"How often it errs, its calibration on {calibration.n:,} images does not say; "
-                "calibrate it again to have it counted.")  # fmt: skip
+        return (
+            f"How often it errs, its calibration on {calibration.n:,} images does not say; "
+            "calibrate it again to have it counted."
+        )
     if judge.threshold is not None:
-        return (f"How often it errs from p ≥ {judge.threshold:g} on, nobody has counted: it was "
-                f"calibrated to decide from {calibration.threshold:.3g} on.")  # fmt: skip
+        return (
+            f"How often it errs from p ≥ {judge.threshold:g} on, nobody has counted: it was "
+            f"calibrated to decide from {calibration.threshold:.3g} on."
+        )
     reals = _of_hundred(seen.false_synthetic, seen.num_real, "synthetic", seen.unsure_real)
     fakes = _of_hundred(seen.false_real, seen.num_synthetic, "real", seen.unsure_synthetic)
-    return (f"Of 100 real images like those it was calibrated on, it calls {reals}. Of 100 "
-            f"synthetic ones it calls {fakes}. Images unlike those it gets wrong more often."
-            )  # fmt: skip
+    return (
+        f"Of 100 real images like those it was calibrated on, it calls {reals}. Of 100 "
+        f"synthetic ones it calls {fakes}. Images unlike those it gets wrong more often."
+    )
 
 
 def _of_hundred(wrong: int, total: int, word: str, unsure: int) -> str:
@@ -67,8 +73,10 @@ def _of_hundred(wrong: int, total: int, word: str, unsure: int) -> str:
     bound = 100 * _upper_bound(wrong, total)
     most = f"{bound:.1f}" if bound < 10 else f"{bound:.0f}"
     left = f", and is unsure of {_about(unsure, total)}" if unsure else ""
-    return (f"{_about(wrong, total)} {word} ({wrong:,} of {total:,} counted; with "
-            f"{100 * _CONFIDENCE:.0f} % confidence no more than {most}){left}")  # fmt: skip
+    return (
+        f"{_about(wrong, total)} {word} ({wrong:,} of {total:,} counted; with "
+        f"{100 * _CONFIDENCE:.0f} % confidence no more than {most}){left}"
+    )
 
 
 def _about(count: int, total: int) -> str:

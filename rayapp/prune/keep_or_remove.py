@@ -211,10 +211,16 @@ def table_lines(counts: Sequence[Count]) -> list[str]:
     """The folders as an aligned table with a line for all."""
     rows = [("folder", "keep", "", "remove", "", "missing")]
     rows += [
-        (one.folder, f"{one.keep:,}", size(one.keep_bytes),
-         f"{one.remove:,}", size(one.remove_bytes), f"{one.missing:,}")
+        (
+            one.folder,
+            f"{one.keep:,}",
+            size(one.keep_bytes),
+            f"{one.remove:,}",
+            size(one.remove_bytes),
+            f"{one.missing:,}",
+        )
         for one in [*counts, total(counts)]
-    ]  # fmt: skip
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

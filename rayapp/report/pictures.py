@@ -13,12 +13,7 @@ from rayapp.metrics.probability import reliability_bins
 from rayapp.metrics.ranking import Curve, pr_curve, roc_curve
 from rayapp.metrics.scored import Scored
 from rayapp.pages.blocks import Block, Figure, Figures, Gallery, Picture, Prose, Table
-from rayapp.pages.charts import (
-    confusion_figure,
-    embedding_figure,
-    score_histogram,
-    slices_figure,
-)
+from rayapp.pages.charts import confusion_figure, embedding_figure, score_histogram, slices_figure
 from rayapp.pages.curves import pr_figure, reliability_figure, robustness_figure, roc_figure
 from rayapp.pages.thumbnails import thumbnail
 from rayapp.report.evidence import Evidence, read_embedding
@@ -84,9 +79,11 @@ def by_slice(several: Sequence[Evidence]) -> list[Figure]:
         for one in several:
             rows = rows_of(one.evaluation)
             drawn[one.evaluation.detector_name] = {
-                f"{p.column}: {p.name}" if _mixed(one.evaluation) and p.column else p.name:
-                p.figures[figure].measure() for p in rows
-            }  # fmt: skip
+                f"{p.column}: {p.name}"
+                if _mixed(one.evaluation) and p.column
+                else p.name: p.figures[figure].measure()
+                for p in rows
+            }
         reference = _CHANCE.get(figure) if several[0].evaluation.task == "origin" else None
         found.append(slices_figure(drawn, heading(figure), reference=reference))
     return found
@@ -144,9 +141,11 @@ def embeddings(uris: Sequence[str], evidence: Sequence[Evidence]) -> list[Figure
         names = sorted({named[table["path"][at].as_py()] for at in rows})
         classes = [names.index(named[table["path"][at].as_py()]) for at in rows]
         points = np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()])[rows]
-        caption = (f"{one.evaluation.detector_name}: backbone features of {len(rows)} test images, "
-                   "by t-SNE. Near points look alike to the detector; distances between groups "
-                   "mean nothing.")  # fmt: skip
+        caption = (
+            f"{one.evaluation.detector_name}: backbone features of {len(rows)} test images, "
+            "by t-SNE. Near points look alike to the detector; distances between groups "
+            "mean nothing."
+        )
         found.append(embedding_figure(points, classes, names, caption=caption))
     return found
 

@@ -20,11 +20,7 @@ from rayapp.pages.blocks import (
 from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
 from rayapp.report.doubts import against_chance, against_others
-from rayapp.report.evidence import (
-    Evidence,
-    by_suite,
-    read_changes,
-)
+from rayapp.report.evidence import Evidence, by_suite, read_changes
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record as runs
 from rayapp.run.record import duration
@@ -174,9 +170,12 @@ def _suite(several: Sequence[Evidence]) -> list[Block]:
     drawn = pictures.by_slice(several)
     drawn += [pictures.confusion(one.evaluation) for one in several if one.evaluation.confusion]
     resampled = f"{first.num_groups:,} resampled {first.resampled}"
-    blocks.append(Prose(
-        f"Intervals (95 %) come from {resampled}. A slice by generator holds that generator's "
-        "images and the reals that the protocol gives it."))  # fmt: skip
+    blocks.append(
+        Prose(
+            f"Intervals (95 %) come from {resampled}. A slice by generator holds that generator's "
+            "images and the reals that the protocol gives it."
+        )
+    )
     blocks += tables.operating_points(several)
     return [*blocks, *pictures.figures(drawn), tables.every_figure(several)]
 
@@ -225,11 +224,30 @@ def _provenance(
     for one in evidence:
         e = one.evaluation
         band = "–" if e.band is None else f"{e.band[0]:.3f} to {e.band[1]:.3f}"
-        rows.append([e.detector_name, e.test_set, e.protocol, e.view, e.detector_hash[:16],
-                     (e.calibration_hash or "none")[:16], f"{e.threshold:g}", band,
-                     f"{e.num_groups:,} {e.resampled}"])  # fmt: skip
-    columns = ["detector", "test set", "protocol", "view", "hash", "calibration", "threshold",
-               "unsure between", "resampled"]  # fmt: skip
+        rows.append(
+            [
+                e.detector_name,
+                e.test_set,
+                e.protocol,
+                e.view,
+                e.detector_hash[:16],
+                (e.calibration_hash or "none")[:16],
+                f"{e.threshold:g}",
+                band,
+                f"{e.num_groups:,} {e.resampled}",
+            ]
+        )
+    columns = [
+        "detector",
+        "test set",
+        "protocol",
+        "view",
+        "hash",
+        "calibration",
+        "threshold",
+        "unsure between",
+        "resampled",
+    ]
     facts: dict[str, Any] = {
         "protocol": ", ".join(dict.fromkeys(one.protocol for one in results)),
         "bootstrap": ", ".join(

@@ -5,21 +5,23 @@ from collections.abc import Mapping, Sequence
 from rayapp.dataset.reference_figures import Published, PublishedSuite
 from rayapp.metrics.binary import TITLES
 from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import (
-    Comparison,
-    Evaluation,
-    Figure,
-    SeedSpread,
-    Slice,
-    difference,
-)
+from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, SeedSpread, Slice, difference
 from rayapp.metrics.measure import Measure
 from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
 from rayapp.report.evidence import Evidence
 
-SHOWN = ("balanced_accuracy", "roc_auc", "average_precision", "tpr_at_fpr_1pct",
-         "tpr_at_fpr_5pct", "eer", "nll", "brier", "calibration_error")  # fmt: skip
+SHOWN = (
+    "balanced_accuracy",
+    "roc_auc",
+    "average_precision",
+    "tpr_at_fpr_1pct",
+    "tpr_at_fpr_5pct",
+    "eer",
+    "nll",
+    "brier",
+    "calibration_error",
+)
 NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy_real": "accuracy, reals",
@@ -51,8 +53,11 @@ def beside_published(several: Sequence[Evidence]) -> list[Block]:
     for name, short in zip(names, ("ACC", "AUC"), strict=False):
         found = {heading(name): ".4f"}
         if known:
-            found |= {f"{short} published": ".4f", f"{short} difference": "+.4f",
-                      f"{short} within": ""}  # fmt: skip
+            found |= {
+                f"{short} published": ".4f",
+                f"{short} difference": "+.4f",
+                f"{short} within": "",
+            }
         columns += found
         formats |= found
     rows: list[list[Value]] = []
@@ -62,8 +67,10 @@ def beside_published(several: Sequence[Evidence]) -> list[Block]:
             rows += [_row(one.evaluation, part, names, known) for part in parts]
     told = (
         "Published: as printed by others under their own protocol; within: whether that lies in "
-        "our 95 % interval." if known else "Figures with their 95 % intervals."
-    )  # fmt: skip
+        "our 95 % interval."
+        if known
+        else "Figures with their 95 % intervals."
+    )
     return [*remarks(several), Table(columns, rows, told, formats)]
 
 
@@ -80,8 +87,11 @@ def _row(one: Evaluation, part: Slice, names: Sequence[str], known: bool) -> lis
         if known:
             found = difference(part, name)
             within = None if found is None else found[1]
-            row += [part.published.get(name), None if found is None else found[0],
-                    "–" if within is None else "yes" if within else "no"]  # fmt: skip
+            row += [
+                part.published.get(name),
+                None if found is None else found[0],
+                "–" if within is None else "yes" if within else "no",
+            ]
     return row
 
 
@@ -96,17 +106,25 @@ def remarks(several: Sequence[Evidence]) -> list[Block]:
     lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in told.items())
     blocks: list[Block] = []
     if legacy:
-        blocks.append(Notice(
-            "Legacy protocol: as published, calibration images and repeated reals included. "
-            "For comparison with published figures only.", "warning"))  # fmt: skip
+        blocks.append(
+            Notice(
+                "Legacy protocol: as published, calibration images and repeated reals included. "
+                "For comparison with published figures only.",
+                "warning",
+            )
+        )
     for one in several:
         e = one.evaluation
         if e.inverted:
             where = "" if e.inverted[0] == e.whole.name else f" on {', '.join(e.inverted)}"
-            blocks.append(Notice(
-                f"{e.detector_name}: the scores run against the labels{where} (ROC AUC below 0.5 "
-                "by more than chance). Check the labels, and that a higher score means synthetic.",
-                "warning"))  # fmt: skip
+            blocks.append(
+                Notice(
+                    f"{e.detector_name}: the scores run against the labels{where} (ROC AUC below "
+                    "0.5 by more than chance). Check the labels, and that a higher score means "
+                    "synthetic.",
+                    "warning",
+                )
+            )
     return [*blocks, Prose(lines)]
 
 
@@ -122,13 +140,24 @@ def operating_points(several: Sequence[Evidence]) -> list[Block]:
         if e.holds_at is not None:
             told = f"where {percent(e.holds_at)} of the images are synthetic"
             if e.precision is not None:
-                told += (f"; there, at the rates of these images, {percent(e.precision)} of what "
-                         "it calls synthetic is")  # fmt: skip
+                told += (
+                    f"; there, at the rates of these images, {percent(e.precision)} of what "
+                    "it calls synthetic is"
+                )
             priors.append(f"{e.detector_name}: its probabilities hold {told}.")
     blocks: list[Block] = []
     if rows:
-        columns = ["detector", "slice", "asked", "bound", "observed", "reals", "here",
-                   "reals here", "holds here"]  # fmt: skip
+        columns = [
+            "detector",
+            "slice",
+            "asked",
+            "bound",
+            "observed",
+            "reals",
+            "here",
+            "reals here",
+            "holds here",
+        ]
         told = (
             "False positives: reals called synthetic. Asked (at most, with a confidence of "
             f"{', '.join(dict.fromkeys(sure))}), bound and observed are of the calibration images; "
@@ -241,12 +270,28 @@ def over_seeds(spreads: Sequence[SeedSpread]) -> Table:
 def changes(several: Sequence[Changes]) -> Table:
     """How many images each two detectors call differently."""
     rows: list[list[Value]] = [
-        [one.suite, one.first, one.second, one.num_images, one.first_right + one.second_right,
-         one.first_right, one.second_right, one.file]
+        [
+            one.suite,
+            one.first,
+            one.second,
+            one.num_images,
+            one.first_right + one.second_right,
+            one.first_right,
+            one.second_right,
+            one.file,
+        ]
         for one in several
-    ]  # fmt: skip
-    columns = ["suite", "A", "B", "images", "change sides", "only A right", "only B right",
-               "listed in"]  # fmt: skip
+    ]
+    columns = [
+        "suite",
+        "A",
+        "B",
+        "images",
+        "change sides",
+        "only A right",
+        "only B right",
+        "listed in",
+    ]
     return Table(columns, rows, "Images that change sides between two detectors.")
 
 
@@ -274,8 +319,10 @@ def across_sources(one: Evaluation) -> list[Table]:
             [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)]
             for real in reals
         ]
-        told = (f"{one.detector_name}: {heading(figure)} of each source of reals (rows) against "
-                f"each source of synthetics. {why}")  # fmt: skip
+        told = (
+            f"{one.detector_name}: {heading(figure)} of each source of reals (rows) against "
+            f"each source of synthetics. {why}"
+        )
         tables.append(Table(["reals from", *synthetics], rows, told))
     return tables
 

@@ -139,8 +139,11 @@ class S3Store:
             pages = s3_client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"):
                 folders += [one["Prefix"][cut:-1] for one in page.get("CommonPrefixes", [])]
-                objects += [_stat(item, cut) for item in page.get("Contents", [])
-                            if not item["Key"].endswith("/")]  # fmt: skip
+                objects += [
+                    _stat(item, cut)
+                    for item in page.get("Contents", [])
+                    if not item["Key"].endswith("/")
+                ]
         return folders, objects
 
     def copy(self, key: str, target: "S3Store", name: str) -> None:

@@ -19,20 +19,10 @@ Channels = Literal["rgb", "bgr"]
 Axis = Literal["horizontal", "vertical", "both"]
 Place = Literal["centre", "top_left", "top_right", "bottom_left", "bottom_right"]
 
-FIVE_PLACES: tuple[Place, ...] = (
-    "top_left",
-    "top_right",
-    "bottom_left",
-    "bottom_right",
-    "centre",
-)
+FIVE_PLACES: tuple[Place, ...] = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
 _FILTERS = {"lanczos4": cv2.INTER_LANCZOS4, "area": cv2.INTER_AREA}
 _FLIPS = {"horizontal": 1, "vertical": 0, "both": -1}
-_TURNS = {
-    1: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    2: cv2.ROTATE_180,
-    3: cv2.ROTATE_90_CLOCKWISE,
-}
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 _MAX_SIDE = {".jpg": 65_500, ".webp": 16_383}  # what the two formats can hold
 
 
@@ -208,16 +198,5 @@ def grayscale(image_HWC: ImageHWC) -> ImageHWC:
 
 OPERATIONS: dict[str, Callable[..., ImageHWC]] = {
     operation.__name__: operation
-    for operation in (
-        crop,
-        pad,
-        resize,
-        jpeg,
-        webp,
-        blur,
-        noise,
-        rotate90,
-        flip,
-        grayscale,
-    )
+    for operation in (crop, pad, resize, jpeg, webp, blur, noise, rotate90, flip, grayscale)
 }

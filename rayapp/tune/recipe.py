@@ -26,8 +26,14 @@ TRAIN, CALIBRATE, AUGMENT = "train", "calibrate", "augment"
 _STAGES = ("stage1", "stage2")
 # What a search of calibration may set; the rest says where the data are.
 _CALIBRATE_FIELDS = (
-    "method", "temperature", "fpr", "confidence", "fpr_by", "prevalence", "band_error",
-)  # fmt: skip
+    "method",
+    "temperature",
+    "fpr",
+    "confidence",
+    "fpr_by",
+    "prevalence",
+    "band_error",
+)
 _CROPS = ("crop", "random_resized_crop")
 # Where and how the search itself places trials; no recipe's business.
 _PLACED = ("output", "overwrite", "annotations", "head_annotations", "validation", "root", "scheme")

@@ -142,10 +142,7 @@ def _best_yaml(
     if settings.kind == "calibrate":
         lists = settings.annotations[0]
         found = recipe.calibrate_settings(
-            settings.detector or "",
-            settings.scores or "",
-            lists,
-            output,
+            settings.detector or "", settings.scores or "", lists, output
         ).model_copy(update={"scheme": settings.scheme})
     else:
         found = recipe.train_settings(

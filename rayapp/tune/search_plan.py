@@ -15,15 +15,7 @@ from rayapp.storage.uris import open_store, read_uri
 from rayapp.transforms import load_protocol
 from rayapp.tune.folds import Fold, make_folds
 from rayapp.tune.goals import Goal
-from rayapp.tune.recipe import (
-    AUGMENT,
-    CALIBRATE,
-    TRAIN,
-    Recipe,
-    load_recipe,
-    whole,
-    whole_space,
-)
+from rayapp.tune.recipe import AUGMENT, CALIBRATE, TRAIN, Recipe, load_recipe, whole, whole_space
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space, Values
 from rayapp.tune.trials.calibration import CalibrationWork, load_scored

@@ -83,9 +83,7 @@ class TuneSettings(JobSettings):
         {}, description="name: values to try early; the recipe itself always comes first"
     )
     objectives: dict[str, float] = Field(
-        {"held_out_roc_auc": 1.0},
-        min_length=1,
-        description="figure: weight",
+        {"held_out_roc_auc": 1.0}, min_length=1, description="figure: weight"
     )
     combine: Literal["weighted", "pareto"] = Field(
         "weighted", description="several objectives: their weighted sum, or their Pareto front"

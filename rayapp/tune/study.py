@@ -185,11 +185,7 @@ class NumberedSampler(BaseSampler):  # type: ignore[misc]
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """The inner sampler's."""
         self._inner.after_trial(study, trial, state, values)

@@ -20,10 +20,19 @@ def test_folders_say_origin_generator_and_content():
 
 @pytest.mark.parametrize(
     ("text", "origin"),
-    [("nature=real", "real"), ("ai/GENERATOR", "synthetic"), ("set/*/GENERATOR", "synthetic"),
-     ("Fake", "synthetic"), ("0_real", "real"), (".=real", "real"), ("*/AI images", "synthetic"),
-     ("cameras", None), ("a//real", None), ("x=perhaps", None)],
-)  # fmt: skip
+    [
+        ("nature=real", "real"),
+        ("ai/GENERATOR", "synthetic"),
+        ("set/*/GENERATOR", "synthetic"),
+        ("Fake", "synthetic"),
+        ("0_real", "real"),
+        (".=real", "real"),
+        ("*/AI images", "synthetic"),
+        ("cameras", None),
+        ("a//real", None),
+        ("x=perhaps", None),
+    ],
+)
 def test_each_pattern_must_say_its_origin(text, origin):
     if origin is None:
         with pytest.raises(UserError, match="=real or =synthetic"):

@@ -23,8 +23,13 @@ def subsets(root, **more):
 
 
 def test_a_published_split_is_recognised_wherever_its_level_is(tmp_path):
-    root = tree(tmp_path, "ADM/train/ai/a.png", "ADM/Val/ai/b.png", "ADM/train/nature/c.png",
-                "ADM/Val/nature/d.png")  # fmt: skip
+    root = tree(
+        tmp_path,
+        "ADM/train/ai/a.png",
+        "ADM/Val/ai/b.png",
+        "ADM/train/nature/c.png",
+        "ADM/Val/nature/d.png",
+    )
     assert set(subsets(root).values()) == {"train", "Val"}
     assert set(subsets(root, split_by_folder=False).values()) == {""}
     # The layout has no say in it.
@@ -32,8 +37,13 @@ def test_a_published_split_is_recognised_wherever_its_level_is(tmp_path):
 
 
 def test_a_class_that_is_called_train_is_no_split(tmp_path):
-    root = tree(tmp_path, "progan/train/0_real/a.png", "progan/train/1_fake/b.png",
-                "progan/cat/0_real/c.png", "progan/cat/1_fake/d.png")  # fmt: skip
+    root = tree(
+        tmp_path,
+        "progan/train/0_real/a.png",
+        "progan/train/1_fake/b.png",
+        "progan/cat/0_real/c.png",
+        "progan/cat/1_fake/d.png",
+    )
     assert set(subsets(root).values()) == {""}
     assert subsets(root, split_by_folder=True)["progan/train/0_real/a.png"] == "train"
     (tmp_path / "test").mkdir()

@@ -5,15 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayapp.annotate.split import (
-    SPLITS,
-    check,
-    deal,
-    deal_subsets,
-    joined,
-    open_to,
-    parse_shares,
-)
+from rayapp.annotate.split import SPLITS, check, deal, deal_subsets, joined, open_to, parse_shares
 from rayapp.config.errors import UserError
 
 SHARES = parse_shares("60/15/10/15")
@@ -56,9 +48,13 @@ def test_a_deal_keeps_groups_whole_and_does_not_depend_on_order(data):
     order = list(range(count))
     random.Random(data.draw(st.integers())).shuffle(order)
     again = deal(
-        [names[k] for k in order], [[makers[k]] for k in order], [groups[k] for k in order],
-        SHARES, seed=1, test_only=held,
-    )  # fmt: skip
+        [names[k] for k in order],
+        [[makers[k]] for k in order],
+        [groups[k] for k in order],
+        SHARES,
+        seed=1,
+        test_only=held,
+    )
     assert [split[k] for k in order] == again
 
 
@@ -78,8 +74,11 @@ def test_every_generator_is_dealt_in_proportion():
 
 def test_a_split_without_an_origin_is_named():
     with pytest.raises(UserError, match="head is left without real images"):
-        check(["train", "train", "head", "test", "test"],
-              ["real", "synthetic", "synthetic", "real", "synthetic"], SHARES)  # fmt: skip
+        check(
+            ["train", "train", "head", "test", "test"],
+            ["real", "synthetic", "synthetic", "real", "synthetic"],
+            SHARES,
+        )
 
 
 def test_many_small_classes_are_dealt_in_proportion_as_a_whole():
@@ -106,15 +105,18 @@ def test_what_a_published_split_may_become():
 @given(st.data())
 def test_a_published_split_is_kept_whatever_looks_alike(data):
     count = data.draw(st.integers(1, 50))
-    subsets = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=count,
-                               max_size=count))  # fmt: skip
+    subsets = data.draw(
+        st.lists(st.sampled_from(["train", "val", "test"]), min_size=count, max_size=count)
+    )
     groups = data.draw(st.lists(st.integers(0, 25), min_size=count, max_size=count))
-    makers = data.draw(st.lists(st.sampled_from(["real", "a", "b"]), min_size=count,
-                                max_size=count))  # fmt: skip
+    makers = data.draw(
+        st.lists(st.sampled_from(["real", "a", "b"]), min_size=count, max_size=count)
+    )
     held = frozenset(data.draw(st.sets(st.sampled_from(["a", "b"]))))
     names = [f"{at}.png" for at in range(count)]
-    split, leaks = deal_subsets(subsets, names, [[one] for one in makers], groups, SHARES, seed=1,
-                              test_only=held)  # fmt: skip
+    split, leaks = deal_subsets(
+        subsets, names, [[one] for one in makers], groups, SHARES, seed=1, test_only=held
+    )
     pools = {subset: open_to(subset, set(subsets)) for subset in set(subsets)}
     by_group = {}
     for subset, where, group, maker in zip(subsets, split, groups, makers, strict=True):

@@ -35,8 +35,9 @@ def test_containers_and_metadata_are_named():
     assert container(saved("WEBP", lossless=True))["container"] == "WEBP lossless"
     assert container(saved("WEBP", quality=80))["container"] == "WEBP lossy"
     assert container(saved("WEBP", lossless=True, icc_profile=b"x" * 99)) == {
-        "container": "WEBP lossless", "metadata": "ICC",
-    }  # fmt: skip
+        "container": "WEBP lossless",
+        "metadata": "ICC",
+    }
     exif = Image.Exif()
     exif[0x0110] = "camera"
     assert container(saved("JPEG", exif=exif))["metadata"] == "EXIF"

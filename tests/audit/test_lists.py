@@ -114,7 +114,8 @@ def test_the_leaks_of_the_published_lists_are_found(published):
 )
 def test_the_leaks_of_the_suites_are_found(published, scheme, pattern, items):
     (leak,) = [
-        one for one in list_facts(read(published / "suites", pattern, scheme))["leaks"]
+        one
+        for one in list_facts(read(published / "suites", pattern, scheme))["leaks"]
         if one["role"] == "calibration"
-    ]  # fmt: skip
+    ]
     assert (leak["shared"], leak["items"], leak["with"]) == (items, items, "test")

@@ -43,11 +43,18 @@ def test_one_value_only_tells_nothing():
 
 def test_features_of_files_and_of_lists_alone():
     assert features(pa.table({"path": ["a/b.JPG", "c"]})) == {"file suffix": [".jpg", "none"]}
-    table = pa.table({
-        "path": ["a.jpg", "b.png"], "container": ["JPEG", "PNG"], "quality": [90, None],
-        "tables": ["abc", None], "width": [10, 20], "height": [10, 10], "bytes": [100, 100],
-        "metadata": ["EXIF", ""],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "path": ["a.jpg", "b.png"],
+            "container": ["JPEG", "PNG"],
+            "quality": [90, None],
+            "tables": ["abc", None],
+            "width": [10, 20],
+            "height": [10, 10],
+            "bytes": [100, 100],
+            "metadata": ["EXIF", ""],
+        }
+    )
     found = features(table)
     assert found["quality table"] == ["quality 90", "none"]
     assert found["dimensions"] == ["10×10", "20×10"]

@@ -187,8 +187,11 @@ def test_what_the_labels_forbid_is_said_before_an_image_is_read(
     with pytest.raises(UserError, match=said):
         calibrate_from_images(CalibrateJobSettings(**given, root=str(tmp_path / "none")))
     assert {path.name for path in tmp_path.iterdir()} == {
-        "calibration.txt", "detector", "reals.txt", "scores",
-    }  # fmt: skip
+        "calibration.txt",
+        "detector",
+        "reals.txt",
+        "scores",
+    }
 
 
 def test_scores_that_cannot_be_fitted_leave_nothing_behind(given: dict, tmp_path: Path):

@@ -27,9 +27,18 @@ TWO = [{"CPU": 2.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}]
 
 @pytest.mark.parametrize(
     ("bundle", "times"),
-    [({"CPU": 1}, 4), ({"CPU": 2}, 2), ({"CPU": 3}, 0), ({"CPU": 0.3}, 12), ({"CPU": 0.1}, 40),
-     ({"CPU": 1, "GPU": 1}, 1), ({"GPU": 0.5}, 2), ({"CPU": 0.5, "GPU": 0.25}, 4), ({"TPU": 1}, 0)],
-)  # fmt: skip
+    [
+        ({"CPU": 1}, 4),
+        ({"CPU": 2}, 2),
+        ({"CPU": 3}, 0),
+        ({"CPU": 0.3}, 12),
+        ({"CPU": 0.1}, 40),
+        ({"CPU": 1, "GPU": 1}, 1),
+        ({"GPU": 0.5}, 2),
+        ({"CPU": 0.5, "GPU": 0.25}, 4),
+        ({"TPU": 1}, 0),
+    ],
+)
 def test_no_bundle_is_cut_between_two_nodes(bundle: dict[str, float], times: int) -> None:
     assert Capacity(TWO, None).fitting(bundle) == times
 

@@ -13,10 +13,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "jobs"
 JOBS = [path for path in sorted(SCRIPTS.glob("*.py")) if path.stem != "pipeline"]  # an old name
 # What a job takes: its work is imported once its settings are parsed.
-TAKES = {
-    "train": "--config demo --annotations x.txt --root x --output x",
-    "report": "--output x",
-}
+TAKES = {"train": "--config demo --annotations x.txt --root x --output x", "report": "--output x"}
 # Loaded early and late among the imports of a job that needs them.
 LIBRARIES = ("_pydantic_core", "_multiarray_umath", "libtorch_cpu", "_raylet")
 
@@ -42,9 +39,10 @@ def interrupted_at(script: Path, library: str) -> "subprocess.CompletedProcess[s
 @pytest.mark.parametrize("script", JOBS, ids=lambda path: path.stem)
 def test_every_job_begins_with_the_guard(script: Path) -> None:
     first = next(
-        node for node in ast.parse(script.read_text()).body if isinstance(node, ast.Import)
-        and node.names[0].name.startswith("rayapp")
-    )  # fmt: skip
+        node
+        for node in ast.parse(script.read_text()).body
+        if isinstance(node, ast.Import) and node.names[0].name.startswith("rayapp")
+    )
     rest = [n for n in ast.walk(ast.parse(script.read_text())) if isinstance(n, ast.ImportFrom)]
     assert first.names[0].name == "rayapp.config.begin"
     assert all(node.lineno > first.lineno for node in rest)

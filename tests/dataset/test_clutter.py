@@ -27,8 +27,21 @@ def test_what_systems_and_tools_leave_is_no_image(key: str, kind: str):
 
 @pytest.mark.parametrize(
     "key",
-    ["x.jpg", "x.JPG", ".hidden.png", "a.txt.png", "5f3c9e", "clip.mp4", "x.heic", "x.svg",
-     "readme.png", "a.txt/x", "macosx/x.jpg", "x.jpg.part", "wallpaper~2.jpg"],
-)  # fmt: skip
+    [
+        "x.jpg",
+        "x.JPG",
+        ".hidden.png",
+        "a.txt.png",
+        "5f3c9e",
+        "clip.mp4",
+        "x.heic",
+        "x.svg",
+        "readme.png",
+        "a.txt/x",
+        "macosx/x.jpg",
+        "x.jpg.part",
+        "wallpaper~2.jpg",
+    ],
+)
 def test_what_may_be_an_image_is_tried(key: str):
     assert clutter_kind(key) is None

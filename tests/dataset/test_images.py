@@ -74,10 +74,14 @@ def refused(data: bytes, **options: int) -> str:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}),
-        ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "tiff_deflate"}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
     ],
-)  # fmt: skip
+)
 def test_lossless_formats_give_every_pixel(kind: str, options: dict[str, object]) -> None:
     decoded = decode(saved(Image.fromarray(RGB), kind, **options))
     assert np.array_equal(decoded.pixels_HWC, RGB)
@@ -102,15 +106,23 @@ ODD: dict[str, tuple[Callable[[], bytes], str]] = {
     "grey PNG with alpha": (lambda: saved(PHOTO.convert("LA"), "PNG"), "grey, alpha on white"),
     "RGBA PNG": (lambda: saved(PHOTO.convert("RGBA"), "PNG"), "alpha on white"),
     "RGB PNG, one colour transparent": (
-        lambda: saved(PHOTO, "PNG", transparency=(1, 2, 3)), "alpha on white"),
+        lambda: saved(PHOTO, "PNG", transparency=(1, 2, 3)),
+        "alpha on white",
+    ),
     "palette PNG": (lambda: saved(PALETTE, "PNG"), "palette"),
     "palette PNG, one entry transparent": (
-        lambda: saved(PALETTE, "PNG", transparency=3), "palette, alpha on white"),
+        lambda: saved(PALETTE, "PNG", transparency=3),
+        "palette, alpha on white",
+    ),
     "palette PNG, entries half transparent": (
-        lambda: saved(PALETTE, "PNG", transparency=bytes(range(16))), "palette, alpha on white"),
+        lambda: saved(PALETTE, "PNG", transparency=bytes(range(16))),
+        "palette, alpha on white",
+    ),
     "palette GIF": (lambda: saved(PALETTE, "GIF"), "palette"),
     "palette GIF, one entry transparent": (
-        lambda: saved(PALETTE, "GIF", transparency=3), "palette, alpha on white"),
+        lambda: saved(PALETTE, "GIF", transparency=3),
+        "palette, alpha on white",
+    ),
     "16-bit grey PNG": (lambda: wide_png(1), "16-bit, grey"),
     "16-bit RGB PNG": (lambda: wide_png(3), "16-bit"),
     "16-bit RGBA PNG": (lambda: wide_png(4), "16-bit, alpha on white"),
@@ -120,13 +132,10 @@ ODD: dict[str, tuple[Callable[[], bytes], str]] = {
     "animated PNG": (lambda: animated("PNG"), "first of 3 frames"),
     "TIFF of pages": (lambda: animated("TIFF"), "first of 3 frames"),
     "JPEG with a second picture": (lambda: animated("MPO"), "first of 3 frames"),
-    "turned JPEG": (
-        lambda: saved(PHOTO, "JPEG", exif=oriented(6)), "EXIF orientation 6 applied"),
-    "turned WebP": (
-        lambda: saved(PHOTO, "WEBP", exif=oriented(3)), "EXIF orientation 3 applied"),
-    "turned PNG": (
-        lambda: saved(PHOTO, "PNG", exif=oriented(8)), "EXIF orientation 8 applied"),
-}  # fmt: skip
+    "turned JPEG": (lambda: saved(PHOTO, "JPEG", exif=oriented(6)), "EXIF orientation 6 applied"),
+    "turned WebP": (lambda: saved(PHOTO, "WEBP", exif=oriented(3)), "EXIF orientation 3 applied"),
+    "turned PNG": (lambda: saved(PHOTO, "PNG", exif=oriented(8)), "EXIF orientation 8 applied"),
+}
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -210,11 +219,16 @@ def _exif_of(kind: int, count: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "exif",
     [
-        b"Exif\0\0garbage" * 9, b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0",
-        _exif_of(2, 4, b"abc\0"), _exif_of(3, 1, b"\x09\0\0\0"), _exif_of(3, 1, bytes(4)),
-        _exif_of(5, 1, b"\xff" * 4), _exif_of(3, 2, b"\x03\0\x63\0")[:-9],
+        b"Exif\0\0garbage" * 9,
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0",
+        _exif_of(2, 4, b"abc\0"),
+        _exif_of(3, 1, b"\x09\0\0\0"),
+        _exif_of(3, 1, bytes(4)),
+        _exif_of(5, 1, b"\xff" * 4),
+        _exif_of(3, 2, b"\x03\0\x63\0")[:-9],
     ],
-)  # fmt: skip
+)
 def test_damaged_metadata_spoils_no_sound_picture(exif: bytes) -> None:
     for kind in ("JPEG", "WEBP"):
         decoded = decode(saved(PHOTO, kind, exif=exif))
@@ -232,10 +246,7 @@ def test_damaged_metadata_spoils_no_sound_picture(exif: bytes) -> None:
         (("é" * 3000).encode(), "text, not an image"),
         (b'{"error": 404}', "text, not an image"),
         (b"BMW, a car", "text, not an image"),
-        (
-            bytes(100),
-            f"not a {READ} image",
-        ),
+        (bytes(100), f"not a {READ} image"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "not a JPEG, PNG"),
         (b"\xff\xd8\xff", "starts as a JPEG, goes on as none"),
         (b"GIF89a", "starts as a GIF, goes on as none"),

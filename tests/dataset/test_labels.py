@@ -369,12 +369,35 @@ def test_unknown_scheme_lists_the_known_ones() -> None:
         load_scheme("nope")
 
 
-@given(st.lists(st.sampled_from(
-    ["./a.png,0,0,4,8", "a.png,0,0,4,8", "a,b.png,0,0,4,8", "a.png,0,0,4,8,8", "../a,0,0,4,8",
-     "./.hidden,0,0,4,8", "a/../b,0,0,4,8", "a//b,0,0,4,8", "././a.png,1,0,0,0", "b.png,0,0,0,8",
-     "cafe\u0301.png,1,0,0,0", "a.png,1,0,0,0", "x y.png,0,0,4,8", "a.png,0,0,4", "a.png#1,0,0,4,8",
-     "C:/a,0,0,4,8", "~/a,0,0,4,8", "a/,0,0,4,8", ",0,0,4,8", "a.png,0,0,4,9", "a.png,00,0,4,8"]
-)))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "./a.png,0,0,4,8",
+                "a.png,0,0,4,8",
+                "a,b.png,0,0,4,8",
+                "a.png,0,0,4,8,8",
+                "../a,0,0,4,8",
+                "./.hidden,0,0,4,8",
+                "a/../b,0,0,4,8",
+                "a//b,0,0,4,8",
+                "././a.png,1,0,0,0",
+                "b.png,0,0,0,8",
+                "cafe\u0301.png,1,0,0,0",
+                "a.png,1,0,0,0",
+                "x y.png,0,0,4,8",
+                "a.png,0,0,4",
+                "a.png#1,0,0,4,8",
+                "C:/a,0,0,4,8",
+                "~/a,0,0,4,8",
+                "a/,0,0,4,8",
+                ",0,0,4,8",
+                "a.png,0,0,4,9",
+                "a.png,00,0,4,8",
+            ]
+        )
+    )
+)
 def test_plain_lines_are_read_as_all_others_are(lines):
     """The short way for plain lines and the long way give the same items and defects."""
     scheme = load_scheme("imaginet")

@@ -24,13 +24,20 @@ def _store(folder: Path, codec: Codec, tile_px: int = 64) -> TileIndex:
     store.put("shards/one.tiles", shard)
     rows = [
         {
-            "id": f"{number}.png", "path": f"{number}.png", "status": "ok", "error": "",
-            "height": size[0], "width": size[1], "shard": "shards/one.tiles",
-            "offset": offsets[number], "tile_px": tile_px, "codec": codec,
+            "id": f"{number}.png",
+            "path": f"{number}.png",
+            "status": "ok",
+            "error": "",
+            "height": size[0],
+            "width": size[1],
+            "shard": "shards/one.tiles",
+            "offset": offsets[number],
+            "tile_px": tile_px,
+            "codec": codec,
             "tile_bytes": [len(tile) for tile in tiles[number]],
         }
         for number, size in enumerate(SIZES)
-    ]  # fmt: skip
+    ]
     rows.append({"id": "bad.png", "path": "bad.png", "status": "failed", "error": "broken"})
     table = manifest.from_rows(rows, manifest.schema(load_scheme("demo"), INDEX_COLUMNS))
     manifest.write_table(store, INDEX_FILE, table)

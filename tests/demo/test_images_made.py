@@ -23,10 +23,13 @@ def test_the_held_out_family_is_in_test_only(rows):
 def test_both_classes_show_the_same_crops(rows):
     for split in ("train", "head", "calibration", "test"):
         crops = {
-            origin: {(r["photo"], r["number"]) for r in rows
-                     if r["split"] == split and r["origin"] == origin}
+            origin: {
+                (r["photo"], r["number"])
+                for r in rows
+                if r["split"] == split and r["origin"] == origin
+            }
             for origin in (0, 1)
-        }  # fmt: skip
+        }
         assert crops[0] == crops[1]
 
 

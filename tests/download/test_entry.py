@@ -134,8 +134,12 @@ def test_the_shipped_weights() -> None:
     sources = load_catalogue().sources
     weights = {name: source for name, source in sources.items() if source.kind == "weights"}
     assert set(weights) == {
-        "weights_imaginet", "weights_imaginet_corvi", "weights_corvi2022", "weights_grag2021",
-        "weights_lasted", "weights_commfor",
-    }  # fmt: skip
+        "weights_imaginet",
+        "weights_imaginet_corvi",
+        "weights_corvi2022",
+        "weights_grag2021",
+        "weights_lasted",
+        "weights_commfor",
+    }
     assert all(is_whole(source) and not source.in_all for source in weights.values())
     assert all(path.startswith(f"{n}/") for n, source in weights.items() for path in source.files)

@@ -108,10 +108,17 @@ def test_the_published_test_list_goes_to_the_catalogues_sources(tmp_path: Path) 
     assert wanted.cut_up(store, [str(uri)], SCHEME, sources) == 0
     counts = {name: len(insides(tmp_path / "r", name)) for name in sources}
     assert counts == {
-        "imagenet": 1500, "coco": 3000, "progan_train": 0, "progan_val": 3000, "ffhq": 4500,
-        "wikiart": 2250, "danbooru": 2250, "photozilla": 5000, "journeydb": 2500,
+        "imagenet": 1500,
+        "coco": 3000,
+        "progan_train": 0,
+        "progan_val": 3000,
+        "ffhq": 4500,
+        "wikiart": 2250,
+        "danbooru": 2250,
+        "photozilla": 5000,
+        "journeydb": 2500,
         "generated": 16000,
-    }  # fmt: skip
+    }
     assert insides(tmp_path / "r", "imagenet").popitem()[1].startswith("ILSVRC/Data/CLS-LOC/")
 
 

@@ -123,8 +123,13 @@ class Head:
     def submit(self, *command: str, token: Path | None = None) -> subprocess.Popen[str]:
         submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
         submit += ["--address", self.dashboard, "--working-dir", str(ROOT), "--", *command]
-        return subprocess.Popen(submit, env=self.environment(token), stdout=subprocess.PIPE,
-                                text=True, stderr=subprocess.STDOUT)  # fmt: skip
+        return subprocess.Popen(
+            submit,
+            env=self.environment(token),
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.STDOUT,
+        )
 
     def stop(self) -> None:
         family = psutil.Process(self._process.pid).children(recursive=True)
@@ -175,8 +180,15 @@ def test_nodes_come_for_the_work_and_go_after_it(head: Head, tmp_path: Path) -> 
     assert head.get("/nodes?view=summary", head.wrong).status_code in (401, 403)
     log = tmp_path / "log.txt"
     wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.wrong)}
-    direct = started(log, "perturb", *options, "--output", str(tmp_path / "refused"),
-                     RAY_ADDRESS=f"127.0.0.1:{PORT}", **wrong)  # fmt: skip
+    direct = started(
+        log,
+        "perturb",
+        *options,
+        "--output",
+        str(tmp_path / "refused"),
+        RAY_ADDRESS=f"127.0.0.1:{PORT}",
+        **wrong,
+    )
     assert direct.wait(120) == 1
     last = log.read_text().splitlines()[-1]
     assert last.startswith(f"error: the Ray cluster at 127.0.0.1:{PORT} can't be used")

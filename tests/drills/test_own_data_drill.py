@@ -30,8 +30,10 @@ def typed(tmp_path_factory):
         ["bash", str(ROOT / "tests/drills/own_data.sh")],
         cwd=folder,
         env={"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(folder)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     print(done.stdout)
     return folder, done.stdout
 
@@ -48,8 +50,13 @@ def test_every_command_of_the_chain_ends_well(typed):
     assert any(line.startswith("container alone tells origin") for line in wrong)
     assert all("alone tells origin" in line or "all the outside" in line for line in wrong), wrong
     for name in SETS:
-        for made in ("audit/audit.html", "train/detector/detector.json", "detector/detector.json",
-                     "report/report.html", "scores/gallery.html"):  # fmt: skip
+        for made in (
+            "audit/audit.html",
+            "train/detector/detector.json",
+            "detector/detector.json",
+            "report/report.html",
+            "scores/gallery.html",
+        ):
             assert (folder / "runs" / name / made).stat().st_size
 
 
@@ -60,9 +67,12 @@ def lists_of(folder, name):
     for path in sorted(made.glob("lists/*.txt")):
         items = read_list(path, scheme).items
         found[path.stem] = {
-            item.path: {c: scheme.names(c)[code] for c, code in
-                        zip(scheme.columns, item.labels, strict=True)} for item in items
-        }  # fmt: skip
+            item.path: {
+                c: scheme.names(c)[code]
+                for c, code in zip(scheme.columns, item.labels, strict=True)
+            }
+            for item in items
+        }
     return found
 
 
@@ -78,8 +88,10 @@ def test_a_published_split_is_kept_and_its_labels_are_read(typed):
     for name in ("train", "head", "calibration", "test"):
         for path, labels in lists[name].items():
             maker, _, word, _ = path.split("/")
-            assert labels == {"origin": "real" if word == "nature" else "synthetic",
-                              "generator": "real" if word == "nature" else maker}  # fmt: skip
+            assert labels == {
+                "origin": "real" if word == "nature" else "synthetic",
+                "generator": "real" if word == "nature" else maker,
+            }
     lists = lists_of(folder, "cifake")
     assert sorted(lists["test"]) == sorted(
         f"test/{word}/{number:03}.jpg" for word in ("REAL", "FAKE") for number in range(8)
@@ -93,13 +105,18 @@ def test_forensynths_classes_are_content_and_no_split(typed):
     assert sum(map(len, parts)) == 60
     every = {path: labels for part in parts for path, labels in part.items()}
     assert every["progan/train/1_fake/000.png"] == {
-        "origin": "synthetic", "content": "train", "generator": "progan",
-    }  # fmt: skip
+        "origin": "synthetic",
+        "content": "train",
+        "generator": "progan",
+    }
     assert every["biggan/0_real/000.png"] == {
-        "origin": "real", "content": "unknown", "generator": "real",
-    }  # fmt: skip
-    assert all({labels["origin"] for labels in part.values()} == {"real", "synthetic"}
-               for part in parts)  # fmt: skip
+        "origin": "real",
+        "content": "unknown",
+        "generator": "real",
+    }
+    assert all(
+        {labels["origin"] for labels in part.values()} == {"real", "synthetic"} for part in parts
+    )
 
 
 def test_photographs_alone_are_a_test_list(typed):

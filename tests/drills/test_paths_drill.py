@@ -30,28 +30,46 @@ pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]
 DATA = "--annotations all.txt --root in --scheme conf/scheme.yaml"
 # Job: its options, and what it makes. All that is written lies in `out`, all else travels.
 CHAIN = {
-    "download": ("--root out/got --catalogue conf/sources.yaml --sources folder "
-                 "--scheme conf/scheme.yaml --annotations all.txt", "out/got/manifest.parquet"),
+    "download": (
+        "--root out/got --catalogue conf/sources.yaml --sources folder "
+        "--scheme conf/scheme.yaml --annotations all.txt",
+        "out/got/manifest.parquet",
+    ),
     "annotate": ("--input folders --output out/annotated", "out/annotated/lists/train.txt"),
     "audit": (f"{DATA} --output out/audited", "out/audited/audit.html"),
-    "perturb": (f"{DATA} --manifest conf/manifest.parquet --output out/perturbed",
-                "out/perturbed/manifest.parquet"),
+    "perturb": (
+        f"{DATA} --manifest conf/manifest.parquet --output out/perturbed",
+        "out/perturbed/manifest.parquet",
+    ),
     "pack": (f"{DATA} --output out/tiles", "out/tiles/tiles.parquet"),
-    "train": (f"{DATA} --config conf/train.yaml --output out/trained",
-              "out/trained/detector/model.safetensors"),
-    "predict": ("--detector out/trained/detector --input in/images --output out/scores",
-                "out/scores/scores.parquet"),
-    "calibrate": ("--detector detector --annotations some.txt --root in --scheme conf/scheme.yaml "
-                  "--output out/calibrated", "out/calibrated/detector.json"),
-    "evaluate": ("--detector detector --annotations all.txt --root in --scheme conf/scheme.yaml "
-                 "--resamples 100 --embedding 0 --output out/evaluation",
-                 "out/evaluation/metrics.json"),
+    "train": (
+        f"{DATA} --config conf/train.yaml --output out/trained",
+        "out/trained/detector/model.safetensors",
+    ),
+    "predict": (
+        "--detector out/trained/detector --input in/images --output out/scores",
+        "out/scores/scores.parquet",
+    ),
+    "calibrate": (
+        "--detector detector --annotations some.txt --root in --scheme conf/scheme.yaml "
+        "--output out/calibrated",
+        "out/calibrated/detector.json",
+    ),
+    "evaluate": (
+        "--detector detector --annotations all.txt --root in --scheme conf/scheme.yaml "
+        "--resamples 100 --embedding 0 --output out/evaluation",
+        "out/evaluation/metrics.json",
+    ),
     "report": ("--evaluations out/evaluation --output out/report", "out/report/report.html"),
-    "prune": ("--root out/got --annotations all.txt --scheme conf/scheme.yaml --output out/pruned",
-              "out/pruned/plan.parquet"),
-    "tune": (f"{DATA} --config conf/tune.yaml --manifest conf/manifest.parquet "
-             "--output out/tuned", "out/tuned/best.yaml"),
-}  # fmt: skip
+    "prune": (
+        "--root out/got --annotations all.txt --scheme conf/scheme.yaml --output out/pruned",
+        "out/pruned/plan.parquet",
+    ),
+    "tune": (
+        f"{DATA} --config conf/tune.yaml --manifest conf/manifest.parquet --output out/tuned",
+        "out/tuned/best.yaml",
+    ),
+}
 OTHERS = {
     "demo": "--tiny",  # by default it writes to runs/demo
     "pipeline": "--config conf/pipeline.yaml --output out/whole",
@@ -84,8 +102,12 @@ def make_folder(folder: Path) -> Path:
     stage = {"protocol": "conf/augment.yaml", "epochs": 1, "batch_size": 16}
     recipe |= {name: recipe[name] | stage for name in ("stage1", "stage2")}
     (conf / "train.yaml").write_text(yaml.safe_dump(recipe))
-    source = {"about": "files of a folder", "at": ["in/{name}"], "form": "files",
-              "paths": {"images/": "images/"}}  # fmt: skip
+    source = {
+        "about": "files of a folder",
+        "at": ["in/{name}"],
+        "form": "files",
+        "paths": {"images/": "images/"},
+    }
     catalogue = {"origins": {}, "sources": {"folder": source}}
     (conf / "sources.yaml").write_text(yaml.safe_dump(catalogue))
     space = {
@@ -133,8 +155,13 @@ class Cluster:
         submit += ["--address", self.dashboard, "--working-dir", str(folder), "--", *command]
         said = "No available agent"
         while "No available agent" in said:  # the head is up before it takes jobs
-            done = subprocess.run(submit, env=environment(), stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True)  # fmt: skip
+            done = subprocess.run(
+                submit,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             said = done.stdout
         return said
 
@@ -168,8 +195,15 @@ def test_results_lie_below_the_folder_that_one_stands_in(
     if where == "cluster":
         env["RAY_ADDRESS"] = request.getfixturevalue("cluster").address
     for job, (options, made) in CHAIN.items():
-        done = subprocess.run(line(job, options), shell=True, cwd=folder, env=env, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        done = subprocess.run(
+            line(job, options),
+            shell=True,
+            cwd=folder,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode in (0, 3), f"{job}: {done.stdout[-4000:]}"
         assert (folder / made).exists(), f"{job}: {done.stdout[-4000:]}"
     assert sorted(os.listdir(folder)) == [
@@ -206,9 +240,8 @@ def test_a_submitted_job_reads_what_came_along_and_knows_its_run_again(
 ) -> None:
     folder, shared = make_folder(tmp_path / "mine"), tmp_path / "shared"
     lines = {
-        job: line(job, options.replace("out/", f"{shared}/"))
-        for job, (options, _) in CHAIN.items()
-    }  # fmt: skip
+        job: line(job, options.replace("out/", f"{shared}/")) for job, (options, _) in CHAIN.items()
+    }
     for job, (code, said) in submitted(cluster, folder, lines).items():
         assert code in (0, 3), f"{job}: {said[-4000:]}"
         assert (shared / CHAIN[job][1].removeprefix("out/")).exists(), job

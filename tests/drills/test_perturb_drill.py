@@ -53,8 +53,7 @@ def raylets(count):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False},
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
     try:
         for _ in range(count - 1):
@@ -89,9 +88,11 @@ def test_killed_and_resumed_it_makes_the_same_set_and_says_nothing_else(tmp_path
         file.writelines(f"{name},0,0,4,4\n" for name in odd)
     options = ("--protocol", "blur-grid", "--cpus", "2")
     with subprocess.Popen(
-        command(folder, output, *options), env=environment(), stderr=subprocess.PIPE,
+        command(folder, output, *options),
+        env=environment(),
+        stderr=subprocess.PIPE,
         start_new_session=True,
-    ) as process:  # fmt: skip
+    ) as process:
         deadline = time.monotonic() + 200
         while process.poll() is None and not list(output.glob(_PARTS)):
             assert time.monotonic() < deadline, "no part was written"

@@ -40,11 +40,7 @@ class Pipeline:
         with self.log.open("ab") as log:
             # A session of its own: what Ray leaves to reap a dead driver kills its process group.
             return subprocess.Popen(
-                self.command,
-                env=environment(**env),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                self.command, env=environment(**env), stdout=log, stderr=log, start_new_session=True
             )
 
     def finish(self, **env: str) -> None:
@@ -84,8 +80,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     lines = iter(listed.read_text().splitlines(keepends=True))
     for name, count in COUNTS.items():
         (folder / f"{name}.txt").write_text("".join(next(lines) for _ in range(count)))
-    source = {"about": "files of a folder", "at": [f"{folder}/{{name}}"], "form": "files",
-              "paths": {"images/": "images/"}, "licence": "CC0-1.0"}  # fmt: skip
+    source = {
+        "about": "files of a folder",
+        "at": [f"{folder}/{{name}}"],
+        "form": "files",
+        "paths": {"images/": "images/"},
+        "licence": "CC0-1.0",
+    }
     catalogue = folder / "sources.yaml"
     catalogue.write_text(yaml.safe_dump({"origins": {}, "sources": {"folder": source}}))
     stage = {"epochs": 1, "batch_size": 12}
@@ -120,10 +121,7 @@ def undisturbed(
 
 
 def test_s3_gives_the_tables_of_a_folder(
-    config: dict[str, Any],
-    undisturbed: tuple[dict[str, Any], float],
-    tmp_path: Path,
-    s3: S3,
+    config: dict[str, Any], undisturbed: tuple[dict[str, Any], float], tmp_path: Path, s3: S3
 ) -> None:
     pipeline = Pipeline(tmp_path, config, f"s3://{s3.bucket}/pipeline")
     pipeline.finish(**s3.environment)

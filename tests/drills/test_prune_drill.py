@@ -56,9 +56,12 @@ def there(folder):
 def killed_and_resumed(folder, wanted, after_s, *more):
     """Kill so long after the removal began; then the same command. How many were left then."""
     with subprocess.Popen(
-        command(folder, *more), env=environment(), stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    ) as process:  # fmt: skip
+        command(folder, *more),
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
         deadline = time.monotonic() + 120
         while process.poll() is None and not (folder / "out/applying.parquet").exists():
             assert time.monotonic() < deadline, "no removal began"

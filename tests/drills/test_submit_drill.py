@@ -53,9 +53,12 @@ class Home:
         start += f"--temp-dir={self._sockets.name} --include-dashboard=false --disable-usage-stats"
         with (folder / "head.txt").open("wb") as log:
             self._head = subprocess.Popen(
-                [str(self.python), *start.split()], env=self._env(), cwd=self.home,
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                [str(self.python), *start.split()],
+                env=self._env(),
+                cwd=self.home,
+                stdout=log,
+                stderr=log,
+            )
         self._log = folder / "head.txt"
 
     def _env(self, **more: str) -> dict[str, str]:
@@ -71,16 +74,20 @@ class Home:
         """A shell line in the home."""
         command = command.replace("python ", f"{self.python} ", 1)
         return subprocess.run(
-            ["bash", "-c", command], env=self._env(**env), cwd=self.home, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
-        )  # fmt: skip
+            ["bash", "-c", command],
+            env=self._env(**env),
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
+        )
 
     def submit(self, job: str, *arguments: str) -> str:
         """What a job says; its file is copied, its arguments are joined as they are."""
         (self.home / f"{job}.py").write_bytes((ROOT / "jobs" / f"{job}.py").read_bytes())
         done = self.run(
-            " ".join(["python", f"~/{job}.py", *arguments]),
-            RAY_ADDRESS=f"127.0.0.1:{self.port}",
+            " ".join(["python", f"~/{job}.py", *arguments]), RAY_ADDRESS=f"127.0.0.1:{self.port}"
         )
         (self.home / f"{job}.py").unlink()
         assert done.returncode in (0, 3), f"{job}: {done.stdout[-3000:]}"
@@ -111,8 +118,12 @@ def lists(home: Home) -> str:
     (home.home / "in/test.txt").rename(home.home / "all.txt")
     saved_detector(home.home / "detector")
     stage = {"epochs": 1, "batch_size": 16}
-    source = {"about": "files of a folder", "at": [f"{home.home}/in/{{name}}"], "form": "files",
-              "paths": {"images/": "images/"}}  # fmt: skip
+    source = {
+        "about": "files of a folder",
+        "at": [f"{home.home}/in/{{name}}"],
+        "form": "files",
+        "paths": {"images/": "images/"},
+    }
     catalogue = {"origins": {}, "sources": {"folder": source}}
     (home.home / "sources.yaml").write_text(yaml.safe_dump(catalogue))
     every = str(home.home / "all.txt")
@@ -120,9 +131,15 @@ def lists(home: Home) -> str:
     (home.home / "calibration.txt").write_text("".join(lines[:16]))
     (home.home / "test.txt").write_text("".join(lines[16:]))
     lists = {"train": [every], "calibration": "calibration.txt", "test": ["test.txt"]}
-    pipeline = {"scheme": "demo", "lists": lists, "recipe": "demo", "output": "whole",
-                "root": str(home.home / "in"), "train": {"stage1": stage, "stage2": stage},
-                "evaluate": {"resamples": 100}}  # fmt: skip
+    pipeline = {
+        "scheme": "demo",
+        "lists": lists,
+        "recipe": "demo",
+        "output": "whole",
+        "root": str(home.home / "in"),
+        "train": {"stage1": stage, "stage2": stage},
+        "evaluate": {"resamples": 100},
+    }
     (home.home / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
     return every
 

@@ -245,14 +245,24 @@ def test_the_state_is_kept_before_a_machine_is_taken_away(
         job = Job(settings, tmp_path, cluster.address)
         job.wait_for_epoch(2)
         subprocess.run(
-            [str(Path(sys.executable).with_name("ray")), "drain-node", "--address",
-             cluster.address, "--node-id", node.node_id, "--reason",
-             "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
-             "--deadline-remaining-seconds", "15"],
+            [
+                str(Path(sys.executable).with_name("ray")),
+                "drain-node",
+                "--address",
+                cluster.address,
+                "--node-id",
+                node.node_id,
+                "--reason",
+                "DRAIN_NODE_REASON_PREEMPTION",
+                "--reason-message",
+                "spot",
+                "--deadline-remaining-seconds",
+                "15",
+            ],
             check=True,
             capture_output=True,
             env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        )  # fmt: skip
+        )
         time.sleep(20)
         cluster.remove_node(node, allow_graceful=False)
         assert job.finish() == 0

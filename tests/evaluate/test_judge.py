@@ -53,10 +53,16 @@ def scores(items: TestItems) -> pa.Table:
     random = np.random.default_rng(0)
     logits = [random.normal(item.labels[0] * 1.5, 1) for item in items.items]
     paths = [item.path for item in items.items]
-    return pa.table({
-        "id": paths, "path": paths, "sha256": [f"{k}" for k in range(80)],
-        "logit": pa.array(logits, pa.float32()), "error": [""] * 80, "status": ["ok"] * 80,
-    })  # fmt: skip
+    return pa.table(
+        {
+            "id": paths,
+            "path": paths,
+            "sha256": [f"{k}" for k in range(80)],
+            "logit": pa.array(logits, pa.float32()),
+            "error": [""] * 80,
+            "status": ["ok"] * 80,
+        }
+    )
 
 
 @pytest.fixture
@@ -119,8 +125,9 @@ def test_clean_takes_the_detectors_own_calibration(items, scores, published):
     assert any("isn't recorded" in note for note in unknown.notes)
 
 
-@pytest.mark.parametrize("leak", [{"path": "t/05.png", "sha256": "5"},
-                                  {"path": "c/9.png", "sha256": "5"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "leak", [{"path": "t/05.png", "sha256": "5"}, {"path": "c/9.png", "sha256": "5"}]
+)
 def test_clean_refuses_a_test_image_that_was_calibrated_on(items, scores, published, leak):
     on = pa.table({"path": [leak["path"]], "sha256": [leak["sha256"]], "perceptual_hash": [None]})
     detector = measured(own(), on)
@@ -169,9 +176,14 @@ def test_classes_are_matched_by_name(items):
     chosen = items.only([i.labels[0] == 1 and i.labels[2] < 2 for i in items.items], "others")
     paths = [item.path for item in chosen.items]
     logits = [[0.0, 5.0] if item.labels[2] == 0 else [5.0, 0.0] for item in chosen.items]
-    table = pa.table({"path": paths, "logit": pa.nulls(len(paths), pa.float32()),
-                      "logits": pa.array(logits, pa.list_(pa.float32())),
-                      "error": [""] * len(paths)})  # fmt: skip
+    table = pa.table(
+        {
+            "path": paths,
+            "logit": pa.nulls(len(paths), pa.float32()),
+            "logits": pa.array(logits, pa.list_(pa.float32())),
+            "error": [""] * len(paths),
+        }
+    )
     truth, p, classes, _ = class_probabilities(detector, suite, chosen, table)
     assert classes == ("SD", "GAN")
     assert (p.argmax(axis=1) == truth).all()

@@ -186,13 +186,21 @@ def test_a_calibration_that_turns_the_scores_round_says_so(
     drawn = np.random.default_rng(6).normal(2 - 4 * ORIGINS, 1)
     detector, listed = saved_detector(tmp_path / "plain"), scored(tmp_path, "turned", drawn)
     calibrate(
-        CalibrateSettings(detector=detector, scores=str(tmp_path / "scores"), annotations=listed,
-                          scheme="demo", output=str(tmp_path / "turned"))
-    )  # fmt: skip
+        CalibrateSettings(
+            detector=detector,
+            scores=str(tmp_path / "scores"),
+            annotations=listed,
+            scheme="demo",
+            output=str(tmp_path / "turned"),
+        )
+    )
     settings = EvaluateSettings(
-        detector=str(tmp_path / "turned"), scores=str(tmp_path / "scores"), scheme="demo",
-        annotations=scored(tmp_path, "test", -alike()), output="-",
-    )  # fmt: skip
+        detector=str(tmp_path / "turned"),
+        scores=str(tmp_path / "scores"),
+        scheme="demo",
+        annotations=scored(tmp_path, "test", -alike()),
+        output="-",
+    )
     (planned,) = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
     assert "it turns the scores round (slope -" in planned.plan.fields["calibration"]
 

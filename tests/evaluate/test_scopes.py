@@ -70,10 +70,12 @@ def test_what_was_measured_stands_in_the_detector(
     assert load_detector(given["detector"]).spec.scope.measured == (unseen, whole)
 
     # A calibration moves the threshold: what was measured at the old one does not hold any more.
-    fitted = calibrate(CalibrateSettings(
-        **{name: given[name] for name in ("detector", "scores", "annotations", "scheme")},
-        output=str(tmp_path / "calibrated"),
-    ))  # fmt: skip
+    fitted = calibrate(
+        CalibrateSettings(
+            **{name: given[name] for name in ("detector", "scores", "annotations", "scheme")},
+            output=str(tmp_path / "calibrated"),
+        )
+    )
     scope = load_detector(fitted.store.root).spec.scope
     assert scope.calibrated is not None
     assert (scope.calibrated.num_real, scope.calibrated.num_synthetic) == (100, 100)

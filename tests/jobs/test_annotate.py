@@ -44,8 +44,13 @@ def test_every_image_is_in_one_list_and_groups_are_whole(own, tmp_path):
     run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path), hold_out=("mj",)))
     scheme = load_scheme(str(tmp_path / "scheme.yaml"))
     names = ("train", "head", "calibration", "test")
-    lists = dict(zip(names, read_lists([str(tmp_path / f"lists/{n}.txt") for n in names], scheme),
-                     strict=True))  # fmt: skip
+    lists = dict(
+        zip(
+            names,
+            read_lists([str(tmp_path / f"lists/{n}.txt") for n in names], scheme),
+            strict=True,
+        )
+    )
     where = {}
     for name, one in lists.items():
         for item in one.items:
@@ -125,8 +130,12 @@ def test_a_file_name_that_is_not_utf8_is_named(own, tmp_path):
 def lists_of(folder, *names):
     """Paths by list."""
     scheme = load_scheme(str(folder / "scheme.yaml"))
-    return {name: {item.path for item in read_lists([str(folder / f"lists/{name}.txt")], scheme)
-                   [0].items} for name in names}  # fmt: skip
+    return {
+        name: {
+            item.path for item in read_lists([str(folder / f"lists/{name}.txt")], scheme)[0].items
+        }
+        for name in names
+    }
 
 
 @pytest.mark.ray
@@ -154,8 +163,9 @@ def test_a_published_split_is_kept_and_its_leaks_are_named(tmp_path):
     assert run.results["by_folder"]["test"] == {"test": 17}
     assert set(run.results["by_folder"]["train"]) == {"train", "head", "calibration"}
 
-    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "b"),
-                                    split_by_folder=False))  # fmt: skip
+    run = annotate(
+        AnnotateSettings(input=str(own), output=str(tmp_path / "b"), split_by_folder=False)
+    )
     lists = lists_of(tmp_path / "b", "train", "head", "calibration", "test")
     assert any(path.startswith("test/") for path in lists["train"])
     assert "by_folder" not in run.results
@@ -172,9 +182,12 @@ def test_equal_bytes_under_both_labels_are_named_and_kept_out(tmp_path):
     run = annotate(settings)
     assert sorted(run.results["misses"]) == sorted(
         f"{path}: has the bytes of {other}, which is labelled {origin}: one label is wrong"
-        for path, other, origin in [(real, twin, "synthetic"), (copy, twin, "synthetic"),
-                                    (twin, real, "real")]
-    )  # fmt: skip
+        for path, other, origin in [
+            (real, twin, "synthetic"),
+            (copy, twin, "synthetic"),
+            (twin, real, "real"),
+        ]
+    )
     assert run.counts["failed"] == 3
     lists = lists_of(tmp_path / "out", "train", "head", "calibration", "test")
     listed = set().union(*lists.values())
@@ -189,8 +202,7 @@ def test_equal_bytes_under_both_labels_are_named_and_kept_out(tmp_path):
 @pytest.mark.ray
 def test_a_held_out_generator_of_a_published_split_is_only_tested_on(tmp_path):
     own = published.genimage(tmp_path / "own")
-    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "a"),
-                                    hold_out=("ADM",)))  # fmt: skip
+    run = annotate(AnnotateSettings(input=str(own), output=str(tmp_path / "a"), hold_out=("ADM",)))
     lists = lists_of(tmp_path / "a", "train", "head", "calibration", "test")
     assert lists["test"] == {str(path.relative_to(own)) for path in own.glob("*/val/*/*")}
     for name in ("train", "head", "calibration"):

@@ -41,10 +41,15 @@ def lay_out(folder, pictures, kinds=("PNG", "PNG")):
 
 
 def run(folder, *names, **more):
-    done = audit(AuditSettings(
-        annotations=tuple(str(folder / f"{name}.txt") for name in names), root=str(folder),
-        output=str(folder / "audit"), scheme="demo", **more,
-    ))  # fmt: skip
+    done = audit(
+        AuditSettings(
+            annotations=tuple(str(folder / f"{name}.txt") for name in names),
+            root=str(folder),
+            output=str(folder / "audit"),
+            scheme="demo",
+            **more,
+        )
+    )
     facts = json.loads((folder / "audit/audit.json").read_text())
     return done, facts, (folder / "audit/audit.html").read_text()
 
@@ -70,8 +75,10 @@ def test_what_was_planted_is_found(tmp_path, pictures):
     (folder / "test/both").write_bytes((folder / "test/1").read_bytes())  # 1 is synthetic
     (folder / "test/broken").write_bytes((folder / "train/1").read_bytes()[:900])
     with (folder / "test.txt").open("a") as file:
-        file.write("test/same,0,0,4,4\ntest/near,0,0,4,4\ntest/other,1,0,0,0\ntest/both,0,0,4,4\n"
-                   "test/broken,0,0,4,4\ntest/gone,0,0,4,4\ntrain/2,0,0,4,4\n")  # fmt: skip
+        file.write(
+            "test/same,0,0,4,4\ntest/near,0,0,4,4\ntest/other,1,0,0,0\ntest/both,0,0,4,4\n"
+            "test/broken,0,0,4,4\ntest/gone,0,0,4,4\ntrain/2,0,0,4,4\n"
+        )
     done, facts, page = run(folder, "train", "calibration", "test")
     kinds = {}
     for one in facts["findings"]:

@@ -21,8 +21,10 @@ def settings(folder: Path, **changes: Any) -> BenchmarkSettings:
     lists = folder / "images/lists"
     lists.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", 30), ("head", 20), ("calibration", 6), ("test", 14)):
-        lines = [f"images/{name}-{at}.png,{at % 2},0,{2 if at % 2 else 4},{2 if at % 2 else 4}\n"
-                 for at in range(count)]  # fmt: skip
+        lines = [
+            f"images/{name}-{at}.png,{at % 2},0,{2 if at % 2 else 4},{2 if at % 2 else 4}\n"
+            for at in range(count)
+        ]
         (lists / f"{name}.txt").write_text("".join(lines))
     wanted, _ = read_yaml(resource("configs", "pipeline-tiny"))
     wanted |= {"root": str(folder / "images"), "output": str(folder / "out"), "perturb": {}}

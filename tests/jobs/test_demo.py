@@ -12,8 +12,17 @@ from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.demo import run_demo
 from rayapp.metrics.ranking import roc_auc
 
-STAGES = ("data", "perturbed", "train", "scores-perturbed", "scores-clean", "detector",
-          "evaluation-perturbed", "evaluation-clean", "report")  # fmt: skip
+STAGES = (
+    "data",
+    "perturbed",
+    "train",
+    "scores-perturbed",
+    "scores-clean",
+    "detector",
+    "evaluation-perturbed",
+    "evaluation-clean",
+    "report",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +41,14 @@ def test_every_stage_is_done_and_named_in_the_report(demo: Path):
     assert 0 <= metrics["held_out_roc_auc"] <= 1
     # Whoever takes the detector for more than a demonstration reads otherwise.
     said = load_detector(demo / "detector").scope_line
-    for words in ("a demonstration", "fifteen photographs", "four toy generators",
-                  "ROC AUC 0.50", "29 % of the real ones",
-                  "measured on clean test images"):  # fmt: skip
+    for words in (
+        "a demonstration",
+        "fifteen photographs",
+        "four toy generators",
+        "ROC AUC 0.50",
+        "29 % of the real ones",
+        "measured on clean test images",
+    ):
         assert words in said
     page = (demo / "report.html").read_text()
     assert all(word in page for word in ("demonstration", "perturb", "held-out"))

@@ -30,14 +30,26 @@ def test_the_card_says_what_is_known(tmp_path: Path, monkeypatch, capsys) -> Non
     plain = tiny_detector()
     scope = Scope(
         about="a toy",
-        trained=Images(lists=("a/train.txt",), num_real=12, num_synthetic=8, generators=("A",),
-                       date="2026-01-02T03:04:05Z"),
-        calibrated=Images(lists=("a/calibration.txt",), num_real=4, num_synthetic=5,
-                          date="2026-01-03"),
-        measured=(Measured(name="Own images", num_real=24, num_synthetic=0, date="2026-02-03",
-                           figures={"false_positive_rate":
-                                    Quantity(value=0.125, low=0.02, high=0.3)}),),
-    )  # fmt: skip
+        trained=Images(
+            lists=("a/train.txt",),
+            num_real=12,
+            num_synthetic=8,
+            generators=("A",),
+            date="2026-01-02T03:04:05Z",
+        ),
+        calibrated=Images(
+            lists=("a/calibration.txt",), num_real=4, num_synthetic=5, date="2026-01-03"
+        ),
+        measured=(
+            Measured(
+                name="Own images",
+                num_real=24,
+                num_synthetic=0,
+                date="2026-02-03",
+                figures={"false_positive_rate": Quantity(value=0.125, low=0.02, high=0.3)},
+            ),
+        ),
+    )
     spec = plain.spec.model_copy(update={"scope": scope, "calibration": calibration(plain)})
     digest = save_detector(Detector(plain.network, spec), open_store(tmp_path / "d"))
     (tmp_path / "d/model.safetensors").unlink()  # the card needs no weights

@@ -79,8 +79,10 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
     accuracy = {c.slice: c for c in results.comparisons if c.figure == "balanced_accuracy"}
     assert set(accuracy) == {one.name for one in first.slices}
     for name, one in accuracy.items():
-        values = [next(s for s in e.slices if s.name == name).figures["balanced_accuracy"].value
-                  for e in (first, second)]  # fmt: skip
+        values = [
+            next(s for s in e.slices if s.name == name).figures["balanced_accuracy"].value
+            for e in (first, second)
+        ]
         assert one.difference.value == pytest.approx(values[0] - values[1])
     both = [pq.read_table(Path(given["output"], e.evidence)) for e in (first, second)]
     p, q = (table["probability"].to_numpy() for table in both)
@@ -117,9 +119,17 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
         .store.get(REPORT_FILE)
         .decode()
     )
-    for words in ("Detectors compared", "Over seeds", "Mistakes and doubts", "Least sure",
-                  "change sides between two detectors", "P by d1", "python jobs/evaluate.py",
-                  "data:image/jpeg;base64", "not at hand"):  # fmt: skip
+    for words in (
+        "Detectors compared",
+        "Over seeds",
+        "Mistakes and doubts",
+        "Least sure",
+        "change sides between two detectors",
+        "P by d1",
+        "python jobs/evaluate.py",
+        "data:image/jpeg;base64",
+        "not at hand",
+    ):
         assert words in page, words
     for outside in ('src="http', 'href="http', "url(http", "@import"):
         assert outside not in page
@@ -154,8 +164,9 @@ def test_a_set_of_one_class_leads_with_its_one_figure(
     wrong = value["value"] if origin == 0 else 1 - value["value"]
     assert wrong == pytest.approx(0.05)
     # 95 % by Clopper and Pearson for 4 of 80: 1.38 % to 12.31 %.
-    ends = sorted([value["low"], value["high"]] if origin == 0 else
-                  [1 - value["high"], 1 - value["low"]])  # fmt: skip
+    ends = sorted(
+        [value["low"], value["high"]] if origin == 0 else [1 - value["high"], 1 - value["low"]]
+    )
     assert ends == pytest.approx([0.013789, 0.123099], abs=1e-6)
     (one,) = Results.model_validate_json(run.store.get(EVALUATION_FILE)).evaluations
     text = as_text(one).splitlines()

@@ -59,17 +59,26 @@ def test_help_says_what_each_option_means(capsys: pytest.CaptureFixture, name: s
 
 WRONG = {
     "no detector": ("predict", ["--detector", "none", "--input", "."], "none: no such detector"),
-    "no input": ("evaluate", ["--detector", "none", "--scores", "x", "--annotations", "y"],
-                 "no such detector"),
+    "no input": (
+        "evaluate",
+        ["--detector", "none", "--scores", "x", "--annotations", "y"],
+        "no such detector",
+    ),
     "no list": ("perturb", ["--annotations", "none.txt", "--root", "."], "none.txt: no such file"),
-    "no protocol": ("perturb", ["--annotations", "none.txt", "--root", ".", "--protocol", "x"],
-                    "configs/protocols"),
-    "no scheme": ("perturb", ["--annotations", "a.txt", "--root", ".", "--scheme", "x"],
-                  "annotations"),
+    "no protocol": (
+        "perturb",
+        ["--annotations", "none.txt", "--root", ".", "--protocol", "x"],
+        "configs/protocols",
+    ),
+    "no scheme": (
+        "perturb",
+        ["--annotations", "a.txt", "--root", ".", "--scheme", "x"],
+        "annotations",
+    ),
     "no evaluation": ("report", ["--evaluations", "none"], "none/metrics.json: no such file"),
     "no config": ("train", ["--config", "none.yaml"], "none.yaml: no such file"),
     "no photographs": ("demo", ["--photos", "none"], "none: no such folder"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -87,8 +96,16 @@ def test_what_is_missing_is_named_in_one_line(
 def test_an_output_that_cannot_be_written(capsys: pytest.CaptureFixture, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "a.txt").write_text("a.png,0,0,4,8\n")
-    code, lines = run(capsys, "perturb", "--annotations", str(tmp_path / "a.txt"), "--root",
-                      str(tmp_path), "--output", str(tmp_path / "file/out"))  # fmt: skip
+    code, lines = run(
+        capsys,
+        "perturb",
+        "--annotations",
+        str(tmp_path / "a.txt"),
+        "--root",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "file/out"),
+    )
     assert code == 2, lines
     assert len(lines) == 1
     assert "file/out" in lines[0]

@@ -283,8 +283,9 @@ def test_a_path_named_a_thousand_times_is_scored_once(tmp_path: Path):
     assert len(found) == 1001
     assert len((tmp_path / "scored").read_text().splitlines()) == 2
     assert {(row["path"], row["height"]) for row in found.values()} == {
-        ("00.png", 30), ("déjà vu/01.png", 31),
-    }  # fmt: skip
+        ("00.png", 30),
+        ("déjà vu/01.png", 31),
+    }
     assert len({row["logit"] for row in found.values()}) == 2
     told = json.loads((tmp_path / "out/run.json").read_text())
     assert told["counts"] == {"in": 1001, "scored": 1001, "failed": 0}
@@ -305,12 +306,19 @@ def test_images_in_a_tar_and_in_a_parquet_score_as_files_do(tmp_path: Path):
         tar.addfile(broken)
     rows = [{"bytes": files[name].read_bytes(), "path": name} for name in ("02.png", "03.png")]
     pq.write_table(pa.table({"image": rows}), tmp_path / "shards/1.parquet", row_group_size=1)
-    apart = {row["path"].rpartition("/")[2]: row["logit"]
-             for row in run(tmp_path, "files", input=str(images)).values()}  # fmt: skip
+    apart = {
+        row["path"].rpartition("/")[2]: row["logit"]
+        for row in run(tmp_path, "files", input=str(images)).values()
+    }
     found = run(tmp_path, input=str(tmp_path / "shards"))
     assert found.pop("0.tar/broken.png")["error"] == "empty file (0 bytes)"
-    assert {name: row["logit"] for name, row in found.items()} == pytest.approx({
-        "0.tar/00.png": apart["00.png"], "0.tar/01.png": apart["01.png"],
-        "1.parquet/0_02.png": apart["02.png"], "1.parquet/1_03.png": apart["03.png"],
-    }, abs=1e-6)  # fmt: skip
+    assert {name: row["logit"] for name, row in found.items()} == pytest.approx(
+        {
+            "0.tar/00.png": apart["00.png"],
+            "0.tar/01.png": apart["01.png"],
+            "1.parquet/0_02.png": apart["02.png"],
+            "1.parquet/1_03.png": apart["03.png"],
+        },
+        abs=1e-6,
+    )
     assert (tmp_path / "out/gallery.html").read_text(encoding="utf-8").count("data:image/jpeg") == 4

@@ -29,10 +29,14 @@ def made(tmp_path):
 
 
 def job(made, **more):
-    return prune(PruneSettings(
-        root=str(made / "root"), annotations=(str(made / "list.txt"),),
-        output=str(made / "out"), **more,
-    ))  # fmt: skip
+    return prune(
+        PruneSettings(
+            root=str(made / "root"),
+            annotations=(str(made / "list.txt"),),
+            output=str(made / "out"),
+            **more,
+        )
+    )
 
 
 def files(made):
@@ -44,8 +48,13 @@ def test_plan_then_apply(made, capsys, monkeypatch):
     before = files(made)
     run = job(made)
     assert files(made) == before
-    assert run.counts == {"keep": 150, "keep_bytes": 150, "remove": 150, "remove_bytes": 300,
-                          "missing": 0}  # fmt: skip
+    assert run.counts == {
+        "keep": 150,
+        "keep_bytes": 150,
+        "remove": 150,
+        "remove_bytes": 300,
+        "missing": 0,
+    }
     assert "all" in capsys.readouterr().out
     plan = pq.read_table(made / "out/plan.parquet")
     assert plan["path"].to_pylist() == sorted(before)

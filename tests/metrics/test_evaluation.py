@@ -23,8 +23,12 @@ def test_set() -> TestSet:
     generator = np.repeat([0, 1, 2, 3, 4, 4, 4, 4], 30)
     origin = (generator != 4).astype(np.int64)
     logits = random.normal(origin * (1 + generator % 4), 1.0)
-    codes = {"origin": origin, "content": np.tile([0, 0, 1], 80), "generator": generator,
-             "model": generator}  # fmt: skip
+    codes = {
+        "origin": origin,
+        "content": np.tile([0, 0, 1], 80),
+        "generator": generator,
+        "model": generator,
+    }
     groups = np.array([f"photo {n % 6}" for n in range(240)])
     return TestSet(codes, logits, 1 / (1 + np.exp(-logits)), groups, 0.5)
 
@@ -72,10 +76,21 @@ def test_json_round_trip(test_set: TestSet):
     mask = np.ones(240, dtype=bool)
     whole = measure_slice(test_set, "", "all", mask, seed=1, resamples=100)
     evaluation = Evaluation(
-        suite="s", test_set="t", detector_name="d", detector="d", annotations=("a",),
-        scheme="demo", detector_hash="h", calibration_hash=None, threshold=0.5, band=None,
-        resampled="images", num_groups=6, evidence="e", slices=[whole],
-    )  # fmt: skip
+        suite="s",
+        test_set="t",
+        detector_name="d",
+        detector="d",
+        annotations=("a",),
+        scheme="demo",
+        detector_hash="h",
+        calibration_hash=None,
+        threshold=0.5,
+        band=None,
+        resampled="images",
+        num_groups=6,
+        evidence="e",
+        slices=[whole],
+    )
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
     assert evaluation.whole.figures["roc_auc"] == Figure.of(whole.figures["roc_auc"].measure())
 
@@ -95,8 +110,14 @@ def test_the_mean_and_the_worst_of_slices(test_set: TestSet):
 
 def test_difference_to_a_published_figure():
     figure = Figure(value=0.9, low=0.85, high=0.95)
-    part = Slice(column="", name="GAN", num_real=1, num_synthetic=1,
-                 figures={"roc_auc": figure}, published={"roc_auc": 0.86})  # fmt: skip
+    part = Slice(
+        column="",
+        name="GAN",
+        num_real=1,
+        num_synthetic=1,
+        figures={"roc_auc": figure},
+        published={"roc_auc": 0.86},
+    )
     assert difference(part, "roc_auc") == (pytest.approx(0.04), True)
     outside = part.model_copy(update={"published": {"roc_auc": 0.99}})
     assert difference(outside, "roc_auc") == (pytest.approx(-0.09), False)

@@ -112,10 +112,14 @@ def test_judging_names_the_bad_image_and_harms_no_other(pixels: np.ndarray, tmp_
     found = detector.judge(images, batch_size=2)  # type: ignore[arg-type]
     assert len(found) == len(images)
     assert [one.error.partition(":")[0] for one in found] == [
-        "", "No such file or directory", "", "text, not an image", "corrupt or truncated",
+        "",
+        "No such file or directory",
+        "",
+        "text, not an image",
+        "corrupt or truncated",
         "a path, bytes, PIL image or array, not NoneType",
         "an array [H, W] or [H, W, 1 to 4] is wanted, not [1, 70, 45, 3]",
-    ]  # fmt: skip
+    ]
     (p,) = detector.probability([pixels])
     for one in (found[0], found[2]):
         assert one.probability == pytest.approx(float(p), abs=1e-6)

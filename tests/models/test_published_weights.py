@@ -62,8 +62,11 @@ def imaginet() -> tuple[nn.Module, nn.Module, dict[str, Any]]:
     unsettle(head, 1)
     options = argparse.Namespace(model="resnet50nodown", epochs=400)
     checkpoint = {
-        "model": model.state_dict(), "classifier": head.state_dict(), "opt": options, "epoch": 400,
-    }  # fmt: skip
+        "model": model.state_dict(),
+        "classifier": head.state_dict(),
+        "opt": options,
+        "epoch": 400,
+    }
     return model, head, checkpoint
 
 

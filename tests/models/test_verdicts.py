@@ -7,10 +7,15 @@ from rayapp.models.verdicts import Judge
 
 def calibration(**changes: object) -> Calibration:
     fields = {
-        "method": "platt", "parameters": {"slope": 1.0, "bias": 0.0}, "threshold": 0.7,
-        "band": (0.4, 0.7), "n": 10, "items_hash": "", "detector_hash": "",
+        "method": "platt",
+        "parameters": {"slope": 1.0, "bias": 0.0},
+        "threshold": 0.7,
+        "band": (0.4, 0.7),
+        "n": 10,
+        "items_hash": "",
+        "detector_hash": "",
         "preprocessing_hash": "",
-    }  # fmt: skip
+    }
     return Calibration.model_validate(fields | changes)
 
 
@@ -48,7 +53,11 @@ def test_what_a_calibration_decides_on_its_own_images_is_counted_and_changes_no_
     assert seen.observed is not None
     counted = seen.observed.model_dump()
     assert counted == {
-        "num_real": 3, "num_synthetic": 4, "false_synthetic": 1, "false_real": 1,
-        "unsure_real": 1, "unsure_synthetic": 1,
-    }  # fmt: skip
+        "num_real": 3,
+        "num_synthetic": 4,
+        "false_synthetic": 1,
+        "false_real": 1,
+        "unsure_real": 1,
+        "unsure_synthetic": 1,
+    }
     assert seen.hash == plain.hash

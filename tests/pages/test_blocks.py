@@ -77,8 +77,10 @@ def test_a_path_breaks_behind_its_separators_and_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("images/real/some_name-2.final.png",
-         ["images/", "real/", "some_", "name-", "2.", "final.png"]),
+        (
+            "images/real/some_name-2.final.png",
+            ["images/", "real/", "some_", "name-", "2.", "final.png"],
+        ),
         ("0123456789abcdef0123", ["01234567", "89abcdef0123"]),
         ("f" * 64, ["f" * 8] * 8),
         ("0.912 [0.900, 0.920]", ["0.912 [0.900, 0.920]"]),
@@ -86,7 +88,7 @@ def test_a_path_breaks_behind_its_separators_and_is_escaped() -> None:
         ("a/path/<b>/of-many-parts", ["a/", "path/&lt;b&gt;/", "of-", "many-", "parts"]),
         ("with\0a NUL", ["witha NUL"]),
     ],
-)  # fmt: skip
+)
 def test_long_names_may_wrap_between_their_parts_only(text: str, parts: list[str]) -> None:
     assert breakable(text).split("<wbr>") == parts
 

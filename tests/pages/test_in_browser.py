@@ -89,10 +89,13 @@ def test_a_table_that_scrolls_shows_it_without_a_script(page: Path, scheme: str)
         await tab.call("Emulation.setScriptExecutionDisabled", value=True)
         await tab.open(page, 1280, scheme)
         return [
-            {"hint": await tab.value(HINT.format(at)), "edge": await shade(tab, at),
-             "end": await shade(tab, at, "scrollLeft = 1e6")}
+            {
+                "hint": await tab.value(HINT.format(at)),
+                "edge": await shade(tab, at),
+                "end": await shade(tab, at, "scrollLeft = 1e6"),
+            }
             for at in (0, 1)
-        ]  # fmt: skip
+        ]
 
     fits, wide = visit(look)
     assert fits["hint"] == 0

@@ -31,8 +31,15 @@ def test_a_file_stands_upright(kind: str, orientation: int) -> None:
     upright = Image.new("RGB", (400, 300), (0, 0, 255))
     upright.paste((255, 0, 0), (0, 0, 200, 150))  # red at the top left
     turn = Image.Transpose
-    undo = [turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE,
-            turn.ROTATE_90, turn.TRANSVERSE, turn.ROTATE_270]  # fmt: skip
+    undo = [
+        turn.FLIP_LEFT_RIGHT,
+        turn.ROTATE_180,
+        turn.FLIP_TOP_BOTTOM,
+        turn.TRANSPOSE,
+        turn.ROTATE_90,
+        turn.TRANSVERSE,
+        turn.ROTATE_270,
+    ]
     stored = upright.transpose(undo[orientation - 2]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[274] = orientation

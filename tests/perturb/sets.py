@@ -39,8 +39,10 @@ def make_published(folder: Path, lengths=(301, 300, 310, 300), distinct=24) -> l
     """Four lists as the published ones: a generator each, and reals that repeat across lists."""
     (folder / "images").mkdir(parents=True)
     drawn = random.Random(5)  # distinct sizes about the 256 px at which the draws change
-    images = [encoded(picture(drawn.randint(60, 420), drawn.randint(60, 420), i), ".jpg")
-              for i in range(distinct)]  # fmt: skip
+    images = [
+        encoded(picture(drawn.randint(60, 420), drawn.randint(60, 420), i), ".jpg")
+        for i in range(distinct)
+    ]
     lists = []
     for code, length in enumerate(lengths):
         lines = []

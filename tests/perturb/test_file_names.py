@@ -12,10 +12,7 @@ def listed(text, source="a.txt"):
 
 
 def test_names_are_numbered_through_all_lists():
-    lists = [
-        listed("a.png,1,0,0,1\nb.png,0,2,4,8\n"),
-        listed("c.png,1,3,3,7\n", "b.txt"),
-    ]
+    lists = [listed("a.png,1,0,0,1\nb.png,0,2,4,8\n"), listed("c.png,1,3,3,7\n", "b.txt")]
     assert [[t.name for t in named] for named in targets(lists, "clean")] == [
         ["testset/photos/synthetic/gan/00000.webp", "testset/faces/real/00001.webp"],
         ["testset/uncategorized/synthetic/dalle3/00002.webp"],

@@ -68,8 +68,10 @@ def test_nothing_is_left_out(table):
     assert found["a.png@small", "ok"]["width"] == 8
     assert manifest.scheme_name(whole) == "demo"
     assert [(r["source_id"], r["variant"]) for r in whole.to_pylist()] == [
-        *(("a.png", v) for v in VARIANTS), *(("b.png", v) for v in VARIANTS), ("c.png", None),
-    ]  # fmt: skip
+        *(("a.png", v) for v in VARIANTS),
+        *(("b.png", v) for v in VARIANTS),
+        ("c.png", None),
+    ]
 
 
 def test_a_tally_is_the_same_however_the_rows_come(table):
@@ -87,9 +89,11 @@ def test_a_tally_is_the_same_however_the_rows_come(table):
     assert at_once.counts == {"ok": 3, "skipped": 1, "failed": 1}
     assert at_once.misses == ["c.png: empty file"]
     other = Tally(VARIANTS)
-    other.add(whole.set_column(
-        whole.schema.get_field_index("pixel_sha256"), "pixel_sha256", pa.array(["x"] * 5)
-    ))  # fmt: skip
+    other.add(
+        whole.set_column(
+            whole.schema.get_field_index("pixel_sha256"), "pixel_sha256", pa.array(["x"] * 5)
+        )
+    )
     assert other.pixels_sha256 != at_once.pixels_sha256
 
 

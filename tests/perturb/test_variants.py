@@ -72,8 +72,12 @@ def test_a_grid_reads_each_image_once_and_leaves_out_what_does_not_fit(tmp_path)
     (row,) = work.batch([{"id": "a", "path": "a.png", "name": "a.webp"}])
     assert reads == ["a.png"]
     assert [made["variant"] for made in row["outputs"]] == [
-        "x1.50", "x1.33", "x1.20", "x1.09", "x1.00"
-    ]  # fmt: skip
+        "x1.50",
+        "x1.33",
+        "x1.20",
+        "x1.09",
+        "x1.00",
+    ]
     assert (row["height"], row["width"]) == (400, 500)
 
 
@@ -135,8 +139,10 @@ def test_sizes_come_from_headers(tmp_path):
         size = decode(odd[name][0], published=True).pixels_HWC.shape[:2]
         assert (done[name]["height"], done[name]["width"]) == size, name
     assert {name for name, row in done.items() if row["status"] != "ok"} == {
-        "empty.jpg", "text.png", "no"
-    }  # fmt: skip
+        "empty.jpg",
+        "text.png",
+        "no",
+    }
 
 
 @pytest.mark.slow

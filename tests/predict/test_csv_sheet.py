@@ -79,12 +79,19 @@ ROWS = [
 def test_what_wants_a_look_stands_first():
     made = sheet(ROWS, Judge("centre-32", calibration()))
     assert [line["file"] for line in read(made)] == [
-        "sure.jpg", "synthetic.jpg", "unsure.jpg", "broken.jpg", "less real.jpg", "real.jpg",
-    ]  # fmt: skip
+        "sure.jpg",
+        "synthetic.jpg",
+        "unsure.jpg",
+        "broken.jpg",
+        "less real.jpg",
+        "real.jpg",
+    ]
     assert made.first(2) == ["a/sure.jpg (p 0.982)", "synthetic.jpg (p 0.881)"]
     assert [one.partition(" (")[0] for one in made.first(9)] == [
-        "a/sure.jpg", "synthetic.jpg", "b/c/unsure.jpg",
-    ]  # fmt: skip
+        "a/sure.jpg",
+        "synthetic.jpg",
+        "b/c/unsure.jpg",
+    ]
 
 
 def test_a_line_has_folder_name_size_and_format():

@@ -201,5 +201,6 @@ def test_an_image_that_is_named_often_is_shown_once():
     selection = told(whole, 10)
     assert selection.counts == {"synthetic": 30, "real": 2}
     assert {part: len(found) for part, found in selection.parts().items()} == {
-        "synthetic": 1, "real": 2,
-    }  # fmt: skip
+        "synthetic": 1,
+        "real": 2,
+    }

@@ -34,17 +34,33 @@ def test_a_folder_is_every_file_below_it(tree: Path):
 
 
 def test_what_is_no_image_is_left_out_and_counted(tree: Path):
-    for name in (".DS_Store", "deep/.DS_Store", "._a.jpg", "Thumbs.db", "__MACOSX/a.jpg",
-                 "a.jpg~", "a.json", "table.parquet", "movie.mp4", "no suffix"):  # fmt: skip
+    for name in (
+        ".DS_Store",
+        "deep/.DS_Store",
+        "._a.jpg",
+        "Thumbs.db",
+        "__MACOSX/a.jpg",
+        "a.jpg~",
+        "a.json",
+        "table.parquet",
+        "movie.mp4",
+        "no suffix",
+    ):
         (tree / "in" / name).parent.mkdir(exist_ok=True)
         (tree / "in" / name).write_bytes(b"x")
     found = resolve(str(tree / "in"))
     tried = ["a.jpg", "b.png", "deep/c.jpg", "deep/er/d.jpg", "movie.mp4", "no suffix"]
     assert found.table["id"].to_pylist() == tried
     assert found.left_out == {
-        ".DS_Store": 2, "._*": 1, "Thumbs.db": 1, "__MACOSX/": 1, "*~": 1, ".json": 1, ".md": 1,
+        ".DS_Store": 2,
+        "._*": 1,
+        "Thumbs.db": 1,
+        "__MACOSX/": 1,
+        "*~": 1,
+        ".json": 1,
+        ".md": 1,
         ".parquet": 1,
-    }  # fmt: skip
+    }
 
 
 def test_a_folder_of_nothing_but_that_is_refused(tree: Path):
@@ -95,8 +111,9 @@ def test_a_list_needs_a_root_and_brings_labels(tree: Path):
 
 def test_a_manifest_leaves_out_what_was_not_made(tree: Path):
     scheme = load_scheme("imaginet")
-    table = manifest.item_rows([Item("a", "a.jpg", (0, 0, 4, 8)), Item("b", "b.png", (1, 0, 1, 3))],
-                               scheme)  # fmt: skip
+    table = manifest.item_rows(
+        [Item("a", "a.jpg", (0, 0, 4, 8)), Item("b", "b.png", (1, 0, 1, 3))], scheme
+    )
     table = table.append_column("status", [["ok", "failed"]])
     manifest.write_table(open_store(tree / "in"), "manifest.parquet", table)
     found = resolve(str(tree / "in/manifest.parquet"), root=None, scheme="demo")

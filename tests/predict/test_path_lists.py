@@ -143,8 +143,14 @@ def test_repeats_are_scored_once_and_all_get_the_score(folder: Path):
     asked = resolve(str(folder / "in/list.txt")).table
     once = without_repeats(asked)
     assert once["id"].to_pylist() == ["b c.png", "a.png"]
-    scored = pa.table({"id": once["id"], "path": once["path"], "logit": [1.0, 2.0],
-                       "ms": pa.array([5.0, 7.0], pa.float32())})  # fmt: skip
+    scored = pa.table(
+        {
+            "id": once["id"],
+            "path": once["path"],
+            "logit": [1.0, 2.0],
+            "ms": pa.array([5.0, 7.0], pa.float32()),
+        }
+    )
     rows = with_repeats(scored, asked).to_pylist()
     assert len(rows) == asked.num_rows == 1001
     assert [row["id"] for row in rows] == sorted(asked["id"].to_pylist())
@@ -169,10 +175,15 @@ def write_tar(path: Path, files: dict[str, bytes], **options: Any) -> None:
 
 
 SHARD = {
-    "0001.png": picture(1), "0001.json": b"{}", "0001.txt": b"a cat", "./d/0002.png": picture(2),
-    "0001.png~": b"", "../up.png": picture(3), "long/" * 30 + "n.png": picture(4),
+    "0001.png": picture(1),
+    "0001.json": b"{}",
+    "0001.txt": b"a cat",
+    "./d/0002.png": picture(2),
+    "0001.png~": b"",
+    "../up.png": picture(3),
+    "long/" * 30 + "n.png": picture(4),
     "é\udcff.png": picture(5),
-}  # fmt: skip
+}
 
 
 def test_a_tar_is_read_member_by_member(folder: Path):
@@ -180,9 +191,12 @@ def test_a_tar_is_read_member_by_member(folder: Path):
     found = resolve(str(folder / "00.tar"))
     assert found.root.root == str(folder)
     assert shades(found) == {
-        "00.tar/0001.png": 1, "00.tar/d/0002.png": 2, "00.tar/up.png": 3,
-        f"00.tar/{'long/' * 30}n.png": 4, "00.tar/é\\udcff.png": 5,
-    }  # fmt: skip
+        "00.tar/0001.png": 1,
+        "00.tar/d/0002.png": 2,
+        "00.tar/up.png": 3,
+        f"00.tar/{'long/' * 30}n.png": 4,
+        "00.tar/é\\udcff.png": 5,
+    }
     assert found.left_out == {".json": 1, ".txt": 1, "*~": 1}
     # The table holds places, no bytes.
     assert found.table.nbytes < 2_000
@@ -225,8 +239,12 @@ def test_images_in_a_parquet_as_hugging_face_has_them(folder: Path):
     (folder / "in/train-0.parquet").write_bytes(hugging_face(values))
     found = resolve(str(folder / "in/train-0.parquet"))
     names = found.table["path"].to_pylist()
-    assert names == [*(f"train-0.parquet/{n}_{n}.png" for n in range(4)), "train-0.parquet/4",
-                     "train-0.parquet/5_a.png", "train-0.parquet/6"]  # fmt: skip
+    assert names == [
+        *(f"train-0.parquet/{n}_{n}.png" for n in range(4)),
+        "train-0.parquet/4",
+        "train-0.parquet/5_a.png",
+        "train-0.parquet/6",
+    ]
     readable = Inputs(found.root, found.table.slice(0, 6))
     assert list(shades(readable).values()) == [0, 1, 2, 3, 9, 0]
     with pytest.raises(members.ImageError, match="holds no image"):

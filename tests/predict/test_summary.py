@@ -5,9 +5,13 @@ from rayapp.predict.summary import error_rates, summary_lines, threshold_line
 from tests.models.test_verdicts import calibration
 
 OBSERVED = {
-    "num_real": 300, "num_synthetic": 280, "false_synthetic": 3, "false_real": 20,
-    "unsure_real": 12, "unsure_synthetic": 0,
-}  # fmt: skip
+    "num_real": 300,
+    "num_synthetic": 280,
+    "false_synthetic": 3,
+    "false_real": 20,
+    "unsure_real": 12,
+    "unsure_synthetic": 0,
+}
 
 
 def test_the_errors_of_a_detector_in_words():
@@ -21,9 +25,12 @@ def test_the_errors_of_a_detector_in_words():
 @pytest.mark.parametrize(
     ("wrong", "total", "said", "bound"),
     # Clopper and Pearson: no error among n bounds the share by 1 - 0.05 ** (1 / n).
-    [(0, 24, "calls none synthetic", "12"), (1, 400, "calls fewer than one synthetic", "1.2"),
-     (5, 5, "calls about 100 synthetic", "100")],
-)  # fmt: skip
+    [
+        (0, 24, "calls none synthetic", "12"),
+        (1, 400, "calls fewer than one synthetic", "1.2"),
+        (5, 5, "calls about 100 synthetic", "100"),
+    ],
+)
 def test_few_images_say_little(wrong: int, total: int, said: str, bound: str):
     seen = OBSERVED | {"num_real": total, "false_synthetic": wrong, "unsure_real": 0}
     text = error_rates(Judge("centre-32", calibration(observed=seen)))

@@ -46,8 +46,11 @@ def test_what_is_left_is_the_annotated_set(tmp_path_factory, tree, stop, keep):
     assert content(root) == {path: before[path] for path in left}
     assert content(outside) == away
     if keep:
-        gone = {path: data for path, data in before.items()
-                if path not in left and not path.endswith(b"/")}  # fmt: skip
+        gone = {
+            path: data
+            for path, data in before.items()
+            if path not in left and not path.endswith(b"/")
+        }
         assert content(base / "trash") == gone if gone else not (base / "trash").exists()
     shutil.rmtree(base)
 
@@ -117,9 +120,11 @@ def test_our_own_files_stay(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     kept = lambda **more: {  # noqa: E731
-        row["path"] for row in
-        plans.of(plans.make_plan(walked(root), ["4.png"], **more), plans.KEEP).to_pylist()
-    }  # fmt: skip
+        row["path"]
+        for row in plans.of(
+            plans.make_plan(walked(root), ["4.png"], **more), plans.KEEP
+        ).to_pylist()
+    }
     assert kept() == {"4.png", "manifest.parquet", "run.json", ".download/ledger/x"}
     assert kept(is_run=True) == kept() | {"lists/a.txt"}
     assert kept(own=["mine/", "a/1.png"]) == kept() | {"mine/x", "a/1.png"}
@@ -175,8 +180,10 @@ def test_s3_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path,
     here = plans.make_plan(walked(root), annotated)
     there = plans.make_plan(walked(store.root), annotated)
     assert here.equals(there)
-    for trash in (open_store(f"s3://{s3.bucket}/prune/{tmp_path.name}/trash"),
-                  open_store(tmp_path / "trash")):  # fmt: skip
+    for trash in (
+        open_store(f"s3://{s3.bucket}/prune/{tmp_path.name}/trash"),
+        open_store(tmp_path / "trash"),
+    ):
         store.put("b/c/3.png", b"b/c/3.png")
         work = RemoveRows(store, trash)
         work.setup()

@@ -6,8 +6,21 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-NAMES = [b"a", b"b", b"B", b"c.png", b"C.PNG", "caf\u00e9".encode(), "cafe\u0301".encode(),
-         b"back\\slash", b"new\nline", b"\xff\xfe", b".hidden", b"x.part", b"d,0,0"]  # fmt: skip
+NAMES = [
+    b"a",
+    b"b",
+    b"B",
+    b"c.png",
+    b"C.PNG",
+    "caf\u00e9".encode(),
+    "cafe\u0301".encode(),
+    b"back\\slash",
+    b"new\nline",
+    b"\xff\xfe",
+    b".hidden",
+    b"x.part",
+    b"d,0,0",
+]
 
 
 @dataclass

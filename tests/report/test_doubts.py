@@ -27,16 +27,35 @@ def part(name: str) -> Slice:
 
 def evaluation(name: str) -> Evaluation:
     return Evaluation(
-        suite="folder", test_set="mine", detector_name=name, detector="-", annotations=(),
-        scheme="demo", detector_hash="-", calibration_hash=None, threshold=0.5, band=None,
-        resampled="images", num_groups=18, evidence="", slices=[part("all"), part("sd")],
-    )  # fmt: skip
+        suite="folder",
+        test_set="mine",
+        detector_name=name,
+        detector="-",
+        annotations=(),
+        scheme="demo",
+        detector_hash="-",
+        calibration_hash=None,
+        threshold=0.5,
+        band=None,
+        resampled="images",
+        num_groups=18,
+        evidence="",
+        slices=[part("all"), part("sd")],
+    )
 
 
 def pair(first: str, second: str, low: float, high: float, at: str = "all") -> Comparison:
     difference = Figure(value=(low + high) / 2, low=low, high=high)
-    return Comparison(suite="folder", slice=at, figure="roc_auc", first=first, second=second,
-                      difference=difference, p_value=0.5, method="DeLong")  # fmt: skip
+    return Comparison(
+        suite="folder",
+        slice=at,
+        figure="roc_auc",
+        first=first,
+        second=second,
+        difference=difference,
+        p_value=0.5,
+        method="DeLong",
+    )
 
 
 PAIRS = [

@@ -88,9 +88,16 @@ def test_empty_object(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("start", "length", "wanted"),
-    [(0, 3, b"012"), (4, 3, b"456"), (8, 9, b"89"), (10, 1, b""), (99, 5, b""), (3, 0, b""),
-     (3, -1, b"")],
-)  # fmt: skip
+    [
+        (0, 3, b"012"),
+        (4, 3, b"456"),
+        (8, 9, b"89"),
+        (10, 1, b""),
+        (99, 5, b""),
+        (3, 0, b""),
+        (3, -1, b""),
+    ],
+)
 def test_range(store: Store, start: int, length: int, wanted: bytes) -> None:
     store.put("digits", b"0123456789")
     assert store.get_range("digits", start, length) == wanted

@@ -54,8 +54,14 @@ def tiny(data: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
     """Settings of a tiny job; keyword arguments change them, `stage1__epochs` those of a stage."""
 
     def made(**changes: Any) -> TrainSettings:
-        stage = {"protocol": str(data / "tiny.yaml"), "epochs": 2, "batch_size": 12,
-                 "learning_rate": 0.01, "warmup_epochs": 0.5, "optimizer": "adamw"}  # fmt: skip
+        stage = {
+            "protocol": str(data / "tiny.yaml"),
+            "epochs": 2,
+            "batch_size": 12,
+            "learning_rate": 0.01,
+            "warmup_epochs": 0.5,
+            "optimizer": "adamw",
+        }
         wanted: dict[str, Any] = {
             "annotations": [str(data / "all.txt")],
             "root": str(data),

@@ -10,8 +10,15 @@ from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
-RECIPES = ("demo", "imaginet-selfcon", "imaginet-ce", "imaginet-model-id", "probe",
-           "probe-dinov3", "probe-pe")  # fmt: skip
+RECIPES = (
+    "demo",
+    "imaginet-selfcon",
+    "imaginet-ce",
+    "imaginet-model-id",
+    "probe",
+    "probe-dinov3",
+    "probe-pe",
+)
 
 
 def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> None:

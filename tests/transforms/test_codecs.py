@@ -98,9 +98,11 @@ def test_orientation_and_profile_are_left_to_the_careful_decoder_unless_they_cha
         assert (decode_fast(data, bare=True) is None) == may, name
     seen = {name: images._seen_as_stored(data) for name, data in PLAIN.items()}
     assert [name for name, stored in seen.items() if not stored] == [
-        "jpeg turned by EXIF", "jpeg with wide profile", "png with wide profile",
+        "jpeg turned by EXIF",
+        "jpeg with wide profile",
+        "png with wide profile",
         "png turned by EXIF",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_png_may_say_behind_its_pixels_how_it_is_turned():
@@ -122,8 +124,9 @@ def test_size_is_bounded_before_decoding(monkeypatch):
     assert not any(decode_fast(data) is not None for data in PLAIN.values())
 
 
-@pytest.mark.parametrize("name", ["jpeg", "jpeg progressive", "jpeg restarts", "png", "webp",
-                                  "webp lossless"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["jpeg", "jpeg progressive", "jpeg restarts", "png", "webp", "webp lossless"]
+)
 def test_a_damaged_file_never_gives_other_pixels_than_pillow(name, capfd):
     rng = np.random.default_rng(0)
     whole, fast = PLAIN[name], 0

@@ -25,9 +25,15 @@ def test_key_is_the_digest_of_the_four_parts():
 def test_each_part_of_the_key_counts():
     streams = {
         generator(*parts).bytes(16)
-        for parts in [(1, "p", "i", 0), (2, "p", "i", 0), (1, "q", "i", 0), (1, "p", "j", 0),
-                      (1, "p", "i", 1), (1, "pi", "", 0)]
-    }  # fmt: skip
+        for parts in [
+            (1, "p", "i", 0),
+            (2, "p", "i", 0),
+            (1, "q", "i", 0),
+            (1, "p", "j", 0),
+            (1, "p", "i", 1),
+            (1, "pi", "", 0),
+        ]
+    }
     assert len(streams) == 6
 
 

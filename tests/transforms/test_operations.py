@@ -161,8 +161,10 @@ def test_rotations_flips_and_grayscale():
     for turns in range(4):
         np.testing.assert_array_equal(operations.rotate90(ODD, turns), np.rot90(ODD, turns))
     for axis, expected in [
-        ("horizontal", ODD[:, ::-1]), ("vertical", ODD[::-1]), ("both", ODD[::-1, ::-1]),
-    ]:  # fmt: skip
+        ("horizontal", ODD[:, ::-1]),
+        ("vertical", ODD[::-1]),
+        ("both", ODD[::-1, ::-1]),
+    ]:
         np.testing.assert_array_equal(operations.flip(ODD, axis), expected)
     luma = (ODD @ np.array([0.299, 0.587, 0.114]))[..., None]
     assert np.abs(operations.grayscale(ODD) - luma).max() <= 0.51
@@ -172,10 +174,14 @@ def test_rotations_flips_and_grayscale():
 def test_tiny_and_long_images_pass_every_operation(size):
     image = picture(*size)
     for operation, params in [
-        (operations.jpeg, (80, "rgb")), (operations.webp, (80, "bgr")), (operations.blur, (7,)),
-        (operations.noise, (5.0, 1)), (operations.flip, ("both",)), (operations.rotate90, (2,)),
+        (operations.jpeg, (80, "rgb")),
+        (operations.webp, (80, "bgr")),
+        (operations.blur, (7,)),
+        (operations.noise, (5.0, 1)),
+        (operations.flip, ("both",)),
+        (operations.rotate90, (2,)),
         (operations.grayscale, ()),
-    ]:  # fmt: skip
+    ]:
         result = operation(image, *params)
         assert (result.shape, result.dtype) == (image.shape, np.uint8)
     assert operations.resize(image, 256, 256, "lanczos4").shape == (256, 256, 3)
@@ -184,9 +190,16 @@ def test_tiny_and_long_images_pass_every_operation(size):
 def test_no_operation_changes_its_argument():
     before = ODD.copy()
     for name, params in [
-        ("jpeg", (50, "bgr")), ("webp", (50, "rgb")), ("blur", (5,)), ("noise", (9.0, 2)),
-        ("rotate90", (1,)), ("flip", ("both",)), ("grayscale", ()), ("pad", (60, 60)),
-        ("crop", (1, 2, 3, 4)), ("resize", (9, 9, "area")),
-    ]:  # fmt: skip
+        ("jpeg", (50, "bgr")),
+        ("webp", (50, "rgb")),
+        ("blur", (5,)),
+        ("noise", (9.0, 2)),
+        ("rotate90", (1,)),
+        ("flip", ("both",)),
+        ("grayscale", ()),
+        ("pad", (60, 60)),
+        ("crop", (1, 2, 3, 4)),
+        ("resize", (9, 9, "area")),
+    ]:
         operations.OPERATIONS[name](ODD, *params)
     np.testing.assert_array_equal(ODD, before)

@@ -11,18 +11,20 @@ from rayapp.transforms.plans import Draft, Plan, Step, apply, apply_each, split_
 from rayapp.transforms.protocols import load_protocol
 from tests.transforms.conftest import picture
 
-EVERYTHING = Plan((
-    Step.of("crop", top=3, left=5, height=60, width=70),
-    Step.of("pad", height=80, width=80),
-    Step.of("rotate90", turns=1),
-    Step.of("flip", axis="vertical"),
-    Step.of("resize", height=64, width=48, filter="area"),
-    Step.of("noise", variance=7.25, seed=2**63 - 1),
-    Step.of("blur", kernel=3),
-    Step.of("grayscale"),
-    Step.of("jpeg", quality=77, channels="bgr"),
-    Step.of("webp", quality=66, channels="rgb"),
-))  # fmt: skip
+EVERYTHING = Plan(
+    (
+        Step.of("crop", top=3, left=5, height=60, width=70),
+        Step.of("pad", height=80, width=80),
+        Step.of("rotate90", turns=1),
+        Step.of("flip", axis="vertical"),
+        Step.of("resize", height=64, width=48, filter="area"),
+        Step.of("noise", variance=7.25, seed=2**63 - 1),
+        Step.of("blur", kernel=3),
+        Step.of("grayscale"),
+        Step.of("jpeg", quality=77, channels="bgr"),
+        Step.of("webp", quality=66, channels="rgb"),
+    )
+)
 
 
 def test_json_round_trip_makes_the_same_pixels():

@@ -9,16 +9,26 @@ from tests.transforms.conftest import picture
 
 NAMES = shipped_names("configs/protocols")
 GRIDS = {
-    "jpeg-grid": 13, "jpeg-grid-published": 13, "webp-grid": 13, "resize-grid": 11,
-    "resize-grid-published": 11, "blur-grid": 5, "noise-grid": 5,
-}  # fmt: skip
+    "jpeg-grid": 13,
+    "jpeg-grid-published": 13,
+    "webp-grid": 13,
+    "resize-grid": 11,
+    "resize-grid-published": 11,
+    "blur-grid": 5,
+    "noise-grid": 5,
+}
 
 
 def test_all_shipped_protocols_load_and_bear_their_file_s_name():
     assert set(GRIDS) | {
-        "imaginet-test", "imaginet-train", "imaginet-head", "demo-train", "corvi-256",
-        "practical-448", "social",
-    } == set(NAMES)  # fmt: skip
+        "imaginet-test",
+        "imaginet-train",
+        "imaginet-head",
+        "demo-train",
+        "corvi-256",
+        "practical-448",
+        "social",
+    } == set(NAMES)
     for name in NAMES:
         assert load_protocol(name).name == name
         assert len(load_protocol(name).variant_names) == GRIDS.get(name, 1)
@@ -136,11 +146,7 @@ def test_a_wrong_protocol_is_named_by_file_line_and_key(tmp_path, line, message)
     [
         ("steps: []\n", "", "name: is missing"),
         ("name: a b\nsteps: []\n", ":1", "name"),
-        (
-            "name: a\nsteps: []\nstep: []\n",
-            ":3",
-            "unknown key 'step' (known: name, steps",
-        ),
+        ("name: a\nsteps: []\nstep: []\n", ":3", "unknown key 'step' (known: name, steps"),
         ("name: a\nsteps: []\nvariants:\n  ../x: []\n", "", "variants"),
     ],
 )

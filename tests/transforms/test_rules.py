@@ -53,8 +53,9 @@ def test_published_perturbation_draws_as_published():
     codecs = Counter(plan.steps[-1].op for plan in drawn_plans)
     share = [codecs["jpeg"], codecs["webp"], NUM - codecs["jpeg"] - codecs["webp"]]
     assert stats.chisquare(share, np.array([0.375, 0.375, 0.25]) * NUM).pvalue > ALPHA
-    qualities = [params(p, op)["quality"] for p in drawn_plans
-                 for op in ("jpeg", "webp") if params(p, op)]  # fmt: skip
+    qualities = [
+        params(p, op)["quality"] for p in drawn_plans for op in ("jpeg", "webp") if params(p, op)
+    ]
     assert (min(qualities), max(qualities)) == (60, 100)
     assert uniform(qualities, 60, 100, 41)
     assert not uniform(np.array(qualities) // 2 * 2, 60, 100, 41)  # the test can fail
@@ -162,10 +163,14 @@ def test_resize_by_factor_keeps_a_pixel():
 
 
 def test_choices_follow_their_weights():
-    rule = {"one_of": {"choices": [
-        {"weight": 3, "steps": [{"blur": {"kernel": 3}}]},
-        {"weight": 1, "steps": [{"flip": {}}, {"grayscale": None}]},
-    ]}}  # fmt: skip
+    rule = {
+        "one_of": {
+            "choices": [
+                {"weight": 3, "steps": [{"blur": {"kernel": 3}}]},
+                {"weight": 1, "steps": [{"flip": {}}, {"grayscale": None}]},
+            ]
+        }
+    }
     counts = Counter(drawn(rule, item=str(i)).steps[0].op for i in range(2000))
     assert fits(counts, {"blur": 0.75, "flip": 0.25})
     assert [s.op for s in drawn({"grayscale": {}}).steps] == ["grayscale"]

@@ -62,7 +62,15 @@ def test_one_photograph_gives_no_interval() -> None:
 
 
 def test_of_a_loss_less_is_better() -> None:
-    found = Verdict(best=0, figure="NLL", higher_is_better=False, best_values=(0.3,),
-                    recipe_values=(0.4,), difference=-0.1, low=-0.15, high=-0.05,
-                    resampled="40 photographs")  # fmt: skip
+    found = Verdict(
+        best=0,
+        figure="NLL",
+        higher_is_better=False,
+        best_values=(0.3,),
+        recipe_values=(0.4,),
+        difference=-0.1,
+        low=-0.15,
+        high=-0.05,
+        resampled="40 photographs",
+    )
     assert found.line.endswith("the best is better")

@@ -36,9 +36,7 @@ def test_a_search_of_calibration_leaves_what_was_promised(calibrating: Made) -> 
     settings = calibrating()
     run = tune(settings)
     output = Path(settings.output)
-    assert run.counts == {
-        "trials": 12, "complete": 12, "stopped early": 0, "failed": 0, "left": 0,
-    }  # fmt: skip
+    assert run.counts == {"trials": 12, "complete": 12, "stopped early": 0, "failed": 0, "left": 0}
     table = pq.read_table(output / "trials.parquet")
     assert table["number"].to_pylist() == list(range(12))
     assert table["starting_point"][0].as_py() == "recipe"
@@ -162,8 +160,11 @@ def test_a_trial_that_fails_is_named_and_ends_nothing(training: Made) -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_where_all_fail_the_first_reason_is_said(training: Made, images: Path) -> None:
-    settings = training(trials=2, train={"stage1": {"learning_rate": 1e30}}, space={
-        "train.stage1.learning_rate": {"choice": [1e30, 1e31]}})  # fmt: skip
+    settings = training(
+        trials=2,
+        train={"stage1": {"learning_rate": 1e30}},
+        space={"train.stage1.learning_rate": {"choice": [1e30, 1e31]}},
+    )
     with pytest.raises(JobFailed, match=r"all of 2 trials failed; first: .*the loss is"):
         tune(settings)
 

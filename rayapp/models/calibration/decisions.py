@@ -84,8 +84,10 @@ class OperatingPoint(BaseModel):
         lines = []
         if self.fpr is not None:
             where = f" in every {self.by}" if self.by else ""
-            lines.append(f"false positives: asked at most {percent(self.fpr)}{where}, with "
-                         f"{percent(self.confidence)} confidence")  # fmt: skip
+            lines.append(
+                f"false positives: asked at most {percent(self.fpr)}{where}, with "
+                f"{percent(self.confidence)} confidence"
+            )
         for rate in self.rates:
             bound = "" if rate.bound is None else f"bound {percent(rate.bound)}, "
             name = "false positives" if self.fpr is None else f"  {rate.slice}"
@@ -108,8 +110,11 @@ def precision(share_synthetic: float, recall: float, fpr: float) -> float | None
 
 def upper_bound(num_events: int, num: int, confidence: float) -> float:
     """Upper end of the one-sided Clopper–Pearson interval of a rate."""
-    return float(stats.beta.ppf(confidence, num_events + 1, num - num_events)) if (
-        num_events < num) else 1.0  # fmt: skip
+    return (
+        float(stats.beta.ppf(confidence, num_events + 1, num - num_events))
+        if (num_events < num)
+        else 1.0
+    )
 
 
 def lower_bound(num_events: int, num: int, confidence: float) -> float:
@@ -138,8 +143,10 @@ def check_reals(
     least = min(short.values())
     reachable = 1 - (1 - confidence) ** (1 / least) if least else 1.0
     if by:
-        named = [f"{name} {needed - num:,} (has {num:,})" for name, num in
-                 sorted(short.items(), key=lambda pair: (pair[1], pair[0]))]  # fmt: skip
+        named = [
+            f"{name} {needed - num:,} (has {num:,})"
+            for name, num in sorted(short.items(), key=lambda pair: (pair[1], pair[0]))
+        ]
         more = len(named) - _MOST_NAMED
         told += f"at least {needed:,} independent real calibration images of each {by}; missing: "
         told += ", ".join(named[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

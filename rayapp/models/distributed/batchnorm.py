@@ -80,9 +80,13 @@ def _synced_batch_norm(layer: _BatchNorm, images_NC: Tensor) -> Tensor:
     """Normalises [N, C, …] by mean and variance over all ranks, whatever their N."""
     if not layer.training:
         return F.batch_norm(
-            images_NC, layer.running_mean, layer.running_var, layer.weight, layer.bias,
+            images_NC,
+            layer.running_mean,
+            layer.running_var,
+            layer.weight,
+            layer.bias,
             eps=layer.eps,
-        )  # fmt: skip
+        )
     axes = [0, *range(2, images_NC.ndim)]
     shape = [1, -1, *[1] * (images_NC.ndim - 2)]
     values = images_NC.float() if images_NC.dtype == torch.bfloat16 else images_NC

@@ -17,15 +17,7 @@ from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.data.items import TrainItem
-from rayapp.transforms import (
-    PLAIN,
-    ImageHWC,
-    Protocol,
-    SizeHW,
-    Window,
-    apply,
-    split_window,
-)
+from rayapp.transforms import PLAIN, ImageHWC, Protocol, SizeHW, Window, apply, split_window
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,15 @@ def test_tar_goes_on_at_a_resume_point(gzipped: bool) -> None:
     data = gzip.compress(make_tar(), 1) if gzipped else make_tar()
     points: list[ResumePoint] = []
     seen: list[Found] = []
-    streams.tar_stream(Bytes(data), Wanted(WANTED), seen.append, gzipped=gzipped,
-                       save=points.append, save_every_s=0, spacing_bytes=1 << 16)  # fmt: skip
+    streams.tar_stream(
+        Bytes(data),
+        Wanted(WANTED),
+        seen.append,
+        gzipped=gzipped,
+        save=points.append,
+        save_every_s=0,
+        spacing_bytes=1 << 16,
+    )
     point = points[len(points) // 2]
     reader = Bytes(data)
     rest = collect(

@@ -19,10 +19,23 @@ def test_the_shipped_catalogue() -> None:
     book = load_catalogue()
     images = {name for name, source in book.sources.items() if source.kind == "images"}
     assert images >= {
-        "imagenet", "coco", "progan_train", "progan_val", "ffhq", "wikiart", "danbooru",
-        "photozilla", "journeydb", "generated", "pack", "corvi", "corvi_coco", "corvi_imagenet",
-        "corvi_ucid", "practical",
-    }  # fmt: skip
+        "imagenet",
+        "coco",
+        "progan_train",
+        "progan_val",
+        "ffhq",
+        "wikiart",
+        "danbooru",
+        "photozilla",
+        "journeydb",
+        "generated",
+        "pack",
+        "corvi",
+        "corvi_coco",
+        "corvi_imagenet",
+        "corvi_ucid",
+        "practical",
+    }
     assert all(source.licence and source.attribution for source in book.sources.values())
     assert all(source.images for name, source in book.sources.items() if name in images)
     assert sum(s.images for s in book.choose(["all"]).values()) == 200_000

@@ -183,9 +183,11 @@ def test_faces_that_are_there_are_adopted_by_their_pixels(
     rows = run.run()
     assert set(statuses(rows).values()) == {""}
     assert {path: row["route"] for path, row in rows.items()} == {
-        "ffhq/0.png": "present", "ffhq/1.png": "single", "ffhq/2.png": "single",
+        "ffhq/0.png": "present",
+        "ffhq/1.png": "single",
+        "ffhq/2.png": "single",
         "ffhq/3.png": "single",
-    }  # fmt: skip
+    }
     assert all(run.store.get(f"ffhq/{name}") == data for name, data in files.items())
     assert double.served == 3
 

@@ -223,8 +223,13 @@ def test_01_a_drip_is_given_up() -> None:
         threading.Thread(target=drip, daemon=True).start()
         patience = Patience(2, 0.001, 0.01, 1.0, 0.2, min_bytes_per_s=50_000)
         port = listener.getsockname()[1]
-        reader = HttpReader("slow", Plain(f"http://127.0.0.1:{port}/a"), new_pool(1),
-                            patience=patience, num_bytes=5000)  # fmt: skip
+        reader = HttpReader(
+            "slow",
+            Plain(f"http://127.0.0.1:{port}/a"),
+            new_pool(1),
+            patience=patience,
+            num_bytes=5000,
+        )
         with pytest.raises(Fault, match="slowly"):
             reader.read(0, 5000)
 

@@ -166,8 +166,9 @@ WARNED = {
 
 
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
-@pytest.mark.parametrize("kind", [*REFUSED, "separated", "separated on one side of 0", "n = 5",
-                                  "chance"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind", [*REFUSED, "separated", "separated on one side of 0", "n = 5", "chance"]
+)
 def test_a_degenerate_set_gets_a_right_answer_or_one_clear_line(method: str, kind: str) -> None:
     logits, labels = degenerate(kind)
     turned = kind.startswith("inverted") and method in {"platt", "auto"}
@@ -291,9 +292,14 @@ def test_record_survives_json_and_its_hash_covers_every_field() -> None:
         {"preprocessing_hash": "x"},
         {"share_synthetic": 0.5},
         {"share_synthetic": 0.5, "prevalence": 0.01},
-        {"operating_point": {"rates": [{"slice": "all", "num_real": 9, "num_flagged": 0}],
-                             "num_synthetic": 9, "num_found": 9}},
-    )  # fmt: skip
+        {
+            "operating_point": {
+                "rates": [{"slice": "all", "num_real": 9, "num_flagged": 0}],
+                "num_synthetic": 9,
+                "num_found": 9,
+            }
+        },
+    )
     assert len({record(**change).hash for change in changes} | {record().hash}) == 12
     # A record of an older version, without the last three: its hash stays.
     assert record().hash == "a6c01dd4de7356b746162dce70cae270a2677b7735941ddb198852e837a8ff6a"
@@ -305,8 +311,12 @@ def test_decisions_with_and_without_a_band() -> None:
 
 
 def test_a_record_that_breaks_its_own_promise_is_refused() -> None:
-    point = {"rates": [{"slice": "all", "num_real": 99, "num_flagged": 0}], "num_synthetic": 9,
-             "num_found": 9, "fpr": 0.05}  # fmt: skip
+    point = {
+        "rates": [{"slice": "all", "num_real": 99, "num_flagged": 0}],
+        "num_synthetic": 9,
+        "num_found": 9,
+        "fpr": 0.05,
+    }
     record(threshold=0.9, band=(0.1, 0.95), operating_point=point)
     with pytest.raises(ValueError, match="ends below the threshold"):
         record(threshold=0.9, band=(0.1, 0.8), operating_point=point)
@@ -325,8 +335,9 @@ def test_at_another_prevalence_the_probabilities_hold(method: str) -> None:
 
     logits, labels = drawn(4000, 4000)
     fitted = fit(method, logits, labels)
-    there = record(method=method, parameters=fitted.parameters, share_synthetic=0.5,
-                   prevalence=0.05)  # fmt: skip
+    there = record(
+        method=method, parameters=fitted.parameters, share_synthetic=0.5, prevalence=0.05
+    )
     logits, labels = drawn(38_000, 2000)
     assert there.apply(logits).mean() == pytest.approx(0.05, abs=0.006)
     assert fitted.apply(logits).mean() > 0.15

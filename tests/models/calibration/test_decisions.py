@@ -40,9 +40,9 @@ def test_bounds_are_clopper_and_pearsons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fpr", "confidence", "needed"), [(0.01, 0.95, 299), (0.05, 0.95, 59), (0.01, 0.99, 459),
-                                      (0.5, 0.75, 2)]
-)  # fmt: skip
+    ("fpr", "confidence", "needed"),
+    [(0.01, 0.95, 299), (0.05, 0.95, 59), (0.01, 0.99, 459), (0.5, 0.75, 2)],
+)
 def test_the_fewest_reals_for_a_promise(fpr: float, confidence: float, needed: int) -> None:
     assert reals_needed(fpr, confidence) == needed
     assert (1 - fpr) ** needed <= 1 - confidence < (1 - fpr) ** (needed - 1)
@@ -150,8 +150,12 @@ def test_fitting_the_map_to_the_same_reals_breaks_no_promise(method: str) -> Non
 
 def point(**changes: object) -> OperatingPoint:
     reals = reals_by_slice(np.arange(500) / 500, np.zeros(500))
-    fields = {"fpr": 0.01, "rates": rates_at(0.997, reals, 0.95), "num_synthetic": 200,
-              "num_found": 150}  # fmt: skip
+    fields = {
+        "fpr": 0.01,
+        "rates": rates_at(0.997, reals, 0.95),
+        "num_synthetic": 200,
+        "num_found": 150,
+    }
     return OperatingPoint.model_validate(fields | changes)
 
 

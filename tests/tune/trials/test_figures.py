@@ -33,8 +33,12 @@ def judged() -> Judged:
     origin = (generator != 4).astype(np.int64)
     shift = np.array([3.0, 2.0, 0.8, 0.0, 0.0])[generator]
     logits = 3 * (rng.normal(shift, 1.0) - 1)
-    codes = {"origin": origin, "content": np.arange(600) % 2, "generator": generator,
-             "model": generator}  # fmt: skip
+    codes = {
+        "origin": origin,
+        "content": np.arange(600) % 2,
+        "generator": generator,
+        "model": generator,
+    }
     groups = np.array([f"photo-{at // 12}" for at in range(600)])
     return Judged(codes, logits, groups, generator != 2, ("bilinear + convolution",))
 
