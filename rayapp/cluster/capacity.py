@@ -5,8 +5,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import ray
 from ray.util.placement_group import (
@@ -24,6 +25,7 @@ _MOST_ASKED = 256  # bundles at once
 
 
 Bundle = Mapping[str, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,18 @@ def require(bundle: Bundle, what: str, wait_s: float, *, count: int = 1) -> None
             _wait(bundle, asked, wait_s, count)
     elif most < count:
         raise UserError(f"{asked}; this cluster has at most {found.describe(bundle)}")
+
+
+def on_worker(work: Callable[[], T], bundle: Bundle, what: str, wait_s: float) -> T:
+    """What `work` gives, done once by a worker of so many CPUs and GPUs.
+
+    Raises:
+        UserError: no worker ever can; what `work` raises comes as Ray wraps it.
+    """
+    require(bundle, what, wait_s)
+    task = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle.get("GPU", 0))(work)
+    found: T = ray.get(task.remote())
+    return found
 
 
 def _wait(bundle: Bundle, asked: str, wait_s: float, count: int) -> None:

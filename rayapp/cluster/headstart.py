@@ -10,7 +10,7 @@ from rayapp.cluster.session import session
 from rayapp.config.settings import JobSettings
 
 T = TypeVar("T")
-_LONG_S = 0.25
+_LONG_S = 1.0  # few images are listed by then, and need no Ray
 
 
 def meanwhile(settings: JobSettings, opened: contextlib.ExitStack, work: Callable[[], T]) -> T:

@@ -1,4 +1,9 @@
-"""Ray's front door: a session of our own, or an existing cluster."""
+"""Ray's front door: a session of our own, or an existing cluster.
+
+Ray itself, which takes seconds to import, is imported where a session is opened.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -7,14 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from typing import TYPE_CHECKING, Any
 
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
 from rayapp.storage.disk import naming
+
+if TYPE_CHECKING:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 # Read by Ray when it is imported; a user's own values win.
 os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
@@ -29,6 +34,8 @@ os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", "2")
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
 
 _kept: contextlib.ExitStack | None = None
+_own = False  # whether the open session is one that this module opened
+_demanded: tuple[JobSettings, contextlib.ExitStack] | None = None
 
 
 @contextlib.contextmanager
@@ -41,7 +48,7 @@ def session(settings: JobSettings) -> Iterator[None]:
     Raises:
         JobFailed: the cluster can't be reached.
     """
-    if ray.is_initialized():
+    if _is_open():
         yield
     elif _kept is not None:
         _kept.enter_context(_opened(settings))
@@ -49,6 +56,43 @@ def session(settings: JobSettings) -> Iterator[None]:
     else:
         with _opened(settings):
             yield
+
+
+@contextlib.contextmanager
+def on_demand(settings: JobSettings) -> Iterator[None]:
+    """A session for the block that opens with the first work that needs it: see `start`, `spared`.
+
+    Raises:
+        JobFailed: the cluster can't be reached, once it is needed.
+    """
+    global _demanded
+    with contextlib.ExitStack() as stack:
+        before, _demanded = _demanded, (settings, stack)
+        try:
+            yield
+        finally:
+            _demanded = before
+
+
+def start() -> None:
+    """Open the session that `on_demand` promised, if none is open."""
+    if _demanded is not None:
+        settings, stack = _demanded
+        stack.enter_context(session(settings))
+
+
+def spared() -> bool:
+    """Whether little work may be done in this process: none asked for Ray or a cluster.
+
+    Where somebody else opened a session, that is asking for it.
+    """
+    if _demanded is None or (_is_open() and not _own):
+        return False
+    return not (_demanded[0].on_ray or os.environ.get("RAY_ADDRESS"))
+
+
+def _is_open() -> bool:
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 @contextlib.contextmanager
@@ -65,15 +109,22 @@ def kept_open() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(settings: JobSettings) -> Iterator[None]:
+    global _own
+    import ray
+
     with contextlib.nullcontext() if settings.verbose else _native_chatter_in_a_file():
         _connect(settings)
+        _own = True
         try:
             yield
         finally:
+            _own = False
             ray.shutdown()
 
 
 def _connect(settings: JobSettings) -> None:
+    import ray
+
     level = "INFO" if settings.verbose else "ERROR"
     common: dict[str, Any] = {"log_to_driver": settings.verbose, "logging_level": level}
     if where := os.environ.get("RAY_ADDRESS"):
@@ -118,6 +169,9 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 def beside_driver() -> NodeAffinitySchedulingStrategy:
     """Where an actor goes that all workers ask: the driver's node, the one that may not be lost."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 

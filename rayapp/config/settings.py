@@ -49,6 +49,9 @@ class JobSettings(Settings):
     cpus: int | None = Field(
         None, ge=1, description="CPUs of the local Ray that the job starts; all where not given"
     )
+    on_ray: bool = Field(
+        False, description="work on Ray even where few images are done sooner without"
+    )
     wait_s: float = Field(
         600.0, ge=0, description="seconds to wait for resources that a cluster may still add"
     )

@@ -14,7 +14,7 @@ from rayapp.annotate.split import parse_shares
 from rayapp.annotate.words import SYNTHETIC
 from rayapp.annotate.written_lists import SCHEME, list_name, write
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import decode, perceptual_hash, sha256
@@ -50,7 +50,7 @@ def annotate(settings: AnnotateSettings) -> record.Run:
     )
     if run.state == "done" and not run.counts["failed"]:
         return run
-    with session(settings):
+    with on_demand(settings):
         table = map_rows(
             pa.table(
                 {

@@ -26,7 +26,7 @@ from rayapp.audit.lists import Listed, names_of, role_of
 from rayapp.audit.settings import AuditSettings
 from rayapp.audit.shortcuts import Shortcut, shortcuts
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.images import sha256
@@ -80,7 +80,7 @@ def _inspected(
 ) -> pa.Table:
     """Every image through Ray; a row each, with the group that it looks like."""
     assert settings.root is not None
-    with session(settings):
+    with on_demand(settings):
         table = map_rows(
             work,
             AuditRows(open_store(settings.root)),

@@ -83,7 +83,7 @@ class Places:
 
     def common(self, stage: str) -> dict[str, Any]:
         """Settings that every stage takes from the pipeline; the folder is the pipeline's own."""
-        where = self.settings.model_dump(include={"cpus", "wait_s", "verbose"})
+        where = self.settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"})
         # Stages downstream of a change are done again.
         return {"output": self.at(stage), "overwrite": True, **where}
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from rayapp.calibrate.hash_rows import HashRows
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.config.settings import JobSettings, Settings
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
@@ -38,7 +38,7 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
     )
     if run.state != "done":
         listed = pa.table({"id": pa.array(wanted), "path": pa.array(wanted)})
-        with session(common):
+        with on_demand(common):
             table = map_rows(
                 listed,
                 HashRows(open_store(root)),

@@ -71,7 +71,7 @@ class _Stages:
     def __init__(self, settings: DemoSettings) -> None:
         self.root = settings.output.rstrip("/")
         self.settings = settings
-        self.common = settings.model_dump(include={"cpus", "wait_s", "verbose"})
+        self.common = settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"})
         # Stages downstream of a change are done again; the folder is the demo's own.
         self.common["overwrite"] = True
         if settings.tiny and settings.cpus is None:

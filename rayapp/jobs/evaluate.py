@@ -111,7 +111,7 @@ def _perturb(suite: Suite, asked: EvaluateSettings, settings: EvaluateJobSetting
             seed=settings.seed,
             plan=settings.protocol,
             output=f"{str(asked.sweeps).rstrip('/')}/{protocol}",
-            **settings.model_dump(include={"cpus", "wait_s", "verbose", "overwrite"}),
+            **settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose", "overwrite"}),
         )
     )
 
@@ -153,7 +153,7 @@ def _embed(
                     seed=settings.seed,
                     output=embedding_uri(settings.output, detector.name),
                     overwrite=True,
-                    **settings.model_dump(include={"cpus", "wait_s", "verbose"}),
+                    **settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"}),
                     **_scoring(settings).model_dump(),
                 ),
                 sorted(paths),

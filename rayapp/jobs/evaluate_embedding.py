@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from rayapp import load_detector
 from rayapp.cluster.map_rows import Resources, map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
 from rayapp.evaluate.embedding import EmbedSettings, FeatureRows, flattened
@@ -38,7 +38,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
         return run
     listed = pa.table({"id": pa.array(chosen), "path": pa.array(chosen)})
     work = FeatureRows(settings.detector, open_store(settings.root), settings)
-    with session(settings):
+    with on_demand(settings):
         table = map_rows(
             listed,
             work,

@@ -1,11 +1,9 @@
 """Evaluation on Ray: detectors × suites × slices measured side by side, from stored scores."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
-
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand, spared, start
 from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
@@ -26,6 +24,8 @@ from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
 from rayapp.run import record
 from rayapp.run.progress import Progress
+
+_MOST_HERE = 20_000  # images × slices that are measured sooner in this process than Ray starts
 
 
 def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
@@ -53,9 +53,12 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     if run.state == "done":
         _record(run, settings)
         return run
-    with session(settings):
+    with on_demand(settings):
+        here = spared() and _few(planned)
+        if not here:
+            start()
         run.claim()
-        evaluations, comparisons = _measured(planned, settings)
+        evaluations, comparisons = _measured(planned, settings, _here if here else _on_ray)
     for one, evaluation in zip(planned, evaluations, strict=True):
         if one.evidence is not None:
             write_table(run.store, evaluation.evidence, one.evidence)
@@ -82,14 +85,24 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     return run
 
 
+def _few(planned: Sequence[Planned]) -> bool:
+    """Whether all is measured before Ray would have started."""
+    judged = [one.plan.judged for one in planned if one.plan.judged]
+    tasks = sum(len(one.plan.tasks) for one in planned)
+    few = sum(one.rows.num_rows for one in judged) * tasks <= _MOST_HERE
+    return few and len(judged) == len(planned)
+
+
 def _measured(
-    planned: Sequence[Planned], settings: EvaluateSettings
+    planned: Sequence[Planned],
+    settings: EvaluateSettings,
+    measure: Callable[[dict[Any, Task]], dict[Any, Any]],
 ) -> tuple[list[Evaluation], list[Comparison]]:
     tasks: dict[tuple[int, str], Task] = {
         (at, name): task for at, one in enumerate(planned) for name, task in one.plan.tasks.items()
     }
     pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(planned, settings))}
-    found = _on_ray(tasks | pairs)
+    found = measure(tasks | pairs)
     published = load_published()
     evaluations = [
         one.plan.evaluation(
@@ -101,8 +114,20 @@ def _measured(
     return evaluations, [one for key in pairs for one in found[key]]
 
 
+def _here(tasks: dict[Any, Task]) -> dict[Any, Any]:
+    """Every task, one after the other."""
+    found = {}
+    with Progress("evaluate", len(tasks), unit="slices") as progress:
+        for key, task in tasks.items():
+            found[key] = _call(task.call, task.arguments, *task.shared)
+            progress.update()
+    return found
+
+
 def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:
     """Every task as a Ray task; what they share is put into the object store once."""
+    import ray
+
     stored: dict[int, Any] = {}
     remote = ray.remote(num_cpus=1)(_call)
     pending = {}

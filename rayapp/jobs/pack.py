@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, pixels_of, sha256
@@ -40,7 +40,7 @@ def pack(settings: PackSettings) -> record.Run:
         return run
     root = open_store(settings.root)
     _say_sizes(expected_bytes(root, items, settings.tile_px), len(items), settings.codec)
-    with session(settings):
+    with on_demand(settings):
         table = map_rows(
             manifest.item_rows(items, scheme),
             PackRows(root, run.store, settings.codec, settings.tile_px),

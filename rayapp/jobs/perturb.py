@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import on_demand
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
@@ -32,6 +32,7 @@ from rayapp.storage.uris import open_store, read_uri
 from rayapp.transforms import Protocol, load_protocol
 
 _BATCH = 16
+_SMALL = 32  # images that are perturbed without Ray: each takes as long as many that are scored
 _CARRIED = ("source", "licence", "group")
 
 
@@ -58,7 +59,7 @@ def perturb(settings: PerturbSettings) -> record.Run:
         work = PerturbRows(
             root, run.store, protocol, settings.seed, published=settings.plan != "clean"
         )
-        with session(settings):
+        with on_demand(settings):
             made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
         _finish(run, made, lists, planned, protocol, scheme)
     if settings.preview:
@@ -152,6 +153,7 @@ def _on_ray(
         batch_size=_BATCH,
         wait_s=settings.wait_s,
         verify=_still_there(run.store),
+        small=_SMALL,
     )
 
 

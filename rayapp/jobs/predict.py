@@ -1,6 +1,7 @@
-"""Prediction on Ray Data: a pool of workers, each with the detector loaded once."""
+"""Prediction: few images in this process, many by workers, each with the detector loaded once."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -8,13 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from rayapp import load_detector
 from rayapp.cluster import headstart
-from rayapp.cluster.capacity import require
-from rayapp.cluster.map_rows import Resources, map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
+from rayapp.cluster.session import on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest, scores
 from rayapp.models.detector import Detector
@@ -65,12 +64,15 @@ def predict(settings: PredictSettings) -> record.Run:
         if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
             return run
         results: dict[str, Any] = {}
-        opened.enter_context(session(settings))
+        opened.enter_context(on_demand(settings))
         spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
-        work = PredictRows(spec, inputs.root, settings.threads, disturbed)
-        start = time.monotonic()
+        threads = settings.threads
+        if in_process(run, todo.num_rows, _resources(settings)):
+            threads = max(threads, settings.cpus or len(os.sched_getaffinity(0)))
+        work = PredictRows(spec, inputs.root, threads, disturbed)
+        began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
-        elapsed_s = time.monotonic() - start
+        elapsed_s = time.monotonic() - began
     results["scored_now"] = todo.num_rows
     results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
     scored = _merged(parts, before)
@@ -221,7 +223,8 @@ def _spec(
     if (known := run.found.get("results", {}).get("precision")) is not None:
         return replace(spec, bf16=known["used"] == "bf16"), known
     images = chosen(todo)
-    if todo.num_rows <= len(images) or not (settings.gpus or has_fast_bf16("cpu")):
+    least = len(images) if settings.gpus else SMALL
+    if todo.num_rows <= least or not (settings.gpus or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
     harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
     told = {
@@ -248,11 +251,14 @@ def _bf16_check(
         loaded = load_detector(str(spec.detector)).seen_as(spec.view, spec.view_size)
         return check_bf16(loaded.to(spec.device), root, images)
 
-    resources = Resources(settings.threads, settings.gpus)
-    require(resources.bundle, "predict", settings.wait_s)
-    task = ray.remote(num_cpus=settings.threads, num_gpus=settings.gpus)(on_gpu)
-    harm: Bf16Check = ray.get(task.remote())
-    return harm
+    start()
+    from rayapp.cluster.capacity import on_worker
+
+    return on_worker(on_gpu, _resources(settings).bundle, "predict", settings.wait_s)
+
+
+def _resources(settings: PredictSettings) -> Resources:
+    return Resources(settings.threads, settings.gpus, settings.workers)
 
 
 def _mapped(
@@ -265,7 +271,7 @@ def _mapped(
         work_schema(inputs.scheme),
         run=run,
         batch_size=block,
-        resources=Resources(settings.threads, settings.gpus, settings.workers),
+        resources=_resources(settings),
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),

@@ -64,7 +64,7 @@ def score_missing(
             overwrite=True,  # the folder's name says whose it is
             gallery=0,
             **settings.model_dump(),
-            **common.model_dump(include={"cpus", "wait_s", "verbose"}),
+            **common.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"}),
         )
     )
     return len(missing)

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from scipy import stats
-
+from rayapp.models.calibration.decisions import upper_bound
 from rayapp.models.verdicts import Judge
 
 _CONFIDENCE = 0.95
@@ -70,7 +69,7 @@ def error_rates(judge: Judge) -> str:
 
 def _of_hundred(wrong: int, total: int, word: str, unsure: int) -> str:
     """`about 1 synthetic (3 of 300 were; at most 3 by 95 % confidence)`."""
-    bound = 100 * _upper_bound(wrong, total)
+    bound = 100 * upper_bound(wrong, total, _CONFIDENCE)
     most = f"{bound:.1f}" if bound < 10 else f"{bound:.0f}"
     left = f", and is unsure of {_about(unsure, total)}" if unsure else ""
     return (
@@ -84,10 +83,3 @@ def _about(count: int, total: int) -> str:
         return "none"
     share = 100 * count / total
     return f"about {share:.0f}" if share >= 1 else "fewer than one"
-
-
-def _upper_bound(count: int, total: int) -> float:
-    """The exact one-sided upper bound of a share (Clopper and Pearson 1934)."""
-    if count >= total:
-        return 1.0
-    return float(stats.beta.ppf(_CONFIDENCE, count + 1, total - count))

@@ -33,7 +33,7 @@ RUN_FILE = "run.json"
 START_FILE = "started.json"
 _SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
 # Where work is done, not what is done: these never make two runs differ.
-_PLACEMENT = frozenset({"output", "cpus", "address", "wait_s", "overwrite", "verbose"})
+_PLACEMENT = frozenset({"output", "cpus", "address", "on_ray", "wait_s", "overwrite", "verbose"})
 
 
 @dataclass

@@ -4,8 +4,9 @@ What stays in memory is the ids and where their rows lie; the rows themselves ar
 so that a stage of millions of rows needs no more than its ids.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from rayapp.storage.store import Store
 
 FOLDER = "parts"
 _CHUNK_ROWS = 4096
+_EVERY_S = 5.0
+_MOST_ROWS = 8192  # at most: what a driver holds of rows at once
 _OPEN_PARTS = 8  # rows come nearly in id order: those of a chunk lie in few parts
 
 
@@ -48,6 +51,18 @@ class Parts:
             ids = table["id"].take(pa.array(rows)).combine_chunks()
             known = pa.concat_arrays([known, ids])
             self._count(stat.key, ids, rows, 0)
+
+    def gather(self, blocks: Iterable[pa.Table]) -> None:
+        """Write blocks as they come, as parts of some seconds each; the first at once."""
+        fresh: list[pa.Table] = []
+        due = time.monotonic()
+        for block in blocks:
+            fresh.append(block)
+            if time.monotonic() >= due or sum(one.num_rows for one in fresh) >= _MOST_ROWS:
+                self.write(fresh)
+                fresh, due = [], time.monotonic() + _EVERY_S
+        if fresh:
+            self.write(fresh)
 
     def write(self, blocks: Sequence[pa.Table]) -> None:
         """Keep rows that are done, failed ones too; a part that two attempts write is one."""

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 
 from rayapp.cluster import map_rows as rows
+from rayapp.cluster import row_stage, session
+from rayapp.cluster.session import on_demand
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
 from rayapp.dataset import manifest
@@ -106,8 +108,8 @@ def test_errors_are_said_in_one_line() -> None:
     assert format_error(OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
 
 
-def worker(tmp_path: Path, trouble: str) -> rows._Worker:
-    return rows._Worker(Squares(tmp_path / "journal", trouble), SCHEMA, batch_size=8)
+def worker(tmp_path: Path, trouble: str) -> row_stage._Worker:
+    return row_stage._Worker(Squares(tmp_path / "journal", trouble), SCHEMA, batch_size=8)
 
 
 def test_a_batch_that_breaks_is_done_row_by_row(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_worker_that_cannot_start_says_so_with_its_rows(
 ) -> None:
     result = worker(tmp_path, trouble)(table(3)).to_pylist()
     assert {(row["status"], row["error"]) for row in result} == {(status, error)}
-    assert status in rows._BROKEN
+    assert status in row_stage._BROKEN
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,54 @@ def test_a_worker_that_cannot_start_says_so_with_its_rows(
     [(40, 7, 2, 7), (100_000, 64, 2, 256), (100_000, 7, 2, 252), (2_000, 4, 2, 12), (5, 64, 8, 64)],
 )
 def test_a_block_is_whole_batches(num_rows: int, batch_size: int, workers: int, block: int) -> None:
-    assert rows._block_rows(num_rows, batch_size, workers) == block
+    assert row_stage._block_rows(num_rows, batch_size, workers, 256) == block
+
+
+# --- in this process ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_ray_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Ray that other tests share may be open, which else counts as asking for it."""
+    monkeypatch.setattr(session, "_own", True)
+
+
+@pytest.mark.usefixtures("no_ray_asked_for")
+def test_few_rows_are_done_in_this_process(tmp_path: Path) -> None:
+    with on_demand(JobSettings(output=str(tmp_path / "out"))):
+        assert mapped(tmp_path).equals(expected(40))
+        assert journal(tmp_path) == expected(40)["id"].to_pylist()
+        # Once cut off, on Ray: this process would die of a row that kills it, again and again.
+        assert not rows.in_process(begun(tmp_path), 40)
+
+
+@pytest.mark.usefixtures("no_ray_asked_for")
+@pytest.mark.parametrize(("trouble", "error"), [("wrong use", UserError), ("broken", JobFailed)])
+def test_work_that_cannot_start_in_this_process_says_so(
+    tmp_path: Path, trouble: str, error: type[Exception]
+) -> None:
+    with (
+        on_demand(JobSettings(output=str(tmp_path / "out"))),
+        pytest.raises(error, match=r"^square: "),
+    ):
+        mapped(tmp_path, trouble=trouble)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("no_ray_asked_for")
+def test_what_asks_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, settings = begun(tmp_path), JobSettings(output=str(tmp_path / "out"))
+    with on_demand(settings):
+        assert rows.in_process(run, rows.SMALL)
+        assert not rows.in_process(run, rows.SMALL + 1)
+        assert not rows.in_process(run, 1, rows.Resources(gpus=1))
+        assert not rows.in_process(run, 1, rows.Resources(max_workers=2))
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        assert not rows.in_process(run, 1)
+        monkeypatch.delenv("RAY_ADDRESS")
+    with on_demand(settings.model_copy(update={"on_ray": True})):
+        assert not rows.in_process(run, 1)
+    assert not rows.in_process(run, 1)  # whoever calls has a session open
 
 
 # --- with Ray -----------------------------------------------------------------------------------

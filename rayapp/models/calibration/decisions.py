@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
+from scipy import special
 
 from rayapp.config.errors import UserError
 
@@ -110,11 +110,9 @@ def precision(share_synthetic: float, recall: float, fpr: float) -> float | None
 
 def upper_bound(num_events: int, num: int, confidence: float) -> float:
     """Upper end of the one-sided Clopper–Pearson interval of a rate."""
-    return (
-        float(stats.beta.ppf(confidence, num_events + 1, num - num_events))
-        if (num_events < num)
-        else 1.0
-    )
+    if num_events >= num:
+        return 1.0
+    return float(special.betaincinv(num_events + 1, num - num_events, confidence))
 
 
 def lower_bound(num_events: int, num: int, confidence: float) -> float:
@@ -218,8 +216,8 @@ def threshold_at_fpr(
 
 def _allowed(num: int, fpr: float, confidence: float) -> int:
     """How many of so many reals may be flagged: the most whose upper bound is at most `fpr`."""
-    allowed = int(stats.binom.ppf(1 - confidence, num, fpr))
-    while allowed > 0 and stats.binom.cdf(allowed, num, fpr) > 1 - confidence:
+    allowed = int(np.ceil(special.bdtrik(1 - confidence, num, fpr)))
+    while allowed > 0 and special.bdtr(allowed, num, fpr) > 1 - confidence:
         allowed -= 1
     return allowed
 

@@ -5,7 +5,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from rayapp.config.errors import UserError
 from rayapp.models.calibration.fits import Floats, Parameters, probabilities, separated
@@ -33,6 +32,8 @@ class Direction:
         """The direction of scores of both classes."""
         scores, labels = np.asarray(scores_N, dtype=np.float64), np.asarray(labels_N)
         real, synthetic = scores[labels == 0], scores[labels == 1]
+        from scipy import stats  # takes half a second to import
+
         less = stats.mannwhitneyu(synthetic, real, alternative="less")
         greater = stats.mannwhitneyu(synthetic, real, alternative="greater")
         area = float(less.statistic) / (len(real) * len(synthetic))

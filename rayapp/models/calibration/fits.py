@@ -6,7 +6,7 @@ features of the fit.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from rayapp.config.errors import UserError
 from rayapp.models.detector_spec import Method
@@ -74,6 +74,8 @@ def _fit_isotonic(z: Floats, labels: Floats) -> Parameters:
     """Pools adjacent violators over distinct logits; keeps the ends of each flat stretch."""
     logits, inverse, counts = np.unique(z, return_inverse=True, return_counts=True)
     shares = np.bincount(inverse, weights=labels) / counts
+    from scipy import optimize  # takes half a second to import
+
     fitted = np.clip(optimize.isotonic_regression(shares, weights=counts).x, 0, 1)
     kept = np.ones(len(fitted), dtype=bool)
     kept[1:-1] = (fitted[1:-1] != fitted[:-2]) | (fitted[1:-1] != fitted[2:])
