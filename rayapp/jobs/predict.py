@@ -23,6 +23,7 @@ from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
+from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.inputs import Inputs, resolve, with_repeats, with_variants, without_repeats
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
 from rayapp.predict.score_tables import Results, work_schema
@@ -62,6 +63,9 @@ def predict(settings: PredictSettings) -> record.Run:
         before = _scored_before(run, inputs) if settings.follow else None
         todo = inputs.table if before is None else _without(inputs.table, before)
         if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
+            if settings.gallery and not run.store.stat(GALLERY_FILE):  # not asked for before
+                stored = [scores.read_scores(run.store)]
+                _record(settings, subject, run, inputs, stored, dict(run.results))
             return run
         results: dict[str, Any] = {}
         opened.enter_context(on_demand(settings))
@@ -122,13 +126,14 @@ def _record(
         "scope": subject.scope_line,
         "failures": tally.failures,
         "unnamed": tally.unnamed,
-        "ms_per_image": round(tally.ms / max(results["scored_now"], 1), 3),
-        "peak_mb": round(tally.peak_mb, 1),
         "verdicts": {word: selection.counts[word] for word in subject.judge.words},
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(inputs.left_out.most_common()),
     }
+    if tally.ms:  # not of stored scores
+        results["ms_per_image"] = round(tally.ms / max(results["scored_now"], 1), 3)
+        results["peak_mb"] = round(tally.peak_mb, 1)
     writer.show(tally, selection, _facts(settings, subject, results))
     run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
     drop_parts(run.store)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from rayapp import load_detector
+from rayapp.cluster import session
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.jobs.predict import predict
@@ -206,6 +207,40 @@ def test_nothing_readable_is_a_failure(tmp_path: Path):
     (tmp_path / "images/a.png").write_bytes(b"text")
     with pytest.raises(JobFailed, match=r"none of 1 inputs .*a\.png: text, not an image"):
         run(tmp_path, input=str(tmp_path / "images"))
+
+
+@pytest.mark.ray
+def test_few_images_score_the_same_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    saved_detector(tmp_path / "detector")
+    images = folder_of(tmp_path, 7)
+    (images / "broken.png").write_bytes(picture(1)[:100])
+    on_ray = run(tmp_path, "on ray", input=str(images))
+    monkeypatch.setattr(session, "_own", True)  # as if no other test had opened it
+
+    def never() -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(session, "start", never)
+    here = run(tmp_path, "here", input=str(images))
+    assert here.keys() == on_ray.keys()
+    for name, row in here.items():
+        assert row["status"] == on_ray[name]["status"]
+        assert row["error"] == on_ray[name]["error"]
+        assert row["logit"] == pytest.approx(on_ray[name]["logit"], abs=1e-6)
+    assert here["broken.png"]["status"] == "failed"
+
+
+@pytest.mark.ray
+def test_a_gallery_that_is_asked_for_later_is_made_of_the_stored_scores(tmp_path: Path):
+    saved_detector(tmp_path / "detector")
+    images = folder_of(tmp_path, 3)
+    before = run(tmp_path, input=str(images), gallery=0)
+    facts = json.loads((tmp_path / "out/run.json").read_bytes())["results"]
+    assert not (tmp_path / "out/gallery.html").exists()
+    assert run(tmp_path, input=str(images)) == before
+    assert (tmp_path / "out/gallery.html").stat().st_size
+    again = json.loads((tmp_path / "out/run.json").read_bytes())["results"]
+    assert again["ms_per_image"] == facts["ms_per_image"] > 0
 
 
 def test_scores_of_a_listing_carry_the_state_of_each_file(tmp_path: Path):
