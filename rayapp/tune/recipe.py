@@ -144,6 +144,8 @@ def load_recipe(settings: TuneSettings) -> Recipe:
     """
     source = resource("configs", settings.recipe)
     given = _merged(read_yaml(source)[0], settings.train)
+    if settings.backbone_weights:
+        given["backbone_weights"] = settings.backbone_weights
     for name in _PLACED:
         if name in settings.train:
             raise UserError(f"train: {name} is set by the search itself")
