@@ -33,7 +33,7 @@ _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*) ?(?P<note>[^\n]*)\n(?P<body>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
-_WITH_OPTIONS = re.compile(r"\bimaginet ([a-z]+)(\s(?:(?!imaginet )[^`&|;)\n]|\\\n)*)")
+_WITH_OPTIONS = re.compile(r"\bimaginet ([a-z]+)(\s(?:(?!imaginet )[^`&|;)\n\\]|\\\n)*)")
 
 
 def pages() -> list[Path]:
