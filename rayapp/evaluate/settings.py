@@ -44,7 +44,7 @@ class EvaluateSettings(JobSettings):
     scheme: Packaged = Field("imaginet", description="suite folder: label scheme of the lists")
     name: str = Field("Own images", description="suite folder: name of the test set in tables")
     held_out: tuple[str, ...] = Field(
-        (), description="suite folder: generators (names of the scheme) that were never trained on"
+        (), description="suite folder: generators or models (names of the scheme) never trained on"
     )
     published_as: tuple[str, ...] = Field(
         ("imaginet",),
