@@ -43,6 +43,8 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         if not stage.epochs:
             continue
         protocol = load_protocol(stage.protocol)
+        if stage.crop_px:
+            protocol = protocol.ending_in_crop(stage.crop_px)
         inputs[f"protocol of {name}"] = protocol.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
