@@ -63,6 +63,11 @@ class TrainSettings(JobSettings):
         None, description="what the detector is, in a line: whoever uses it reads that first"
     )
     pretrained: bool = Field(False, description="start from timm's published weights")
+    backbone_weights: Uri | None = Field(
+        None,
+        description="safetensors file, in timm's names, of pretrained weights to start from; timm "
+        "then fetches none",
+    )
     encoder: Uri | None = Field(
         None, description="detector folder whose trained encoder to start from"
     )
@@ -134,6 +139,8 @@ class TrainSettings(JobSettings):
             raise ValueError("stage2.epochs is 0: only loss ce trains a head in stage 1")
         if self.encoder is not None and self.pretrained:
             raise ValueError("encoder and pretrained both say where to start; set one of them")
+        if self.encoder is not None and self.backbone_weights is not None:
+            raise ValueError("encoder and backbone_weights both say where to start; set one")
         if self.ingest == "stream":
             self._streams_fit()
         if not self.stage1.epochs and not self.stage2.epochs:

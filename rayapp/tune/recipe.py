@@ -146,7 +146,13 @@ def load_recipe(settings: TuneSettings) -> Recipe:
         UserError: no such recipe, or a wrong change.
     """
     source = resource("configs", settings.recipe)
+<<<<<<< HEAD
     given = _merged(read_renamed(source, TrainSettings)[0], settings.train)
+=======
+    given = _merged(read_yaml(source)[0], settings.train)
+    if settings.backbone_weights:
+        given["backbone_weights"] = settings.backbone_weights
+>>>>>>> main
     for name in _PLACED:
         if name in settings.train:
             raise UserError(f"train: {name} is set by the search itself")

@@ -110,6 +110,9 @@ class TuneSettings(JobSettings):
         "demo", description="training: a shipped recipe's name, or a YAML file"
     )
     train: dict[str, Any] = Field({}, description="training: changes to the recipe")
+    backbone_weights: Uri | None = Field(
+        None, description="training: file of pretrained weights; see train"
+    )
     annotations: tuple[Uri, ...] = Field(
         min_length=1, description="training lists; or lists of the calibration images"
     )
