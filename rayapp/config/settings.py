@@ -45,8 +45,8 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _names_of_now(cls, data: Any) -> Any:
-        named = isinstance(data, Mapping) and not old_names(cls).keys().isdisjoint(data)
-        return with_new_names(cls, data) if named else data
+        old = isinstance(data, Mapping) and not old_names(cls).keys().isdisjoint(data)
+        return with_new_names(cls, data) if old or cls.nested_jobs else data
 
 
 class JobSettings(Settings):

@@ -146,21 +146,14 @@ def load_recipe(settings: TuneSettings) -> Recipe:
         UserError: no such recipe, or a wrong change.
     """
     source = resource("configs", settings.recipe)
-<<<<<<< HEAD
     given = _merged(read_renamed(source, TrainSettings)[0], settings.train)
-=======
-    given = _merged(read_yaml(source)[0], settings.train)
     if settings.backbone_weights:
         given["backbone_weights"] = settings.backbone_weights
->>>>>>> main
     for name in _PLACED:
         if name in settings.train:
             raise UserError(f"train: {name} is set by the search itself")
-    given = (
-        given
-        | _nowhere()
-        | {"gpus_per_worker": int(settings.gpus_per_trial > 0), "scheme": settings.scheme}
-    )
+    given |= {**_nowhere(), "scheme": settings.scheme}
+    given["gpus_per_worker"] = int(settings.gpus_per_trial > 0)
     if "num_workers" not in settings.train:
         given["num_workers"] = 0  # a recipe's one Ray Train worker is a trial's own process
     train = validated(TrainSettings, given, lambda loc: f"recipe {settings.recipe}")
