@@ -45,7 +45,9 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _names_of_now(cls, data: Any) -> Any:
-        old = isinstance(data, Mapping) and not old_names(cls).keys().isdisjoint(data)
+        if not isinstance(data, Mapping):
+            return data
+        old = not old_names(cls).keys().isdisjoint(data)
         return with_new_names(cls, data) if old or cls.nested_jobs else data
 
 
