@@ -172,8 +172,8 @@ def test_a_job_runs_alone_in_an_empty_home(home: Home, lists: str, job: str) -> 
 
 
 CHAINS = [
-    ("demo", "--tiny", "runs/demo/detector/model.safetensors"),
-    ("pipeline", "--config pipeline.yaml", "whole/train/detector/model.safetensors"),
+    ("demo", "--tiny", "runs/demo-tiny/detector/model.safetensors"),
+    ("benchmark", "--config pipeline.yaml", "whole/train/detector/model.safetensors"),
 ]
 
 
