@@ -1,4 +1,4 @@
-"""The numbers of a protocol and their bounds: single ones, and pairs from which one is drawn."""
+"""The numbers of a perturbation and their bounds: single ones, and pairs from which one is drawn."""
 
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ PositiveRange = Annotated[tuple[Positive, Positive], *_Pair]
 Share = Annotated[float, Field(gt=0, le=1)]
 ShareRange = Annotated[tuple[Share, Share], *_Pair]
 Scale = Annotated[float, Field(gt=0, le=8)]
-# A number stays one, so that the hash of a protocol that gives one stays what it was.
+# A number stays one, so that the hash of a perturbation that gives one stays what it was.
 ScaleOrRange = Annotated[
     Scale | tuple[Scale, Scale],
     AfterValidator(lambda value: _ordered(value) if isinstance(value, tuple) else value),
