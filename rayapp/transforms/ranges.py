@@ -1,4 +1,4 @@
-"""The numbers of a perturbation and their bounds: single ones, and pairs from which one is drawn."""
+"""Numbers of a perturbation and their bounds: single ones, and pairs from which one is drawn."""
 
 from typing import Annotated, Any
 
