@@ -42,10 +42,9 @@ class Pairs:
 
     @classmethod
     def mean(cls, several: list["Pairs"]) -> "Pairs":
-        """The mean of several judgements, pair by pair; each pair is in one of them at least."""
+        """The mean of several judgements, pair by pair, over those that judge it."""
         return cls(
-            np.nanmean([one.higher_SR for one in several], axis=0),
-            np.nanmean([one.right_SR for one in several], axis=0),
+            _mean([one.higher_SR for one in several]), _mean([one.right_SR for one in several])
         )
 
     def judge(self, at_S: Ints, at_R: Ints, synthetic: Floats, real: Floats, over: float) -> None:
@@ -54,12 +53,19 @@ class Pairs:
         self.higher_SR[block] = (synthetic[:, None] > real[None]) + 0.5 * (
             synthetic[:, None] == real[None]
         )
-        self.right_SR[block] = ((synthetic >= over)[:, None] + (real < over)[None]) / 2
+        called_right = 1.0 * (synthetic >= over)[:, None] + (real < over)[None]
+        self.right_SR[block] = called_right / 2
 
     def only(self, synthetic_S: Mask, real_R: Mask) -> "Pairs":
         """The pairs of some images."""
         block = np.ix_(synthetic_S, real_R)
         return Pairs(self.higher_SR[block], self.right_SR[block])
+
+
+def _mean(several: list[Floats]) -> Floats:
+    counts_SR = np.sum([~np.isnan(one) for one in several], axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(several, axis=0) / counts_SR)
 
 
 Weights = Callable[[np.random.Generator, int], Floats]
@@ -82,18 +88,34 @@ def measure(
     values_SR: Floats,
     groups_S: NDArray[np.str_],
     groups_R: NDArray[np.str_],
-    seed: int = 0,
+    shares_R: Floats | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Measure:
-    """The mean over pairs, with a 95 % interval over groups of either class resampled."""
-    value = float(values_SR.mean())
+    """The mean over pairs, with a 95 % interval over groups of either class resampled.
+
+    Args:
+        values_SR: what is averaged; NaN where a pair was not judged.
+        groups_S: of the synthetic images.
+        groups_R: of the real images.
+        shares_R: how much each real image weighs, all equal if none.
+        num_resamples: how many.
+    """
+    judged_SR = ~np.isnan(values_SR)
+    if not judged_SR.any():
+        return Measure(None, reason="no pair was judged")
+    shares_R = np.ones(values_SR.shape[1]) if shares_R is None else shares_R
+    filled_SR = np.where(judged_SR, values_SR, 0)
+    value = float((filled_SR @ shares_R).sum() / (judged_SR @ shares_R).sum())
     draw_S, draw_R = resampler(groups_S), resampler(groups_R)
     if draw_S is None or draw_R is None:
         return Measure(value, reason="no interval: one group only of a kind")
-    rng = np.random.default_rng(seed)
-    weights_BS, weights_BR = draw_S(rng, num_resamples), draw_R(rng, num_resamples)
-    sums_B = np.einsum("bs,bs->b", weights_BS, weights_BR @ values_SR.T)
-    resampled = sums_B / (weights_BS.sum(1) * weights_BR.sum(1))
+    rng = np.random.default_rng(0)
+    weights_BS, weights_BR = draw_S(rng, num_resamples), draw_R(rng, num_resamples) * shares_R
+    sums_B, counts_B = (
+        np.einsum("bs,bs->b", weights_BS, weights_BR @ matrix_SR.T)
+        for matrix_SR in (filled_SR, judged_SR.astype(np.float64))
+    )
+    resampled = (sums_B / np.where(counts_B > 0, counts_B, np.nan))[counts_B > 0]
     if resampled.min() == resampled.max():
         return Measure(value, reason="no interval: all resamples agree")
     low, high = np.quantile(resampled, LEVELS)
