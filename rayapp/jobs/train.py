@@ -36,7 +36,7 @@ from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
 from rayapp.train.journal import METRICS_FILE
 from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job, RankContext
 
@@ -54,7 +54,7 @@ def train(settings: TrainSettings) -> record.Run:
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: training failed more often than `max_failures`.
     """
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
     if run.state == "done":
         return run

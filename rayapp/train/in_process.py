@@ -12,7 +12,7 @@ from rayapp.run import record
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import RankContext
 
@@ -41,7 +41,7 @@ def train_alone(
     """
     if settings.ingest == "stream":
         raise UserError("ingest stream wants Ray Train's workers; give --ingest indexed")
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
     if run.state == "done":
         return run

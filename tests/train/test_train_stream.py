@@ -8,7 +8,7 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.jobs.train_stream import batch_of, streamed
 from rayapp.train.data.crops import Batch
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -32,7 +32,7 @@ def test_settings_that_a_stream_cannot_keep_say_why(
 
 def test_less_than_a_batch_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match=r"44 images are less than a batch of stage1 \(64\)"):
-        plan(tiny(ingest="stream", stage1__batch_size=64))
+        make_job(tiny(ingest="stream", stage1__batch_size=64))
 
 
 @pytest.mark.ray
@@ -44,7 +44,7 @@ def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
     lines[5] = lines[5].replace("05.png", "gone.png")
     (tmp_path / "list.txt").write_text("\n".join(lines))
     settings = tiny(ingest="stream", annotations=[str(tmp_path / "list.txt")], num_workers=2)
-    job, datasets = streamed(plan(settings)[0])
+    job, datasets = streamed(make_job(settings)[0])
     assert job.stages[0].step_sizes == [12, 12, 12]
     splits = datasets["stage1"].streaming_split(2, equal=True)
     seen: list[list[Batch]] = [[], []]
