@@ -17,6 +17,7 @@ from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
 from rayapp.models.detector import Detector
+from rayapp.models.detector_spec import EVEN_ODDS
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.scope import Images
 from rayapp.run import record
@@ -85,7 +86,7 @@ def decide(
     Raises:
         UserError: too few reals for the rate, see `decisions.check_reals`.
     """
-    threshold, fpr, by = 0.5, settings.fpr, settings.fpr_by or ""
+    threshold, fpr, by = EVEN_ODDS, settings.fpr, settings.fpr_by or ""
     apart = {"slices_N": slices_N, "photographs_N": photographs_N}
     if fpr is not None:
         threshold = decisions.threshold_at_fpr(
