@@ -96,16 +96,8 @@ def _inspected(
 
 def _groups(table: pa.Table) -> pa.Array:
     """The id of the first image of each image's group: equal bytes or alike, in a chain."""
-    looks = near_duplicates.clusters(table["perceptual_hash"].to_pylist())
-    # Images without a look (flat, or broken) are one group where their bytes are equal.
-    first: dict[str, int] = {}
-    ids, hashes = table["id"].to_pylist(), table["sha256"].to_pylist()
-    alone = pc.is_null(table["perceptual_hash"]).to_pylist()
-    groups = [
-        first.setdefault(value, at) if lone and value else int(look)
-        for at, (look, lone, value) in enumerate(zip(looks, alone, hashes, strict=True))
-    ]
-    return pa.array([ids[at] for at in groups], pa.string())
+    columns = (table[name].to_pylist() for name in ("perceptual_hash", "sha256"))
+    return table["id"].take(pa.array(near_duplicates.pictures(*columns))).combine_chunks()
 
 
 def _report(
