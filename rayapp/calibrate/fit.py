@@ -21,6 +21,7 @@ from rayapp.models.detector_spec import EVEN_ODDS
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.scope import Images
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri
 
 
@@ -145,7 +146,7 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     run = record.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     on = Images(

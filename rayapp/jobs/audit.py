@@ -32,6 +32,7 @@ from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, read_list
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store, read_uri
 
@@ -52,7 +53,7 @@ def audit(settings: AuditSettings) -> record.Run:
     run = record.start(
         "audit", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     items = {item_id(item.path): item for one in lists for item in one.rows}
     work = manifest.item_rows(
