@@ -46,5 +46,7 @@ def _train_here(job: Job, run: record.Run) -> record.Run:
 
 def _is_small(settings: TrainSettings) -> bool:
     """Whether one worker does it all: Ray Train would take as long to start as many an epoch."""
-    alone = settings.num_workers == 1 and settings.min_workers is None and not settings.gpu
+    alone = (
+        settings.num_workers == 1 and settings.min_workers is None and not settings.gpus_per_worker
+    )
     return alone and settings.ingest == "indexed"

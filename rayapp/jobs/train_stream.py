@@ -23,7 +23,7 @@ from rayapp.config.errors import UserError
 from rayapp.train.data.crops import Batch, Crops, PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, Stage
-from rayapp.transforms import ImageHWC, Protocol, generator
+from rayapp.transforms import ImageHWC, Perturbation, generator
 
 # Of a CPU: less than all that Ray Train's workers leave of a small machine, where reading would
 # else never be scheduled, without a word.
@@ -111,7 +111,7 @@ def _crops(stage: Stage, job: Job, board: Any) -> ray.data.Dataset:
         }
     )
     blocks = [rows.slice(at, _ROWS_PER_READ) for at in range(0, len(items), _ROWS_PER_READ)]
-    read = _Read(job.settings.root, stage.name, stage.protocol, job.settings.seed, board)
+    read = _Read(job.settings.root, stage.name, stage.perturbation, job.settings.seed, board)
     return (
         ray.data.from_blocks(blocks)
         .randomize_block_order()
@@ -125,12 +125,12 @@ class _Read:
 
     root: str
     stage: str
-    protocol: Protocol
+    perturbation: Perturbation
     seed: int
     board: Any
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.protocol, self.seed, _source(self.root))
+        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
         epoch = ray.get(self.board.epoch.remote(self.stage))
         rows = []
         for row in block.to_pylist():

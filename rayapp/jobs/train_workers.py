@@ -47,7 +47,7 @@ def train_on_ray(job: Job, run: record.Run) -> record.Run:
         JobFailed: training failed more often than `max_failures`.
     """
     settings = job.settings
-    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
+    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpus_per_worker else {})
     count = settings.min_workers or settings.num_workers
     require(bundle, "train", settings.wait_s, count=count)
     with Progress("train", job.num_images) as progress:
@@ -68,7 +68,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
     settings = job.settings
     workers = settings.num_workers
-    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpu else {})
+    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpus_per_worker else {})
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -76,7 +76,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
             elastic_resize_monitor_interval_s=settings.resize_check_s,
-            use_gpu=settings.gpu,
+            use_gpu=settings.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
         run_config=ray.train.RunConfig(

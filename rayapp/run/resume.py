@@ -27,7 +27,7 @@ def all_there(store: Store, found: Mapping[str, Any]) -> bool:
     """Whether what a finished run made is still there; says what is not."""
     gone = next((key for key in found.get("made", ()) if not is_there(store, key)), None)
     if gone is not None:
-        print(f"{store.uri(gone)} is gone: {found['stage']} is done again", file=sys.stderr)
+        print(f"{store.uri(gone)} is gone: {found['job']} is done again", file=sys.stderr)
     return gone is None
 
 

@@ -71,7 +71,7 @@ def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
         assert [list(b.failures) for b in batches if b.failures] == [["gone.png"]]
         assert sum(int(b.targets_N.sum()) for b in batches) == 28
     stage = whole.stages[0]
-    crops = Crops(stage.items, settings.root, stage.protocol, settings.seed)
+    crops = Crops(stage.items, settings.root, stage.perturbation, settings.seed)
     sound = [item for item in stage.items if item.id != "gone.png"]
     for epoch, batches in enumerate(by_epoch):
         read = {bytes(row.numpy()) for b in batches if len(b) for row in b.inputs.flatten(1)}
