@@ -218,8 +218,13 @@ def test_the_detector_is_where_training_says(reader: Reader) -> None:
 def test_what_the_pages_say_runs(reader: Reader) -> None:
     chosen = [command for page in pages() for command in commands(page)]
     ended = reader.types(chosen)
+    wrong = []
     for one in ended:
-        reader.check(one)
+        try:
+            reader.check(one)
+        except AssertionError as error:
+            wrong.append(str(error))
+    assert not wrong, "\n\n".join(wrong)
     assert len(ended) == len(chosen)
     report = (reader.folder / "runs/mine/report/report.html").read_text()
     assert "imaginet evaluate --detector runs/mine/detector" in report, "what is typed to repeat it"

@@ -61,3 +61,14 @@ def test_nothing_tells_of_the_machine_that_it_was_written_on() -> None:
     assert texts
     for path in (*texts, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "docs/conf.py"):
         assert not (found := told.search(path.read_text())), f"{path}: {found[0] if found else ''}"
+
+
+def test_the_functions_that_the_python_page_names_are_there() -> None:
+    names = re.findall(r"(?:`|:: )(rayapp(?:\.\w+)+)", (ROOT / "docs/python.md").read_text())
+    assert len(names) > 30
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        path = ROOT / module.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        defined = rf"(?:def|class) {attribute}\b|import .*\b{attribute}\b|^    {attribute},$"
+        assert re.search(defined, file.read_text(), re.MULTILINE), name
