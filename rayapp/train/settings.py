@@ -34,6 +34,12 @@ class StageSettings(Settings):
     perturbation: Packaged = Field(
         description="augmentation: a shipped perturbation's name, or a YAML file"
     )
+    crop_px: int | None = Field(
+        None,
+        ge=8,
+        le=4096,
+        description="side of a random square that ends the perturbation; none: it ends itself",
+    )
     epochs: int = Field(ge=0, description="passes over the list; 0: the stage is left out")
     batch_size: int = Field(ge=8, description="images of one step, of all workers together")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd or adamw")
