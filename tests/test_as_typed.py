@@ -89,6 +89,8 @@ def test_every_block_runs_or_says_why_not() -> None:
         if block.language in ("sh", "python"):
             allowed = r"(not-run: \S.{3,}|file: [\w.]+|)" if block.note else ""
             assert re.fullmatch(allowed, block.note), where
+            for named in re.findall(r"tests/\S+\.py", block.note):
+                assert (ROOT / named).exists(), where
         else:
             assert block.language in OTHERS, f"say what this block is: {where}"
 
