@@ -41,7 +41,7 @@ from rayapp.run.images_made import check_still_there, still_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 _BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
@@ -108,8 +108,8 @@ def _start(
         inputs["images"] = record.digest(*ids)
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
-    if settings.protocol:
-        inputs["protocol"] = load_protocol(settings.protocol).hash
+    if settings.perturbation:
+        inputs["perturbation"] = load_perturbation(settings.perturbation).hash
     return record.start(
         "reconstruct",
         settings,
@@ -155,7 +155,7 @@ def _made(
         stored,
         PairDraws.of(settings),
         settings.align,
-        load_protocol(settings.protocol) if settings.protocol else None,
+        load_perturbation(settings.perturbation) if settings.perturbation else None,
         settings.format,
         device="cuda" if settings.gpus else "cpu",
         at_once=(settings.cpus or len(os.sched_getaffinity(0))) if alone else 1,

@@ -3,25 +3,31 @@
 Shapes: N images · C channels or features · H W.
 """
 
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.models.detector_spec import Option
 from rayapp.models.highpass import HighPassNetwork
+from rayapp.models.pretrained import (
+    Weights,
+    check_activation,
+    check_names,
+    overlay_from_hub,
+    unfetched,
+)
 
 RESNET50_NODOWN = "resnet50-nodown"
 HIGHPASS_SMALL = "highpass-small"
-HUB_TIMEOUT_S = 5
 
 # The weights that ImagiNet and GRIP start from (torchvision IMAGENET1K_V2); timm's plain `resnet50`
 # names other ones.
 _NODOWN_PARENT = "resnet50.tv2_in1k"
 _MOST_OF_AN_OPTION = 16_384  # such as a width or a number of blocks
+_FILTERS = ("bilinear", "bicubic")
 # What create_model would read from elsewhere, or what the rest of the product counts on.
 _RESERVED_OPTIONS = {
     "cache_dir",
@@ -92,6 +98,7 @@ def create_backbone(
     *,
     tap_depths: Sequence[float] = (),
     options: Mapping[str, Option] | None = None,
+    weights: Weights | None = None,
 ) -> Backbone:
     """Backbone `highpass-small`, `resnet50-nodown` or any timm model, with maps at `tap_depths`.
 
@@ -103,9 +110,10 @@ def create_backbone(
         pretrained: with timm's published weights, from the network or its local cache.
         tap_depths: see Backbone.
         options: keyword arguments of the network, for timm's those of `create_model`.
+        weights: pretrained weights that are at hand, instead of timm's.
 
     Raises:
-        UserError: unknown name or option, or no weights to be had.
+        UserError: unknown name or option; no weights to be had, or those of another network.
     """
     options = dict(options or {})
     if reserved := _RESERVED_OPTIONS & options.keys():
@@ -115,14 +123,25 @@ def create_backbone(
             raise UserError(f"backbone option {option!r}: {value:,} is too much")
     try:
         if name == HIGHPASS_SMALL:
-            model: nn.Module = _highpass_small(pretrained, options)
+            model: nn.Module = _highpass_small(pretrained or weights is not None, options)
         elif name == RESNET50_NODOWN:
-            model = _without_early_strides(_timm_model(_NODOWN_PARENT, pretrained, options))
+            parent = _timm_model(_NODOWN_PARENT, pretrained, options, weights)
+            model = _without_early_strides(parent)
         else:
-            model = _timm_model(name, pretrained, options)
+            model = _timm_model(name, pretrained, options, weights)
     except TypeError as error:
         raise UserError(f"backbone {name!r}: {error}") from error
     return Backbone(model, tap_depths)
+
+
+def resize_filter(name: str) -> Literal["bilinear", "bicubic"] | None:
+    """Pillow's filter by which a backbone's pretraining resized; none where it is another."""
+    if name == HIGHPASS_SMALL:
+        return None
+    import timm
+
+    found = timm.get_pretrained_cfg(timm_name(name)).interpolation
+    return cast(Literal["bilinear", "bicubic"], found) if found in _FILTERS else None
 
 
 def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -131,8 +150,35 @@ def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     import timm
 
-    config = timm.get_pretrained_cfg(_NODOWN_PARENT if name == RESNET50_NODOWN else name)
+    config = timm.get_pretrained_cfg(timm_name(name))
     return tuple(config.mean), tuple(config.std)
+
+
+def timm_name(name: str) -> str:
+    """The model of timm's whose weights and preprocessing a backbone has; highpass-small: none."""
+    return _NODOWN_PARENT if name == RESNET50_NODOWN else name
+
+
+def check_start(
+    name: str, options: Mapping[str, Option], pretrained: bool, weights: Weights | None
+) -> None:
+    """Nothing where a backbone can start from its pretrained weights, as far as names tell.
+
+    Raises:
+        UserError: see check_activation and check_names.
+    """
+    if name != HIGHPASS_SMALL and (pretrained or weights is not None):
+        _check_start(timm_name(name), options, weights)
+
+
+def _check_start(name: str, options: Mapping[str, Any], weights: Weights | None) -> None:
+    import timm
+
+    with torch.device("meta"):
+        bare = timm.create_model(name, num_classes=0, **options)
+    check_activation(name, bare)
+    if weights is not None:
+        check_names(weights, name, bare)
 
 
 def _highpass_small(pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
@@ -149,7 +195,9 @@ def _without_early_strides(model: Any) -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+def _timm_model(
+    name: str, pretrained: bool, options: Mapping[str, Any], weights: Weights | None
+) -> nn.Module:
     # On demand, here and below: timm imports as slowly as torch, and a small network needs none.
     import timm
 
@@ -160,48 +208,21 @@ def _timm_model(name: str, pretrained: bool, options: Mapping[str, Any]) -> nn.M
             f"no backbone {name!r}; there are {HIGHPASS_SMALL}, {RESNET50_NODOWN}, "
             f"and timm's: {', '.join(near)}"
         )
+    wanted = pretrained or weights is not None
     try:
-        overlay = {"file": _cached_weights(name)} if pretrained and _is_offline(name) else None
+        if wanted:  # before anything is fetched
+            _check_start(name, options, weights)
+        overlay = overlay_from_hub(name) if pretrained and weights is None else None
+        if weights is not None:
+            overlay = {"state_dict": dict(weights.tensors)}
         model = timm.create_model(
-            name, pretrained=pretrained, pretrained_cfg_overlay=overlay, num_classes=0, **options
+            name, pretrained=wanted, pretrained_cfg_overlay=overlay, num_classes=0, **options
         )
     except (OSError, RuntimeError) as error:
         # timm raises RuntimeError both for an unknown tag and for weights that do not fit.
-        raise UserError(f"backbone {name!r}: {str(error).splitlines()[0]}") from error
+        why = str(error).strip().splitlines()[-1].strip() if weights else str(error).splitlines()[0]
+        if isinstance(error, OSError):
+            raise UserError(f"backbone {name!r}: {why}; {unfetched(name)}") from error
+        of = f"{weights.where}: " if weights else ""
+        raise UserError(f"{of}backbone {name!r}: {why}") from error
     return cast(nn.Module, model)
-
-
-def _is_offline(name: str) -> bool:
-    """Whether the weights are on the hub and that cannot be reached.
-
-    Asked first, because the hub's client would try each of its files for half a minute.
-    """
-    import huggingface_hub
-    import timm
-
-    if not timm.get_pretrained_cfg(name).hf_hub_id:
-        return False
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return True
-    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")  # noqa: S310
-    try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def _cached_weights(name: str) -> str:
-    import huggingface_hub
-    import timm
-
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    path = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
-    if isinstance(path, str):
-        return path
-    raise UserError(
-        f"backbone {name!r}: its pretrained weights are not in the local cache and "
-        f"{huggingface_hub.constants.ENDPOINT} does not answer; connect, or set pretrained to false"
-    )

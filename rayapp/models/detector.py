@@ -25,6 +25,7 @@ from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, Vie
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.inference.scoring_network import without_tf32
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
+from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
 from rayapp.models.verdicts import Judge, Judgement
 
@@ -53,8 +54,12 @@ class DetectorSpec(Settings):
         return self
 
 
-def build_network(architecture: Architecture, *, pretrained: bool = False) -> Network:
+def build_network(
+    architecture: Architecture, *, pretrained: bool = False, weights: Weights | None = None
+) -> Network:
     """The network with fresh weights; the backbone's published ones with `pretrained`.
+
+    With `weights` the backbone starts from these.
 
     Raises:
         UserError: see create_backbone.
@@ -66,6 +71,7 @@ def build_network(architecture: Architecture, *, pretrained: bool = False) -> Ne
         pretrained,
         tap_depths=architecture.tap_depths,
         options=architecture.options,
+        weights=weights,
     )
     head = ClassificationHead(backbone.num_features, **architecture.head.model_dump())
     return Network(Encoder(backbone), head)

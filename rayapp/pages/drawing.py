@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,6 +50,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
+_UNNAMED = re.compile(r"_(child\d+|nolegend_)?")  # what matplotlib calls what nobody named
+
+
 class Drawing:
     """One matplotlib figure being drawn; `figure` turns it into a Figure once it is closed."""
 
@@ -58,13 +62,20 @@ class Drawing:
 
     def legend(self, **options: Any) -> None:
         """What is drawn, named under the plot: inside it, it would hide some of it."""
-        handles, names = self.axes.get_legend_handles_labels()
+        # Not by get_legend_handles_labels, which leaves out names that begin with "_".
+        axes = self.axes
+        drawn = [*axes.lines, *axes.patches, *axes.collections, *axes.containers]
+        named = {one: str(one.get_label()) for one in drawn}
+        named = {one: name for one, name in named.items() if not _UNNAMED.fullmatch(name)}
+        handles, names = list(named), list(named.values())
         columns = max(1, min(len(names), int(_LEGEND_LETTERS // (max(map(len, names)) + 7))))
         rows = -(-len(names) // columns)
         self._canvas.set_figheight(self._canvas.get_figheight() + _LEGEND_ROW_IN * rows)
-        self._canvas.legend(
+        legend = self._canvas.legend(
             handles, names, loc="outside lower left", ncols=columns, borderaxespad=0.2, **options
         )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name may hold "$"
 
     def figure(self, alt: str, caption: str = "", *, raster: bool = False) -> Figure:
         """The drawing as an SVG data URI, or a PNG at 200 dpi where there are many points."""

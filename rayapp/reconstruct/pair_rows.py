@@ -19,7 +19,7 @@ from rayapp.reconstruct.alignment import FileHistory, read_history
 from rayapp.reconstruct.draws import PairDraws, Strength
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import PLAIN, ImageHWC, Plan, Protocol, Step, apply, encode_lossless
+from rayapp.transforms import PLAIN, ImageHWC, Perturbation, Plan, Step, apply, encode_lossless
 
 Format = Literal["webp", "png"]
 REAL, PARTNER = "real", "reconstructed"
@@ -50,7 +50,7 @@ class PairRows:
     stored: StoredAutoencoder
     draws: PairDraws
     align: bool
-    protocol: Protocol | None
+    perturbation: Perturbation | None
     format: Format
     device: str = "cpu"
     at_once: int = 1
@@ -123,12 +123,14 @@ class PairRows:
         )
 
     def _both_alike(self, real_HWC: ImageHWC, item_id: str) -> Plan:
-        if self.protocol is None:
+        if self.perturbation is None:
             return Plan()
         height, width = real_HWC.shape[:2]
-        plans = self.protocol.draw((height, width), item_id, self.draws.seed)
+        plans = self.perturbation.draw((height, width), item_id, self.draws.seed)
         if PLAIN not in plans:
-            raise UserError(f"{height}×{width} px are too small for protocol {self.protocol.name}")
+            raise UserError(
+                f"{height}×{width} px are too small for perturbation {self.perturbation.name}"
+            )
         return plans[PLAIN]
 
     def _written(self, path: str, kind: str, pixels_HWC: ImageHWC, plan: Plan) -> row_work.Row:

@@ -43,8 +43,8 @@ class ReconstructSettings(JobSettings):
     align: bool = Field(
         True, description="compress the partner with the tables and subsampling of the real's JPEG"
     )
-    protocol: Packaged | None = Field(
-        None, description="a protocol whose steps, drawn once a pair, are done to both alike"
+    perturbation: Packaged | None = Field(
+        None, description="a perturbation whose steps, drawn once a pair, are done to both alike"
     )
     latent_noise: float = Field(
         0.0,

@@ -27,6 +27,7 @@ from rayapp.train.data.readers import reading
 from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
 from rayapp.train.objectives import Objective, create_objective
 from rayapp.train.optimisation import create_optimizer, learning_rate
+from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
 from rayapp.transforms import generator
@@ -56,7 +57,11 @@ class Engine:
         self.stage_at = self.step_at = self.images_done = 0
         torch.manual_seed(job.settings.seed)
         settings = job.settings
-        self.network = build_network(job.spec.architecture, pretrained=settings.pretrained)
+        self.network = build_network(
+            job.spec.architecture,
+            pretrained=settings.pretrained,
+            weights=backbone_weights(settings),
+        )
         if settings.encoder:
             trained = load_detector(settings.encoder).network
             if isinstance(trained, Ensemble):
@@ -201,7 +206,7 @@ class Engine:
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
-            Crops(stage.items, settings.root, stage.protocol, settings.seed),
+            Crops(stage.items, settings.root, stage.perturbation, settings.seed),
             batch_sampler=steps,
             collate_fn=collate,
             pin_memory=self.rank_context.device.type == "cuda",

@@ -9,7 +9,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.paths import portable
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, load_scheme, read_lists
-from rayapp.models.backbones import normalisation
+from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
@@ -18,15 +18,16 @@ from rayapp.run import record
 from rayapp.storage.uris import read_uri
 from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, train_items
 from rayapp.train.settings import PLACEMENT, TrainSettings
+from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 
 def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """The job, and the hashes of what goes into it.
 
     Raises:
-        UserError: no such list, scheme, protocol or backbone, or nothing to tell apart.
+        UserError: no such list, scheme, perturbation or backbone, or nothing to tell apart.
     """
     scheme = load_scheme(settings.scheme)
     inputs = {"root": settings.root}
@@ -41,8 +42,8 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     ):
         if not stage.epochs:
             continue
-        protocol = load_protocol(stage.protocol)
-        inputs[f"protocol of {name}"] = protocol.hash
+        perturbation = load_perturbation(stage.perturbation)
+        inputs[f"perturbation of {name}"] = perturbation.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
             items = _told_apart(items, settings, uris)
@@ -51,13 +52,18 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, protocol, items))
+        stages.append(Stage(name, stage, perturbation, items))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
         validation = _told_apart(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
+    weights = backbone_weights(settings)
+    if settings.backbone_weights:
+        inputs[settings.backbone_weights] = sha256(read_uri(settings.backbone_weights))
+    built = settings.built
+    check_start(built.backbone, built.options, settings.pretrained, weights)
     items = [item for stage in stages for item in stage.items]
     lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
     scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
@@ -136,14 +142,12 @@ def _spec(
     outputs = 1 if settings.target == ORIGIN else len(labels.classes)
     head = settings.built.head.model_copy(update={"num_outputs": outputs})
     architecture: Architecture = settings.built.model_copy(update={"head": head})
-    mean, std = normalisation(architecture.backbone)
-    preprocessing = Preprocessing(view=settings.view, size=settings.view_size, mean=mean, std=std)
     with torch.device("meta"):
         strides = build_network(architecture).encoder.backbone.strides()
     return DetectorSpec(
         architecture=architecture,
         strides=strides,
-        preprocessing=preprocessing,
+        preprocessing=_preprocessing(settings, architecture.backbone),
         labels=labels,
         provenance={
             "code": __version__,
@@ -151,4 +155,17 @@ def _spec(
             "inputs": portable(dict(inputs)),
         },
         scope=scope,
+    )
+
+
+def _preprocessing(settings: TrainSettings, backbone: str) -> Preprocessing:
+    """The view that is asked for, as the backbone's pretraining saw its images."""
+    mean, std = normalisation(backbone)
+    pretrained = settings.pretrained or settings.backbone_weights is not None
+    return Preprocessing(
+        view=settings.view,
+        size=settings.view_size,
+        filter=resize_filter(backbone) if pretrained and settings.view == "resize" else None,
+        mean=mean,
+        std=std,
     )

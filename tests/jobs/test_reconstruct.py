@@ -121,7 +121,7 @@ def test_the_partner_is_compressed_as_the_real_was(tmp_path):
             assert np.abs(partner_HWC.astype(int) - real_HWC).mean() < 1.0
 
 
-@pytest.mark.parametrize("more", [{}, {"blend": 0.7, "protocol": "demo-train"}])
+@pytest.mark.parametrize("more", [{}, {"blend": 0.7, "perturbation": "demo-train"}])
 def test_batch_and_threads_change_nothing(tmp_path, monkeypatch, more):
     folder = photographs(tmp_path / "in")
     found = set()
@@ -132,13 +132,15 @@ def test_batch_and_threads_change_nothing(tmp_path, monkeypatch, more):
     assert len(found) == 1
 
 
-def test_a_protocol_does_the_same_to_both(tmp_path):
+def test_a_perturbation_does_the_same_to_both(tmp_path):
     folder = photographs(tmp_path / "in", 4)
-    protocol = tmp_path / "turn.yaml"
-    protocol.write_text("name: turn\nsteps:\n  - crop: {side: 40, at: random}\n")
+    perturbation = tmp_path / "turn.yaml"
+    perturbation.write_text("name: turn\nsteps:\n  - crop: {side: 40, at: random}\n")
     (folder / "own.py").write_text("def reconstruct(images):\n    return images\n")
     reconstruct(
-        settings(folder, tmp_path / "out", protocol=str(protocol), align=False, format="png")
+        settings(
+            folder, tmp_path / "out", perturbation=str(perturbation), align=False, format="png"
+        )
     )
     for row in rows_of(tmp_path / "out"):
         assert (row["height"], row["width"], row["format"]) == (40, 40, "PNG")

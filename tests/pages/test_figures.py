@@ -9,7 +9,7 @@ from rayapp.metrics.ranking import roc_curve
 from rayapp.metrics.scored import Scored
 from rayapp.pages.blocks import Figure
 from rayapp.pages.charts import score_histogram, slices_figure
-from rayapp.pages.curves import roc_figure
+from rayapp.pages.curves import pr_figure, roc_figure
 from tests.pages.examples import all_figures, scored
 
 
@@ -74,3 +74,12 @@ def test_empty_and_one_sided_data_draw_without_warning(recwarn: pytest.WarningsR
     slices_figure({"A": {"gan": Measure(None, reason="no items")}}, "ROC AUC")
     # Of other tests' sockets and files the collector may speak here too.
     assert not [w for w in recwarn.list if not issubclass(w.category, ResourceWarning)]
+
+
+def test_a_name_with_an_underscore_or_dollars_stands_in_the_legend() -> None:
+    curve = roc_curve(scored(300))
+    assert curve is not None
+    names = ["_mine", "a$b$", "_ray_pkg_1/detector"]
+    drawn = content(pr_figure(dict.fromkeys(names, curve)))
+    texts = [name for name in names if f"<!-- {name} -->".encode() in drawn]
+    assert texts == names

@@ -2,10 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import timm
+import torch
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.settings import read_yaml
+from rayapp.train.engine import Engine
 from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 
@@ -26,7 +30,7 @@ def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> N
     assert job.spec.architecture.head.num_outputs == 4
     assert len(job.spec.labels.classes) == 4
     assert [len(stage.items) for stage in job.stages] == [44, 29]
-    assert {"root", str(data / "all.txt"), "protocol of stage1"} <= inputs.keys()
+    assert {"root", str(data / "all.txt"), "perturbation of stage1"} <= inputs.keys()
 
 
 def test_stages_of_no_epochs_are_left_out(tiny: Tiny) -> None:
@@ -74,3 +78,46 @@ def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> N
     header = resource("configs", name).read_text().split("\n\n")[0]
     for part in ("Command:", "Hardware:", "Hours:", "Expected:"):
         assert f"# {part}" in header, f"{name} does not say {part}"
+
+
+def test_a_probe_starts_from_the_weights_of_a_file(tiny: Tiny, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    published = timm.create_model("test_vit").state_dict()
+    safetensors.torch.save_file(published, tmp_path / "weights.safetensors")
+    probe = {
+        "architecture": {"backbone": "test_vit", "options": {"img_size": 64}, "head": {}},
+        "view_size": 64,
+        "loss": "ce",
+        "stage1__epochs": 0,
+    }
+    settings = tiny(**probe, backbone_weights=str(tmp_path / "weights.safetensors"))
+    job, inputs = plan(settings)
+    assert len(inputs[str(tmp_path / "weights.safetensors")]) == 64
+    assert job.spec.provenance["inputs"].items() >= inputs.items()
+    network = Engine(job).network.encoder.backbone.model
+    assert torch.equal(network.blocks[0].mlp.fc1.weight, published["blocks.0.mlp.fc1.weight"])
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=r"lacks .* of backbone 'test_vit'"):
+        plan(settings)
+    with pytest.raises(UserError, match="encoder and backbone_weights both say where to start"):
+        tiny(**probe, backbone_weights="x", encoder="y")
+
+
+def test_a_pretrained_backbone_sees_images_resized_as_in_its_pretraining(tiny: Tiny) -> None:
+    clip = "vit_base_patch16_clip_quickgelu_224.openai"
+    built = {"backbone": clip, "head": {"norm": "length", "hidden": 0}}
+    changes = {"architecture": built, "view_size": 224, "view": "resize", "stage1__epochs": 0}
+    seen = plan(tiny(**changes, pretrained=True))[0].spec.preprocessing
+    assert seen.filter == "bicubic"
+    assert seen.mean == (0.48145466, 0.4578275, 0.40821073)
+    assert plan(tiny(**changes))[0].spec.preprocessing.filter is None
+    with pytest.raises(UserError, match="trained with QuickGELU"):
+        plan(
+            tiny(
+                **changes
+                | {
+                    "architecture": built | {"backbone": clip.replace("quickgelu_", "")},
+                    "pretrained": True,
+                }
+            )
+        )

@@ -116,5 +116,7 @@ def test_weights_of_another_network_are_named(tmp_path):
 
 def test_weights_that_are_not_there_are_asked_for(tmp_path):
     spec = load_autoencoder_spec("taesd")
-    with pytest.raises(UserError, match=r"holds no taesd_encoder\.safetensors or taesd_encoder\.pth"):
+    with pytest.raises(
+        UserError, match=r"holds no taesd_encoder\.safetensors or taesd_encoder\.pth"
+    ):
         stored_autoencoder(spec, str(tmp_path))
