@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from rayapp.config.settings import JobSettings
 
 ROOT = Path(__file__).parents[2]
-HEAD = ("option", "takes", "default", "what it is")
+HEAD = ("option", "what it is")
 OLD_NAMES = {"pipeline"}
 
 
@@ -87,7 +87,8 @@ def rows(
         if get_origin(kind) is dict:  # free mappings come from the file only
             continue
         option = f"--{prefix}{name}".replace("_", "-")
-        yield option, takes(kind), default(field), field.description or ""
+        given = [takes(kind), default(field)]
+        yield option, field.description or "", ", ".join(filter(None, given))
 
 
 def bare(annotation: Any) -> Any:
@@ -111,32 +112,32 @@ def takes(kind: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default as the command line would be given it."""
+    """That it is required, or the default as the command line would be given it, if any."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined or value in (None, "", (), []):
-        return "none"
+        return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "default yes" if value else "default no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"default {value:g}"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    return str(value)
+        return f"default {' '.join(map(str, value))}"
+    return f"default {value}"
 
 
 def table(body: list[tuple[str, ...]]) -> nodes.table:
-    """A table of texts, the first column as code."""
+    """A table: the option as code; what it is, and in brackets what it takes."""
     found = nodes.table()
     group = nodes.tgroup(cols=len(HEAD))
     found += group
-    group += [nodes.colspec(colwidth=width) for width in (24, 16, 12, 48)]
+    group += [nodes.colspec(colwidth=width) for width in (30, 70)]
     group += nodes.thead("", line([nodes.paragraph(text=text) for text in HEAD]))
     lines = []
-    for option, *rest in body:
+    for option, says, given in body:
         code = nodes.paragraph("", "", nodes.literal(text=option))
-        lines.append(line([code, *(nodes.paragraph(text=text) for text in rest)]))
+        lines.append(line([code, nodes.paragraph(text=f"{says} ({given})")]))
     group += nodes.tbody("", *lines)
     return found
 

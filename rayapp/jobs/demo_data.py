@@ -25,6 +25,7 @@ from rayapp.demo.settings import DemoDataSettings
 from rayapp.models.autoencoders.tiny import Family
 from rayapp.run import record
 from rayapp.run.progress import Progress
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 
@@ -43,7 +44,7 @@ def build(settings: DemoDataSettings) -> record.Run:
     run = record.start(
         "demo data", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     with session(settings):
         run.claim()

@@ -26,7 +26,7 @@ from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.run import record
-from rayapp.run.images_made import check_still_there, still_there
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -52,7 +52,7 @@ def perturb(settings: PerturbSettings) -> record.Run:
         check_published(lists)
     root = open_store(settings.root)
     run = _start(settings, perturbation)
-    if run.state == "done" and not run.counts["failed"]:
+    if nothing_left(run, retry_failed=True):
         check_still_there(run, MANIFEST)
     else:
         if next(iter(root.list()), None) is None:
@@ -153,7 +153,7 @@ def _on_ray(
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        verify=still_there(run.store),
+        verify=outputs_there(run.store),
         small=_SMALL,
     )
 

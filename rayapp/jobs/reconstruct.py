@@ -37,7 +37,7 @@ from rayapp.reconstruct.written import (
     write_scheme,
 )
 from rayapp.run import record
-from rayapp.run.images_made import check_still_there, still_there
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -60,7 +60,7 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
     root = open_store(settings.root)
     scheme, taken = _taken(settings, root, stored.spec.name)
     run = _start(settings, stored, taken)
-    if run.state == "done" and not run.counts["failed"]:
+    if nothing_left(run, retry_failed=True):
         check_still_there(run, MANIFEST)
     else:
         with on_demand(settings):
@@ -169,7 +169,7 @@ def _made(
         resources=resources,
         wait_s=settings.wait_s,
         max_block_rows=4 * _BATCH,
-        verify=still_there(run.store),
+        verify=outputs_there(run.store),
         small=_SMALL,
     )
 

@@ -43,6 +43,8 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         if not stage.epochs:
             continue
         perturbation = load_perturbation(stage.perturbation)
+        if stage.crop_px:
+            perturbation = perturbation.ending_in_crop(stage.crop_px)
         inputs[f"perturbation of {name}"] = perturbation.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":

@@ -99,7 +99,9 @@ class Draft:
             self.add("crop", top=top, left=left, height=height, width=width)
             self.height, self.width = height, width
 
-    def reshape(self, op: Literal["pad", "resize"], height: int, width: int, **more: Value) -> None:
+    def reshape(
+        self, op: Literal["pad", "letterbox", "resize"], height: int, width: int, **more: Value
+    ) -> None:
         """Append a step that makes the image height × width, unless it is."""
         if (height, width) != (self.height, self.width):
             self.add(op, height=height, width=width, **more)

@@ -57,8 +57,11 @@ def test_validation_images_that_are_not_there_are_told_before_training(
 
 def test_crops_of_several_sizes_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "loose.yaml").write_text("name: loose\nsteps: [{rotate90: {p: 0.5}}]\n")
-    with pytest.raises(UserError, match="perturbation loose gives crops of several sizes"):
+    with pytest.raises(
+        UserError, match=r"perturbation loose gives crops of several sizes.* set stage1\.crop_px"
+    ):
         _checked(tiny(stage1__perturbation=str(tmp_path / "loose.yaml")))
+    _checked(tiny(stage1__perturbation=str(tmp_path / "loose.yaml"), stage1__crop_px=16))
 
 
 def test_a_step_that_does_not_fit_is_told_before_training(tiny: Tiny) -> None:
