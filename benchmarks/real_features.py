@@ -1,14 +1,15 @@
 """Features of a frozen CLIP ViT-B/16, kept in a folder: what is there is not made again.
 
-Of every image the class token after each of the twelve blocks is kept: what generators leave shows
-in the middle blocks, not in the last one, which was trained to name what an image shows.
+Of every image two squares of 224 px are looked at, all of it made small and its centre as it is,
+and of each the class token after each of the twelve blocks is kept: what generators leave shows in
+the middle blocks, not in the last one, which was trained to name what an image shows.
 
-Shapes: N images · H W C · L blocks · D width · F = L × D features.
+Shapes: N images · H W C · L blocks · D width · F = 2 × L × D features.
 """
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +21,13 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode
 from rayapp.run.progress import Progress
 from rayapp.transforms import PLAIN, ImageHWC, apply, load_perturbation
-from rayapp.transforms.operations import centre_crop
+from rayapp.transforms.operations import centre_crop, resize
 
 BACKBONE = "vit_base_patch16_clip_quickgelu_224.openai"
 SIDE = 224
 LEVELS: dict[str, tuple[str, ...]] = {"clean": (), "web": ("web",), "hard": ("hard",)}
 EQUALISE = "equalise"
-_BATCH = 16
+_BATCH = 8  # images of a forward pass, of two squares each
 Single = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
 
@@ -66,11 +67,11 @@ Source = tuple[str, Callable[[], ImageHWC]]  # an id, and how its pixels are mad
 
 
 class FrozenFeatures:
-    """Features of the central 224 px of images, read from the cache where they are there."""
+    """Features of images, read from the cache where they are there."""
 
     def __init__(self, weights: Path, cache: Path, precision: Precision = "float32") -> None:
         self._weights, self._cache, self._precision = weights, cache, precision
-        content = f"{hashlib.sha256(weights.read_bytes()).hexdigest()}\0{BACKBONE}\0{SIDE}"
+        content = f"{hashlib.sha256(weights.read_bytes()).hexdigest()}\0{BACKBONE}\0two squares"
         self._key = f"{content}\0{precision}"
         self._model: Any = None
 
@@ -82,8 +83,9 @@ class FrozenFeatures:
             with Progress(title, len(missing), unit="images") as progress:
                 for start in range(0, len(missing), _BATCH):
                     chosen = missing[start : start + _BATCH]
-                    images = [centre_crop(sources[at][1](), SIDE) for at in chosen]
-                    for at, features_F in zip(chosen, self._computed(images), strict=True):
+                    views = [view for at in chosen for view in squares(sources[at][1]())]
+                    computed_NF = self._computed(views).reshape(len(chosen), -1)
+                    for at, features_F in zip(chosen, computed_NF, strict=True):
                         _write(files[at], features_F)
                         progress.update()
         return np.stack([np.load(file) for file in files]).astype(np.float32)
@@ -92,7 +94,7 @@ class FrozenFeatures:
         key = hashlib.sha256(f"{self._key}\0{name}".encode()).hexdigest()
         return self._cache / key[:2] / f"{key[2:34]}.npy"
 
-    def _computed(self, images: Sequence[ImageHWC]) -> Iterator[NDArray[np.float16]]:
+    def _computed(self, images: Sequence[ImageHWC]) -> NDArray[np.float16]:
         import torch
 
         if self._model is None:
@@ -108,7 +110,16 @@ class FrozenFeatures:
                 intermediates_only=True,
             )
             tokens_NLD = torch.stack([prefix[:, 0] for _, prefix in found], dim=1)
-        yield from tokens_NLD.flatten(1).float().half().numpy()
+        return np.asarray(tokens_NLD.flatten(1).float().half().numpy())
+
+
+def squares(image_HWC: ImageHWC) -> tuple[ImageHWC, ImageHWC]:
+    """What the backbone looks at: all of the image (its central square) made small, its centre."""
+    height, width = image_HWC.shape[:2]
+    shorter = min(height, width)
+    sides = max(SIDE, round(height * SIDE / shorter)), max(SIDE, round(width * SIDE / shorter))
+    small_HWC = resize(image_HWC, *sides, "area" if shorter > SIDE else "lanczos4")
+    return centre_crop(small_HWC, SIDE), centre_crop(image_HWC, SIDE)
 
 
 def _frozen(weights: Path, precision: Precision) -> tuple[Any, Any, Any]:

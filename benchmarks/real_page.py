@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.real_features import BACKBONE, Condition
 from benchmarks.real_judge import Floats, Mask, Pairs, measure
@@ -57,20 +58,21 @@ class Views:
     pictures: RealSet
     pairs: Pairs
 
-    def _names(self, origin: int, of: str) -> "np.ndarray[tuple[int], np.dtype[np.str_]]":
+    def _names(self, origin: int, of: str) -> NDArray[np.str_]:
         names = self.pictures.kinds_N if of == "kinds" else self.pictures.groups_N
-        return names[self.pictures.origins_N == origin]
+        return np.asarray(names[self.pictures.origins_N == origin])
 
     def mask(self, origin: int, kind: str | None = None) -> Mask:
         """The images of a class, or of one of its kinds, within the class."""
         names = self._names(origin, "kinds")
         return np.ones(len(names), bool) if kind is None else names == f"{'rs'[origin]}:{kind}"
 
-    def measure(self, figure: str, family: str | None, source: str | None, of: str) -> Measure:
-        """One figure of the pairs of a family and a source, resampling `groups` or `kinds`."""
-        synthetic, real = self.mask(1, family), self.mask(0, source)
+    def of_kind(self, figure: str, origin: int, kind: str) -> Measure:
+        """One figure of the pairs of a family (origin 1) or a source (0); groups are resampled."""
+        synthetic = self.mask(1, kind if origin else None)
+        real = self.mask(0, None if origin else kind)
         values: Floats = getattr(self.pairs.only(synthetic, real), figure)
-        return measure(values, self._names(1, of)[synthetic], self._names(0, of)[real])
+        return measure(values, self._names(1, "groups")[synthetic], self._names(0, "groups")[real])
 
     def headline(self, way: str, figure: str, of: str = "groups") -> Measure:
         """The figure of a way: over all pairs; the mean over sources where those are left out."""
@@ -88,8 +90,7 @@ class Views:
         origin = 0 if way in _BY_SOURCE else 1
         found = []
         for kind in self.pictures.kinds(origin):
-            pair = (kind, None) if origin else (None, kind)
-            value = self.measure("higher_SR", *pair, "groups").value
+            value = self.of_kind("higher_SR", origin, kind).value
             if value is not None:
                 found.append((value, kind))
         return (min(found)[1], min(found)[0]) if found else None
@@ -139,9 +140,8 @@ def _by_kind(pictures: RealSet, results: Sequence[Result], origin: int) -> Table
             sum((p.origin, p.kind) == (origin, kind) for p in pictures.pictures),
         ]
         for one in chosen:
-            pair = (kind, None) if origin else (None, kind)
             views = Views(pictures, one.pairs)
-            row += [views.measure(f, *pair, "groups") for f in ("higher_SR", "right_SR")]
+            row += [views.of_kind(f, origin, kind) for f in ("higher_SR", "right_SR")]
         rows.append(row)
     columns = [what, "images"]
     for one in chosen:
@@ -174,7 +174,7 @@ def page(pictures: RealSet, results: Sequence[Result], command: str) -> Page:
         f"{', '.join(pictures.kinds(1))}",
         "groups": len(set(pictures.groups_N)),
         "features of the probe": f"{BACKBONE}, frozen: the class token after each block, of the "
-        "central 224 px",
+        "whole image at 224 px and of its central 224 px",
     }
     summary = (
         f"Figures of {num_real} real images of {counts[0]} sources and {num_synthetic} generated "

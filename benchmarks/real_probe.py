@@ -138,6 +138,8 @@ def _auc_within(scores_N: Floats, origins_N: Ints, inner: list[tuple[Ints, Ints]
 def _threshold(scores_N: Floats, origins_N: Ints) -> float:
     """Where a logistic fit of the left-out scores, each class weighing half, crosses one half."""
     design_ND = np.stack([scores_N, np.ones(len(scores_N))], axis=1)
-    slope, bias = newton(design_ND, smoothed_targets(origins_N), np.zeros(len(scores_N)))
+    slope, bias = newton(
+        design_ND, smoothed_targets(origins_N.astype(np.float64)), np.zeros(len(scores_N))
+    )
     share = origins_N.mean()
     return float((np.log(share / (1 - share)) - bias) / slope) if slope > _TINY else 0.0
