@@ -116,7 +116,7 @@ class _Read:
     seed: int
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
+        crops = Crops([], self.root, self.perturbation, self.seed, source=_source(self.root))
         # A stream does not know its epoch: its draws are new each time.
         epoch = int.from_bytes(os.urandom(4), "little")
         rows = []

@@ -53,12 +53,16 @@ def for_scoring(network: Network | Ensemble, *, bf16: bool, compiled: bool = Fal
         compiled: through torch.compile as well; needs a C++ compiler, and minutes at the start.
     """
     if isinstance(network, Ensemble):
-        ready: nn.Module = _Mean([_Ready(cast(Network, one), bf16) for one in network.networks])
+        ready: nn.Module = _Mean([_ready(cast(Network, one), bf16) for one in network.networks])
     else:
-        ready = _Ready(network, bf16)
+        ready = _ready(network, bf16)
     if compiled:
         ready.compile()
     return ready.eval()
+
+
+def _ready(network: Network, bf16: bool) -> nn.Module:
+    return _Ready(network, bf16) if network.pool is None else _ReadyTokens(network, bf16)
 
 
 class _Ready(nn.Module):
@@ -80,6 +84,26 @@ class _Ready(nn.Module):
         # Pooled in float32: the mean of a thousand positions deserves its digits.
         features_NC = self._model[0].forward_head(maps.float(), pre_logits=True)
         return cast(Tensor, self.head(features_NC)).float()
+
+
+class _ReadyTokens(nn.Module):
+    """One network whose head is on a ViT's tokens."""
+
+    def __init__(self, network: Network, bf16: bool) -> None:
+        super().__init__()
+        assert network.pool is not None
+        self.autocast, self.pool, self.head = bf16, network.pool, network.head
+        self.backbone = network.encoder.backbone
+        if bf16:
+            self.backbone = copy.deepcopy(self.backbone)
+            _keep_pixels_exact(self.backbone)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits float32 [N] or [N, K]."""
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
+            class_NF, patches_NHWF = self.backbone.tokens(images_NCHW, self.pool.layers)
+        features_NF = self.pool(class_NF.float(), patches_NHWF.flatten(1, 2).float())
+        return cast(Tensor, self.head(features_NF)).float()
 
 
 class _Mean(nn.Module):
@@ -107,11 +131,16 @@ def _unfused_maps(model: nn.Module, bf16: bool) -> nn.Module:
     if not bf16:
         return _Maps(model)
     model = copy.deepcopy(model)
+    _keep_pixels_exact(model)
+    return _Maps(model)
+
+
+def _keep_pixels_exact(model: nn.Module) -> None:
+    """What sees the pixels computes in float32 under autocast too; in place."""
     for name, module in list(model.named_modules()):
         if is_plain_conv(module) and cast(nn.Conv2d, module).in_channels == 3:
             conv = FusedConv(cast(nn.Conv2d, module), torch.float32, torch.float32)
             model.set_submodule(name, conv)
-    return _Maps(model)
 
 
 def _has_more_than_convolutions(maps: nn.Module) -> bool:
