@@ -1,4 +1,4 @@
-"""Where workers post how far they are, for the driver's progress line to show."""
+"""Where workers post how far they are: for the driver's progress line, and for those that read."""
 
 import contextlib
 import threading
@@ -15,11 +15,12 @@ _POLL_S = 0.5
 
 @ray.remote(num_cpus=0)
 class Board:
-    """Where a training worker posts its state for the driver to show."""
+    """Where a training worker posts its state, and which epoch is to be read."""
 
     def __init__(self) -> None:
         self._posted: dict[str, Any] = {}
         self._said: list[str] = []
+        self._epochs: dict[str, int] = {}
 
     def post(self, done: int, note: str) -> None:
         """Replace the state."""
@@ -28,6 +29,14 @@ class Board:
     def say(self, text: str) -> None:
         """What is to be read whatever comes after it."""
         self._said.append(text)
+
+    def begin(self, stage: str, epoch: int) -> None:
+        """What is read of a stage from now on is its epoch `epoch`, from 0."""
+        self._epochs[stage] = epoch
+
+    def epoch(self, stage: str) -> int:
+        """The epoch that began last."""
+        return self._epochs[stage]
 
     def read(self, num_said: int) -> tuple[dict[str, Any], list[str]]:
         """The latest state, empty before the first post; what was said after so many."""

@@ -33,7 +33,7 @@ def identities(items: Sequence[Item], known: Sequence[pa.Table]) -> pa.Table:
 
 
 def leaks(calibration: pa.Table, others: pa.Table) -> pa.Table:
-    """The images of a calibration that are also in another set (`overlap.SHARED`), each once."""
+    """The images of a calibration that are also in another set (near_duplicates.SHARED), once."""
     calibration, others = _filled(calibration), _filled(others)
     found = shared(calibration, others)
     bytes_of = [

@@ -17,6 +17,7 @@ from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
 from rayapp.evaluate.measurements import Plan, plan_identification, plan_origin, plan_sweep
 from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.models.calibration.calibrators import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.transforms import PLAIN, load_perturbation
@@ -237,7 +238,7 @@ class Bench:
         fields = self._fields(detector, asked, next(levels(asked, self.settings))) | {
             "calibration_hash": None,
             "calibration": "none: the class of the highest logit",
-            "threshold": 0.5,
+            "threshold": decides_at(None),
             "band": None,
             "resampled": "images",
             "num_groups": rows.num_rows if rows is not None else 0,

@@ -25,7 +25,7 @@ from rayapp.metrics.testset import Part, TestSet
 from rayapp.models.calibration import calibrators
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import percent
-from rayapp.models.detector_spec import Method
+from rayapp.models.detector_spec import EVEN_ODDS, Method
 from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
 
@@ -93,7 +93,8 @@ def judge(
         return _judged(rows, items, fitted, told, notes)
     rows = select(scores, items.items, items.scheme, suite.name)
     why = f" ({suite.calibration} is not among the lists)" if suite.calibration else ""
-    return _judged(rows, items, None, f"none{why}: sigmoid of the logit, threshold 0.5", notes)
+    told = f"none{why}: sigmoid of the logit, threshold {EVEN_ODDS}"
+    return _judged(rows, items, None, told, notes)
 
 
 def _judged(

@@ -19,6 +19,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.run import record, row_work
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 
@@ -48,7 +49,7 @@ def annotate(settings: AnnotateSettings) -> record.Run:
     run = record.start(
         "annotate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done" and not run.counts["failed"]:
+    if nothing_left(run, retry_failed=True):
         return run
     with on_demand(settings):
         table = map_rows(

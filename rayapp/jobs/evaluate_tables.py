@@ -24,6 +24,7 @@ from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
 from rayapp.run import record
 from rayapp.run.progress import Progress
+from rayapp.run.resume import nothing_left
 
 _MOST_HERE = 20_000  # images × slices that are measured sooner in this process than Ray starts
 
@@ -50,7 +51,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         overwrite=settings.overwrite,
         placement=PLACEMENT,
     )
-    if run.state == "done":
+    if nothing_left(run):
         _record(run, settings)
         return run
     with on_demand(settings):

@@ -14,6 +14,7 @@ from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, tiles_of
 from rayapp.pack.settings import PackSettings
 from rayapp.pack.tile_rows import PackRows
 from rayapp.run import record, row_work
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -36,7 +37,7 @@ def pack(settings: PackSettings) -> record.Run:
     run = record.start(
         "pack", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     root = open_store(settings.root)
     _say_sizes(expected_bytes(root, items, settings.tile_px), len(items), settings.codec)

@@ -141,7 +141,10 @@ class TrainSettings(JobSettings):
         False, description="compute activations twice instead of keeping them: less memory"
     )
     num_workers: int = Field(
-        1, ge=0, description="Ray Train workers; 0: train in the job's own process, without Ray"
+        1,
+        ge=0,
+        description="Ray Train workers; one on a CPU trains in the job's own process, unless "
+        "--on-ray or a cluster asks for Ray; 0: there in any case",
     )
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"

@@ -99,7 +99,7 @@ def _check(settings: TrainSettings, expected: dict[str, Any]) -> None:
 
 @pytest.mark.first
 def test_a_killed_worker_changes_nothing(tiny: Tiny, tmp_path: Path, ranks: RankPool) -> None:
-    settings = tiny(cpus=1, stage1__epochs=15)  # one worker on one CPU
+    settings = tiny(cpus=1, on_ray=True, stage1__epochs=15)  # one worker on one CPU
     job = Job(settings, tmp_path)
     job.wait_for_epoch(random.randint(2, 8))
     worker = next(p for p in job.family() if "RayTrainWorker" in " ".join(p.cmdline()))
@@ -132,6 +132,7 @@ def test_everything_may_lie_on_s3(tiny: Tiny, data: Path, tmp_path: Path, s3: S3
         images.put(file.name, file.read_bytes())
     settings = tiny(
         cpus=2,
+        on_ray=True,
         root=images.uri(),
         annotations=[images.uri("all.txt")],
         output=f"{root}/out",

@@ -24,7 +24,7 @@ from rayapp.models.calibration.fits import (
     separated,
     smoothed_targets,
 )
-from rayapp.models.detector_spec import Method
+from rayapp.models.detector_spec import EVEN_ODDS, Method
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
 # advises against isotonic regression when there are far fewer than 1000 calibration samples.
@@ -85,7 +85,7 @@ class Calibration(BaseModel):
 
     method: Method
     parameters: Parameters
-    threshold: float = Field(0.5, ge=0, description="probability from which on: synthetic")
+    threshold: float = Field(EVEN_ODDS, ge=0, description="probability from which on: synthetic")
     band: tuple[float, float] | None = Field(None, description="abstain where low <= p < high")
     n: int = Field(ge=1, description="number of calibration items")
     items_hash: str = Field(description="hash of the list of calibration items")
@@ -174,6 +174,11 @@ class Calibration(BaseModel):
         fields = self.model_dump(mode="json", exclude={"observed", *unset})
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def decides_at(calibration: Calibration | None) -> float:
+    """The probability from which on an image is called synthetic."""
+    return EVEN_ODDS if calibration is None else calibration.threshold
 
 
 def at_prevalence(p_N: Floats, share_synthetic: float, prevalence: float) -> Floats:

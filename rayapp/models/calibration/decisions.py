@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import special
 
 from rayapp.config.errors import UserError
+from rayapp.models.detector_spec import EVEN_ODDS
 
 MIN_PER_CLASS_FOR_BAND = 50
 ALL = "all"  # the one slice where no column cuts the reals
@@ -237,7 +238,7 @@ def rates_at(
 def abstain_band(
     probabilities_N: ArrayLike,
     labels_N: ArrayLike,
-    threshold: float = 0.5,
+    threshold: float = EVEN_ODDS,
     error: float = 0.05,
     prevalence: float | None = None,
 ) -> tuple[float, float] | None:
