@@ -26,7 +26,7 @@ from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
 from rayapp.train.objectives import create_objective, set_trained
 from rayapp.train.optimisation import create_optimizer, set_learning_rate
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import StageSettings, TrainSettings
 from tests.ddp import RankPool
 from tests.models.vits import made
@@ -77,7 +77,7 @@ def _weights(engine: Engine) -> dict[str, Tensor]:
 
 def test_the_named_weights_alone_change_and_the_folder_is_as_ever(adapting: Tiny) -> None:
     settings = adapting(validation=adapting().annotations, stage2__epochs=1)
-    start = _weights(Engine(plan(settings)[0]))
+    start = _weights(Engine(make_job(settings)[0]))
     train_alone(settings)
     for folder in ("detector", "last"):
         saved = load_detector(f"{settings.output}/{folder}").network.state_dict()
@@ -91,7 +91,7 @@ def test_the_named_weights_alone_change_and_the_folder_is_as_ever(adapting: Tiny
 
 
 def test_what_is_saved_scores_as_what_was_trained(adapting: Tiny) -> None:
-    engine = _run(Engine(plan(adapting(stage2__epochs=0))[0]))
+    engine = _run(Engine(make_job(adapting(stage2__epochs=0))[0]))
     images = torch.rand(4, 3, 16, 16)
     engine.network.eval()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_what_is_saved_scores_as_what_was_trained(adapting: Tiny) -> None:
 def test_going_on_from_a_state_gives_the_same_weights_to_the_bit(
     adapting: Tiny, num_epochs: int
 ) -> None:
-    job, _ = plan(adapting())
+    job, _ = make_job(adapting())
     whole, cut, resumed = Engine(job), Engine(job), Engine(job)
     _run(whole)
     resumed.load(copy.deepcopy(_run(cut, num_epochs).state()))
@@ -120,7 +120,7 @@ def test_two_ranks_give_the_weights_of_one(adapting: Tiny, ranks: RankPool, head
         head, stage1__epochs=2, stage2__epochs=1,
         stage1__optimizer="sgd", stage2__optimizer="sgd",
     )  # fmt: skip
-    alone = _weights(_run(Engine(plan(settings)[0])))
+    alone = _weights(_run(Engine(make_job(settings)[0])))
     for weights in ranks.run(weights_on_rank, [(settings,)] * 2):
         for name, tensor in alone.items():
             torch.testing.assert_close(weights[name], tensor, atol=1e-5, rtol=1e-5)
@@ -202,7 +202,7 @@ def test_consistency_is_cosine_and_symmetric_kl() -> None:
 
 
 def test_the_two_views_are_of_one_image_and_drawn_apart(adapting: Tiny) -> None:
-    job, _ = plan(adapting(stage1__crop_px=8))
+    job, _ = make_job(adapting(stage1__crop_px=8))
     stage = job.stages[0]
     both = Crops(stage.items, job.settings.root, stage.perturbation, 1, stage.second)
     first = Crops(stage.items, job.settings.root, stage.perturbation, 1)
@@ -219,7 +219,7 @@ def test_the_two_views_are_of_one_image_and_drawn_apart(adapting: Tiny) -> None:
 def test_the_same_perturbation_twice_draws_twice(adapting: Tiny) -> None:
     settings = adapting()
     consistency = {"perturbation": settings.stage1.perturbation}
-    stage = plan(adapting(consistency=consistency))[0].stages[0]
+    stage = make_job(adapting(consistency=consistency))[0].stages[0]
     assert stage.second is not None
     plans = [p.draw((64, 64), "x", 1) for p in (stage.perturbation, stage.second)]
     assert plans[0] != plans[1]
@@ -282,9 +282,9 @@ def test_a_probe_on_pooled_tokens_is_trained_from_the_cache(tiny: Tiny, tmp_path
         stage1__epochs=0,
         feature_cache=str(tmp_path / "features"),
     )
-    engine = _run(Engine(plan(settings)[0]))
+    engine = _run(Engine(make_job(settings)[0]))
     assert engine.network.head.output.in_features == 32
     other = settings.model_dump()
     other["architecture"]["head"]["layers"] = (1, 2)
-    _run(Engine(plan(validated(TrainSettings, other, str))[0]))
+    _run(Engine(make_job(validated(TrainSettings, other, str))[0]))
     assert len(list((tmp_path / "features").iterdir())) == 2  # each pool's features are its own
