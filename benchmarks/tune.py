@@ -127,7 +127,7 @@ def calibration(trials: int, seed: int, num_images: int) -> tuple[float, float]:
     judged, scheme = scores(num_images, seed), load_scheme("imaginet")
     fields = {"method": "platt", "temperature": None, "fpr": None, "band_error": 0.05}
     recipe = Recipe({"calibrate": fields})
-    settings = _settings(_CALIBRATION, trials=trials, seed=seed, concurrent=2)
+    settings = _settings(_CALIBRATION, trials=trials, seed=seed, num_trials_at_once=2)
     started = time.monotonic()
     best, _ = _search(settings, CalibrationWork(recipe, judged, scheme), recipe)
     rate = trials / (time.monotonic() - started)

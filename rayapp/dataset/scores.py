@@ -18,7 +18,8 @@ from rayapp.storage.uris import open_store, split_uri
 SCORES_FILE = "scores.parquet"
 _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
-_PROTOCOL_KEY = b"protocol"
+_PERTURBATION_KEY = b"perturbation"
+_OLD_KEY = b"protocol"  # of it, in scores of before
 
 EXTRA = {
     "logit": pa.float32(),
@@ -38,13 +39,14 @@ def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     return manifest.schema(scheme, EXTRA)
 
 
-def with_root(columns: pa.Schema, images_root: str, protocol: str = "") -> pa.Schema:
+def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> pa.Schema:
     """The columns of a score table whose paths start from `images_root`.
 
-    `protocol` is the hash of the one under which the images were disturbed first.
+    `perturbation` is the hash of the one under which the images were disturbed first.
     """
     known = {**(columns.metadata or {}), _ROOT_KEY: images_root.encode()}
-    return columns.with_metadata(known | ({_PROTOCOL_KEY: protocol.encode()} if protocol else {}))
+    known |= {_PERTURBATION_KEY: perturbation.encode()} if perturbation else {}
+    return columns.with_metadata(known)
 
 
 def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
@@ -94,7 +96,8 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
             if stat.key.rpartition("/")[2] == SCORES_FILE:
                 part = read_scores(split_uri(store.uri(stat.key))[0])
                 # Scores of disturbed images are no scores of the images.
-                is_plain = _PROTOCOL_KEY not in (part.schema.metadata or {})
+                metadata = part.schema.metadata or {}
+                is_plain = not {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys()
                 if is_plain and root in (None, images_root(part)):
                     mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
                     tables.append(_with_root(mine))

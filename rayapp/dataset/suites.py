@@ -33,8 +33,8 @@ class RealsRule(Settings):
 class Sweep(Settings):
     """A perturbation at several strengths."""
 
-    clean: str = Field(description="protocol (configs/protocols) under which images are made")
-    legacy: str | None = Field(None, description="the protocol as published, where there is one")
+    clean: str = Field(description="perturbation (configs/perturbations) by which images are made")
+    legacy: str | None = Field(None, description="that as published, where there is one")
     axis: str = Field(description="what the strength is, with its unit")
 
 

@@ -19,7 +19,7 @@ from rayapp.evaluate.measurements import Plan, plan_identification, plan_origin,
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import PLAIN, load_protocol
+from rayapp.transforms import PLAIN, load_perturbation
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
         folder, files = lists_folder(settings, suite), suite.files(settings.protocol)
         yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in files))
     else:
-        protocol = load_protocol(sweep_protocol(suite, settings))
+        perturbation = load_perturbation(sweep_perturbation(suite, settings))
         if settings.sweeps is None:
             raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
-        made = f"{settings.sweeps.rstrip('/')}/{protocol.name}"
+        made = f"{settings.sweeps.rstrip('/')}/{perturbation.name}"
         store = open_store(made)
         there = {stat.key for stat in store.list("lists/")}
         if not there:
             raise UserError(
                 f"{made}: no lists of perturbed images; run `imaginet perturb` with "
-                f"--protocol {protocol.name} --output {made}"
+                f"--perturbation {perturbation.name} --output {made}"
             )
         names = [name.replace("test_annotations_", "test_") for name in suite.lists]
-        for variant in protocol.variant_names:
+        for variant in perturbation.variant_names:
             at = "lists" if variant == PLAIN else f"lists/{variant}"
             value = 1.0 if variant == PLAIN else strength(variant)
             found = [f"{at}/{name}" for name in names if f"{at}/{name}" in there]
@@ -76,8 +76,8 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
                 yield Level(variant, value, made, tuple(store.uri(key) for key in found))
 
 
-def sweep_protocol(suite: Suite, settings: EvaluateSettings) -> str:
-    """The name of the perturbation protocol of a sweep."""
+def sweep_perturbation(suite: Suite, settings: EvaluateSettings) -> str:
+    """The name of the perturbation of a sweep."""
     assert suite.sweep is not None
     published = suite.sweep.legacy if settings.protocol == "legacy" else None
     return published or suite.sweep.clean

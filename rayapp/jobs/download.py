@@ -210,10 +210,10 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
     blocks = list(_blocks(tasks))
     fitting, most = workers({"CPU": 1.0}, len(blocks))
-    now = min(setup.settings.workers or fitting, len(blocks))
-    most = min(setup.settings.workers or most, len(blocks))
+    now = min(setup.settings.num_workers or fitting, len(blocks))
+    most = min(setup.settings.num_workers or most, len(blocks))
     # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
-    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.workers else 1.0
+    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.num_workers else 1.0
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -45,7 +45,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
             _SCHEMA,
             run=run,
             batch_size=settings.batch_size,
-            resources=Resources(settings.threads, settings.gpus, settings.workers),
+            resources=Resources(settings.threads, settings.gpus_per_worker, settings.num_workers),
             wait_s=settings.wait_s,
         ).table()
     read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))

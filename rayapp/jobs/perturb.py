@@ -29,7 +29,7 @@ from rayapp.run import record
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import Protocol, load_protocol
+from rayapp.transforms import Perturbation, load_perturbation
 
 _BATCH = 16
 _SMALL = 32  # images that are perturbed without Ray: each takes as long as many that are scored
@@ -40,28 +40,28 @@ def perturb(settings: PerturbSettings) -> record.Run:
     """Perturb every annotated image, or go on with it; images that failed are tried again.
 
     Raises:
-        UserError: a wrong list or protocol, or an output that belongs to another run.
+        UserError: a wrong list or perturbation, or an output that belongs to another run.
         JobFailed: images of a finished run are gone.
     """
     scheme = load_scheme(settings.scheme)
-    protocol = load_protocol(settings.protocol)
+    perturbation = load_perturbation(settings.perturbation)
     lists = read_lists(settings.annotations, scheme)
-    planned = targets(lists, settings.plan)
-    if settings.plan == "published":
+    planned = targets(lists, settings.draws)
+    if settings.draws == "published":
         check_published(lists)
     root = open_store(settings.root)
-    run = _start(settings, protocol)
+    run = _start(settings, perturbation)
     if run.state == "done" and not run.counts["failed"]:
         _check_there(run)
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
         work = PerturbRows(
-            root, run.store, protocol, settings.seed, published=settings.plan != "clean"
+            root, run.store, perturbation, settings.seed, published=settings.draws != "clean"
         )
         with on_demand(settings):
             made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
-        _finish(run, made, lists, planned, protocol, scheme)
+        _finish(run, made, lists, planned, perturbation, scheme)
     if settings.preview:
         whole = manifest.read_table(run.store, MANIFEST)
         write_preview(root, run.store, whole, settings.preview)
@@ -73,20 +73,20 @@ def _finish(
     made: Parts,
     lists: Sequence[AnnotationList],
     planned: Sequence[Sequence[Target]],
-    protocol: Protocol,
+    perturbation: Perturbation,
     scheme: LabelScheme,
 ) -> None:
     """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
-    tally = Tally(protocol.variant_names)
+    tally = Tally(perturbation.variant_names)
 
     def chunks() -> Iterator[pa.Table]:
         for rows_made in made.chunks():
-            whole = expand(rows_made, scheme, protocol.variant_names)
+            whole = expand(rows_made, scheme, perturbation.variant_names)
             tally.add(whole)
             yield whole
 
     manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
-    keys = write_lists(run.store, tally.not_made, lists, planned, protocol.variant_names)
+    keys = write_lists(run.store, tally.not_made, lists, planned, perturbation.variant_names)
     counts = {
         "in": made.num_rows,
         "written": tally.counts[manifest.STATUS_OK],
@@ -104,9 +104,9 @@ def _finish(
         drop_parts(run.store)
 
 
-def _start(settings: PerturbSettings, protocol: Protocol) -> record.Run:
+def _start(settings: PerturbSettings, perturbation: Perturbation) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"protocol": protocol.hash, "root": settings.root}
+    inputs |= {"perturbation": perturbation.hash, "root": settings.root}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
@@ -143,7 +143,7 @@ def _on_ray(
     settings: PerturbSettings,
 ) -> Parts:
     """The work list through Ray: one row an image with what was made of it."""
-    if settings.plan == "published":
+    if settings.draws == "published":
         table = _with_published_plans(table, planned, work.root, run, settings)
     return map_rows(
         table.sort_by("id"),
@@ -173,7 +173,7 @@ def _with_published_plans(
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        stage="image sizes",
+        name="image sizes",
     ).table()
     columns = (sized[name].to_pylist() for name in ("path", "height", "width", "status"))
     sizes = {

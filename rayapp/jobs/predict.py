@@ -34,7 +34,7 @@ from rayapp.run import record, row_work
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 _BLOCK_ROWS = 64  # read ahead together
@@ -46,7 +46,7 @@ def predict(settings: PredictSettings) -> record.Run:
     """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
 
     Raises:
-        UserError: no such detector, input or protocol; a view that the calibration excludes.
+        UserError: no such detector, input or perturbation; a view that the calibration excludes.
         JobFailed: not one image could be read.
     """
     subject = _subject(settings)
@@ -54,10 +54,10 @@ def predict(settings: PredictSettings) -> record.Run:
         inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
         disturbed = None
-        if settings.protocol:
-            disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
-            hashes["protocol"] = disturbed.protocol.hash
-            inputs = with_variants(inputs, disturbed.protocol.variant_names)
+        if settings.perturbation:
+            disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
+            hashes["perturbation"] = disturbed.perturbation.hash
+            inputs = with_variants(inputs, disturbed.perturbation.variant_names)
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
         before = _scored_before(run, inputs) if settings.follow else None
@@ -113,8 +113,8 @@ def _record(
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
     view = subject.detector.spec.preprocessing if subject.detector else None
-    protocol = run.fingerprint["inputs"].get("protocol", "")
-    writer = Results(run.store, inputs, subject.judge, view, protocol, settings.gallery)
+    perturbation = run.fingerprint["inputs"].get("perturbation", "")
+    writer = Results(run.store, inputs, subject.judge, view, perturbation, settings.gallery)
     tally, selection = writer.write(scored)
     if tally.failed == tally.rows:
         raise JobFailed(
@@ -219,7 +219,7 @@ def _spec(
         settings.view_size,
         at_once=settings.batch_size,
         compiled=settings.compile,
-        gpus=settings.gpus,
+        gpus=settings.gpus_per_worker,
     )
     if subject.detector is None:
         return spec, {"used": "own"}
@@ -228,8 +228,8 @@ def _spec(
     if (known := run.found.get("results", {}).get("precision")) is not None:
         return replace(spec, bf16=known["used"] == "bf16"), known
     images = chosen(todo)
-    least = len(images) if settings.gpus else SMALL
-    if todo.num_rows <= least or not (settings.gpus or has_fast_bf16("cpu")):
+    least = len(images) if settings.gpus_per_worker else SMALL
+    if todo.num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
     harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
     told = {
@@ -247,7 +247,7 @@ def _bf16_check(
     root: Store,
     images: list[row_work.Row],
 ) -> Bf16Check:
-    if not settings.gpus:
+    if not settings.gpus_per_worker:
         return check_bf16(detector, root, images)
 
     def on_gpu() -> Bf16Check:
@@ -263,7 +263,7 @@ def _bf16_check(
 
 
 def _resources(settings: PredictSettings) -> Resources:
-    return Resources(settings.threads, settings.gpus, settings.workers)
+    return Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
 
 
 def _mapped(
@@ -300,7 +300,7 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
         "detector": settings.detector,
         "images": settings.input,
         "seen as": judge.preprocessing,
-        "protocol": settings.protocol or "none: images as they are",
+        "perturbation": settings.perturbation or "none: images as they are",
         "decided": threshold_line(judge),
         "calibration": _calibration(judge),
         "what the detector rests on": subject.scope_line,

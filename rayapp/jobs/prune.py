@@ -110,7 +110,7 @@ def _planned(settings: PruneSettings, root: Store, run: record.Run, own: Sequenc
     scheme = load_scheme(settings.scheme)
     lists = read_lists(settings.annotations, scheme)
     annotated = list({item.path: None for one in lists for item in one.items})
-    walked = walk_all(root, run.stage)
+    walked = walk_all(root, run.job)
     whole = plans.make_plan(walked, annotated, own=own, is_run=record.holds_run(root))
     run.claim()
     manifest.write_table(run.store, PLAN_FILE, whole)
@@ -129,7 +129,7 @@ def _planned(settings: PruneSettings, root: Store, run: record.Run, own: Sequenc
     return whole
 
 
-def walk_all(root: Store, stage: str) -> pa.Table:
+def walk_all(root: Store, job: str) -> pa.Table:
     """Every file under the root (`WALKED`): tasks of Ray walk some folders each, side by side.
 
     Raises:
@@ -148,7 +148,7 @@ def walk_all(root: Store, stage: str) -> pa.Table:
         _walk_block, fn_args=(root,), batch_size=None, batch_format="pyarrow"
     )
     found, files = [first], first.num_rows
-    with Progress(f"{stage} walk", len(shares), unit="parts") as progress:
+    with Progress(f"{job} walk", len(shares), unit="parts") as progress:
         try:
             for block in walked.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0

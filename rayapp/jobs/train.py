@@ -60,7 +60,7 @@ def train(settings: TrainSettings) -> record.Run:
         return run
     if not settings.num_workers:
         return _train_here(settings, job, run)
-    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
+    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpus_per_worker else {})
     count = settings.min_workers or settings.num_workers
     with session(settings):
         require(bundle, "train", settings.wait_s, count=count)
@@ -105,7 +105,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     """Run the workers to the end; what rank 0 returns."""
     settings = job.settings
     workers = settings.num_workers
-    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpu else {})
+    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpus_per_worker else {})
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -113,7 +113,7 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
         scaling_config=ray.train.ScalingConfig(
             num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
             elastic_resize_monitor_interval_s=settings.resize_check_s,
-            use_gpu=settings.gpu,
+            use_gpu=settings.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
         run_config=ray.train.RunConfig(

@@ -21,7 +21,7 @@ from rayapp.config.errors import UserError
 from rayapp.train.data.crops import Batch, Crops, PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, Stage
-from rayapp.transforms import ImageHWC, Protocol, generator
+from rayapp.transforms import ImageHWC, Perturbation, generator
 
 # Of a CPU: less than all that Ray Train's workers leave of a small machine, where reading would
 # else never be scheduled, without a word.
@@ -99,7 +99,7 @@ def _crops(stage: Stage, job: Job) -> ray.data.Dataset:
         }
     )
     blocks = [rows.slice(at, _ROWS_PER_READ) for at in range(0, len(items), _ROWS_PER_READ)]
-    read = _Read(job.settings.root, stage.protocol, job.settings.seed)
+    read = _Read(job.settings.root, stage.perturbation, job.settings.seed)
     return (
         ray.data.from_blocks(blocks)
         .randomize_block_order()
@@ -112,11 +112,11 @@ class _Read:
     """Rows of items to rows of crops."""
 
     root: str
-    protocol: Protocol
+    perturbation: Perturbation
     seed: int
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.protocol, self.seed, _source(self.root))
+        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
         # A stream does not know its epoch: its draws are new each time.
         epoch = int.from_bytes(os.urandom(4), "little")
         rows = []

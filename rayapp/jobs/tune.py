@@ -37,7 +37,7 @@ _PLACEMENT = frozenset(
         "trials",
         "hours",
         "compare",
-        "concurrent",
+        "num_trials_at_once",
         "cpus_per_trial",
         "gpus_per_trial",
         "driver_resource",
@@ -157,7 +157,7 @@ def search(
                     num_samples=left,
                     search_alg=searcher,
                     scheduler=scheduler,
-                    max_concurrent_trials=settings.concurrent,
+                    max_concurrent_trials=settings.num_trials_at_once,
                     reuse_actors=True,
                 ),
                 run_config=raytune.RunConfig(

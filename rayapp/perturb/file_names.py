@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, Item, item_id
-from rayapp.perturb.settings import PlanName
+from rayapp.perturb.settings import Draws
 
 _INDEX_DIGITS = 5  # of the published names
 
@@ -21,12 +21,12 @@ class Target:
     name: str
 
 
-def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target]]:
+def targets(lists: Sequence[AnnotationList], draws: Draws) -> list[list[Target]]:
     """What each list becomes, numbered through all lists in order.
 
     Args:
         lists: of one label scheme.
-        plan: `clean` takes each image once, in the first list that names it; `legacy` and
+        draws: `clean` takes each image once, in the first list that names it; `legacy` and
             `published` keep repeats within a list and across lists, as the published lists do,
             the k-th repeat of a path under the id `path#k`.
 
@@ -42,7 +42,7 @@ def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target
         for item in one.items:
             identity = item_id(item.path)
             repeat = seen[identity] = seen.get(identity, -1) + 1
-            if repeat and plan == "clean":
+            if repeat and draws == "clean":
                 continue
             unique = Item(f"{identity}#{repeat}" if repeat else identity, item.path, item.labels)
             named.append(Target(unique, identity, _name(one, item, index)))

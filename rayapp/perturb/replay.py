@@ -1,4 +1,4 @@
-"""The plan `published`: the published test set's own draws, for the lists they were drawn for."""
+"""The draws `published`: the published test set's own draws, for the lists they were drawn for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def check_published(lists: Sequence[AnnotationList]) -> None:
         if found != {index}:
             held = ", ".join(scheme.names("generator")[code] for code in sorted(found)) or "none"
             raise UserError(
-                f"{one.source}: list {index + 1} of plan published holds the generator {held}; "
+                f"{one.source}: list {index + 1} of draws published holds the generator {held}; "
                 f"the order is that of the codes: {', '.join(names)}"
             )
 

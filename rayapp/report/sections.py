@@ -269,5 +269,5 @@ def _ran(uris: Sequence[str]) -> Table:
     for uri in uris:
         record = json.loads(read_uri(f"{uri.rstrip('/')}/{runs.RUN_FILE}"))
         counts = ", ".join(f"{name} {value}" for name, value in record["counts"].items())
-        rows.append([record["stage"], duration(record["seconds"]), counts, record["finished"]])
-    return Table(["stage", "took", "counts", "finished (UTC)"], rows)
+        rows.append([record["job"], duration(record["seconds"]), counts, record["finished"]])
+    return Table(["job", "took", "counts", "finished (UTC)"], rows)

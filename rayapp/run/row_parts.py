@@ -1,7 +1,7 @@
-"""Finished rows of a stage, kept as Parquet parts while it goes on and read back in id order.
+"""Finished rows of a job, kept as Parquet parts while it goes on and read back in id order.
 
 What stays in memory is the ids and where their rows lie; the rows themselves are on disk or S3,
-so that a stage of millions of rows needs no more than its ids.
+so that a job of millions of rows needs no more than its ids.
 """
 
 import time
@@ -24,15 +24,15 @@ _OPEN_PARTS = 8  # rows come nearly in id order: those of a chunk lie in few par
 
 
 class Parts:
-    """The rows of one stage under a run's output; each id once, the row that counts."""
+    """The rows of one job under a run's output; each id once, the row that counts."""
 
-    def __init__(self, store: Store, stage: str, schema: pa.Schema) -> None:
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
         """Empty; `resume` finds what earlier runs left."""
         self.schema = schema
         self.num_rows = 0
         self.num_failed = 0
         self._store = store
-        self._folder = f"{FOLDER}/{stage.replace(' ', '-')}/"
+        self._folder = f"{FOLDER}/{name.replace(' ', '-')}/"
         self._keys: list[str] = []
         self._ids: list[pa.Array] = []
         self._places: list[np.ndarray] = []  # part and row of each id, int64 [rows, 2]
@@ -100,7 +100,7 @@ class Parts:
             yield self._gather(places[at : at + _CHUNK_ROWS])
 
     def table(self) -> pa.Table:
-        """All rows in id order; for stages whose rows fit in memory."""
+        """All rows in id order; for jobs whose rows fit in memory."""
         return pa.concat_tables([self.schema.empty_table(), *self.chunks()])
 
     def _gather(self, places: np.ndarray) -> pa.Table:
@@ -123,5 +123,5 @@ class Parts:
 
 
 def drop_parts(store: Store) -> None:
-    """Remove the parts, once the stage's manifest holds their rows."""
+    """Remove the parts, once the job's manifest holds their rows."""
     store.delete([stat.key for stat in list(store.list(f"{FOLDER}/"))])

@@ -206,7 +206,7 @@ class Engine:
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
-            Crops(stage.items, settings.root, stage.protocol, settings.seed),
+            Crops(stage.items, settings.root, stage.perturbation, settings.seed),
             batch_sampler=steps,
             collate_fn=collate,
             pin_memory=self.rank_context.device.type == "cuda",

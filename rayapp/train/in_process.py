@@ -69,6 +69,8 @@ def train_alone(
 
 
 def _device(settings: TrainSettings) -> torch.device:
-    if settings.gpu and not torch.cuda.is_available():
-        raise UserError("gpu: there is none on this machine; give --no-gpu --precision fp32")
-    return torch.device("cuda" if settings.gpu else "cpu")
+    if settings.gpus_per_worker and not torch.cuda.is_available():
+        raise UserError(
+            "gpus_per_worker: this machine has no GPU; give --gpus-per-worker 0 --precision fp32"
+        )
+    return torch.device("cuda" if settings.gpus_per_worker else "cpu")

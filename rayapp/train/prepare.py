@@ -20,14 +20,14 @@ from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, t
 from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 
 def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """The job, and the hashes of what goes into it.
 
     Raises:
-        UserError: no such list, scheme, protocol or backbone, or nothing to tell apart.
+        UserError: no such list, scheme, perturbation or backbone, or nothing to tell apart.
     """
     scheme = load_scheme(settings.scheme)
     inputs = {"root": settings.root}
@@ -42,8 +42,8 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     ):
         if not stage.epochs:
             continue
-        protocol = load_protocol(stage.protocol)
-        inputs[f"protocol of {name}"] = protocol.hash
+        perturbation = load_perturbation(stage.perturbation)
+        inputs[f"perturbation of {name}"] = perturbation.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
             items = _told_apart(items, settings, uris)
@@ -52,7 +52,7 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, protocol, items))
+        stages.append(Stage(name, stage, perturbation, items))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)

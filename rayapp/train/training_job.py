@@ -11,7 +11,7 @@ from rayapp.train.data.batches import step_sizes
 from rayapp.train.data.crops import Batch
 from rayapp.train.data.items import TrainItem
 from rayapp.train.settings import StageSettings, TrainSettings
-from rayapp.transforms import Protocol
+from rayapp.transforms import Perturbation
 
 STAGE1, STAGE2 = "stage1", "stage2"
 
@@ -25,7 +25,7 @@ class Stage:
 
     name: str
     settings: StageSettings
-    protocol: Protocol
+    perturbation: Perturbation
     items: list[TrainItem]
     num_streamed: int = 0
 

@@ -1,10 +1,10 @@
-"""Image operations, plans drawn apart from being applied, and protocols as data."""
+"""Image operations, plans drawn apart from being applied, and perturbations as data."""
 
 from rayapp.transforms.codecs import decode_fast, encode_lossless
 from rayapp.transforms.draws import generator
 from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+from rayapp.transforms.perturbations import PLAIN, Perturbation, load_perturbation
 from rayapp.transforms.plans import Plan, Step, apply, apply_each, split_window
-from rayapp.transforms.protocols import PLAIN, Protocol, load_protocol
 from rayapp.transforms.published_draws import (
     PUBLISHED_WORKERS,
     PublishedDraw,
@@ -18,8 +18,8 @@ __all__ = [
     "PLAIN",
     "PUBLISHED_WORKERS",
     "ImageHWC",
+    "Perturbation",
     "Plan",
-    "Protocol",
     "PublishedDraw",
     "SizeHW",
     "Step",
@@ -30,7 +30,7 @@ __all__ = [
     "decode_fast",
     "encode_lossless",
     "generator",
-    "load_protocol",
+    "load_perturbation",
     "published_draws",
     "published_items",
     "published_stream",

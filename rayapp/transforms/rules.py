@@ -1,4 +1,4 @@
-"""Rules: the steps of a protocol, as YAML holds them, each of which draws steps of a plan.
+"""Rules: the steps of a perturbation, as YAML holds them, each of which draws steps of a plan.
 
 Every rule is a mapping with the operation's name as its one key: `jpeg: {quality: [60, 100]}`.
 A pair `[low, high]` is drawn uniformly, both ends included; a single number is fixed.
@@ -235,7 +235,7 @@ class OneOf(Settings):
 
 
 class Rule(Settings):
-    """One step of a protocol: exactly one of the operations below."""
+    """One step of a perturbation: exactly one of the operations below."""
 
     crop: Crop | None = Field(None, description="pad to a square's side and cut it out")
     random_resized_crop: RandomResizedCrop | None = Field(None, description="zoom")

@@ -99,9 +99,9 @@ def make_folder(folder: Path) -> Path:
     table = pa.table({"id": paths, "path": paths, "group": groups})
     pq.write_table(table, conf / "manifest.parquet")
     shutil.copy(ROOT / "annotations/demo.yaml", conf / "scheme.yaml")
-    shutil.copy(ROOT / "configs/protocols/demo-train.yaml", conf / "augment.yaml")
+    shutil.copy(ROOT / "configs/perturbations/demo-train.yaml", conf / "augment.yaml")
     recipe = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
-    stage = {"protocol": "conf/augment.yaml", "epochs": 1, "batch_size": 16}
+    stage = {"perturbation": "conf/augment.yaml", "epochs": 1, "batch_size": 16}
     recipe |= {name: recipe[name] | stage for name in ("stage1", "stage2")}
     (conf / "train.yaml").write_text(yaml.safe_dump(recipe))
     source = {
@@ -114,7 +114,7 @@ def make_folder(folder: Path) -> Path:
     (conf / "sources.yaml").write_text(yaml.safe_dump(catalogue))
     space = {
         "train.stage1.learning_rate": {"log_uniform": [0.001, 0.01]},
-        "train.stage1.protocol": {"choice": ["conf/augment.yaml", "demo-train"]},
+        "train.stage1.perturbation": {"choice": ["conf/augment.yaml", "demo-train"]},
     }
     tune = {"recipe": "conf/train.yaml", "scheme": "demo", "trials": 2, "space": space}
     (conf / "tune.yaml").write_text(yaml.safe_dump(tune))

@@ -19,7 +19,7 @@ from tests.detectors import saved_detector, saved_scores, tiny_detector
 from tests.perturb.sets import make_set
 
 NOBODY = "127.0.0.1:9"  # RAY_ADDRESS of a cluster that is not there
-FOREIGN = {"stage": "x", "settings": {}, "inputs": {}, "code": "0", "counts": {}, "finished": "-"}
+FOREIGN = {"job": "x", "settings": {}, "inputs": {}, "code": "0", "counts": {}, "finished": "-"}
 JOBS = ("annotate", "audit", "demo data", "embed", "evaluate", "pack", "perturb", "predict",
         "prune", "train", "tune")  # fmt: skip
 
@@ -152,9 +152,9 @@ def test_where_no_cluster_answers_nothing_is_claimed_or_removed(
 @pytest.mark.parametrize(
     ("job", "asks"),
     [
-        ("predict", {"gpus": 3.0}),
+        ("predict", {"gpus_per_worker": 3.0}),
         ("predict", {"threads": 64}),
-        ("embed", {"gpus": 3.0}),
+        ("embed", {"gpus_per_worker": 3.0}),
         ("train", {"num_workers": 8}),
         ("tune", {"cpus_per_trial": 64}),
     ],

@@ -46,5 +46,5 @@ def test_an_unreadable_image_loses_the_rest_of_its_stream_only():
 
 
 def test_another_order_of_the_lists_is_refused():
-    with pytest.raises(UserError, match=r"1\.txt: list 1 of plan published .* SD; the order"):
+    with pytest.raises(UserError, match=r"1\.txt: list 1 of draws published .* SD; the order"):
         check_published(lists()[::-1][2:])

@@ -57,8 +57,8 @@ def test_validation_images_that_are_not_there_are_told_before_training(
 
 def test_crops_of_several_sizes_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "loose.yaml").write_text("name: loose\nsteps: [{rotate90: {p: 0.5}}]\n")
-    with pytest.raises(UserError, match="protocol loose gives crops of several sizes"):
-        _checked(tiny(stage1__protocol=str(tmp_path / "loose.yaml")))
+    with pytest.raises(UserError, match="perturbation loose gives crops of several sizes"):
+        _checked(tiny(stage1__perturbation=str(tmp_path / "loose.yaml")))
 
 
 def test_a_step_that_does_not_fit_is_told_before_training(tiny: Tiny) -> None:

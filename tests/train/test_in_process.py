@@ -103,5 +103,5 @@ def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_pat
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="gpu: there is none on this machine"):
-        train_alone(tiny(num_workers=0, gpu=True))
+    with pytest.raises(UserError, match="this machine has no GPU"):
+        train_alone(tiny(num_workers=0, gpus_per_worker=1))

@@ -30,7 +30,7 @@ def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> N
     assert job.spec.architecture.head.num_outputs == 4
     assert len(job.spec.labels.classes) == 4
     assert [len(stage.items) for stage in job.stages] == [44, 29]
-    assert {"root", str(data / "all.txt"), "protocol of stage1"} <= inputs.keys()
+    assert {"root", str(data / "all.txt"), "perturbation of stage1"} <= inputs.keys()
 
 
 def test_stages_of_no_epochs_are_left_out(tiny: Tiny) -> None:

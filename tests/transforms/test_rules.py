@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from rayapp.transforms.draws import Dice
+from rayapp.transforms.perturbations import load_perturbation
 from rayapp.transforms.plans import Draft, Plan, apply
-from rayapp.transforms.protocols import load_protocol
 from rayapp.transforms.rules import DoesNotFitError, Rule
 from tests.transforms.conftest import picture
 
@@ -24,8 +24,8 @@ def drawn(rule, size_HW=(700, 900), item="x"):
 
 
 def plans(name, size_HW):
-    protocol = load_protocol(name)
-    return [protocol.draw(size_HW, f"item{i}", seed=42)["plain"] for i in range(NUM)]
+    perturbation = load_perturbation(name)
+    return [perturbation.draw(size_HW, f"item{i}", seed=42)["plain"] for i in range(NUM)]
 
 
 def params(plan, op):
@@ -62,7 +62,7 @@ def test_published_perturbation_draws_as_published():
 
 
 def test_side_follows_the_smaller_edge_and_never_leaves_its_range():
-    protocol = load_protocol("imaginet-test")
+    perturbation = load_perturbation("imaginet-test")
     for size, low, high in [
         ((100, 900), 256, 256),
         ((300, 260), 256, 260),
@@ -70,7 +70,7 @@ def test_side_follows_the_smaller_edge_and_never_leaves_its_range():
     ]:
         sides = set()
         for i in range(300):
-            plan = protocol.draw(size, f"{i}", seed=1)["plain"]
+            plan = perturbation.draw(size, f"{i}", seed=1)["plain"]
             sides.add(Draft(size).height if not plan.steps else _side(plan, size))
         assert low <= min(sides) <= max(sides) <= high
 
@@ -113,10 +113,10 @@ def fits(counts, shares):
 
 
 def test_head_augmentation_always_ends_at_256_px():
-    protocol, kinds = load_protocol("imaginet-head"), Counter()
+    perturbation, kinds = load_perturbation("imaginet-head"), Counter()
     for size in [(100, 90), (256, 256), (640, 480)]:
         for i in range(200):
-            plan = protocol.draw(size, f"{i}", seed=3)["plain"]
+            plan = perturbation.draw(size, f"{i}", seed=3)["plain"]
             kinds[bool(params(plan, "resize"))] += 1
             if i < 4:
                 assert apply(plan, picture(*size)).shape == (256, 256, 3)

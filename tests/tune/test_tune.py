@@ -226,7 +226,7 @@ def test_what_can_not_be_is_named_before_anything_starts(
     ("changes", "said"),
     [
         ({"objectives": {"auc": 1}}, "objective 'auc' is unknown"),
-        ({"objectives": {"robustness_roc_auc": 1}}, "robustness must name a protocol"),
+        ({"objectives": {"robustness_roc_auc": 1}}, "robustness must name a perturbation"),
         ({"objectives": {"nll": 0}}, "weight must be above 0"),
         ({"sampler": "nsga2"}, "nsga2 is for combine pareto"),
         ({"compare": 2}, "at least 3 seeds"),

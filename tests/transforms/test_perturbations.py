@@ -3,11 +3,11 @@ import pytest
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import shipped_names
+from rayapp.transforms.perturbations import PLAIN, load_perturbation
 from rayapp.transforms.plans import apply, apply_each
-from rayapp.transforms.protocols import PLAIN, load_protocol
 from tests.transforms.conftest import picture
 
-NAMES = shipped_names("configs/protocols")
+NAMES = shipped_names("configs/perturbations")
 GRIDS = {
     "jpeg-grid": 13,
     "jpeg-grid-published": 13,
@@ -19,7 +19,7 @@ GRIDS = {
 }
 
 
-def test_all_shipped_protocols_load_and_bear_their_file_s_name():
+def test_all_shipped_perturbations_load_and_bear_their_file_s_name():
     assert set(GRIDS) | {
         "imaginet-test",
         "imaginet-train",
@@ -30,15 +30,15 @@ def test_all_shipped_protocols_load_and_bear_their_file_s_name():
         "social",
     } == set(NAMES)
     for name in NAMES:
-        assert load_protocol(name).name == name
-        assert len(load_protocol(name).variant_names) == GRIDS.get(name, 1)
-    assert len({load_protocol(name).hash for name in NAMES}) == len(NAMES)
+        assert load_perturbation(name).name == name
+        assert len(load_perturbation(name).variant_names) == GRIDS.get(name, 1)
+    assert len({load_perturbation(name).hash for name in NAMES}) == len(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_protocol_takes_images_of_any_shape(name):
+def test_every_perturbation_takes_images_of_any_shape(name):
     for size in [(1, 1), (3, 900), (256, 256), (300, 410)]:
-        plans = load_protocol(name).draw(size, "x", seed=1)
+        plans = load_perturbation(name).draw(size, "x", seed=1)
         for _, made in apply_each(plans, picture(*size)):
             assert made.dtype == np.uint8
             if name not in {"social", "demo-train", "imaginet-train", "practical-448"}:
@@ -46,23 +46,23 @@ def test_every_protocol_takes_images_of_any_shape(name):
 
 
 def test_golden_plan():
-    protocol = load_protocol("imaginet-test")
-    assert protocol.draw((700, 900), "photos/real/coco/00001.jpg", 42)[PLAIN].to_json() == (
+    perturbation = load_perturbation("imaginet-test")
+    assert perturbation.draw((700, 900), "photos/real/coco/00001.jpg", 42)[PLAIN].to_json() == (
         '[{"op":"crop","top":1,"left":104,"height":694,"width":694},'
         '{"op":"resize","height":256,"width":256,"filter":"lanczos4"}]'
     )
-    assert protocol.draw((100, 900), "paintings/é.png#2", 7)[PLAIN].to_json() == (
+    assert perturbation.draw((100, 900), "paintings/é.png#2", 7)[PLAIN].to_json() == (
         '[{"op":"crop","top":0,"left":329,"height":100,"width":256},'
         '{"op":"pad","height":256,"width":256}]'
     )
 
 
 def test_draws_hang_on_seed_item_and_epoch_alone():
-    protocol = load_protocol("imaginet-train")
-    first = protocol.draw((300, 400), "a", seed=1)
-    protocol.draw((300, 400), "b", seed=1)
-    assert protocol.draw((300, 400), "a", seed=1) == first
-    others = [protocol.draw((300, 400), *rest) for rest in [("b", 1), ("a", 2), ("a", 1, 1)]]
+    perturbation = load_perturbation("imaginet-train")
+    first = perturbation.draw((300, 400), "a", seed=1)
+    perturbation.draw((300, 400), "b", seed=1)
+    assert perturbation.draw((300, 400), "a", seed=1) == first
+    others = [perturbation.draw((300, 400), *rest) for rest in [("b", 1), ("a", 2), ("a", 1, 1)]]
     assert all(other != first for other in others)
 
 
@@ -74,14 +74,14 @@ def test_variants_draw_apart_and_share_the_common_draws(tmp_path):
     both, one = tmp_path / "both.yaml", tmp_path / "one.yaml"
     both.write_text(text)
     one.write_text(text.replace("  a: [{noise: {variance: 9}}]\n", ""))
-    plans = load_protocol(str(both)).draw((99, 99), "x", seed=1)
+    plans = load_perturbation(str(both)).draw((99, 99), "x", seed=1)
     assert plans["a"].steps[0] == plans["b"].steps[0]
     assert plans["a"].steps[1] != plans["b"].steps[1]
-    assert load_protocol(str(one)).draw((99, 99), "x", seed=1) == {"b": plans["b"]}
+    assert load_perturbation(str(one)).draw((99, 99), "x", seed=1) == {"b": plans["b"]}
 
 
 def test_resize_grid_leaves_out_what_is_too_small():
-    grid, published = load_protocol("resize-grid"), load_protocol("resize-grid-published")
+    grid, published = load_perturbation("resize-grid"), load_perturbation("resize-grid-published")
     assert list(grid.draw((700, 600), "x", seed=1)) == list(grid.variant_names)[4:]
     assert len(published.draw((700, 600), "x", seed=1)) == 11
     assert grid.draw((255, 3000), "x", seed=1) == {}
@@ -90,7 +90,7 @@ def test_resize_grid_leaves_out_what_is_too_small():
 
 
 def test_social_chain_is_its_four_steps():
-    plan = load_protocol("social").draw((600, 800), "x", seed=1)[PLAIN]
+    plan = load_perturbation("social").draw((600, 800), "x", seed=1)[PLAIN]
     chain = [(step.op, dict(step.params).get("quality")) for step in plan.steps]
     wanted = [("crop", None), ("resize", None), ("jpeg", 55), ("webp", 75), ("jpeg", 80)]
     assert chain == wanted
@@ -101,7 +101,7 @@ def test_hash_is_of_the_content(tmp_path):
     def hashed(text):
         path = tmp_path / "p.yaml"
         path.write_text(text)
-        return load_protocol(str(path)).hash
+        return load_perturbation(str(path)).hash
 
     plain = hashed("name: a\nsteps:\n  - jpeg: {quality: 60}\n")
     assert hashed("# note\nsteps: [{jpeg: {quality: [60, 60], channels: rgb}}]\nname: a\n") == plain
@@ -129,11 +129,11 @@ def test_hash_is_of_the_content(tmp_path):
         ("- flip", "a step is one `operation"),
     ],
 )
-def test_a_wrong_protocol_is_named_by_file_line_and_key(tmp_path, line, message):
+def test_a_wrong_perturbation_is_named_by_file_line_and_key(tmp_path, line, message):
     path = tmp_path / "mine.yaml"
     path.write_text(f"name: mine\nsteps:\n  - flip: {{p: 0.5}}\n  {line}\n")
     with pytest.raises(UserError) as refusal:
-        load_protocol(str(path))
+        load_perturbation(str(path))
     text = str(refusal.value)
     assert text.startswith(f"{path}:4: "), text
     assert "steps.1" in text
@@ -154,11 +154,11 @@ def test_a_wrong_frame_is_named_too(tmp_path, text, line, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as refusal:
-        load_protocol(str(path))
+        load_perturbation(str(path))
     assert str(refusal.value).startswith(f"{path}{line}")
     assert message in str(refusal.value)
 
 
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(UserError, match=r"imaginet-tset: .*imaginet-test"):
-        load_protocol("imaginet-tset")
+        load_perturbation("imaginet-tset")

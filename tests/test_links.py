@@ -1,0 +1,63 @@
+"""The links of README, of the pages and of what lies beside them: each leads somewhere."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for folder in (".", "docs", "annotations", ".github")
+    for path in (ROOT / folder).glob("*.md")
+)
+
+_BLOCK = re.compile(r"```.*?```", re.DOTALL)
+_INLINE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """As GitHub and MyST name a heading."""
+    kept = re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).strip().lower())
+    return kept.replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {anchor(heading) for heading in _HEADING.findall(_BLOCK.sub("", page.read_text()))}
+
+
+def test_an_anchor_is_that_of_github() -> None:
+    assert anchor("What a detector costs on a GPU") == "what-a-detector-costs-on-a-gpu"
+    assert anchor("`ray job submit`, and so on") == "ray-job-submit-and-so-on"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = _INLINE.sub("", _BLOCK.sub("", page.read_text()))
+    for link in _LINK.findall(text):
+        if re.match(r"(https?|mailto):", link):
+            continue
+        path, _, name = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert target.exists(), f"{link}: no such file"
+        assert not name or name in anchors(target), f"{link}: no such heading"
+
+
+def test_nothing_tells_of_the_machine_that_it_was_written_on() -> None:
+    """No path of a home or work folder, and no package registry's address."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if names.returncode:
+        pytest.skip("no git here")
+    told = re.compile(
+        r"(?<![\w.~])/(?:work|root|home/(?!ray/)\w+)/|--(?:extra-)?index-url|/simple/"
+    )
+    texts = [ROOT / name for name in names.stdout.split("\0") if name.endswith((".md", ".txt"))]
+    assert texts
+    for path in (*texts, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "docs/conf.py"):
+        assert not (found := told.search(path.read_text())), f"{path}: {found[0] if found else ''}"
