@@ -124,7 +124,8 @@ def load_detector(
 
 def own_store(uri: str) -> Store | None:
     """Where a detector's folder may be read and written; None: it is one of others."""
-    return None if is_adopted(split_labels(uri)[0]) else open_store(uri)
+    plain, _ = split_labels(uri)
+    return None if is_adopted(plain) else open_store(plain)
 
 
 def is_adopted(uri: str) -> bool:

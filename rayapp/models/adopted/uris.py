@@ -13,7 +13,7 @@ from pydantic import Field
 HUB = "hf://"
 SYNTHETIC_LABELS: Any = Field(
     (),
-    description="of a Hugging Face folder: classes that mean synthetic, where their names do not "
+    description="of a classifier of others: classes that mean synthetic, where their names do not "
     "tell",
 )
 _LABELS = "#synthetic="
