@@ -334,7 +334,7 @@ def model_tables() -> str:
     for name, images in SIZES.items():
         text += [f"**{name}** ({images:,} images)", ""]
         heads = [f"{n} node{'s' * (n > 1)}" for n in NODES]
-        text += [f"| stage | CPU h | GPU h | {' | '.join(heads)} | price |", "|---|" + "--:|" * 6]
+        text += [f"| step | CPU h | GPU h | {' | '.join(heads)} | price |", "|---|" + "--:|" * 6]
         for stage, work in model(images).items():
             takes = []
             for nodes in NODES:

@@ -1,4 +1,4 @@
-"""The directive `job-options`: the options of every job, read from its settings."""
+"""Directives that read settings: `job-options`, and `perturbation-steps`."""
 
 import ast
 import importlib
@@ -14,9 +14,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from rayapp.config.settings import JobSettings
+from rayapp.transforms.rules import Rule
 
 ROOT = Path(__file__).parents[2]
-HEAD = ("option", "takes", "default", "what it is")
+HEAD = ("option", "what it is")
 OLD_NAMES = {"pipeline"}
 
 
@@ -42,11 +43,29 @@ class JobOptions(SphinxDirective):
         return found
 
 
+class PerturbationSteps(SphinxDirective):
+    """A section an operation, with a table of what it takes."""
+
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        """One section a field of a rule."""
+        found: list[nodes.Node] = []
+        for name, rule in Rule.model_fields.items():
+            model = bare(rule.annotation)
+            own = [
+                (one, field.description or "", default(field))
+                for one, field in model.model_fields.items()
+            ]
+            found.append(part(f"step-{name}", name, model.__doc__, own))
+        return found
+
+
 def part(name: str, title: str, says: str | None, body: list[tuple[str, ...]]) -> nodes.section:
     """A section: what the job does, and its options."""
     section = nodes.section(ids=[name])
     section += nodes.title(text=title)
-    section += nodes.paragraph(text=" ".join((says or "").split()))
+    section += prose(" ".join((says or "").split()))
     section += table(body)
     return section
 
@@ -87,7 +106,8 @@ def rows(
         if get_origin(kind) is dict:  # free mappings come from the file only
             continue
         option = f"--{prefix}{name}".replace("_", "-")
-        yield option, takes(kind), default(field), field.description or ""
+        given = [takes(kind), default(field)]
+        yield option, field.description or "", ", ".join(filter(None, given))
 
 
 def bare(annotation: Any) -> Any:
@@ -111,33 +131,42 @@ def takes(kind: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default as the command line would be given it."""
+    """That it is required, or the default as the command line would be given it, if any."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined or value in (None, "", (), []):
-        return "none"
+        return ""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "default yes" if value else "default no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"default {value:g}"
     if isinstance(value, list | tuple):
-        return " ".join(map(str, value))
-    return str(value)
+        shown = (f"{one:.3g}" if isinstance(one, float) else str(one) for one in value)
+        return f"default {' '.join(shown)}"
+    return f"default {value}"
 
 
 def table(body: list[tuple[str, ...]]) -> nodes.table:
-    """A table of texts, the first column as code."""
+    """A table: the option as code; what it is, and in brackets what it takes."""
     found = nodes.table()
     group = nodes.tgroup(cols=len(HEAD))
     found += group
-    group += [nodes.colspec(colwidth=width) for width in (24, 16, 12, 48)]
+    group += [nodes.colspec(colwidth=width) for width in (30, 70)]
     group += nodes.thead("", line([nodes.paragraph(text=text) for text in HEAD]))
     lines = []
-    for option, *rest in body:
+    for option, says, given in body:
         code = nodes.paragraph("", "", nodes.literal(text=option))
-        lines.append(line([code, *(nodes.paragraph(text=text) for text in rest)]))
+        lines.append(line([code, prose(f"{says} ({given})" if given else says)]))
     group += nodes.tbody("", *lines)
+    return found
+
+
+def prose(text: str) -> nodes.paragraph:
+    """A paragraph, with what stands between backticks as code."""
+    found = nodes.paragraph()
+    for number, piece in enumerate(text.split("`")):
+        found += nodes.literal(text=piece) if number % 2 else nodes.Text(piece)
     return found
 
 
@@ -149,4 +178,5 @@ def line(cells: list[nodes.paragraph]) -> nodes.row:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make the directive known."""
     app.add_directive("job-options", JobOptions)
+    app.add_directive("perturbation-steps", PerturbationSteps)
     return {"parallel_read_safe": True}

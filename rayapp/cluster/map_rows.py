@@ -1,6 +1,6 @@
 """Rows mapped in this process or over Ray Data: one result a row, failures kept as rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
 from rayapp.run.progress import Progress
 from rayapp.run.record import Run
+from rayapp.run.resume import Verify
 from rayapp.run.row_parts import Parts
 from rayapp.run.row_work import RowWork, batches, format_error
 
@@ -55,7 +56,7 @@ def map_rows(
     wait_s: float = 0.0,
     name: str = "",
     max_block_rows: int = _MOST_BLOCK_ROWS,
-    verify: Callable[[pa.Table], pa.Table] | None = None,
+    verify: Verify | None = None,
     small: int = SMALL,
 ) -> Parts:
     """Every row through `work`, few in this process, many on Ray Data; read back in id order.

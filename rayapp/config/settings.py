@@ -63,7 +63,7 @@ class JobSettings(Settings):
         None, ge=1, description="CPUs of the local Ray that the job starts; all where not given"
     )
     on_ray: bool = Field(
-        False, description="work on Ray even where few images are done sooner without"
+        False, description="work on Ray even where the job's own process is done sooner"
     )
     wait_s: float = Field(
         600.0, ge=0, description="seconds to wait for resources that a cluster may still add"

@@ -1,13 +1,13 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
@@ -26,6 +26,7 @@ from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.run import record
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -51,8 +52,8 @@ def perturb(settings: PerturbSettings) -> record.Run:
         check_published(lists)
     root = open_store(settings.root)
     run = _start(settings, perturbation)
-    if run.state == "done" and not run.counts["failed"]:
-        _check_there(run)
+    if nothing_left(run, retry_failed=True):
+        check_still_there(run, MANIFEST)
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
@@ -120,7 +121,7 @@ def _work_list(
 ) -> pa.Table:
     """One row an image: id, path of the file it is made from, labels, target name."""
     flat = [target for named in planned for target in named]
-    items = [Item(t.item.id, t.source, t.item.labels) for t in flat]
+    items = [Item(t.item.id, t.source_path, t.item.labels) for t in flat]
     table = manifest.item_rows(items, scheme)
     table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
     if settings.manifest is None:
@@ -130,7 +131,7 @@ def _work_list(
     for column in _CARRIED:
         if column in known.column_names:
             values = known[column].to_pylist()
-            carried = [values[at[t.source]] if t.source in at else None for t in flat]
+            carried = [values[at[t.source_path]] if t.source_path in at else None for t in flat]
             table = table.append_column(column, pa.array(carried, pa.string()))
     return table
 
@@ -152,7 +153,7 @@ def _on_ray(
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        verify=_still_there(run.store),
+        verify=outputs_there(run.store),
         small=_SMALL,
     )
 
@@ -184,37 +185,3 @@ def _with_published_plans(
     found = [replayed[identity] for identity in table["id"].to_pylist()]
     table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
-
-
-def _still_there(store: Store) -> Callable[[pa.Table], pa.Table]:
-    """Gives back the finished rows whose images are all there at their recorded size.
-
-    Images arrive whole or not at all, so a file of the right name and size is the one written;
-    bytes changed afterwards are for the manifest's sha256 to tell.
-    """
-    sizes: dict[str, int] = {}
-
-    def verify(finished: pa.Table) -> pa.Table:
-        if not sizes:
-            sizes.update((stat.key, stat.size) for stat in store.list())
-        return finished.filter(
-            pa.array(
-                all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
-                for outputs in finished["outputs"].to_pylist()
-            )
-        )
-
-    return verify
-
-
-def _check_there(run: record.Run) -> None:
-    """A finished run whose images were removed since is not done."""
-    whole = manifest.read_table(run.store, MANIFEST)
-    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
-    there = pa.array((stat.key for stat in run.store.list()), pa.string())
-    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
-    if len(gone):
-        raise JobFailed(
-            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
-            "--overwrite makes the set anew"
-        )

@@ -15,7 +15,7 @@ from rayapp.cluster import headstart
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand, start
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.dataset import manifest, scores
+from rayapp.dataset import scores
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.inference.scoring_network import has_fast_bf16
@@ -31,6 +31,7 @@ from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.run import record, row_work
+from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
@@ -186,18 +187,7 @@ def _scored_before(run: record.Run, inputs: Inputs) -> pa.Table:
     """Rows of the last run whose images are still as they were."""
     if run.state != "done":
         return scores.schema(inputs.scheme).empty_table()
-    return _unchanged(scores.read_scores(run.store), inputs.table)
-
-
-def _unchanged(table: pa.Table, listed: pa.Table) -> pa.Table:
-    """Rows that were scored, and whose image is listed with the same etag."""
-    keys = pa.array([f"{i}\0{e}" for i, e in _pairs(listed)], pa.string())
-    same = pc.is_in(pa.array([f"{i}\0{e}" for i, e in _pairs(table)], pa.string()), value_set=keys)
-    return table.filter(pc.and_(same, pc.equal(table["status"], manifest.STATUS_OK)))
-
-
-def _pairs(table: pa.Table) -> Iterable[tuple[str, str]]:
-    return zip(table["id"].to_pylist(), table["etag"].to_pylist(), strict=True)
+    return unchanged(scores.read_scores(run.store), inputs.table)
 
 
 def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
@@ -232,12 +222,12 @@ def _spec(
     if todo.num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
     harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
-    told = {
+    described = {
         "used": "bf16" if harm.harmless else "exact",
         "largest_change": harm.largest,
         "images_checked": harm.num_images,
     }
-    return replace(spec, bf16=harm.harmless), told
+    return replace(spec, bf16=harm.harmless), described
 
 
 def _bf16_check(
@@ -280,7 +270,7 @@ def _mapped(
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),
-        verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
+        verify=(lambda table: unchanged(table, todo)) if settings.follow else None,
     )
 
 

@@ -126,8 +126,11 @@ class PredictRows:
     def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Pixels | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
+        row = same[0]
         try:
-            data = read_image(self.root, same[0])
+            # A file of its own, as most are; else inside of a tar or a table.
+            inside = row.get("container")
+            data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
             with self._decoders:
                 image = decode(data)

@@ -29,6 +29,7 @@ from rayapp.config.packaged import shipped_folder
 from rayapp.config.paths import nearby, portable, submitted
 from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import Settings
+from rayapp.run.resume import all_there, is_there
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
@@ -198,7 +199,7 @@ def start(
         if found is None:
             continue
         differences = _differences(found, job, wanted)
-        if not differences and key == RUN_FILE and _all_there(store, found):
+        if not differences and key == RUN_FILE and all_there(store, found):
             return Run(job, store, wanted, "done", found)
         if not differences:
             write_record(store, START_FILE, {"job": job, **wanted})
@@ -221,9 +222,9 @@ def start(
 
 
 def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
-    said = "; ".join([*differences, *["it did not finish"] * unfinished])
+    reasons = "; ".join([*differences, *["it did not finish"] * unfinished])
     return UserError(
-        f"{store.root}: holds the output of another run ({said}); "
+        f"{store.root}: holds the output of another run ({reasons}); "
         "give another --output, or --overwrite"
     )
 
@@ -234,24 +235,12 @@ def existing(store: Store, key: str) -> str:
     Raises:
         JobFailed: it is not.
     """
-    if not _is_there(store, key):
+    if not is_there(store, key):
         raise JobFailed(
             f"{store.uri(key)}: is not there, though the work is through; it was removed since, or "
             "this run was asked for without it: --overwrite makes everything anew"
         )
     return store.uri(key)
-
-
-def _is_there(store: Store, key: str) -> bool:
-    return store.stat(key) is not None or next(store.list(f"{key}/"), None) is not None
-
-
-def _all_there(store: Store, found: Mapping[str, Any]) -> bool:
-    """Whether what a finished run made is still there; says what is not."""
-    gone = next((key for key in found.get("made", ()) if not _is_there(store, key)), None)
-    if gone is not None:
-        print(f"{store.uri(gone)} is gone: {found['job']} is done again", file=sys.stderr)
-    return gone is None
 
 
 def holds_run(store: Store) -> bool:

@@ -6,7 +6,7 @@ so that a job of millions of rows needs no more than its ids.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest
 from rayapp.run.record import digest
+from rayapp.run.resume import Verify, sound_rows
 from rayapp.storage.store import Store
 
 FOLDER = "parts"
@@ -38,13 +39,12 @@ class Parts:
         self._places: list[np.ndarray] = []  # part and row of each id, int64 [rows, 2]
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
 
-    def resume(self, verify: Callable[[pa.Table], pa.Table] | None = None) -> None:
+    def resume(self, verify: Verify | None = None) -> None:
         """Take the rows that earlier runs did without failure and that `verify` gives back."""
         known = pa.array([], pa.string())
         for stat in list(self._store.list(self._folder)):
             table = manifest.read_table(self._store, stat.key).cast(self.schema)
-            sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
-            sound = verify(sound) if verify and sound.num_rows else sound
+            sound = sound_rows(table, verify)
             kept = pc.is_in(table["id"], value_set=sound["id"].combine_chunks())
             fresh = pc.invert(pc.is_in(table["id"], value_set=known))
             rows = pc.indices_nonzero(pc.and_(kept, fresh)).to_numpy()

@@ -54,7 +54,7 @@ def _check_images(stage: Stage, job: Job) -> None:
     if len(sizes) > 1:
         raise UserError(
             f"perturbation {stage.perturbation.name} gives crops of several sizes, "
-            f"{min(sizes)} and {max(sizes)}; training wants one that ends with a crop"
+            f"{min(sizes)} and {max(sizes)}; training wants one: set {stage.name}.crop_px"
         )
 
 

@@ -34,6 +34,12 @@ class StageSettings(Settings):
     perturbation: Packaged = Field(
         description="augmentation: a shipped perturbation's name, or a YAML file"
     )
+    crop_px: int | None = Field(
+        None,
+        ge=8,
+        le=4096,
+        description="side of a random square that ends the perturbation; none: it ends itself",
+    )
     epochs: int = Field(ge=0, description="passes over the list; 0: the stage is left out")
     batch_size: int = Field(ge=8, description="images of one step, of all workers together")
     optimizer: Literal["sgd", "adamw"] = Field("adamw", description="sgd or adamw")
@@ -106,7 +112,10 @@ class TrainSettings(JobSettings):
         False, description="compute activations twice instead of keeping them: less memory"
     )
     num_workers: int = Field(
-        1, ge=0, description="Ray Train workers; 0: train in the job's own process, without Ray"
+        1,
+        ge=0,
+        description="Ray Train workers; one on a CPU trains in the job's own process, unless "
+        "--on-ray or a cluster asks for Ray; 0: there in any case",
     )
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"

@@ -40,6 +40,11 @@ class Perturbation(Settings):
         """Every variant that `draw` may give, in the file's order."""
         return tuple(self.variants) or (PLAIN,)
 
+    def ending_in_crop(self, side: int) -> "Perturbation":
+        """The same with a square of `side` px, at random, as its last step; for training."""
+        last = Rule.model_validate({"crop": {"side": side}})
+        return self.model_copy(update={"steps": (*self.steps, last)})
+
     def draw(self, size_HW: SizeHW, item_id: str, seed: int, epoch: int = 0) -> dict[str, Plan]:
         """The plan of each variant for one image, each complete in itself.
 

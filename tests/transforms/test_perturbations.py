@@ -18,6 +18,9 @@ GRIDS = {
     "noise-grid": 5,
 }
 
+WHOLE_IMAGES = {"web", "hard", "chain", "web-train"}  # sizes differ, as images do
+OTHER_SIZES = {"social", "demo-train", "imaginet-train", "practical-448", *WHOLE_IMAGES}
+
 
 def test_all_shipped_perturbations_load_and_bear_their_file_s_name():
     assert set(GRIDS) | {
@@ -28,6 +31,7 @@ def test_all_shipped_perturbations_load_and_bear_their_file_s_name():
         "corvi-256",
         "practical-448",
         "social",
+        *WHOLE_IMAGES,
     } == set(NAMES)
     for name in NAMES:
         assert load_perturbation(name).name == name
@@ -41,7 +45,7 @@ def test_every_perturbation_takes_images_of_any_shape(name):
         plans = load_perturbation(name).draw(size, "x", seed=1)
         for _, made in apply_each(plans, picture(*size)):
             assert made.dtype == np.uint8
-            if name not in {"social", "demo-train", "imaginet-train", "practical-448"}:
+            if name not in OTHER_SIZES:
                 assert made.shape == (256, 256, 3)
 
 
@@ -97,6 +101,55 @@ def test_social_chain_is_its_four_steps():
     assert apply(plan, picture(600, 800)).shape == (256, 256, 3)
 
 
+@pytest.mark.parametrize(("name", "longest", "quality"), [("web", 768, 60), ("hard", 512, 40)])
+def test_web_and_hard_shrink_what_is_larger_and_compress(name, longest, quality):
+    for size, made in [
+        ((1500, 1000), (longest, round(longest * 2 / 3))),
+        ((100, 3000), (round(longest / 30), longest)),
+        ((longest, 20), (longest, 20)),
+        ((30, 40), (30, 40)),
+    ]:
+        plan = load_perturbation(name).draw(size, "x", seed=1)[PLAIN]
+        ops = [step.op for step in plan.steps]
+        assert ops == (["resize", "jpeg"] if size != made else ["jpeg"])
+        assert dict(plan.steps[-1].params)["quality"] == quality
+        assert apply(plan, picture(*size)).shape == (*made, 3)
+
+
+def test_chain_is_two_to_five_of_its_list_in_any_order():
+    kinds = {"crop": "crop", "letterbox": "bars", "resize": "screenshot", "blur": "blur"}
+    seen, lengths, first = set(), set(), set()
+    for i in range(300):
+        plan = load_perturbation("chain").draw((640, 480), f"{i}", seed=1)[PLAIN]
+        done = [kinds.get(step.op, "codec") for step in plan.steps]
+        assert len(set(done)) == len(done) <= 5
+        assert len(done) >= 1  # bars may find the image's own shape
+        seen |= set(done)
+        lengths.add(len(done))
+        first.add(done[0])
+    assert lengths >= {2, 3, 4, 5}
+    assert seen == first == {*kinds.values(), "codec"}
+
+
+def test_golden_chain():
+    assert load_perturbation("chain").draw((1200, 1600), "a.jpg", 42)[PLAIN].to_json() == (
+        '[{"op":"resize","height":979,"width":1305,"filter":"area"},'
+        '{"op":"letterbox","height":979,"width":1563,"level":0},'
+        '{"op":"crop","top":8,"left":8,"height":882,"width":1550},'
+        '{"op":"blur","kernel":5}]'
+    )
+
+
+def test_a_perturbation_made_to_end_in_a_crop_draws_the_rest_as_before():
+    perturbation = load_perturbation("chain")
+    cut = perturbation.ending_in_crop(64)
+    assert cut.hash != perturbation.hash
+    for size in [(20, 700), (640, 480)]:
+        before, after = (p.draw(size, "x", seed=1)[PLAIN] for p in (perturbation, cut))
+        assert after.steps[: len(before.steps)] == before.steps
+        assert apply(after, picture(*size)).shape == (64, 64, 3)
+
+
 def test_hash_is_of_the_content(tmp_path):
     def hashed(text):
         path = tmp_path / "p.yaml"
@@ -121,7 +174,12 @@ def test_hash_is_of_the_content(tmp_path):
         ("- jpeg: {quality: high}", "quality"),
         ("- blur: {kernel: 4}", "odd number"),
         ("- blur: {kernel: [3, 6]}", "odd number"),
-        ("- resize: {side: 256, scale: 2}", "either side or scale"),
+        ("- resize: {side: 256, scale: 2}", "either side or scale or longest"),
+        ("- resize: {scale: [2, 1]}", "must not be larger than the second"),
+        ("- crop: {}", "either side or share"),
+        ("- crop: {share: 0.5, at: centre}", "leave at and small out"),
+        ("- several_of: {count: 2, choices: [{steps: []}]}", "count 2 is more than 1 choices"),
+        ("- letterbox: {ratio: 1, level: 256}", "less than or equal to 255"),
         ("- resize: {side: 256, filter: bicubic}", "'lanczos4' or 'area'"),
         ("- one_of: {p: 1.5, choices: []}", "p: "),
         ("- one_of: {choices: [{steps: [{sharpen: {}}]}]}", "unknown operation 'sharpen'"),

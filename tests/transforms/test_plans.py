@@ -15,6 +15,7 @@ EVERYTHING = Plan(
     (
         Step.of("crop", top=3, left=5, height=60, width=70),
         Step.of("pad", height=80, width=80),
+        Step.of("letterbox", height=90, width=80, level=20),
         Step.of("rotate90", turns=1),
         Step.of("flip", axis="vertical"),
         Step.of("resize", height=64, width=48, filter="area"),

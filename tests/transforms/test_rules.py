@@ -162,6 +162,38 @@ def test_resize_by_factor_keeps_a_pixel():
     assert (drawn({"resize": {"scale": 0.5, "filter": "area"}}, (200, 300)).width) == 150
 
 
+def test_letterbox_reaches_its_ratio_and_grows_four_times_at_most():
+    box = {"letterbox": {"ratio": 2.0}}
+    wide, tall = drawn(box, (300, 300)), drawn(box, (100, 400))
+    assert (wide.height, wide.width, tall.height, tall.width) == (300, 600, 200, 400)
+    long = drawn({"letterbox": {"ratio": 0.5}}, (10, 9000))
+    assert (long.height, long.width) == (40, 9000)
+    assert drawn(box, (100, 200)).steps == ()
+
+
+def test_a_share_is_cut_from_anywhere():
+    boxes = [
+        params(Plan(drawn({"crop": {"share": [0.5, 0.9]}}, (400, 600), str(i)).steps), "crop")
+        for i in range(1000)
+    ]
+    for axis, side, length in (("top", "height", 400), ("left", "width", 600)):
+        sides = np.array([box[side] for box in boxes])
+        assert stats.kstest(sides / length, stats.uniform(0.5, 0.4).cdf).pvalue > ALPHA
+        place = np.array([(b[axis] + 0.5) / (length - b[side] + 1) for b in boxes])
+        assert stats.kstest(place, "uniform").pvalue > ALPHA
+
+
+def test_several_are_drawn_once_each_and_by_weight():
+    names = ["blur", "flip", "grayscale", "webp"]
+    steps = [{"blur": {"kernel": 3}}, {"flip": {}}, {"grayscale": {}}, {"webp": {"quality": 50}}]
+    choices = [{"weight": w, "steps": [s]} for w, s in zip([3, 1, 1, 1], steps, strict=True)]
+    rule = {"several_of": {"count": [1, 3], "choices": choices}}
+    done = [[s.op for s in drawn(rule, item=str(i)).steps] for i in range(1500)]
+    assert all(len(set(one)) == len(one) for one in done)
+    assert fits(Counter(len(one) for one in done), {1: 1 / 3, 2: 1 / 3, 3: 1 / 3})
+    assert fits(Counter(one[0] for one in done), dict(zip(names, [0.5, *[1 / 6] * 3], strict=True)))
+
+
 def test_choices_follow_their_weights():
     rule = {
         "one_of": {
