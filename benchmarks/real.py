@@ -25,6 +25,7 @@ from benchmarks.real_features import CONDITIONS, Condition, FrozenFeatures, pixe
 from benchmarks.real_folds import Fold, half_against_half, judge, leave_family_out, leave_source_out
 from benchmarks.real_judge import Pairs
 from benchmarks.real_page import (
+    ALIGNED,
     HALF,
     LEAVE_FAMILY_OUT,
     LEAVE_SOURCE_OUT,
@@ -34,6 +35,7 @@ from benchmarks.real_page import (
     lines,
     page,
 )
+from benchmarks.real_partners import Partners, Photographs, judge_aligned
 from benchmarks.real_set import RealSet, read_real_set
 from rayapp.config.errors import UserError
 from rayapp.run.progress import Progress
@@ -45,7 +47,10 @@ _QUICK_OF_A_KIND = 4
 
 
 def probe_results(
-    pictures: RealSet, features: FrozenFeatures, conditions: Sequence[Condition]
+    pictures: RealSet,
+    features: FrozenFeatures,
+    conditions: Sequence[Condition],
+    aligned: tuple[Photographs, Partners] | None,
 ) -> Iterator[Result]:
     """The probe by every way of leaving out, trained on clean images, judged on each condition."""
     data = [pictures.read(at) for at in range(len(pictures.pictures))]
@@ -67,6 +72,11 @@ def probe_results(
             pairs = judge(pictures, several, judged["clean"], judged)
             for level, one in pairs.items():
                 yield Result(way, Condition(level, equalised), one)
+        if aligned:
+            clean = Condition("clean", equalised)
+            pairs = judge_aligned(pictures, *aligned, clean, features, judged)
+            for level, one in pairs.items():
+                yield Result(ALIGNED, Condition(level, equalised), one)
 
 
 def detector_results(
@@ -108,7 +118,7 @@ def _logits(
 
 def figures_of(pictures: RealSet, results: Sequence[Result]) -> dict[str, float | None]:
     """Every figure by name, for the last line; those of detectors are on the page."""
-    found: dict[str, float | None] = {}
+    found: dict[str, float | None] = {f"{ALIGNED}_roc_auc": None}
     for one in results:
         if one.way not in TITLES:
             continue
@@ -132,6 +142,17 @@ def main() -> None:
         "--backbone-weights", type=Path, required=True, help="safetensors, CLIP B/16"
     )
     parser.add_argument("--manifest", type=Path, help="CSV; REALSET/manifest.csv where it is there")
+    parser.add_argument("--autoencoder", default="taef2", help="name, or YAML file")
+    parser.add_argument(
+        "--autoencoder-weights",
+        type=Path,
+        help="folder of its files; REALSET/../weights where it is there, else no pairs are made",
+    )
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        help="folder of photographs whose pairs are trained on; the set's other sources if none",
+    )
     parser.add_argument("--detectors", nargs="*", default=[], help="folders of detectors to judge")
     parser.add_argument("--features", type=Path, default=Path("runs/real-features"), help="kept")
     parser.add_argument("--output", type=Path, default=Path("runs/real.html"), help="the page")
@@ -150,7 +171,8 @@ def main() -> None:
             pictures = _few(pictures)
             conditions = tuple(one for one in CONDITIONS if one.level == "clean")
         features = FrozenFeatures(asked.backbone_weights, asked.features, asked.precision)
-        results = list(probe_results(pictures, features, conditions))
+        aligned = _aligned(asked, pictures)
+        results = list(probe_results(pictures, features, conditions, aligned))
         results += detector_results(pictures, asked.detectors, conditions)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -161,6 +183,18 @@ def main() -> None:
         print(line)
     print(f"page: {asked.output}")
     print(json.dumps(figures_of(pictures, results)))
+
+
+def _aligned(asked: argparse.Namespace, pictures: RealSet) -> tuple[Photographs, Partners] | None:
+    """The photographs whose pairs are trained on; None without an autoencoder's weights."""
+    beside = asked.realset.resolve().parent / "weights"
+    weights = asked.autoencoder_weights or (beside if beside.is_dir() else None)
+    if weights is None:
+        print("no --autoencoder-weights: nothing is trained on reconstructions")
+        return None
+    own = Photographs.of_set(pictures)
+    photographs = Photographs.of_folder(asked.photographs) if asked.photographs else own
+    return photographs, Partners(asked.autoencoder, weights)
 
 
 def _few(pictures: RealSet) -> RealSet:

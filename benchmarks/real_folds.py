@@ -5,14 +5,14 @@ training had neither the synthetic image's family or group, nor the real one's s
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real_judge import Pairs
-from benchmarks.real_probe import fit_probe
+from benchmarks.real_probe import Probe, fit_probe
 from benchmarks.real_set import RealSet, deal
 
 Ints = NDArray[np.int64]
@@ -60,6 +60,13 @@ def half_against_half(pictures: RealSet) -> Iterator[Fold]:
             yield _fold(half == side, ~real & (half != side), real & (half != side), number)
 
 
+def without_source(pictures: RealSet) -> Iterator[Fold]:
+    """Each source of real images once, against all synthetic images: none is trained on."""
+    real, kinds = pictures.origins_N == 0, pictures.kinds_N
+    for source in np.unique(kinds[real]):
+        yield _fold(real & (kinds != source), ~real, kinds == source)
+
+
 def _halves(names_N: NDArray[np.str_], chosen_N: NDArray[np.bool_], number: int) -> Ints:
     """0 or 1: names in the order of a hash, every second one."""
     names = sorted(
@@ -82,17 +89,32 @@ def judge(
 
     Args:
         pictures: the set.
-        folds: every pair of a synthetic and a real image is in one of them.
+        folds: who is trained on and who is judged.
         train: features [N, F] of all images as they are trained on.
         judged: condition → features [N, F] of all images as they are judged.
     """
     origins, kinds, groups = pictures.origins_N, pictures.kinds_N, pictures.groups_N
+
+    def fit(fold: Fold) -> Probe:
+        rows = fold.train
+        return fit_probe(train[rows], origins[rows], kinds[rows], groups[rows])
+
+    return judge_by(pictures, folds, fit, judged)
+
+
+def judge_by(
+    pictures: RealSet,
+    folds: Sequence[Fold],
+    fit: Callable[[Fold], Probe],
+    judged: Mapping[str, Single],
+) -> dict[str, Pairs]:
+    """The same, each fold's probe made by `fit`."""
+    origins = pictures.origins_N
     at = np.cumsum(origins == 1) - 1, np.cumsum(origins == 0) - 1
     shape = int(origins.sum()), int((1 - origins).sum())
     deals = {name: {fold.deal: Pairs.empty(*shape) for fold in folds} for name in judged}
     for fold in folds:
-        rows = fold.train
-        probe = fit_probe(train[rows], origins[rows], kinds[rows], groups[rows])
+        probe = fit(fold)
         for name, features in judged.items():
             deals[name][fold.deal].judge(
                 at[0][fold.synthetic],

@@ -96,18 +96,16 @@ def ridge(
 
 def _inner_folds(origins_N: Ints, kinds_N: Names, groups_N: Names) -> Iterator[tuple[Ints, Ints]]:
     """(train, left out) of each inner fold: like the world, it brings sources never seen."""
+    classes = [origins_N == 0, origins_N == 1]
+    if set(kinds_N[classes[0]]) & set(kinds_N[classes[1]]):  # pairs, which stay together
+        classes = [np.ones(len(origins_N), dtype=bool)]
     parts = []
-    for origin in (0, 1):
-        mine = origins_N == origin
-        kinds = np.unique(kinds_N[mine])
-        names_N = kinds_N if len(kinds) > 1 else groups_N
+    for mine in classes:
+        names_N = kinds_N if len(np.unique(kinds_N[mine])) > 1 else groups_N
         parts.append(deal(names_N, mine, min(_INNER_PARTS, len(np.unique(names_N[mine])))))
-    real_N, synthetic_N = parts
     for part in range(_INNER_PARTS):
         # Of two sources there are two parts: the third fold leaves the first out once more.
-        left = (real_N == part % (real_N.max() + 1)) | (
-            synthetic_N == part % (synthetic_N.max() + 1)
-        )
+        left = np.any([part_N == part % (part_N.max() + 1) for part_N in parts], axis=0)
         yield np.flatnonzero(~left), np.flatnonzero(left)
 
 

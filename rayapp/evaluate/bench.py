@@ -200,7 +200,8 @@ class Bench:
         settings = self.settings
         (level,) = levels(suite, settings)
         judged = self._judged(detector, suite, level)
-        parts, held = slices_of(suite, judged, settings.protocol, settings.seed), {}
+        parts = slices_of(suite, judged, settings.protocol, settings.seed)
+        held: dict[str, Any] = {}
         if suite.name == FOLDER:
             judged = resampled(judged, settings.resample_by, level.root)
             parts, held = own_slices(detector, judged, settings, level.root)

@@ -1,0 +1,114 @@
+"""Photographs and their reconstructions, made as `imaginet reconstruct` makes them, to train on.
+
+A probe that is trained on them alone has seen no generated image: content, size, format and
+compression of both are equal, and only the trace of the autoencoder is left.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.real_features import Condition, FrozenFeatures, Single, Source
+from benchmarks.real_folds import Fold, judge_by, without_source
+from benchmarks.real_judge import Pairs
+from benchmarks.real_probe import Probe, fit_probe
+from benchmarks.real_set import RealSet
+from rayapp.dataset.images import named_as
+from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_rows import Pair, PairRows
+from rayapp.storage.uris import open_store
+
+SIDE = 512  # of the cut, px
+LATENT_NOISE = 0.0
+BLEND = 0.0
+
+
+class Partners:
+    """The pairs of photographs under one autoencoder."""
+
+    def __init__(self, autoencoder: str, weights: Path) -> None:
+        self._draws = PairDraws(0, SIDE, LATENT_NOISE, BLEND, 0.3, "both")
+        stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
+        nowhere = open_store(weights)  # rows are not read from there, nor written
+        self._rows = PairRows(nowhere, nowhere, stored, self._draws, True, None, "png")
+        self._name = f"{stored.hash}\0{self._draws}"
+        self._opened = False
+        self._pair = lru_cache(maxsize=1)(self._made)
+
+    def _made(self, data: bytes, item_id: str) -> Pair:
+        if not self._opened:
+            self._rows.setup()
+            self._opened = True
+        return self._rows.pair(data, item_id)
+
+    def sources(self, data: bytes, item_id: str, condition: Condition) -> tuple[Source, Source]:
+        """The real cut and its partner, both under a condition."""
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"pair\0{digest}\0{item_id}\0{condition.key}\0{self._name}"
+        return (
+            (f"{name}\0real", lambda: condition.apply(self._pair(data, item_id).real_HWC, item_id)),
+            (
+                f"{name}\0partner",
+                lambda: condition.apply(self._pair(data, item_id).partner_HWC, item_id),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Real images to train on: file, id, source and group of each."""
+
+    data: Sequence[bytes]
+    ids: Sequence[str]
+    sources_P: NDArray[np.str_]
+    groups_P: NDArray[np.str_]
+
+    @classmethod
+    def of_set(cls, pictures: RealSet) -> "Photographs":
+        """The real images of the set itself, of which a fold leaves the judged source out."""
+        rows = np.flatnonzero(pictures.origins_N == 0).tolist()
+        return cls(
+            [pictures.read(at) for at in rows],
+            [pictures.pictures[at].path for at in rows],
+            pictures.kinds_N[rows],
+            pictures.groups_N[rows],
+        )
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Photographs":
+        """Every image of a folder: photographs of another source than those that are judged."""
+        files = sorted(file for file in folder.glob("**/*") if named_as(file.name) == "image")
+        ids = [file.relative_to(folder).as_posix() for file in files]
+        sources = np.array(["photographs"] * len(ids))
+        return cls([file.read_bytes() for file in files], ids, sources, np.array(ids))
+
+
+def judge_aligned(
+    pictures: RealSet,
+    photographs: Photographs,
+    partners: Partners,
+    condition: Condition,
+    features: FrozenFeatures,
+    judged: Mapping[str, Single],
+) -> dict[str, Pairs]:
+    """Condition → pairs, judged by probes trained on photographs of other sources and partners."""
+    found = [
+        partners.sources(data, item_id, condition)
+        for data, item_id in zip(photographs.data, photographs.ids, strict=True)
+    ]
+    both = features.of([one for pair in found for one in pair], f"pairs, {condition.title}")
+    origins = np.tile([0, 1], len(found))
+    sources, groups = (np.repeat(n, 2) for n in (photographs.sources_P, photographs.groups_P))
+    judged_sources = pictures.kinds_N
+
+    def fit(fold: Fold) -> Probe:
+        kept = ~np.isin(sources, judged_sources[fold.real])
+        return fit_probe(both[kept], origins[kept], sources[kept], groups[kept])
+
+    return judge_by(pictures, list(without_source(pictures)), fit, judged)
