@@ -46,7 +46,7 @@ def _within(_app: object, _name: str, source: list[str]) -> None:
     # A site has files and no folders to link to.
     source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)]*/)\)", r"`\1`", source[0])
     # What a block says to the tests is for readers of the source only.
-    source[0] = re.sub(r"^( *```(?:sh|python)) \S.*$", r"\1", source[0], flags=re.MULTILINE)
+    source[0] = re.sub(r"^( *```(?:sh|python|yaml)) \S.*$", r"\1", source[0], flags=re.MULTILINE)
 
 
 def setup(app: object) -> None:

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 README, INDEX = ROOT / "README.md", ROOT / "docs/index.md"
 CODES = {"imaginet audit": {0, 3}}  # 3: what it finds in pictures made of noise
-OTHERS = {"text", "yaml", "bibtex", "{toctree}", "{eval-rst}", "{include}", "{job-options}"}
+OTHERS = {"text", "yaml", "bibtex", "{toctree}", "{eval-rst}", "{include}"}
+OTHERS |= {"{job-options}", "{perturbation-steps}"}
 
 _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*) ?(?P<note>[^\n]*)\n(?P<body>.*?)^ *```$",
@@ -68,7 +69,7 @@ def commands(page: Path) -> list[str]:
         if block.language == "sh":
             lines = re.sub(r" *\\\n *", " ", block.body).split("\n")
             found += [line.strip() for line in lines if line.strip()]
-        elif block.language == "python" and block.note:
+        elif block.note.startswith("file:"):
             found.append(f"cat > {block.note.removeprefix('file: ')} <<'END'\n{block.body}END")
         elif block.language == "python":
             found.append(f"python - <<'END'\n{block.body}END")
@@ -86,9 +87,11 @@ def test_every_page_is_in_the_index() -> None:
 def test_every_block_runs_or_says_why_not() -> None:
     for block in (block for page in pages() for block in blocks(page)):
         where = f"{block.page.name}: {block.language} {block.note}\n{block.body}"
-        if block.language in ("sh", "python"):
+        if block.language in ("sh", "python") or block.note.startswith("file:"):
             allowed = r"(not-run: \S.{3,}|file: [\w.]+|)" if block.note else ""
             assert re.fullmatch(allowed, block.note), where
+            for named in re.findall(r"tests/\S+\.py", block.note):
+                assert (ROOT / named).exists(), where
         else:
             assert block.language in OTHERS, f"say what this block is: {where}"
 

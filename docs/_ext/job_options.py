@@ -1,4 +1,4 @@
-"""The directive `job-options`: the options of every job, read from its settings."""
+"""Directives that read settings: `job-options`, and `perturbation-steps`."""
 
 import ast
 import importlib
@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from rayapp.config.settings import JobSettings
+from rayapp.transforms.rules import Rule
 
 ROOT = Path(__file__).parents[2]
 HEAD = ("option", "what it is")
@@ -42,11 +43,29 @@ class JobOptions(SphinxDirective):
         return found
 
 
+class PerturbationSteps(SphinxDirective):
+    """A section an operation, with a table of what it takes."""
+
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        """One section a field of a rule."""
+        found: list[nodes.Node] = []
+        for name, rule in Rule.model_fields.items():
+            model = bare(rule.annotation)
+            own = [
+                (one, field.description or "", default(field))
+                for one, field in model.model_fields.items()
+            ]
+            found.append(part(f"step-{name}", name, model.__doc__, own))
+        return found
+
+
 def part(name: str, title: str, says: str | None, body: list[tuple[str, ...]]) -> nodes.section:
     """A section: what the job does, and its options."""
     section = nodes.section(ids=[name])
     section += nodes.title(text=title)
-    section += nodes.paragraph(text=" ".join((says or "").split()))
+    section += prose(" ".join((says or "").split()))
     section += table(body)
     return section
 
@@ -123,7 +142,8 @@ def default(field: FieldInfo) -> str:
     if isinstance(value, float):
         return f"default {value:g}"
     if isinstance(value, list | tuple):
-        return f"default {' '.join(map(str, value))}"
+        shown = (f"{one:.3g}" if isinstance(one, float) else str(one) for one in value)
+        return f"default {' '.join(shown)}"
     return f"default {value}"
 
 
@@ -137,8 +157,16 @@ def table(body: list[tuple[str, ...]]) -> nodes.table:
     lines = []
     for option, says, given in body:
         code = nodes.paragraph("", "", nodes.literal(text=option))
-        lines.append(line([code, nodes.paragraph(text=f"{says} ({given})")]))
+        lines.append(line([code, prose(f"{says} ({given})" if given else says)]))
     group += nodes.tbody("", *lines)
+    return found
+
+
+def prose(text: str) -> nodes.paragraph:
+    """A paragraph, with what stands between backticks as code."""
+    found = nodes.paragraph()
+    for number, piece in enumerate(text.split("`")):
+        found += nodes.literal(text=piece) if number % 2 else nodes.Text(piece)
     return found
 
 
@@ -150,4 +178,5 @@ def line(cells: list[nodes.paragraph]) -> nodes.row:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make the directive known."""
     app.add_directive("job-options", JobOptions)
+    app.add_directive("perturbation-steps", PerturbationSteps)
     return {"parallel_read_safe": True}

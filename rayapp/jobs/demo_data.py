@@ -17,11 +17,12 @@ from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.demo import generators, photographs
-from rayapp.demo.generators import FAMILIES, HELD_OUT, Family
+from rayapp.demo.generators import FAMILIES, HELD_OUT
 from rayapp.demo.image_rows import DemoImages, _weights_key
 from rayapp.demo.images_made import plan
 from rayapp.demo.photographs import SPLITS, Photograph
 from rayapp.demo.settings import DemoDataSettings
+from rayapp.models.autoencoders.tiny import Family
 from rayapp.run import record
 from rayapp.run.progress import Progress
 from rayapp.run.resume import nothing_left

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
@@ -26,7 +26,7 @@ from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.run import record
-from rayapp.run.resume import nothing_left, outputs_there
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -53,7 +53,7 @@ def perturb(settings: PerturbSettings) -> record.Run:
     root = open_store(settings.root)
     run = _start(settings, perturbation)
     if nothing_left(run, retry_failed=True):
-        _check_there(run)
+        check_still_there(run, MANIFEST)
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
@@ -185,16 +185,3 @@ def _with_published_plans(
     found = [replayed[identity] for identity in table["id"].to_pylist()]
     table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
-
-
-def _check_there(run: record.Run) -> None:
-    """A finished run whose images were removed since is not done."""
-    whole = manifest.read_table(run.store, MANIFEST)
-    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
-    there = pa.array((stat.key for stat in run.store.list()), pa.string())
-    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
-    if len(gone):
-        raise JobFailed(
-            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
-            "--overwrite makes the set anew"
-        )

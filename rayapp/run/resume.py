@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayapp.config.errors import JobFailed
 from rayapp.dataset import manifest
 from rayapp.storage.store import Store
 
@@ -79,3 +80,24 @@ def outputs_there(store: Store) -> Verify:
         )
 
     return verify
+
+
+def check_still_there(run: Run, key: str) -> None:
+    """A finished run whose images were removed since is not done.
+
+    Args:
+        run: the run.
+        key: its manifest.
+
+    Raises:
+        JobFailed: images are gone.
+    """
+    whole = manifest.read_table(run.store, key)
+    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
+    there = pa.array((stat.key for stat in run.store.list()), pa.string())
+    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
+    if len(gone):
+        raise JobFailed(
+            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
+            "--overwrite makes the set anew"
+        )

@@ -1,4 +1,4 @@
-"""The numbers of a perturbation and their bounds: single ones, and pairs from which one is drawn."""
+"""The numbers of a perturbation and their bounds: single ones, and pairs to draw one from."""
 
 from typing import Annotated, Any
 

@@ -41,6 +41,11 @@ CHAIN = {
         f"{DATA} --manifest conf/manifest.parquet --output out/perturbed",
         "out/perturbed/manifest.parquet",
     ),
+    "reconstruct": (
+        f"{DATA} --manifest conf/manifest.parquet --autoencoder conf/own.py --side 32 "
+        "--output out/pairs",
+        "out/pairs/manifest.parquet",
+    ),
     "pack": (f"{DATA} --output out/tiles", "out/tiles/tiles.parquet"),
     "train": (
         f"{DATA} --config conf/train.yaml --output out/trained",
@@ -98,6 +103,9 @@ def make_folder(folder: Path) -> Path:
     groups = [f"photo-{number // 4}" for number in range(len(paths))]
     table = pa.table({"id": paths, "path": paths, "group": groups})
     pq.write_table(table, conf / "manifest.parquet")
+    (conf / "own.py").write_text(
+        "def reconstruct(images):\n    return [one // 2 for one in images]\n"
+    )
     shutil.copy(ROOT / "annotations/demo.yaml", conf / "scheme.yaml")
     shutil.copy(ROOT / "configs/perturbations/demo-train.yaml", conf / "augment.yaml")
     recipe = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
