@@ -6,7 +6,7 @@ from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import Window
+from rayapp.transforms.operations import Window
 
 
 class HashRows:

@@ -17,10 +17,10 @@ from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
 from rayapp.evaluate.measurements import Plan, plan_identification, plan_origin, plan_sweep
 from rayapp.evaluate.settings import EvaluateSettings
-from rayapp.models.calibration.calibrators import decides_at
+from rayapp.models.verdicts import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import PLAIN, load_perturbation
+from rayapp.transforms.perturbations import PLAIN, load_perturbation
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,8 @@ from rayapp.calibrate.settings import CalibrateJobSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import (
-    EXIT_DONE,
-    EXIT_MISSES,
-    Settings,
-    named_now,
-    read_renamed,
-    validated,
-)
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, Settings
+from rayapp.config.yaml_files import named_now, read_renamed, validated
 from rayapp.download.settings import DownloadSettings
 from rayapp.evaluate.settings import EvaluateJobSettings
 from rayapp.jobs.calibrate import calibrate_from_images

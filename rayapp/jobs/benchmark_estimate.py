@@ -15,7 +15,7 @@ from rayapp.jobs.benchmark import Places, Step, steps
 from rayapp.run.record import RUN_FILE, START_FILE, duration
 from rayapp.storage.uris import open_store, split_uri
 from rayapp.train.settings import StageSettings
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 
 _SINGLE_FILES = {"files", "ffhq"}  # forms of which each image is a request of its own
 

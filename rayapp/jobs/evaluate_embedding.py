@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import load_detector
 from rayapp.cluster.map_rows import Resources, map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
 from rayapp.evaluate.embedding import EmbedSettings, FeatureRows, flattened
+from rayapp.models.folder import load_detector
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts

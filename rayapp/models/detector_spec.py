@@ -12,13 +12,12 @@ from pydantic import Field
 from rayapp.config.settings import Settings
 
 Option = bool | int | float | str | tuple[int, ...]
-# The threshold where nothing else is decided: no calibration, or no rate asked of one.
-EVEN_ODDS = 0.5
 Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
 Precision = Literal["auto", "exact", "bf16"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
+RESNET50_NODOWN = "resnet50-nodown"  # without the first strides
 
 
 class HeadSettings(Settings):
@@ -90,3 +89,27 @@ class Preprocessing(Settings):
         """The same under another view or size; resize_to keeps its share of the size."""
         resize_to = self.resize_to and round(self.resize_to * size / self.size)
         return self.model_copy(update={"view": view, "size": size, "resize_to": resize_to})
+
+
+# --- published detectors --------------------------------------------------------------------------
+
+_IMAGENET: dict[str, Channels] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LINEAR_HEAD = HeadSettings(norm="none", hidden=0)
+_NODOWN = Architecture(backbone=RESNET50_NODOWN, head=LINEAR_HEAD)
+_CLIP = HeadSettings(norm="length", projection=1024, hidden=0)
+_VIEW = Preprocessing(**_IMAGENET)
+# What each published detector is, and what it sees.
+LAYOUTS = {
+    "imaginet": (Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,)), _VIEW),
+    "imaginet_corvi": (_NODOWN, _VIEW),
+    "corvi2022": (_NODOWN.model_copy(update={"num_networks": 2}), _VIEW),
+    "grag2021": (_NODOWN, _VIEW),
+    "lasted": (
+        Architecture(backbone="resnet50x64_clip.openai", head=_CLIP),
+        Preprocessing(size=448, **_IMAGENET),
+    ),
+    "commfor": (
+        Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=LINEAR_HEAD),
+        Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET),
+    ),
+}

@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import nn
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector_spec import LAYOUTS
 from rayapp.models.foreign import load_strictly
-from rayapp.models.published_weights import LAYOUTS
 from rayapp.models.scope import Scope
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store

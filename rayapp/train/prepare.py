@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.config.errors import UserError
 from rayapp.config.paths import portable
 from rayapp.dataset.images import sha256
@@ -20,7 +20,7 @@ from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, t
 from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 
 
 def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:

@@ -78,7 +78,8 @@ def test_whoever_uses_the_package_keeps_their_ctrl_c() -> None:
 
 SWALLOWS = """
 import time
-from rayapp.config.settings import JobSettings, run_job
+from rayapp.config.settings import JobSettings
+from rayapp.config.command_line import run_job
 
 def job(settings):
     try:

@@ -8,7 +8,7 @@ import torch
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings

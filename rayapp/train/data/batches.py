@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.transforms import generator
+from rayapp.transforms.draws import generator
 
 Indices = NDArray[np.int64]
 

@@ -15,8 +15,7 @@ from rayapp.jobs.train import train
 from rayapp.models.folder import load_detector
 from rayapp.storage.store import LocalStore
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
-from rayapp.train.outcome import newest_state
+from rayapp.train.loop import newest_state, train_alone
 from rayapp.train.prepare import plan
 from rayapp.train.settings import TrainSettings
 
