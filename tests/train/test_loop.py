@@ -79,7 +79,7 @@ def test_one_worker_on_a_cpu_needs_no_ray(tiny: Tiny, tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     code = (
         "import sys\n"
-        "from rayapp.config.settings import parse_yaml\n"
+        "from rayapp.config.yaml_files import parse_yaml\n"
         "from rayapp.jobs.train import train\n"
         "from rayapp.train.settings import TrainSettings\n"
         "run = train(parse_yaml(sys.argv[1], TrainSettings))\n"
