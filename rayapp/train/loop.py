@@ -22,7 +22,7 @@ from rayapp.storage.uris import open_store
 from rayapp.train.check import check
 from rayapp.train.engine import Engine
 from rayapp.train.journal import METRICS_FILE, write_events, write_metrics
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job, RankContext
 
@@ -132,7 +132,7 @@ def train_alone(
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: the loss is not finite.
     """
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
     return run if nothing_left(run) else train_here(job, run, on_epoch, on_step)
 
