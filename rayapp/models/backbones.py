@@ -115,11 +115,7 @@ def create_backbone(
         UserError: unknown name or option; no weights to be had, or those of another network.
     """
     options = dict(options or {})
-    if reserved := _RESERVED_OPTIONS & options.keys():
-        raise UserError(f"backbone option {min(reserved)!r} cannot be set; leave it out")
-    for option, value in options.items():  # a detector of strangers may ask for anything
-        if isinstance(value, int | float) and abs(value) > _MOST_OF_AN_OPTION:
-            raise UserError(f"backbone option {option!r}: {value:,} is too much")
+    check_options(options)
     try:
         if name == HIGHPASS_SMALL:
             model: nn.Module = _highpass_small(pretrained or weights is not None, options)
@@ -156,6 +152,19 @@ def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def timm_name(name: str) -> str:
     """The model of timm's whose weights and preprocessing a backbone has; highpass-small: none."""
     return _NODOWN_PARENT if name == RESNET50_NODOWN else name
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Nothing where options of a backbone are harmless: strangers may ask for anything.
+
+    Raises:
+        UserError: one that reads files, or a size that is too much.
+    """
+    if reserved := _RESERVED_OPTIONS & options.keys():
+        raise UserError(f"backbone option {min(reserved)!r} cannot be set; leave it out")
+    for option, value in options.items():
+        if isinstance(value, int | float) and abs(value) > _MOST_OF_AN_OPTION:
+            raise UserError(f"backbone option {option!r}: {value:,} is too much")
 
 
 def check_start(

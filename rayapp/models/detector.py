@@ -4,6 +4,7 @@ Shapes: N images · K classes · C channels or features · H W.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
 from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
+from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, View
@@ -43,6 +46,7 @@ class DetectorSpec(Settings):
     preprocessing: Preprocessing = Field(description="from pixels to the network's input")
     labels: Labels = Field(Labels(), description="what the outputs mean")
     calibration: Calibration | None = Field(None, description="from logit to probability")
+    adopted: Adopted | None = Field(None, description="a network of others; none: one of ours")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
     scope: Scope = Field(Scope(), description="what its verdicts rest on")
 
@@ -85,6 +89,11 @@ def build_scorer(architecture: Architecture) -> Network | Ensemble:
     return Ensemble([build_network(alone) for _ in range(architecture.num_networks)])
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes; one may have no parameters, but its weights as bytes."""
+    return next(itertools.chain(network.parameters(), network.buffers())).device
+
+
 class Detector:
     """Network and spec; scores images as paths, bytes, PIL images or arrays (`decode_array`).
 
@@ -94,7 +103,7 @@ class Detector:
         UserError: the network does not have the strides that the spec names.
     """
 
-    def __init__(self, network: Network | Ensemble, spec: DetectorSpec) -> None:
+    def __init__(self, network: Network | Ensemble | AdoptedNetwork, spec: DetectorSpec) -> None:
         for actual in (backbone.strides() for backbone in network.backbones):
             if actual == spec.strides:
                 continue
@@ -116,6 +125,8 @@ class Detector:
         wanted = own.seen_as(view or own.view, size or own.size)
         if wanted == own:
             return self
+        if self.spec.adopted and wanted.shape_HW != own.shape_HW:
+            raise UserError(f"the detector takes {own.size} px, not {wanted.size}: leave view_size")
         if self.spec.calibration:
             raise UserError(
                 f"the detector was calibrated under the view {own.view} at {own.size} px; under "
@@ -191,7 +202,7 @@ class Detector:
 
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
-        named = {"architecture", "strides", "preprocessing"}
+        named = {"architecture", "strides", "preprocessing", "adopted"}
         text = json.dumps(
             self.spec.model_dump(mode="json", include=named, exclude_none=True), sort_keys=True
         )
@@ -214,7 +225,7 @@ class Detector:
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
-        device = next(self.network.parameters()).device
+        device = device_of(self.network)
         means = []
         with torch.inference_mode(), without_tf32():
             for views_KHWC, counts in self._views(images, batch_size, unread):

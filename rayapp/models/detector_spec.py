@@ -57,6 +57,26 @@ class Labels(Settings):
     )
 
 
+class Processor(Settings):
+    """How a published processor resizes and crops, where that is not a view of our own."""
+
+    kernel: Literal["torch", "pillow"] = Field(description="whose resizing, to the bit")
+    filter: Literal["nearest", "nearest-exact", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+    resized: tuple[int, int] | None = Field(
+        None, description="height and width, whatever they were"
+    )
+    shorter: int | None = Field(None, ge=1, description="what the shorter side becomes instead")
+    crop: tuple[int, int] | None = Field(
+        None, description="height and width of the centre then cut, filled with black"
+    )
+    rounded: bool = Field(True, description="to whole bytes after resizing")
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Height and width of what it gives; None: of every image another."""
+        return self.crop or self.resized
+
+
 class Preprocessing(Settings):
     """From the pixels of an image to what the network takes; part of the detector's hash."""
 
@@ -74,6 +94,9 @@ class Preprocessing(Settings):
         None, description="resize: Pillow's filter; none: area to shrink, Lanczos to enlarge"
     )
     input_scale: float = Field(1 / 255, gt=0, description="factor on the pixel values 0 to 255")
+    processor: Processor | None = Field(
+        None, description="a published processor's resizing and crop; in the place of the view"
+    )
     mean: Channels = Field(
         (0.0, 0.0, 0.0), description="subtracted after scaling; red, green, blue"
     )
@@ -87,8 +110,16 @@ class Preprocessing(Settings):
 
     def seen_as(self, view: View, size: int) -> "Preprocessing":
         """The same under another view or size; resize_to keeps its share of the size."""
+        if (view, size) == (self.view, self.size):
+            return self
         resize_to = self.resize_to and round(self.resize_to * size / self.size)
-        return self.model_copy(update={"view": view, "size": size, "resize_to": resize_to})
+        changed = {"view": view, "size": size, "resize_to": resize_to, "processor": None}
+        return self.model_copy(update=changed)
+
+    @property
+    def shape_HW(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        return (self.processor and self.processor.shape) or (self.size, self.size)
 
 
 # --- published detectors --------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from rayapp.dataset.images import ImageError
 from rayapp.models.detector import build_network
 from rayapp.models.distributed.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.distributed.collectives import global_sum, num_ranks
-from rayapp.models.encoder import Ensemble
+from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
 from rayapp.train.data.batches import Order, RankSteps, share
@@ -64,8 +64,10 @@ class Engine:
         )
         if settings.encoder:
             trained = load_detector(settings.encoder).network
-            if isinstance(trained, Ensemble):
-                raise UserError(f"encoder: {settings.encoder} is the mean of several networks")
+            if not isinstance(trained, Network):
+                raise UserError(
+                    f"encoder: {settings.encoder} is the mean of several networks, or not of ours"
+                )
             self.network.encoder.load_state_dict(trained.encoder.state_dict())
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
