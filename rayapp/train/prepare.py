@@ -17,10 +17,10 @@ from rayapp.models.scope import Images, Scope
 from rayapp.run import record
 from rayapp.storage.uris import read_uri
 from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, train_items
-from rayapp.train.settings import PLACEMENT, TrainSettings
+from rayapp.train.settings import PLACEMENT, StageSettings, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms.perturbations import load_perturbation
+from rayapp.transforms.perturbations import Perturbation, load_perturbation
 
 
 def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
@@ -42,10 +42,12 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     ):
         if not stage.epochs:
             continue
-        perturbation = load_perturbation(stage.perturbation)
-        if stage.crop_px:
-            perturbation = perturbation.ending_in_crop(stage.crop_px)
+        perturbation = _ending(load_perturbation(stage.perturbation), stage)
         inputs[f"perturbation of {name}"] = perturbation.hash
+        second = None
+        if settings.consistency and name == STAGE1:
+            second = _ending(load_perturbation(settings.consistency.perturbation), stage).second()
+            inputs["perturbation of consistency"] = second.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
             items = _with_class(items, settings, uris)
@@ -54,7 +56,7 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, perturbation, items))
+        stages.append(Stage(name, stage, perturbation, items, second=second))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
@@ -72,6 +74,11 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     spec = _spec(settings, labels, inputs, scope)
     by_generator = "generator" in scheme.columns
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def _ending(perturbation: Perturbation, stage: StageSettings) -> Perturbation:
+    """The perturbation, with the crop that the stage ends it in."""
+    return perturbation.ending_in_crop(stage.crop_px) if stage.crop_px else perturbation
 
 
 def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
