@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from rayapp.train.in_process import train_alone
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,6 +23,7 @@ from rayapp.train.data.batches import share
 from rayapp.train.data.crops import Crops, Unreadable
 from rayapp.train.dropout import StepSeed, share_dropout
 from rayapp.train.engine import Engine
+from rayapp.train.loop import train_alone
 from rayapp.train.objectives import create_objective, set_trained
 from rayapp.train.optimisation import create_optimizer, set_learning_rate
 from rayapp.train.prepare import make_job
