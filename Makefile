@@ -31,6 +31,8 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry rayapp jobs
+	$(BIN)/deptry tests benchmarks docs --ignore DEP002,DEP004
 	$(BIN)/python -m pytest -q tests/test_links.py
 
 # A warning is an error: a link that leads nowhere, a docstring that can't be rendered.

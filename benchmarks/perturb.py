@@ -152,7 +152,8 @@ def measure_ray(folder: Path, count: int) -> dict[str, float]:
     work = PerturbRows(open_store(folder), open_store(folder / "pool"), perturbation, 42)
     listed = read_list(folder / "list.txt", load_scheme("demo"))
     rows = [
-        {"id": t.item.id, "path": t.source, "name": t.name} for t in targets([listed], "clean")[0]
+        {"id": t.item.id, "path": t.source_path, "name": t.name}
+        for t in targets([listed], "clean")[0]
     ]
     batches = [rows[at : at + 16] for at in range(0, count, 16)]
     half = len(batches) // 2

@@ -84,12 +84,12 @@ def _settings(space: Mapping[str, Any], **changes: Any) -> TuneSettings:
 def _search(settings: TuneSettings, work: Work, recipe: Recipe) -> tuple[float, list[float]]:
     """The best value of a study, and the best so far by trial."""
     space, goal = Space(settings.space), Goal(settings.objectives)
-    planned = SearchPlan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
+    search_plan = SearchPlan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
     with (
         tempfile.TemporaryDirectory() as folder,
         open_study(LocalStore(folder), goal, NumberedSampler(settings)) as journal,
     ):
-        search(settings, planned, journal, work, float("inf"))
+        search(settings, search_plan, journal, work, float("inf"))
         values = [trial.values[0] for trial in journal.trials]
     assert len(values) == settings.trials
     return min(values), list(np.minimum.accumulate(values))

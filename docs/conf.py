@@ -23,6 +23,7 @@ html_title = "imaginet-ray"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
 html_copy_source = False
+html_use_index = False
 html_show_sourcelink = False
 html_theme_options = {
     "use_download_button": False,
@@ -31,7 +32,9 @@ html_theme_options = {
 }
 
 autodoc_typehints = "signature"
-autodoc_type_aliases = {"Floats": "Floats", "ImageInput": "ImageInput", "Pixels": "Pixels"}
+default_role = "code"  # what stands between backticks in a docstring
+python_maximum_signature_line_length = 80
+toc_object_entries = False
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

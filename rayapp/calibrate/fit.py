@@ -48,7 +48,7 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
         if settings.fpr is not None:
             decisions.check_reals({decisions.ALL: num_real}, settings.fpr, settings.confidence)
     except UserError as error:
-        raise UserError(f"{listed.source}: {error}") from None
+        raise UserError(f"{listed.list_uri}: {error}") from None
 
 
 def fit_calibrator(

@@ -8,7 +8,7 @@ high frequencies are the evidence. A file that lacks pixels is an error, never g
 that are missing after the last pixel are forgiven.
 
 The published protocol saw files otherwise, and `published` repeats that: orientation not applied
-(but a TIFF's, by its decoder), alpha dropped, no profile applied, always the first frame. The plans
+(but a TIFF's, by its decoder), alpha dropped, no profile applied, always the first frame. The draws
 `legacy` and `published` of perturb decode so; the size and pixels that download records of an
 original are those too.
 """

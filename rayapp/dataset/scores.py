@@ -135,24 +135,24 @@ def images_root(table: pa.Table) -> str:
     return str((table.schema.metadata or {}).get(_ROOT_KEY, b"").decode())
 
 
-def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: str) -> pa.Table:
+def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, list_uri: str) -> pa.Table:
     """The rows of a list's images, in the list's order, with the list's labels.
 
     Raises:
-        UserError: an image of the list has no row, or could not be scored; `source` is the list.
+        UserError: an image of the list has no row, or could not be scored; `list_uri` is the list.
     """
     at = {path: row for row, path in enumerate(table["path"].to_pylist())}
     wanted = [item_id(item.path) for item in items]
     missing = [path for path in wanted if path not in at]
     if missing:
         raise UserError(
-            f"{source}: {len(missing)} of {len(wanted)} images have no score; first: {missing[0]}"
+            f"{list_uri}: {len(missing)} of {len(wanted)} images have no score; first: {missing[0]}"
         )
     chosen = table.take([at[path] for path in wanted])
     failed = chosen.filter(_failed(chosen))
     if failed.num_rows:
         raise UserError(
-            f"{source}: {failed.num_rows} images could not be scored; "
+            f"{list_uri}: {failed.num_rows} images could not be scored; "
             f"first: {failed['path'][0]}: {failed['error'][0]}"
         )
     for column, codes in zip(

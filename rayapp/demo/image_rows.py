@@ -25,7 +25,7 @@ def _weights_key(family: Family) -> str:
 
 @dataclass
 class DemoImages:
-    """Row work: render and write one image of the plan."""
+    """Row work: render and write one image."""
 
     photos: Sequence[Photograph]
     crops_per_photograph: int

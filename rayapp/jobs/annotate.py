@@ -74,8 +74,8 @@ def annotate(settings: AnnotateSettings) -> record.Run:
 def _check_names(root: Store, images: Sequence[Labelled], generators: Sequence[str]) -> None:
     for one in images:
         if one.path.encode("utf-8", "ignore").decode() != one.path:
-            told = one.path.encode("utf-8", "backslashreplace").decode()
-            raise UserError(f"{root.root}/{told}: a file name that is not UTF-8; rename the file")
+            shown = one.path.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{root.root}/{shown}: a file name that is not UTF-8; rename the file")
     lists: dict[str, str] = {}
     for name in generators:
         if (other := lists.setdefault(list_name(name), name)) != name:

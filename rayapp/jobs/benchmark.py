@@ -221,10 +221,10 @@ def _evaluate(at: Places) -> Settings:
 
 def _report(at: Places) -> Settings:
     # A prune looks at the files each time and says so anew; a report of it would never be done.
-    told = [one for one in steps(at.settings)[:-1] if one.folder and one.name != "prune"]
+    listed = [one for one in steps(at.settings)[:-1] if one.folder and one.name != "prune"]
     wanted = {
         "evaluations": (at.at("evaluation"),),
-        "runs": tuple(at.at(step.folder) for step in told),
+        "runs": tuple(at.at(step.folder) for step in listed),
     }
     made: Settings = _made(
         ReportSettings, "report", wanted | at.common("report"), at.settings.report

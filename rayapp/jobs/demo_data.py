@@ -19,7 +19,7 @@ from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.demo import generators, photographs
 from rayapp.demo.generators import FAMILIES, HELD_OUT
 from rayapp.demo.image_rows import DemoImages, _weights_key
-from rayapp.demo.images_made import plan
+from rayapp.demo.images_made import images_to_make
 from rayapp.demo.photographs import SPLITS, Photograph
 from rayapp.demo.settings import DemoDataSettings
 from rayapp.models.autoencoders.tiny import Family
@@ -48,7 +48,7 @@ def build(settings: DemoDataSettings) -> record.Run:
         return run
     with session(settings):
         run.claim()
-        images = plan(photos, settings.crops_per_photograph)
+        images = images_to_make(photos, settings.crops_per_photograph)
         trained = _train_generators(photos, settings, run.store)
         work = DemoImages(photos, settings.crops_per_photograph, trained, run.store)
         scheme = load_scheme("demo")

@@ -94,11 +94,11 @@ def expected_bytes(root: Store, items: Sequence[Item], tile_px: int) -> dict[str
 
 
 def _say_sizes(expected: dict[str, float], num_images: int, codec: Codec) -> None:
-    told = {name: f"{size * num_images / 1e9:,.2f} GB" for name, size in expected.items()}
+    sizes = {name: f"{size * num_images / 1e9:,.2f} GB" for name, size in expected.items()}
     other = next(name for name in _CODECS if name != codec)
     print(
-        f"pack: {num_images:,} images, {told['originals']} as they are; expected {told[codec]} as "
-        f"{codec} tiles (--codec {other}: {told[other]}"
+        f"pack: {num_images:,} images, {sizes['originals']} as they are; expected {sizes[codec]} "
+        f"as {codec} tiles (--codec {other}: {sizes[other]}"
         f"{', written and read faster' if other == 'zstd' else ''})",
         flush=True,
     )

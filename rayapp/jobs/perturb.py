@@ -121,7 +121,7 @@ def _work_list(
 ) -> pa.Table:
     """One row an image: id, path of the file it is made from, labels, target name."""
     flat = [target for named in planned for target in named]
-    items = [Item(t.item.id, t.source, t.item.labels) for t in flat]
+    items = [Item(t.item.id, t.source_path, t.item.labels) for t in flat]
     table = manifest.item_rows(items, scheme)
     table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
     if settings.manifest is None:
@@ -131,7 +131,7 @@ def _work_list(
     for column in _CARRIED:
         if column in known.column_names:
             values = known[column].to_pylist()
-            carried = [values[at[t.source]] if t.source in at else None for t in flat]
+            carried = [values[at[t.source_path]] if t.source_path in at else None for t in flat]
             table = table.append_column(column, pa.array(carried, pa.string()))
     return table
 

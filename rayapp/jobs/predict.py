@@ -222,12 +222,12 @@ def _spec(
     if todo.num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
     harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
-    told = {
+    described = {
         "used": "bf16" if harm.harmless else "exact",
         "largest_change": harm.largest,
         "images_checked": harm.num_images,
     }
-    return replace(spec, bf16=harm.harmless), told
+    return replace(spec, bf16=harm.harmless), described
 
 
 def _bf16_check(

@@ -147,7 +147,7 @@ def _made(
     scheme: LabelScheme,
 ) -> Parts:
     """Every row through the autoencoder, in this process or on Ray."""
-    resources = Resources(1.0, settings.gpus, settings.workers)
+    resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
     alone = in_process(run, rows.num_rows, resources, _SMALL)
     work = PairRows(
         root,
@@ -157,7 +157,7 @@ def _made(
         settings.align,
         load_perturbation(settings.perturbation) if settings.perturbation else None,
         settings.format,
-        device="cuda" if settings.gpus else "cpu",
+        device="cuda" if settings.gpus_per_worker else "cpu",
         at_once=(settings.cpus or len(os.sched_getaffinity(0))) if alone else 1,
     )
     return map_rows(

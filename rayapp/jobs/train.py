@@ -8,7 +8,7 @@ from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_here
 from rayapp.train.loop import note
 from rayapp.train.outcome import images_before
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job
 
@@ -20,7 +20,7 @@ def train(settings: TrainSettings) -> record.Run:
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: training failed more often than `max_failures`.
     """
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
     if nothing_left(run):
         return run

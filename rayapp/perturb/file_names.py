@@ -17,7 +17,7 @@ class Target:
     """One image to perturb: its item, the file it is made from, and its name in the new set."""
 
     item: Item
-    source: str
+    source_path: str
     name: str
 
 
@@ -52,7 +52,7 @@ def targets(lists: Sequence[AnnotationList], draws: Draws) -> list[list[Target]]
 
 
 def _check(lists: Sequence[AnnotationList]) -> None:
-    name, count = Counter(list_name(one.source) for one in lists).most_common(1)[0]
+    name, count = Counter(list_name(one.list_uri) for one in lists).most_common(1)[0]
     if count > 1:
         raise UserError(f"{count} annotation lists would be written as lists/{name}; rename one")
 
@@ -74,9 +74,9 @@ def slug(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower()) or "unnamed"
 
 
-def list_name(source: str) -> str:
+def list_name(uri: str) -> str:
     """Name of the list of perturbed images: its own, `test_annotations_gan.txt` → `test_gan.txt`.
 
     The shortening is that of the published lists.
     """
-    return source.rsplit("/", 1)[-1].replace("test_annotations_", "test_")
+    return uri.rsplit("/", 1)[-1].replace("test_annotations_", "test_")

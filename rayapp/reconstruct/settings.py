@@ -8,7 +8,7 @@ from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings
 
 # Where the work is done: the same pairs come out.
-PLACEMENT = frozenset({"gpus", "workers", "fetched", "catalogue", "preview"})
+PLACEMENT = frozenset({"gpus_per_worker", "num_workers", "fetched", "catalogue", "preview"})
 
 
 class ReconstructSettings(JobSettings):
@@ -66,8 +66,10 @@ class ReconstructSettings(JobSettings):
     preview: int = Field(
         0, ge=0, le=50, description="so many pairs and their differences on a sheet, preview.png"
     )
-    gpus: float = Field(0.0, ge=0, description="GPUs a worker")
-    workers: int | None = Field(None, ge=1, description="workers at most; as many as fit if none")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a worker")
+    num_workers: int | None = Field(
+        None, ge=1, description="workers at most; as many as fit if none"
+    )
 
     @model_validator(mode="after")
     def _lists_for_what_needs_them(self) -> Self:

@@ -214,7 +214,7 @@ def taken_items(lists: Sequence[AnnotationList], scheme: LabelScheme) -> dict[st
     seen: set[str] = set()
     taken: dict[str, list[Item]] = {}
     for one in lists:
-        name = one.source.rsplit("/", 1)[-1]
+        name = one.list_uri.rsplit("/", 1)[-1]
         if name in taken:
             raise UserError(f"two annotation lists would be written as lists/{name}; rename one")
         taken[name] = []

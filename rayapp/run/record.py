@@ -222,9 +222,9 @@ def start(
 
 
 def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
-    said = "; ".join([*differences, *["it did not finish"] * unfinished])
+    reasons = "; ".join([*differences, *["it did not finish"] * unfinished])
     return UserError(
-        f"{store.root}: holds the output of another run ({said}); "
+        f"{store.root}: holds the output of another run ({reasons}); "
         "give another --output, or --overwrite"
     )
 

@@ -10,7 +10,7 @@ from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.train.loop import Figures, OnStep, train_rank
 from rayapp.train.outcome import CHECKPOINTS, MADE, STATE_FILE, newest_state
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job, RankContext
 
@@ -35,7 +35,7 @@ def train_alone(
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: the loss is not finite.
     """
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
     return run if nothing_left(run) else train_here(job, run, on_epoch, on_step)
 

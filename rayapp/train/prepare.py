@@ -23,7 +23,7 @@ from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
 from rayapp.transforms import load_perturbation
 
 
-def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
+def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """The job, and the hashes of what goes into it.
 
     Raises:
@@ -48,7 +48,7 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         inputs[f"perturbation of {name}"] = perturbation.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
-            items = _told_apart(items, settings, uris)
+            items = _with_class(items, settings, uris)
         if settings.ingest == "stream" and len(items) < stage.batch_size:
             raise UserError(
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
@@ -58,7 +58,7 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
-        validation = _told_apart(validation, settings, settings.validation)
+        validation = _with_class(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
     weights = backbone_weights(settings)
@@ -90,7 +90,7 @@ def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
     )
 
 
-def _told_apart(
+def _with_class(
     items: list[TrainItem], settings: TrainSettings, uris: Sequence[str]
 ) -> list[TrainItem]:
     """The items that have a class of the target.

@@ -145,8 +145,8 @@ def load_recipe(settings: TuneSettings) -> Recipe:
     Raises:
         UserError: no such recipe, or a wrong change.
     """
-    source = resource("configs", settings.recipe)
-    given = _merged(read_renamed(source, TrainSettings)[0], settings.train)
+    path = resource("configs", settings.recipe)
+    given = _merged(read_renamed(path, TrainSettings)[0], settings.train)
     if settings.backbone_weights:
         given["backbone_weights"] = settings.backbone_weights
     for name in _PLACED:

@@ -74,7 +74,7 @@ class SearchPlan:
         )
 
 
-def plan(settings: TuneSettings) -> SearchPlan:
+def make_search_plan(settings: TuneSettings) -> SearchPlan:
     """The search.
 
     Raises:

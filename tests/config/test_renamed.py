@@ -19,6 +19,7 @@ from rayapp.config.settings import (
     parse_yaml,
     read_yaml,
 )
+from rayapp.dataset.suites import ProtocolName
 from rayapp.run import record as runs
 from tests.job_settings import JOBS, fields_of, parts_of, settings_of
 
@@ -204,3 +205,15 @@ def test_our_own_files_use_no_old_name() -> None:
         _, lines = read_yaml(path)
         used = {at for at in lines if at[-1] in old and at[0] not in ("reckoning", "evaluate")}
         assert not used, path.name
+
+
+@pytest.mark.parametrize("script", JOBS, ids=lambda path: path.stem)
+def test_one_word_for_one_thing(script: Path) -> None:
+    """Machines are counted alike in every job, and a protocol is `clean` or `legacy`."""
+    for at, field in fields_of(settings_of(script), ""):
+        name = at.rpartition(".")[2]
+        if at.startswith(".reckoning"):  # the machines of an estimate, not of a worker
+            continue
+        assert name not in {"workers", "gpus", "gpu", "concurrent", "plan", "stage"}, at
+        if name == "protocol":
+            assert field.annotation == ProtocolName, at

@@ -68,7 +68,7 @@ CHAIN = {
     "report": ("--evaluations out/evaluation --output out/report", "out/report/report.html"),
     "prune": (
         "--root out/got --annotations all.txt --scheme conf/scheme.yaml --output out/pruned",
-        "out/pruned/plan.parquet",
+        "out/pruned/decisions.parquet",
     ),
     "tune": (
         f"{DATA} --config conf/tune.yaml --manifest conf/manifest.parquet --output out/tuned",

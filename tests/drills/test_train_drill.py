@@ -22,7 +22,7 @@ import yaml
 from rayapp.models.folder import load_detector
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.doubles.s3 import S3
@@ -184,7 +184,7 @@ def _elastic(tiny: Tiny, **changes: Any) -> TrainSettings:
 def _check_close(settings: TrainSettings, ranks: RankPool) -> None:
     expected = ranks.run(weights_on_rank, [(settings,)], timeout_s=TIMEOUT_S)[0]
     found = load_detector(Path(settings.output) / "detector").network.state_dict()
-    untrained = Engine(plan(settings)[0]).network.state_dict()
+    untrained = Engine(make_job(settings)[0]).network.state_dict()
     moved = {n: float((t - untrained[n]).abs().max()) for n, t in expected.items() if "blocks" in n}
     assert max(moved.values()) > 1e-3, "too little was learnt to tell anything"
     for name, tensor in expected.items():

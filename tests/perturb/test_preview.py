@@ -22,7 +22,7 @@ def test_a_row_for_each_image_and_a_column_for_each_variant(tmp_path, most, rows
     work = PerturbRows(root, output, perturbation, 1)
     work.setup()
     (named,) = targets([listed], "clean")
-    done = work.batch([{"id": t.item.id, "path": t.source, "name": t.name} for t in named])
+    done = work.batch([{"id": t.item.id, "path": t.source_path, "name": t.name} for t in named])
     whole = expand(manifest.from_rows(done, row_schema(scheme)), scheme, perturbation.variant_names)
     uri = write_preview(root, output, whole, most)
     sheet = Image.open(io.BytesIO(output.get("preview.png")))

@@ -17,7 +17,7 @@ from rayapp.storage.store import LocalStore
 from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
 from rayapp.train.outcome import newest_state
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -48,7 +48,7 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
         ("stage1", 2),
         ("stage2", 1),
     ]
-    engine = Engine(plan(settings)[0])
+    engine = Engine(make_job(settings)[0])
     list(engine.epochs())
     detector = load_detector(Path(settings.output) / run.results["detector"])
     for name, tensor in engine.network.state_dict().items():
@@ -142,7 +142,7 @@ def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_pat
         assert torch.equal(tensor, second.encoder.state_dict()[name]), name
     other = {**settings.architecture.model_dump(), "tap_depths": [0.9]}
     with pytest.raises(UserError, match=r"its tap_depths is \(0.5,\), architecture says \(0.9,\)"):
-        plan(tiny(encoder=encoder, architecture=other))
+        make_job(tiny(encoder=encoder, architecture=other))
     with pytest.raises(UserError, match="encoder and pretrained both say where to start"):
         tiny(encoder=encoder, pretrained=True)
 

@@ -9,7 +9,7 @@ from rayapp.cluster.board import Board
 from rayapp.config.errors import UserError
 from rayapp.jobs.train_stream import batch_of, streamed
 from rayapp.train.data.crops import Batch, Crops
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -33,7 +33,7 @@ def test_settings_that_a_stream_cannot_keep_say_why(
 
 def test_less_than_a_batch_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match=r"44 images are less than a batch of stage1 \(64\)"):
-        plan(tiny(ingest="stream", stage1__batch_size=64))
+        make_job(tiny(ingest="stream", stage1__batch_size=64))
 
 
 @pytest.mark.ray
@@ -45,7 +45,7 @@ def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
     lines[5] = lines[5].replace("05.png", "gone.png")
     (tmp_path / "list.txt").write_text("\n".join(lines))
     settings = tiny(ingest="stream", annotations=[str(tmp_path / "list.txt")], num_workers=2)
-    whole = plan(settings)[0]
+    whole = make_job(settings)[0]
     board = Board.remote()
     job, datasets = streamed(whole, board)
     assert job.stages[0].step_sizes == [12, 12, 12]

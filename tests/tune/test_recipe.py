@@ -10,7 +10,7 @@ from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms import load_perturbation
 from rayapp.tune.recipe import load_recipe
-from rayapp.tune.search_plan import plan
+from rayapp.tune.search_plan import make_search_plan
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space
 from tests.tune.conftest import Made
@@ -147,12 +147,12 @@ def test_paths_of_a_search_are_whole_before_a_trial_sees_them(
         "file": {perturbation: "tiny.yaml", other: 0.05},
     }
     settings = training(recipe="recipe.yaml", train=changes, space=space, start=start)
-    planned = plan(settings)
+    search_plan = make_search_plan(settings)
     whole = str(images / "tiny.yaml")
-    assert planned.space.dimensions[perturbation].choice == (whole, "demo-train")
-    assert planned.space.dimensions[other].when == {perturbation: (whole,)}
-    assert planned.points["named"] == {perturbation: "demo-train"}
-    assert planned.points["file"] == {perturbation: whole, other: 0.05}
-    assert planned.recipe.value("train.stage2.perturbation") == whole
+    assert search_plan.space.dimensions[perturbation].choice == (whole, "demo-train")
+    assert search_plan.space.dimensions[other].when == {perturbation: (whole,)}
+    assert search_plan.points["named"] == {perturbation: "demo-train"}
+    assert search_plan.points["file"] == {perturbation: whole, other: 0.05}
+    assert search_plan.recipe.value("train.stage2.perturbation") == whole
     monkeypatch.chdir(store.root.rpartition("/")[0])
-    assert planned.recipe.train_settings(store, **PLACED).stage1.perturbation == whole
+    assert search_plan.recipe.train_settings(store, **PLACED).stage1.perturbation == whole

@@ -129,17 +129,17 @@ class Calibration(BaseModel):
         share = self.holds_at
         if share is None:
             return lines
-        told = f"probabilities hold where {percent(share)} of the images are synthetic, "
-        told += "as was asked" if self.prevalence else "as in the calibration set"
+        text = f"probabilities hold where {percent(share)} of the images are synthetic, "
+        text += "as was asked" if self.prevalence else "as in the calibration set"
         if self.operating_point is None:
-            return [*lines, told]
+            return [*lines, text]
         observed, least = self.operating_point.precision(share)
         if least is not None:
-            told += f"; there at least {percent(least)} of what is called synthetic is, with both "
-            told += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
+            text += f"; there at least {percent(least)} of what is called synthetic is, with both "
+            text += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
         elif observed is not None:
-            told += f"; there {percent(observed)} of what is called synthetic is, by these rates"
-        return [*lines, told]
+            text += f"; there {percent(observed)} of what is called synthetic is, by these rates"
+        return [*lines, text]
 
     def decide(self, probabilities_N: ArrayLike) -> NDArray[np.int8]:
         """1 synthetic, 0 real, -1 undecided (inside the band)."""

@@ -20,7 +20,7 @@ from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
 from rayapp.train.journal import METRICS_FILE
 from rayapp.train.outcome import DETECTOR_FOLDER, LAST_FOLDER, STATE_FILE
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import STAGE1, RankContext
 from rayapp.transforms import load_perturbation
@@ -166,7 +166,7 @@ class _FoldRun:
         if self._epochs() < epoch:
             with contextlib.suppress(_PausedError):
                 self._train(trial_context, epoch)
-        job, _ = plan(self.settings)
+        job, _ = make_job(self.settings)
         rank_context = RankContext(device=self._device)
         engine = Engine(job, rank_context)
         state = io.BytesIO(self._store.get(STATE_FILE))
@@ -189,7 +189,7 @@ class _FoldRun:
             self._train(trial_context, None)
         detector = load_detector(self._store.uri(DETECTOR_FOLDER), device=self._device.type)
         assert isinstance(detector.network, Network)  # training makes no ensembles
-        job, _ = plan(self.settings)
+        job, _ = make_job(self.settings)
         return Scorer(detector.network, job, RankContext(device=self._device), trial_context)
 
     def _epochs(self) -> int:

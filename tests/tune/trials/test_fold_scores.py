@@ -10,7 +10,7 @@ from rayapp.models.detector import Detector
 from rayapp.storage.store import LocalStore
 from rayapp.train.data.items import TrainItem
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.training_job import Job, RankContext
 from rayapp.transforms import load_perturbation
 from rayapp.tune.recipe import load_recipe
@@ -31,7 +31,7 @@ def job(training: Made, images: Path, tmp_path: Path) -> Job:
         scheme="demo",
         output=str(tmp_path / "out"),
     )
-    return plan(settings)[0]
+    return make_job(settings)[0]
 
 
 def scorer(job: Job, trial_context: TrialContext = ANY_TIME) -> Scorer:
