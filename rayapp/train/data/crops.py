@@ -18,6 +18,7 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.data.items import TrainItem
 from rayapp.transforms import PLAIN, ImageHWC, Perturbation, SizeHW, Window, apply, split_window
+from rayapp.transforms.draws import Dice
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ class Unreadable:
 
 
 class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
-    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
+    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone.
+
+    `shared_draws`: chance that images of one group, and one size, are cut and disturbed alike.
+    """
 
     def __init__(
         self,
@@ -107,9 +111,10 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         perturbation: Perturbation,
         seed: int,
         source: PictureSource | None = None,
+        shared_draws: float = 0.0,
     ) -> None:
         self.items, self._root, self._perturbation, self._seed = items, root, perturbation, seed
-        self._source = source
+        self._source, self._shared_draws = source, shared_draws
 
     def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
         epoch, index = key
@@ -127,13 +132,21 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._root)
         picture = self._source.open(item)
-        plans = self._perturbation.draw(picture.size_HW, item.id, self._seed, epoch)
+        drawn_for = self._drawn_for(item, epoch)
+        plans = self._perturbation.draw(picture.size_HW, drawn_for, self._seed, epoch)
         if PLAIN not in plans:
             raise ImageError(
                 f"{picture.size_HW} is too small for perturbation {self._perturbation.name}"
             )
         window, rest = split_window(plans[PLAIN], picture.size_HW)
         return apply(rest, picture.read(window))
+
+    def _drawn_for(self, item: TrainItem, epoch: int) -> str:
+        """Whose draws an item gets: its own, or those that all of its group get in this epoch."""
+        if not (item.group and self._shared_draws):
+            return item.id
+        dice = Dice(self._seed, "shared draws", item.group, epoch)
+        return f"group {item.group}" if dice.chance(self._shared_draws) else item.id
 
 
 class TileSource:
