@@ -71,7 +71,7 @@ def plain_step(job: Job, device: torch.device) -> Callable[[Batch], Tensor]:
     torch.manual_seed(job.settings.seed)
     network = build_network(job.spec.architecture)
     objective = create_objective(network, "stage1", job.settings, True).to(device).train()
-    optimizer = create_optimizer(objective.parameters(), job.settings.stage1)
+    optimizer = create_optimizer(objective, job.settings.stage1)
 
     def step(batch: Batch) -> Tensor:
         images = normalise(batch.inputs.to(device), job.spec.preprocessing).contiguous()

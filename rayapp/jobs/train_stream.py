@@ -130,7 +130,7 @@ class _Read:
     board: Any
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
+        crops = Crops([], self.root, self.perturbation, self.seed, source=_source(self.root))
         epoch = ray.get(self.board.epoch.remote(self.stage))
         rows = []
         for row in block.to_pylist():

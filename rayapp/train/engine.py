@@ -17,16 +17,17 @@ from rayapp.dataset.images import ImageError
 from rayapp.models.detector import build_network
 from rayapp.models.distributed.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.distributed.collectives import global_sum, num_ranks
-from rayapp.models.encoder import Ensemble
+from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
+from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
 from rayapp.train.data.batches import RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
 from rayapp.train.data.readers import reading
 from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
-from rayapp.train.objectives import Objective, create_objective
-from rayapp.train.optimisation import create_optimizer, learning_rate
+from rayapp.train.objectives import Objective, create_objective, set_trained
+from rayapp.train.optimisation import create_optimizer, learning_rate, set_learning_rate
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
@@ -72,9 +73,13 @@ class Engine:
         )
         if settings.encoder:
             trained = load_detector(settings.encoder).network
-            if isinstance(trained, Ensemble):
-                raise UserError(f"encoder: {settings.encoder} is the mean of several networks")
+            if not isinstance(trained, Network):
+                raise UserError(
+                    f"encoder: {settings.encoder} is the mean of several networks, or not of ours"
+                )
             self.network.encoder.load_state_dict(trained.encoder.state_dict())
+        if settings.lora:
+            add_lora(self.network.encoder.backbone, settings.lora)
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
@@ -134,7 +139,7 @@ class Engine:
             return
         settings, stage = self.job.settings, self.stage
         torch.manual_seed(_seed(settings.seed, f"weights/{stage.name}", 0))
-        self.network.encoder.requires_grad_(stage.name != STAGE2)
+        set_trained(self.network, stage.name)
         objective = create_objective(self.network, stage.name, settings, self.job.by_generator)
         objective.to(self.rank_context.device)
         if settings.channels_last:
@@ -143,7 +148,10 @@ class Engine:
         self._loaded: Iterator[Batch] | None = None
         self._objective = objective
         self._optimizer = create_optimizer(
-            objective.parameters(), stage.settings, fused=self.rank_context.device.type == "cuda"
+            objective,
+            stage.settings,
+            backbone=self.network.encoder.backbone,
+            fused=self.rank_context.device.type == "cuda",
         )
         self._wrapped = self.rank_context.wrap(objective) if self.rank_context.wrap else objective
         self._forward: Callable[[Tensor], Tensor] = self._wrapped
@@ -219,6 +227,7 @@ class Engine:
                 settings.root,
                 stage.perturbation,
                 settings.seed,
+                stage.second,
                 shared_draws=settings.shared_draws,
             ),
             batch_sampler=steps,
@@ -240,16 +249,17 @@ class Engine:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
         torch.manual_seed(seed + self.rank_context.rank)
-        self.step_seed.seed, self.step_seed.num_items = seed, step.num_images
-        self.step_seed.offset = step.start
+        views = 2 if self.stage.second else 1
+        self.step_seed.seed, self.step_seed.num_items = seed, views * step.num_images
+        self.step_seed.offset = views * step.start
 
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
         stage = self.stage
         warmup = round(stage.settings.warmup_epochs * stage.steps_per_epoch)
         peak = stage.settings.learning_rate
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.step_at, stage.num_steps, warmup, peak)
+        rate = learning_rate(self.step_at, stage.num_steps, warmup, peak)
+        set_learning_rate(self._optimizer, rate)
         loss = self.loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -261,6 +271,8 @@ class Engine:
         device, settings = self.rank_context.device, self.job.settings
         inputs = batch.inputs.to(device, non_blocking=True)
         if inputs.dtype == torch.uint8:
+            # The views of an image, where there are two, become rows beside each other.
+            inputs = inputs.flatten(0, inputs.ndim - 4)
             inputs = normalise(inputs, self.job.spec.preprocessing)
             if settings.channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
+from rayapp.models.lora import merged
 from rayapp.run import record
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
@@ -71,7 +72,7 @@ def record_end(engine: Engine, store: Store) -> dict[str, Any]:
     for folder in folders:
         if engine.best and folder == DETECTOR_FOLDER:
             engine.network.load_state_dict(engine.best["network"])
-        detector = Detector(engine.network, _dated(engine.job.spec))
+        detector = Detector(merged(engine.network), _dated(engine.job.spec))
         digest = save_detector(detector, open_store(store.uri(folder)))
     stages = {f"{stage.name} items": stage.num_items for stage in engine.job.stages}
     return {

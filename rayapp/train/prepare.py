@@ -27,10 +27,10 @@ from rayapp.train.data.items import (
     train_items,
     with_groups,
 )
-from rayapp.train.settings import PLACEMENT, TrainSettings
+from rayapp.train.settings import PLACEMENT, StageSettings, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_perturbation
+from rayapp.transforms import Perturbation, load_perturbation
 
 
 def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
@@ -55,10 +55,12 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     ):
         if not stage.epochs:
             continue
-        perturbation = load_perturbation(stage.perturbation)
-        if stage.crop_px:
-            perturbation = perturbation.ending_in_crop(stage.crop_px)
+        perturbation = _ending(load_perturbation(stage.perturbation), stage)
         inputs[f"perturbation of {name}"] = perturbation.hash
+        second = None
+        if settings.consistency and name == STAGE1:
+            second = _ending(load_perturbation(settings.consistency.perturbation), stage).second()
+            inputs["perturbation of consistency"] = second.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if settings.manifest:
             items = with_groups(items, groups)
@@ -70,7 +72,7 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, perturbation, items))
+        stages.append(Stage(name, stage, perturbation, items, second=second))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
@@ -88,6 +90,11 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     spec = _spec(settings, labels, inputs, scope)
     by_generator = "generator" in scheme.columns
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def _ending(perturbation: Perturbation, stage: StageSettings) -> Perturbation:
+    """The perturbation, with the crop that the stage ends it in."""
+    return perturbation.ending_in_crop(stage.crop_px) if stage.crop_px else perturbation
 
 
 def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:

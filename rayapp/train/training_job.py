@@ -20,6 +20,8 @@ STAGE1, STAGE2 = "stage1", "stage2"
 class Stage:
     """One stage's name, settings, augmentation and items.
 
+    `second`: each item comes as two views, by `perturbation` and by this.
+
     `num_streamed`: so many items come from a stream (Place.stream), and `items` is a sample.
     """
 
@@ -28,6 +30,7 @@ class Stage:
     perturbation: Perturbation
     items: list[TrainItem]
     num_streamed: int = 0
+    second: Perturbation | None = None
 
     @property
     def num_items(self) -> int:

@@ -45,6 +45,10 @@ class Perturbation(Settings):
         last = Rule.model_validate({"crop": {"side": side}})
         return self.model_copy(update={"steps": (*self.steps, last)})
 
+    def second(self) -> "Perturbation":
+        """The same with draws of its own: for a second view of an image."""
+        return self.model_copy(update={"name": f"{self.name}.second"})
+
     def draw(self, size_HW: SizeHW, item_id: str, seed: int, epoch: int = 0) -> dict[str, Plan]:
         """The plan of each variant for one image, each complete in itself.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -110,11 +111,13 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         root: str,
         perturbation: Perturbation,
         seed: int,
+        second: Perturbation | None = None,
         source: PictureSource | None = None,
         shared_draws: float = 0.0,
     ) -> None:
         self.items, self._root, self._perturbation, self._seed = items, root, perturbation, seed
-        self._source, self._shared_draws = source, shared_draws
+        self._second, self._shared_draws = second, shared_draws
+        self._source = source
 
     def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
         epoch, index = key
@@ -128,16 +131,25 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
             return Unreadable(item.id, f"{type(error).__name__}: {error}")
 
     def crop(self, item: TrainItem, epoch: int) -> ImageHWC:
-        """RGB uint8 [H, W, 3] after augmentation; only the window it looks at is read."""
+        """RGB uint8 [H, W, 3] after augmentation, or [2, H, W, 3]; only what is seen is read."""
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._root)
         picture = self._source.open(item)
+        first_HWC = self._view(picture, self._perturbation, item, epoch)
+        if self._second is None:
+            return first_HWC
+        second_HWC = self._view(picture, self._second, item, epoch)
+        if second_HWC.shape != first_HWC.shape:
+            raise ImageError(f"views of {first_HWC.shape} and {second_HWC.shape}: set crop_px")
+        return np.stack([first_HWC, second_HWC])
+
+    def _view(
+        self, picture: Picture, perturbation: Perturbation, item: TrainItem, epoch: int
+    ) -> ImageHWC:
         drawn_for = self._drawn_for(item, epoch)
-        plans = self._perturbation.draw(picture.size_HW, drawn_for, self._seed, epoch)
+        plans = perturbation.draw(picture.size_HW, drawn_for, self._seed, epoch)
         if PLAIN not in plans:
-            raise ImageError(
-                f"{picture.size_HW} is too small for perturbation {self._perturbation.name}"
-            )
+            raise ImageError(f"{picture.size_HW} is too small for perturbation {perturbation.name}")
         window, rest = split_window(plans[PLAIN], picture.size_HW)
         return apply(rest, picture.read(window))
 
