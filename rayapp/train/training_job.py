@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from rayapp.train.data.batches import step_sizes
+from rayapp.train.data.batches import Order, step_sizes
+from rayapp.train.data.items import group_numbers
 
 if TYPE_CHECKING:
     from rayapp.models.detector import DetectorSpec
@@ -42,9 +43,14 @@ class Stage:
         """Images of the stage's list."""
         return self.num_streamed or len(self.items)
 
+    def order(self, seed: int) -> Order:
+        """The order in which its items are taken."""
+        sizes = len(self.items), self.settings.batch_size, self.settings.epochs
+        return Order(*sizes, seed, self.name, group_numbers(self.items))
+
     @property
     def step_sizes(self) -> list[int]:
-        """Images of each step of an epoch; a stream has whole batches only."""
+        """Images of each step of an epoch, up to whole groups; a stream has whole batches only."""
         size = self.settings.batch_size
         if self.num_streamed:
             return [size] * (self.num_streamed // size)

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from rayapp.dataset.images import ImageError, pixels_of
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.storage.uris import open_store
+from rayapp.transforms.draws import Dice
 from rayapp.transforms.perturbations import PLAIN
 from rayapp.transforms.plans import apply, split_window
 
@@ -107,7 +108,10 @@ class Unreadable:
 
 
 class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
-    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
+    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone.
+
+    `shared_draws`: chance that images of one group, and one size, are cut and disturbed alike.
+    """
 
     def __init__(
         self,
@@ -117,9 +121,10 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         seed: int,
         second: Perturbation | None = None,
         source: PictureSource | None = None,
+        shared_draws: float = 0.0,
     ) -> None:
         self.items, self._root, self._perturbation, self._seed = items, root, perturbation, seed
-        self._second = second
+        self._second, self._shared_draws = second, shared_draws
         self._source = source
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[ImageHWC, TrainItem] | Unreadable:
@@ -149,11 +154,19 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
     def _view(
         self, picture: Picture, perturbation: Perturbation, item: TrainItem, epoch: int
     ) -> ImageHWC:
-        plans = perturbation.draw(picture.size_HW, item.id, self._seed, epoch)
+        drawn_for = self._drawn_for(item, epoch)
+        plans = perturbation.draw(picture.size_HW, drawn_for, self._seed, epoch)
         if PLAIN not in plans:
             raise ImageError(f"{picture.size_HW} is too small for perturbation {perturbation.name}")
         window, rest = split_window(plans[PLAIN], picture.size_HW)
         return apply(rest, picture.read(window))
+
+    def _drawn_for(self, item: TrainItem, epoch: int) -> str:
+        """Whose draws an item gets: its own, or those that all of its group get in this epoch."""
+        if not (item.group and self._shared_draws):
+            return item.id
+        dice = Dice(self._seed, "shared draws", item.group, epoch)
+        return f"group {item.group}" if dice.chance(self._shared_draws) else item.id
 
 
 class TileSource:
