@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
 from rayapp.dataset.labels import Item, LabelScheme, item_id, read_lists, write_list
-from rayapp.dataset.manifest import read_table_uri
 from rayapp.storage.store import Store
+from rayapp.storage.uris import split_uri
 from rayapp.tune.settings import LeaveOut, TuneSettings
 
 TRAIN_LIST, HEAD_LIST, JUDGE_LIST = "train.txt", "head.txt", "validation.txt"
@@ -136,7 +137,7 @@ def _listed(settings: TuneSettings, scheme: LabelScheme) -> _Listed:
 def _told(settings: TuneSettings, column: str) -> dict[str, str]:
     """What a column of the manifest says of each image, by its id."""
     assert settings.manifest is not None
-    table = read_table_uri(settings.manifest)
+    table = manifest.read_table(*split_uri(settings.manifest))
     if column not in table.column_names:
         raise UserError(f"{settings.manifest}: has no column {column}")
     pairs = zip(table["path"].to_pylist(), table[column].to_pylist(), strict=True)
