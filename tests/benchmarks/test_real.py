@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.real import figures_of
+from benchmarks.real_features import CONDITIONS, squares
 from benchmarks.real_folds import half_against_half, judge, leave_family_out, leave_source_out
 from benchmarks.real_judge import Pairs, measure
-from benchmarks.real_probe import balanced, fit_probe, ridge
+from benchmarks.real_page import LEAVE_FAMILY_OUT, LEAVE_SOURCE_OUT, Result, lines, page
+from benchmarks.real_probe import _inner_folds, balanced, fit_probe, ridge
 from benchmarks.real_set import Picture, RealSet, deal, read_real_set
 from rayapp.config.errors import UserError
 from rayapp.metrics.ranking import roc_auc
@@ -174,3 +177,59 @@ def test_a_folder_without_a_class_is_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, ["synthetic/x/1.png"])
     with pytest.raises(UserError, match="1 families of generators; at least 2"):
         read_real_set(tmp_path)
+
+
+def test_both_of_a_pair_are_left_out_together() -> None:
+    kinds = np.repeat(["phone", "press", "shop", "phone"], 10)
+    groups = np.repeat([f"photo {at}" for at in range(20)], 2)
+    origins = np.tile([0, 1], 20)
+    for names in (kinds, np.array(["one"] * 40)):
+        for train, left in _inner_folds(origins, names, groups):
+            assert not set(groups[train]) & set(groups[left])
+            assert set(origins[train]) == set(origins[left]) == {0, 1}
+
+
+def test_the_backbone_sees_the_whole_and_the_centre() -> None:
+    image = np.zeros((448, 448, 3), np.uint8)
+    image[112:336, 112:336] = 200
+    whole, centre = squares(image)
+    assert whole.shape == centre.shape == (224, 224, 3)
+    assert (centre == 200).all()
+    assert (whole[60:164, 60:164] == 200).all()
+    assert (whole[:50] == 0).all()
+    small, padded = squares(np.full((100, 300, 3), 9, np.uint8))
+    assert small.shape == padded.shape == (224, 224, 3)
+
+
+def test_levels_are_told_apart_by_what_is_done_to_the_pixels() -> None:
+    assert len({one.key for one in CONDITIONS}) == len(CONDITIONS) == 6
+    image = np.random.default_rng(0).integers(0, 256, (900, 700, 3), dtype=np.uint8)
+    for one in CONDITIONS:
+        shape = one.apply(image, "x").shape
+        if one.equalised:
+            assert shape == (448, 448, 3)
+        else:
+            assert shape[0] == {"clean": 900, "web": 768, "hard": 512}[one.level]
+
+
+def test_the_page_and_the_last_line_hold_every_figure() -> None:
+    one = pictures(8)
+    rng = np.random.default_rng(5)
+    pairs = Pairs.empty(int(one.origins_N.sum()), int((1 - one.origins_N).sum()))
+    scores = rng.normal(1, 1, len(pairs.higher_SR)), rng.normal(0, 1, pairs.higher_SR.shape[1])
+    pairs.judge(*map(np.arange, pairs.higher_SR.shape), *scores, 0.5)
+    results = [
+        Result(way, condition, pairs)
+        for way in (LEAVE_FAMILY_OUT, LEAVE_SOURCE_OUT, "runs/mine/detector")
+        for condition in CONDITIONS
+    ]
+    found = figures_of(one, results)
+    assert found["aligned_roc_auc"] is None  # nothing was aligned
+    auc = float(pairs.higher_SR.mean())
+    assert found["leave_family_out_roc_auc"] == pytest.approx(auc, abs=1e-4)
+    assert found["leave_family_out_roc_auc_hard_as_stored"] == pytest.approx(auc, abs=1e-4)
+    assert found["leave_real_source_out_worst_roc_auc"] < auc
+    html = page(one, results, "python benchmarks/real.py REALSET").html()
+    for text in ("equalised", "as the files are", "hard", "Flux", "press", "runs/mine/detector"):
+        assert text in html
+    assert len(list(lines(one, results))) == 1 + len(results)
