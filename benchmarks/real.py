@@ -35,7 +35,7 @@ from benchmarks.real_page import (
     lines,
     page,
 )
-from benchmarks.real_partners import Partners, Photographs, judge_aligned
+from benchmarks.real_partners import Partners, Photographs, judge_aligned, pair_features
 from benchmarks.real_set import RealSet, read_real_set
 from rayapp.config.errors import UserError
 from rayapp.run.progress import Progress
@@ -43,7 +43,7 @@ from rayapp.run.progress import Progress
 if TYPE_CHECKING:
     from rayapp.models.detector import Detector
 
-_QUICK_OF_A_KIND = 4
+_QUICK = 4, 2  # images of a source, of a family
 
 
 def probe_results(
@@ -66,15 +66,17 @@ def probe_results(
         LEAVE_SOURCE_OUT: list(leave_source_out(pictures)),
         HALF: list(half_against_half(pictures)),
     }
-    for equalised in (True, False):
+    trained = [one for one in conditions if one.level == "clean"]
+    pairs_of = pair_features(*aligned, trained, features) if aligned else {}
+    for equalised in dict.fromkeys(one.equalised for one in conditions):
         judged = {one.level: f for one, f in found.items() if one.equalised == equalised}
         for way, several in folds.items():
             pairs = judge(pictures, several, judged["clean"], judged)
             for level, one in pairs.items():
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
-            clean = Condition("clean", equalised)
-            pairs = judge_aligned(pictures, *aligned, clean, features, judged)
+            both = pairs_of[Condition("clean", equalised)]
+            pairs = judge_aligned(pictures, aligned[0], both, judged)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
 
@@ -162,14 +164,14 @@ def main() -> None:
         default="float32",
         help="of the backbone; bfloat16 is faster where the CPU has it",
     )
-    parser.add_argument("--quick", action="store_true", help="few images, clean ones alone")
+    parser.add_argument("--quick", action="store_true", help="few images under one condition")
     asked = parser.parse_args()
     try:
         pictures = read_real_set(asked.realset, asked.manifest)
         conditions = CONDITIONS
         if asked.quick:
             pictures = _few(pictures)
-            conditions = tuple(one for one in CONDITIONS if one.level == "clean")
+            conditions = CONDITIONS[:1]
         features = FrozenFeatures(asked.backbone_weights, asked.features, asked.precision)
         aligned = _aligned(asked, pictures)
         results = list(probe_results(pictures, features, conditions, aligned))
@@ -203,7 +205,7 @@ def _few(pictures: RealSet) -> RealSet:
     kept = []
     for one in pictures.pictures:
         seen[one.origin, one.kind] += 1
-        if seen[one.origin, one.kind] <= _QUICK_OF_A_KIND * (1 if one.origin else 4):
+        if seen[one.origin, one.kind] <= _QUICK[one.origin]:
             kept.append(one)
     return RealSet(pictures.folder, kept)
 

@@ -25,6 +25,7 @@ from rayapp.transforms.operations import centre_crop, resize
 
 BACKBONE = "vit_base_patch16_clip_quickgelu_224.openai"
 SIDE = 224
+NUM_SQUARES, NUM_BLOCKS = 2, 12
 LEVELS: dict[str, tuple[str, ...]] = {"clean": (), "web": ("web",), "hard": ("hard",)}
 EQUALISE = "equalise"
 _BATCH = 8  # images of a forward pass, of two squares each

@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.real_features import Condition, FrozenFeatures, Single, Source
+from benchmarks.real_features import (
+    NUM_BLOCKS,
+    NUM_SQUARES,
+    Condition,
+    FrozenFeatures,
+    Single,
+    Source,
+    pixels_of,
+)
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
@@ -23,10 +31,15 @@ from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoen
 from rayapp.reconstruct.draws import PairDraws
 from rayapp.reconstruct.pair_rows import Pair, PairRows
 from rayapp.storage.uris import open_store
+from rayapp.transforms import ImageHWC, encode_lossless
+from rayapp.transforms.operations import resize
 
-SIDE = 512  # of the cut, px
+SIDE = 384  # of the cut, px
 LATENT_NOISE = 0.0
 BLEND = 0.0
+SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
+LAST_BLOCKS = 2  # of which the class token is taken: the others tell the pairs apart, and no more
+STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
 
 
 class Partners:
@@ -41,23 +54,39 @@ class Partners:
         self._opened = False
         self._pair = lru_cache(maxsize=1)(self._made)
 
-    def _made(self, data: bytes, item_id: str) -> Pair:
+    def _made(self, data: bytes, item_id: str, shorter_side: int | None) -> Pair:
         if not self._opened:
             self._rows.setup()
             self._opened = True
+        if shorter_side is not None:
+            data = shrunk(pixels_of(data, item_id), shorter_side)
         return self._rows.pair(data, item_id)
 
-    def sources(self, data: bytes, item_id: str, condition: Condition) -> tuple[Source, Source]:
+    def sources(
+        self, data: bytes, item_id: str, condition: Condition, shorter_side: int | None
+    ) -> tuple[Source, Source]:
         """The real cut and its partner, both under a condition."""
         digest = hashlib.sha256(data).hexdigest()
-        name = f"pair\0{digest}\0{item_id}\0{condition.key}\0{self._name}"
+        name = f"pair\0{digest}\0{item_id}\0{shorter_side}\0{condition.key}\0{self._name}"
+        asked = data, item_id, shorter_side
         return (
-            (f"{name}\0real", lambda: condition.apply(self._pair(data, item_id).real_HWC, item_id)),
-            (
-                f"{name}\0partner",
-                lambda: condition.apply(self._pair(data, item_id).partner_HWC, item_id),
-            ),
+            (f"{name}\0real", lambda: condition.apply(self._pair(*asked).real_HWC, item_id)),
+            (f"{name}\0partner", lambda: condition.apply(self._pair(*asked).partner_HWC, item_id)),
         )
+
+
+def shrunk(image_HWC: ImageHWC, shorter_side: int) -> bytes:
+    """The image as a lossless file, its shorter side at most this."""
+    height, width = image_HWC.shape[:2]
+    scale = min(shorter_side / min(height, width), 1.0)
+    small_HWC = resize(image_HWC, round(height * scale), round(width * scale), "area")
+    return encode_lossless(small_HWC)
+
+
+def last_blocks(features_NF: Single) -> Single:
+    """The columns of the last blocks, of each square."""
+    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
+    return blocks[:, :, -LAST_BLOCKS:].reshape(len(features_NF), -1)
 
 
 @dataclass(frozen=True)
@@ -89,26 +118,49 @@ class Photographs:
         return cls([file.read_bytes() for file in files], ids, sources, np.array(ids))
 
 
-def judge_aligned(
-    pictures: RealSet,
+def pair_features(
     photographs: Photographs,
     partners: Partners,
-    condition: Condition,
+    conditions: Sequence[Condition],
     features: FrozenFeatures,
-    judged: Mapping[str, Single],
-) -> dict[str, Pairs]:
-    """Condition → pairs, judged by probes trained on photographs of other sources and partners."""
+) -> dict[Condition, Single]:
+    """Condition → features of real, partner, real, partner … of all photographs, size by size."""
     found = [
-        partners.sources(data, item_id, condition)
+        one
+        for side in SHORTER_SIDES
         for data, item_id in zip(photographs.data, photographs.ids, strict=True)
+        for condition in conditions  # within a photograph: its partner is made once
+        for one in partners.sources(data, item_id, condition, side)
     ]
-    both = features.of([one for pair in found for one in pair], f"pairs, {condition.title}")
-    origins = np.tile([0, 1], len(found))
-    sources, groups = (np.repeat(n, 2) for n in (photographs.sources_P, photographs.groups_P))
+    all_NF = last_blocks(features.of(found, "photographs and partners"))
+    by_condition = all_NF.reshape(-1, len(conditions), 2, all_NF.shape[1])
+    return {
+        condition: by_condition[:, at].reshape(-1, all_NF.shape[1])
+        for at, condition in enumerate(conditions)
+    }
+
+
+def judge_aligned(
+    pictures: RealSet, photographs: Photographs, both: Single, judged: Mapping[str, Single]
+) -> dict[str, Pairs]:
+    """Level → pairs, judged by probes trained on photographs of other sources and partners.
+
+    Args:
+        pictures: the set.
+        photographs: what is trained on.
+        both: of pair_features.
+        judged: level → features of all images of the set.
+    """
+    origins = np.tile([0, 1], len(both) // 2)
+    sources, groups = (
+        np.tile(np.repeat(names, 2), len(SHORTER_SIDES))
+        for names in (photographs.sources_P, photographs.groups_P)
+    )
     judged_sources = pictures.kinds_N
 
     def fit(fold: Fold) -> Probe:
         kept = ~np.isin(sources, judged_sources[fold.real])
-        return fit_probe(both[kept], origins[kept], sources[kept], groups[kept])
+        return fit_probe(both[kept], origins[kept], sources[kept], groups[kept], (STRENGTH,))
 
-    return judge_by(pictures, list(without_source(pictures)), fit, judged)
+    seen = {name: last_blocks(one) for name, one in judged.items()}
+    return judge_by(pictures, list(without_source(pictures)), fit, seen)

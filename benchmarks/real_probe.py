@@ -7,7 +7,7 @@ threshold are chosen on inner folds of whole families and groups, never on what 
 Shapes: N training images · M other images · C features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,13 @@ class Probe:
         return np.asarray(scores, dtype=np.float64)
 
 
-def fit_probe(features_NC: Single, origins_N: Ints, kinds_N: Names, groups_N: Names) -> Probe:
+def fit_probe(
+    features_NC: Single,
+    origins_N: Ints,
+    kinds_N: Names,
+    groups_N: Names,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Probe:
     """Fit to training images.
 
     Args:
@@ -52,13 +58,14 @@ def fit_probe(features_NC: Single, origins_N: Ints, kinds_N: Names, groups_N: Na
         origins_N: 1 synthetic, 0 real.
         kinds_N: source or family, which weigh the same and which an inner fold leaves out whole.
         groups_N: what an inner fold leaves out whole where a class is of one kind.
+        strengths: of the ridge, of which the inner folds choose one.
     """
     mean_C, scale_C = features_NC.mean(0), features_NC.std(0) + _TINY
     x_NC = (features_NC - mean_C) / scale_C
     gram_NN = (x_NC @ x_NC.T).astype(np.float64) / x_NC.shape[1]
     inner = list(_inner_folds(origins_N, kinds_N, groups_N))
-    found = {one: _left_out(gram_NN, origins_N, kinds_N, inner, one) for one in STRENGTHS}
-    strength = max(STRENGTHS, key=lambda one: _auc_within(found[one], origins_N, inner))
+    found = {one: _left_out(gram_NN, origins_N, kinds_N, inner, one) for one in strengths}
+    strength = max(strengths, key=lambda one: _auc_within(found[one], origins_N, inner))
     coefficients_N, bias = ridge(gram_NN, origins_N, balanced(origins_N, kinds_N), strength)
     weights_C = (coefficients_N.astype(np.float32) @ x_NC) / x_NC.shape[1]
     threshold = _threshold(found[strength], origins_N)
