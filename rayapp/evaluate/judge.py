@@ -16,7 +16,7 @@ from scipy import special
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage
-from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id
+from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id
 from rayapp.dataset.scores import names_by, select
 from rayapp.dataset.suites import BY_LIST, ProtocolName, Suite, TestItems
 from rayapp.evaluate.detectors import Measured
@@ -73,9 +73,11 @@ def judge(
     if protocol == "legacy" and calibration is not None:
         rows = select(scores, items.items, items.scheme, suite.name)
         fitted = _as_the_original(detector, calibration, scores, seed)
+        there = {item_id(item.path) for item in items.items}
+        inside = sum(item_id(item.path) in there for item in calibration.items)
         calibrated = (
             f"logistic regression (C = 1e10) on {len(calibration.items)} published images, "
-            f"{_inside(calibration.items, items)} of them in the test set"
+            f"{inside} of them in the test set"
         )
         return _judged(rows, items, fitted, calibrated, notes, rescaled=True)
     if own is not None:
@@ -160,11 +162,6 @@ def _calibration(
             "preprocessing_hash": detector.spec.preprocessing.hash,
         }
     )
-
-
-def _inside(calibration: Sequence[Item], items: TestItems) -> int:
-    there = {item_id(item.path) for item in items.items}
-    return sum(item_id(item.path) in there for item in calibration)
 
 
 def _apart(items: TestItems, calibration: pa.Table, scores: pa.Table) -> TestItems:

@@ -11,17 +11,6 @@ from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
 from rayapp.report.evidence import Evidence
 
-SHOWN = (
-    "balanced_accuracy",
-    "roc_auc",
-    "average_precision",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_5pct",
-    "eer",
-    "nll",
-    "brier",
-    "calibration_error",
-)
 NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy_real": "accuracy, reals",

@@ -20,14 +20,14 @@ from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Ensemble
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import normalise
+from rayapp.models.pretrained import weights_of
 from rayapp.train.data.batches import Order, RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
-from rayapp.train.data.readers import reading
+from rayapp.train.data.views import reading
 from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
 from rayapp.train.objectives import Objective, create_objective
 from rayapp.train.optimisation import create_optimizer, learning_rate
-from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
 from rayapp.transforms import generator
@@ -60,7 +60,7 @@ class Engine:
         self.network = build_network(
             job.spec.architecture,
             pretrained=settings.pretrained,
-            weights=backbone_weights(settings),
+            weights=weights_of(settings.backbone_weights),
         )
         if settings.encoder:
             trained = load_detector(settings.encoder).network

@@ -1,17 +1,21 @@
-"""What training leaves behind: after each epoch what it shows of itself, at the end detectors."""
+"""What training leaves behind: its figures after each epoch, whole each time; then detectors."""
 
+import csv
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from tensorboardX import SummaryWriter
 
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.run import record
+from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
-from rayapp.train.journal import METRICS_FILE, write_events, write_metrics
 
 DETECTOR_FOLDER = "detector"
 LAST_FOLDER = "last"
@@ -19,6 +23,8 @@ STATE_FILE = "state.pt"
 CHECKPOINTS = "checkpoints"  # where Ray Train keeps states, a folder each
 MADE = tuple(f"{DETECTOR_FOLDER}/{name}" for name in (SPEC_FILE, WEIGHTS_FILE))
 _NAMED_UNREADABLE = 100
+METRICS_FILE = "metrics.csv"
+_TAGS = ("loss", "validation_loss", "learning_rate", "images_per_s", "data_wait_share")
 
 
 def record_epoch(engine: Engine, store: Store, figures: Mapping[str, Any]) -> None:
@@ -83,3 +89,26 @@ def record_end(engine: Engine, store: Store) -> dict[str, Any]:
         "reproducible": engine.job.settings.ingest == "indexed",
         "unreadable": dict(list(engine.unreadable.items())[:_NAMED_UNREADABLE]),
     }
+
+
+def write_metrics(store: Store, history: Sequence[Mapping[str, Any]]) -> None:
+    """One line an epoch; written anew each time, so that a resumed run has each line once."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    store.put(METRICS_FILE, text.getvalue().encode())
+
+
+def write_events(store: Store, number: int, figures: Mapping[str, Any]) -> None:
+    """The figures of the run's epoch `number` as a TensorBoard file of their own.
+
+    A file an epoch, whole and with a name that the epoch gives, is as good on S3 as on a disk, and
+    is written over, not doubled, by a run that resumes.
+    """
+    with scratch_folder() as folder:
+        with SummaryWriter(folder) as writer:
+            for tag in (tag for tag in _TAGS if figures[tag] is not None):
+                writer.add_scalar(f"{figures['stage']}/{tag}", figures[tag], figures["step"])
+        written = next(Path(folder).iterdir()).read_bytes()
+    store.put(f"tensorboard/{number:06d}.tfevents", written)

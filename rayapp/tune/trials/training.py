@@ -18,8 +18,7 @@ from rayapp.storage.uris import open_store
 from rayapp.train.data.items import LOSS_COLUMNS, TrainItem, train_items
 from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
-from rayapp.train.journal import METRICS_FILE
-from rayapp.train.outcome import DETECTOR_FOLDER, LAST_FOLDER, STATE_FILE
+from rayapp.train.outcome import DETECTOR_FOLDER, LAST_FOLDER, METRICS_FILE, STATE_FILE
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import STAGE1, RankContext
