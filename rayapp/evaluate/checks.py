@@ -1,29 +1,33 @@
 """What evaluate checks and hashes before it measures."""
 
-import csv
-import io
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import LabelScheme, load_scheme
+from rayapp.dataset.labels import load_scheme
 from rayapp.dataset.reference_figures import load_published
-from rayapp.dataset.suites import Suite
-from rayapp.evaluate.bench import Bench, Pairing
-from rayapp.evaluate.detectors import Measured, slug
-from rayapp.evaluate.judge import Judged
+from rayapp.evaluate.changed_images import list_changes
 from rayapp.evaluate.measurements import Task, compare
 from rayapp.evaluate.scopes import record_scopes
-from rayapp.evaluate.settings import EvaluateSettings
-from rayapp.metrics.changes import Changes, changed_sides
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results, SeedSpread
+from rayapp.metrics.evaluation import EVALUATION_FILE, Results, SeedSpread
 from rayapp.metrics.slices import spread
 from rayapp.run import record
-from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
+    from rayapp.dataset.suites import Suite
+    from rayapp.evaluate.bench import Bench, Pairing
+    from rayapp.evaluate.detectors import Measured
+    from rayapp.evaluate.judge import Judged
+    from rayapp.evaluate.settings import EvaluateSettings
+    from rayapp.metrics.changes import Changes
+    from rayapp.metrics.evaluation import Evaluation
+    from rayapp.storage.store import Store
 
 CSV_FILE = "metrics.csv"
 
@@ -155,37 +159,3 @@ def _spreads(evaluations: Sequence[Evaluation]) -> list[SeedSpread]:
                         )
                     )
     return found
-
-
-def list_changes(
-    suite: str, first: tuple[str, Judged], second: tuple[str, Judged]
-) -> tuple[Changes, str]:
-    """Counts, and the images as CSV: labels, both probabilities, and which detector is right.
-
-    Both detectors were measured on the same rows. An image that a legacy list repeats stands once.
-    """
-    (name_a, a), (name_b, b) = first, second
-    p_a, p_b = a.test.probabilities_N, b.test.probabilities_N
-    paths = a.rows["path"].to_pylist()
-    once = np.unique(np.asarray(paths), return_index=True)[1]
-    at = once[changed_sides(p_a[once], p_b[once], (a.test.threshold, b.test.threshold))]
-    right_a = (p_a >= a.test.threshold) == (a.test.codes["origin"] == 1)
-    scheme = a.items.scheme
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["path", *scheme.columns, f"P by {name_a}", f"P by {name_b}", "right"])
-    for row in at.tolist():
-        labels = [scheme.names(c)[int(codes[row])] for c, codes in a.test.codes.items()]
-        path = paths[row] if paths[row][0] not in "=+-@" else f"./{paths[row]}"  # no formula
-        values = f"{p_a[row]:.6f}", f"{p_b[row]:.6f}"
-        writer.writerow([path, *labels, *values, name_a if right_a[row] else name_b])
-    changes = Changes(
-        suite=suite,
-        first=name_a,
-        second=name_b,
-        num_images=len(once),
-        first_right=int(right_a[at].sum()),
-        second_right=int((~right_a[at]).sum()),
-        file=f"changed/{suite}/{slug(name_a)}--{slug(name_b)}.csv",
-    )
-    return changes, sink.getvalue()

@@ -19,7 +19,7 @@ from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.data.crops import PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, RankContext
-from rayapp.transforms import Window
+from rayapp.transforms.operations import Window
 
 _VIEWS_AT_ONCE = 64
 # By the server that they are forked from, once: each would else take seconds to import them anew,

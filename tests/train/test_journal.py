@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from rayapp.storage.uris import open_store
-from rayapp.train.outcome import write_events, write_metrics
+from rayapp.train.journal import write_events, write_metrics
 
 
 def _epoch(number: int, validation_loss: float | None = None) -> dict[str, Any]:
