@@ -99,7 +99,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     known = modules()
     loaded, called = imports(known, late=False), imports(known, late=True)
-    circles = [found for graph in (loaded, called) if (found := circle(graph))]
+    circles = [one for graph in (loaded, called) if (one := circle(graph))]
     chain = [] if circles else longest_chain(loaded)
     late = [] if circles else longest_chain(called)
     found: dict[str, int | None] = {

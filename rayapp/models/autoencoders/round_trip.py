@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.spec import StoredAutoencoder
+from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
 from rayapp.models.autoencoders.taesd import load_taesd
 from rayapp.models.autoencoders.tiny import Generator
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of
