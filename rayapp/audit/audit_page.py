@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import __version__
 from rayapp.audit.findings import Copies, Finding, Pair
 from rayapp.audit.shortcuts import ALARM, Shortcut
+from rayapp.config.defaults import __version__
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode
 from rayapp.pages.blocks import (

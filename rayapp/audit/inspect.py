@@ -15,7 +15,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import read_jpeg_layout
+from rayapp.transforms.jpeg_layouts import read_jpeg_layout
 
 EXTRA = {
     "container": pa.string(),

@@ -31,7 +31,7 @@ from rayapp.train.optimisation import create_optimizer, learning_rate, set_learn
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
-from rayapp.transforms import generator
+from rayapp.transforms.draws import generator
 
 State = dict[str, Any]
 

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.config.errors import UserError
 from rayapp.config.paths import portable
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_lists
-from rayapp.dataset.manifest import read_table_uri
+from rayapp.dataset.manifest import read_table
 from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
-from rayapp.storage.uris import read_uri
+from rayapp.storage.uris import read_uri, split_uri
 from rayapp.train.data.batches import MOST_OF_BATCH
 from rayapp.train.data.items import (
     LOSS_COLUMNS,
@@ -30,7 +30,7 @@ from rayapp.train.data.items import (
 from rayapp.train.settings import PLACEMENT, StageSettings, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import Perturbation, load_perturbation
+from rayapp.transforms.perturbations import Perturbation, load_perturbation
 
 
 def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
@@ -121,7 +121,7 @@ def _groups(manifest_uri: str | None) -> dict[str, str | None]:
     """
     if manifest_uri is None:
         return {}
-    table = read_table_uri(manifest_uri)
+    table = read_table(*split_uri(manifest_uri))
     for column in ("path", "group"):
         if column not in table.column_names:
             raise UserError(f"{manifest_uri}: has no column {column}")

@@ -1,17 +1,23 @@
 """What a rank is told: the stages of a training run, and the place it has in it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from rayapp.models.detector import DetectorSpec
 from rayapp.train.data.batches import Order, step_sizes
-from rayapp.train.data.crops import Batch
-from rayapp.train.data.items import TrainItem, group_numbers
-from rayapp.train.settings import StageSettings, TrainSettings
-from rayapp.transforms import Perturbation
+from rayapp.train.data.items import group_numbers
+
+if TYPE_CHECKING:
+    from rayapp.models.detector import DetectorSpec
+    from rayapp.train.data.crops import Batch
+    from rayapp.train.data.items import TrainItem
+    from rayapp.train.settings import StageSettings, TrainSettings
+    from rayapp.transforms.perturbations import Perturbation
 
 STAGE1, STAGE2 = "stage1", "stage2"
 

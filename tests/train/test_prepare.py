@@ -10,7 +10,7 @@ import torch
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings

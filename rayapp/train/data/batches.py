@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.transforms import generator
+from rayapp.transforms.draws import generator
 
 Indices = NDArray[np.int64]
 MOST_OF_BATCH = 4  # a group has a quarter of a batch at most: no step is then without images

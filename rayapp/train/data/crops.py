@@ -3,8 +3,11 @@
 Shapes: N images of this rank's part of a step · H W C · 4 label columns.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 import cv2
@@ -15,11 +18,16 @@ from torch.utils.data import Dataset
 
 from rayapp.dataset.images import ImageError, pixels_of
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
-from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.train.data.items import TrainItem
-from rayapp.transforms import PLAIN, ImageHWC, Perturbation, SizeHW, Window, apply, split_window
 from rayapp.transforms.draws import Dice
+from rayapp.transforms.perturbations import PLAIN
+from rayapp.transforms.plans import apply, split_window
+
+if TYPE_CHECKING:
+    from rayapp.storage.store import Store
+    from rayapp.train.data.items import TrainItem
+    from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+    from rayapp.transforms.perturbations import Perturbation
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets_N)
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> Batch:
         """In page-locked memory, from which a GPU copies while it computes; torch calls this."""
         inputs, labels_N4, targets_N = (
             tensor.pin_memory() for tensor in (self.inputs, self.labels_N4, self.targets_N)
@@ -119,11 +127,11 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         self._second, self._shared_draws = second, shared_draws
         self._source = source
 
-    def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+    def __getitem__(self, key: tuple[int, int]) -> tuple[ImageHWC, TrainItem] | Unreadable:
         epoch, index = key
         return self.read(self.items[index], epoch)
 
-    def read(self, item: TrainItem, epoch: int) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+    def read(self, item: TrainItem, epoch: int) -> tuple[ImageHWC, TrainItem] | Unreadable:
         """The item with its crop, or why there is none."""
         try:
             return self.crop(item, epoch), item
@@ -179,7 +187,7 @@ def open_source(root: str) -> PictureSource:
     return FileSource(store) if store.stat(INDEX_FILE) is None else TileSource(store)
 
 
-def collate(read: Sequence["tuple[ImageHWC, TrainItem] | Unreadable"]) -> Batch:
+def collate(read: Sequence[tuple[ImageHWC, TrainItem] | Unreadable]) -> Batch:
     """One batch of what could be read."""
     good = [one for one in read if not isinstance(one, Unreadable)]
     failures = {one.id: one.reason for one in read if isinstance(one, Unreadable)}
