@@ -17,7 +17,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector, save_detector
-from rayapp.models.inference.scoring_network import has_fast_bf16
+from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen

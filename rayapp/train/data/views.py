@@ -3,8 +3,10 @@
 Shapes: K views of an image · H W C · V views of a batch · C features or outputs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,13 +15,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rayapp.dataset.images import ImageError
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
 from rayapp.models.preprocessing import cut_views, normalise
-from rayapp.train.data.crops import PictureSource, Unreadable, open_source
-from rayapp.train.data.items import TrainItem
+from rayapp.train.data.crops import Unreadable, open_source
 from rayapp.train.data.readers import reading
-from rayapp.train.training_job import Job, RankContext
 from rayapp.transforms.operations import Window
+
+if TYPE_CHECKING:
+    from rayapp.train.data.crops import PictureSource
+    from rayapp.train.data.items import TrainItem
+    from rayapp.train.training_job import Job, RankContext
 
 _VIEWS_AT_ONCE = 64
 
@@ -36,7 +41,7 @@ class ItemViews(Dataset["Views | Unreadable"]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> "Views | Unreadable":
+    def __getitem__(self, index: int) -> Views | Unreadable:
         item = self.items[index]
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._job.settings.root)

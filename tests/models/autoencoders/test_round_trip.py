@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.reconstruct import LatentNoise, open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import LatentNoise, open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.autoencoders.tiny import Generator
 from tests.pictures import smooth
@@ -113,7 +113,7 @@ def test_a_small_file_travels_and_a_large_one_that_changed_since_is_refused(tmp_
     own = tmp_path / "mine.py"
     own.write_text("def reconstruct(images):\n    return images\n")
     travels = stored_autoencoder(load_autoencoder_spec(str(own)), None)
-    monkeypatch.setattr("rayapp.models.autoencoders.spec._SMALL_BYTES", 10)
+    monkeypatch.setattr("rayapp.models.autoencoders.autoencoder_spec._SMALL_BYTES", 10)
     stored = stored_autoencoder(load_autoencoder_spec(str(own)), None)
     own.write_text("def reconstruct(images):\n    return images[:]\n")
     assert np.array_equal(open_autoencoder(travels)(PIXELS_HWC), PIXELS_HWC)
