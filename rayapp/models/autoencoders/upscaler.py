@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.spec import StoredAutoencoder
+from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
 from rayapp.transforms import ImageHWC
 
 _INPUT, _OUTPUT = "data", "output"  # blobs of Real-ESRGAN's and its kin
