@@ -94,9 +94,12 @@ def test_a_diffusers_folder_gives_what_diffusers_gives(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     network = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    ).eval()  # fmt: skip
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()
     network.save_pretrained(tmp_path)
     found = opened("autoencoder-kl", str(tmp_path))(PIXELS_HWC)
     images = torch.from_numpy(PIXELS_HWC).permute(2, 0, 1)[None].float() / 255
