@@ -21,7 +21,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode
 from rayapp.run.progress import Progress
 from rayapp.transforms import PLAIN, ImageHWC, apply, load_perturbation
-from rayapp.transforms.operations import centre_crop, resize
+from rayapp.transforms.operations import crop, pad, resize, window_at
 
 BACKBONE = "vit_base_patch16_clip_quickgelu_224.openai"
 SIDE = 224
@@ -120,7 +120,13 @@ def squares(image_HWC: ImageHWC) -> tuple[ImageHWC, ImageHWC]:
     shorter = min(height, width)
     sides = max(SIDE, round(height * SIDE / shorter)), max(SIDE, round(width * SIDE / shorter))
     small_HWC = resize(image_HWC, *sides, "area" if shorter > SIDE else "lanczos4")
-    return centre_crop(small_HWC, SIDE), centre_crop(image_HWC, SIDE)
+    return _centre(small_HWC), _centre(image_HWC)
+
+
+def _centre(image_HWC: ImageHWC) -> ImageHWC:
+    """The central square; a smaller image is continued by mirroring."""
+    padded_HWC = pad(image_HWC, SIDE, SIDE)
+    return crop(padded_HWC, *window_at(padded_HWC.shape[:2], SIDE, "centre"))
 
 
 def _frozen(weights: Path, precision: Precision) -> tuple[Any, Any, Any]:
