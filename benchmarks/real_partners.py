@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
 
 from benchmarks.real_features import (
     NUM_BLOCKS,
@@ -28,6 +27,7 @@ from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
 from benchmarks.real_set import RealSet
 from rayapp.dataset.images import named_as
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
 from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import Pair, PairRows
 from rayapp.storage.uris import open_store
