@@ -12,6 +12,7 @@ from torch import nn
 
 from rayapp.models.detector import Detector
 from rayapp.models.inference.scoring_network import for_scoring, without_tf32
+from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise
 
 Logits = tuple[float, ...]  # one, or one a class
@@ -31,6 +32,9 @@ class Scorer(Protocol):
 
     def see(self, pixels_HWC: Pixels) -> Pixels:
         """What it keeps of an image, [K, H, W, C]; called in threads, images at most some."""
+
+    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+        """Why an image of that size, so seen, holds nothing to judge; `` where it does."""
 
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
         """Logits of images that were seen."""
@@ -58,6 +62,7 @@ class NetworkScorer:
     ) -> None:
         self.detector_hash = detector.hash()
         self._preprocessing = detector.spec.preprocessing
+        self._min_side_px = detector.spec.min_side_px
         self.preprocessing_hash = self._preprocessing.hash
         self._device = next(detector.network.parameters()).device
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
@@ -67,6 +72,10 @@ class NetworkScorer:
     def see(self, pixels_HWC: Pixels) -> Pixels:
         """The detector's views uint8 [K, size, size, C]; the image itself need not be kept."""
         return cut_views(pixels_HWC, self._preprocessing)
+
+    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+        """As `nothing_to_judge` finds."""
+        return nothing_to_judge(seen, size_HW, self._preprocessing, self._min_side_px)
 
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
         """The mean over its views of each image's logits."""
