@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 
-.PHONY: demo test drills slow check clean
+.PHONY: demo test drills slow check docs clean
 
 # Made anew when the pins or the dependencies change.
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs]'
 	touch $@
 
 demo: $(VENV)/ready
@@ -31,6 +31,14 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry rayapp jobs
+	$(BIN)/deptry tests benchmarks docs --ignore DEP002,DEP004
+	$(BIN)/python -m pytest -q tests/test_links.py
+
+# A warning is an error: a link that leads nowhere, a docstring that can't be rendered.
+docs: $(VENV)/ready
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs/html
+	@echo 'docs: build/docs/html/index.html'
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

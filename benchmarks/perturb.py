@@ -31,7 +31,7 @@ from rayapp.perturb.file_names import targets
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
-from rayapp.transforms import Plan, apply_each, decode_fast, encode_lossless, load_protocol
+from rayapp.transforms import Plan, apply_each, decode_fast, encode_lossless, load_perturbation
 
 CORES = 2
 _TINY = """name: tiny
@@ -133,11 +133,11 @@ def measure_speed(folder: Path, count: int) -> dict[str, float]:
 
 def _plans(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Source path → operation → arguments, as the job will draw them."""
-    protocol, result = load_protocol("imaginet-test"), {}
+    perturbation, result = load_perturbation("imaginet-test"), {}
     for item in read_list(folder / "list.txt", load_scheme("demo")).items:
         with Image.open(folder / item.path) as image:
             width, height = image.size
-        plan = protocol.draw((height, width), item.id, 42)["plain"]
+        plan = perturbation.draw((height, width), item.id, 42)["plain"]
         result[item.path] = {step.op: dict(step.params) for step in plan.steps}
     return result
 
@@ -148,11 +148,12 @@ def _plans(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def measure_ray(folder: Path, count: int) -> dict[str, float]:
     """The job beside a bare pool that runs the same function on the same rows."""
     lay_out(folder, count)
-    ours, protocol = settings(folder, "ours"), load_protocol("imaginet-test")
-    work = PerturbRows(open_store(folder), open_store(folder / "pool"), protocol, 42)
+    ours, perturbation = settings(folder, "ours"), load_perturbation("imaginet-test")
+    work = PerturbRows(open_store(folder), open_store(folder / "pool"), perturbation, 42)
     listed = read_list(folder / "list.txt", load_scheme("demo"))
     rows = [
-        {"id": t.item.id, "path": t.source, "name": t.name} for t in targets([listed], "clean")[0]
+        {"id": t.item.id, "path": t.source_path, "name": t.name}
+        for t in targets([listed], "clean")[0]
     ]
     batches = [rows[at : at + 16] for at in range(0, count, 16)]
     half = len(batches) // 2
@@ -172,7 +173,7 @@ def measure_growth(folder: Path, few: int, many: int) -> dict[str, float]:
 
     def cost(name: str, count: int) -> float:
         listed.write_text("".join(whole[:count]))
-        wanted = settings(folder, name, protocol=str(folder / "tiny.yaml"))
+        wanted = settings(folder, name, perturbation=str(folder / "tiny.yaml"))
         seconds = timed(lambda: perturb(wanted))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         each_ms, memory = seconds / count * 1000, f"driver's peak {peak:.0f} MB"
@@ -191,13 +192,16 @@ def measure_growth(folder: Path, few: int, many: int) -> dict[str, float]:
 def measure_grid(folder: Path, count: int) -> dict[str, float]:
     """A grid of 13 JPEG qualities: what its one decode costs beside its 13 codecs."""
     lay_out(folder, count)
-    protocol, cost = load_protocol("jpeg-grid"), dict.fromkeys(("decode", "codec", "grid"), 0.0)
+    perturbation, cost = (
+        load_perturbation("jpeg-grid"),
+        dict.fromkeys(("decode", "codec", "grid"), 0.0),
+    )
     for path in sorted((folder / "distinct").iterdir()):
         data = path.read_bytes()
         start = time.perf_counter()
         pixels_HWC = _decoded(data)
         cost["decode"] += time.perf_counter() - start
-        plans = protocol.draw(pixels_HWC.shape[:2], path.name, 42)
+        plans = perturbation.draw(pixels_HWC.shape[:2], path.name, 42)
         start = time.perf_counter()
         for _, changed_HWC in apply_each(plans, _decoded(data)):
             encode_lossless(changed_HWC)

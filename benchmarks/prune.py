@@ -1,10 +1,10 @@
-"""The plan of a prune beside the original's method: os.walk, relpath and a set, one process.
+"""The decisions of a prune beside the original's method: os.walk, relpath and a set, one process.
 
     python benchmarks/prune.py [--quick]
 
 A million empty files in 2,000 folders, a fifth of them annotated. Both sides read the list and
 write path, bytes and decision of every file as Parquet; each runs in a process of its own, what is
-compared with before and after. Imports (of Ray's workers too: a small tree is planned first) and
+compared with before and after. Imports (of Ray's workers too: a small tree is looked at first) and
 ray.init are not counted; the time with them is printed.
 """
 
@@ -86,7 +86,7 @@ def side(name: str, folder: Path) -> dict[str, float]:
 
 
 def warm_up(folder: Path, settings: Any) -> None:
-    """Plan a small tree first: what Ray's workers import is not counted either."""
+    """Decide on a small tree first: what Ray's workers import is not counted either."""
     lay_out(folder / "small", 200, 100)
     places = {"root": str(folder / "small/root"), "output": str(folder / "small/out")}
     from rayapp.jobs.prune import prune
@@ -116,9 +116,9 @@ def check_equal(folder: Path) -> None:
     """Both sides decided alike, file by file."""
     tables = [
         pq.read_table(folder / name).select(["path", "bytes", "decision"]).sort_by("path")
-        for name in ("original.parquet", "ours/plan.parquet")
+        for name in ("original.parquet", "ours/decisions.parquet")
     ]
-    assert tables[0].equals(tables[1].cast(tables[0].schema)), "the two plans differ"
+    assert tables[0].equals(tables[1].cast(tables[0].schema)), "the two decide otherwise"
 
 
 def main() -> None:

@@ -139,7 +139,7 @@ def download_rate(folder: Path, workers: int, count: int) -> float:
         )
         command = [sys.executable, str(ROOT / "jobs/download.py"), "--root", str(folder / "out")]
         command += ["--catalogue", str(book), "--sources", "photos", "--cpus", "8"]
-        command += ["--annotations", str(folder / "list.txt"), "--workers", str(workers)]
+        command += ["--annotations", str(folder / "list.txt"), "--num-workers", str(workers)]
         command += ["--threads", "1"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
         process = subprocess.Popen(
@@ -284,7 +284,7 @@ def items_part(quick: bool) -> Figures:
     from rayapp.dataset.images import decode
     from rayapp.pack.tile_rows import PackRows
     from rayapp.perturb.variants import PerturbRows
-    from rayapp.transforms import load_protocol
+    from rayapp.transforms import load_perturbation
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -295,7 +295,7 @@ def items_part(quick: bool) -> Figures:
         source, out = open_store(folder / "in"), open_store(folder / "out")
         paths = sorted((folder / "in/images").iterdir())
         work = [{"id": p.name, "path": f"images/{p.name}", "name": f"{p.stem}.webp"} for p in paths]
-        perturbing = PerturbRows(source, out, load_protocol("imaginet-test"), 42)
+        perturbing = PerturbRows(source, out, load_perturbation("imaginet-test"), 42)
         packing = PackRows(source, out, "webp", 128)
         for one in (perturbing, packing):
             one.setup()
@@ -334,7 +334,7 @@ def model_tables() -> str:
     for name, images in SIZES.items():
         text += [f"**{name}** ({images:,} images)", ""]
         heads = [f"{n} node{'s' * (n > 1)}" for n in NODES]
-        text += [f"| stage | CPU h | GPU h | {' | '.join(heads)} | price |", "|---|" + "--:|" * 6]
+        text += [f"| step | CPU h | GPU h | {' | '.join(heads)} | price |", "|---|" + "--:|" * 6]
         for stage, work in model(images).items():
             takes = []
             for nodes in NODES:

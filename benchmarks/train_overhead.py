@@ -43,7 +43,9 @@ def timed(config: Path, output: Path, num_workers: int) -> Timed:
     """
     began = time.time()
     command = [sys.executable, str(JOB), "--config", str(config), "--output", str(output)]
-    subprocess.run([*command, "--num-workers", str(num_workers)], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "--num-workers", str(num_workers), "--on-ray"], check=True, capture_output=True
+    )
     whole_s = time.time() - began
     epochs = list(csv.DictReader((output / "metrics.csv").read_text().splitlines()))
     ends = [path.stat().st_mtime for path in sorted((output / "tensorboard").iterdir())]

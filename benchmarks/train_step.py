@@ -34,7 +34,7 @@ from rayapp.train.data.crops import Batch
 from rayapp.train.engine import Engine
 from rayapp.train.objectives import create_objective
 from rayapp.train.optimisation import create_optimizer
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job, RankContext
 
@@ -56,7 +56,7 @@ def job_of(folder: Path, num_images: int, batch_size: int, **changes: Any) -> Jo
             cv2.imwrite(str(folder / f"{number}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
             items.append(Item(f"{number}.png", f"{number}.png", LABELS[number % len(LABELS)]))
         write_list(open_store(folder), "all.txt", items, load_scheme("imaginet"))
-    return plan(TrainSettings.model_validate(recipe))[0]
+    return make_job(TrainSettings.model_validate(recipe))[0]
 
 
 def batch_of(batch_size: int) -> Batch:
@@ -124,7 +124,7 @@ def measure_cpu(folder: Path, quick: bool) -> float:
     """How many times as fast as the plain step ours is, on one thread of the CPU."""
     torch.set_num_threads(1)
     size, count = (4, 2) if quick else (16, 5)
-    own = {"precision": "fp32", "compile": False, "gpu": False}
+    own = {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
     job, device = job_of(folder, 16, 8, **own), torch.device("cpu")
     kinds = [plain_step(job, device), Engine(job).step]
     plain, ours = compared(kinds, batch_of(size), count, device)

@@ -84,12 +84,12 @@ def _settings(space: Mapping[str, Any], **changes: Any) -> TuneSettings:
 def _search(settings: TuneSettings, work: Work, recipe: Recipe) -> tuple[float, list[float]]:
     """The best value of a study, and the best so far by trial."""
     space, goal = Space(settings.space), Goal(settings.objectives)
-    planned = SearchPlan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
+    search_plan = SearchPlan(settings, recipe, space, goal, {}, {}, load_scheme("imaginet"))
     with (
         tempfile.TemporaryDirectory() as folder,
         open_study(LocalStore(folder), goal, NumberedSampler(settings)) as journal,
     ):
-        search(settings, planned, journal, work, float("inf"))
+        search(settings, search_plan, journal, work, float("inf"))
         values = [trial.values[0] for trial in journal.trials]
     assert len(values) == settings.trials
     return min(values), list(np.minimum.accumulate(values))
@@ -127,7 +127,7 @@ def calibration(trials: int, seed: int, num_images: int) -> tuple[float, float]:
     judged, scheme = scores(num_images, seed), load_scheme("imaginet")
     fields = {"method": "platt", "temperature": None, "fpr": None, "band_error": 0.05}
     recipe = Recipe({"calibrate": fields})
-    settings = _settings(_CALIBRATION, trials=trials, seed=seed, concurrent=2)
+    settings = _settings(_CALIBRATION, trials=trials, seed=seed, num_trials_at_once=2)
     started = time.monotonic()
     best, _ = _search(settings, CalibrationWork(recipe, judged, scheme), recipe)
     rate = trials / (time.monotonic() - started)

@@ -1,6 +1,6 @@
 """Run a whole benchmark, from its sources to the report.
 
-imaginet benchmark --config imaginet --output URI [--plan]
+imaginet benchmark --config imaginet --output URI [--estimate]
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
@@ -9,16 +9,16 @@ from rayapp.config.settings import EXIT_DONE, run_job
 
 
 def job(settings: BenchmarkSettings) -> int:
-    """Say what it will take; unless that is all, run every stage and say where things are."""
+    """Say what it will take; unless that is all, run every step and say where things are."""
     from rayapp.jobs.benchmark import Places, exit_code, run_benchmark
     from rayapp.jobs.benchmark_estimate import estimate, format_estimate
 
     print(format_estimate(estimate(settings), settings), flush=True)
-    if settings.plan:
+    if settings.estimate:
         return EXIT_DONE
     outcomes = run_benchmark(settings)
     at = Places(settings)
-    print("\npipeline: all stages are done")
+    print("\nbenchmark: all steps are done")
     print(f"  report    {at.at('report')}/report.html")
     print(f"  figures   {at.at('evaluation')}/metrics.json")
     print(f"  detector  {at.at('detector')}")

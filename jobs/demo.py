@@ -9,7 +9,7 @@ from rayapp.demo.settings import DemoSettings
 
 
 def job(settings: DemoSettings) -> None:
-    """Run every stage, then say what came out."""
+    """Run every step, then say what came out."""
     from rayapp.jobs.demo import METRICS_FILE, run_demo
     from rayapp.jobs.report import REPORT_FILE
     from rayapp.run.record import command, existing
@@ -17,7 +17,7 @@ def job(settings: DemoSettings) -> None:
 
     metrics = run_demo(settings)
     store = open_store(settings.output)
-    print("\ndemo: all stages are done")
+    print("\ndemo: all steps are done")
     for part in ("seen", "held_out", "clean_seen"):
         for figure in ("roc_auc", "balanced_accuracy"):
             name = f"{part}_{figure}"

@@ -1,6 +1,6 @@
 """Make a perturbed test set that is the same on any machine.
 
-imaginet perturb --annotations LIST… --root URI --output URI --protocol imaginet-test
+imaginet perturb --annotations LIST… --root URI --output URI --perturbation imaginet-test
 """
 
 import os

@@ -2,8 +2,10 @@
 
 import runpy
 import sys
-from pathlib import Path
+
+from rayapp.config.packaged import shipped_folder
 
 if __name__ == "__main__":
     print("jobs/pipeline.py is now jobs/benchmark.py", file=sys.stderr)
-    runpy.run_path(str(Path(__file__).with_name("benchmark.py")), run_name="__main__")
+    # Not the file beside this one: `ray submit` copies a script alone.
+    runpy.run_path(str(shipped_folder("jobs") / "benchmark.py"), run_name="__main__")

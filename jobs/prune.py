@@ -9,12 +9,12 @@ from rayapp.prune.settings import PruneSettings
 
 
 def job(settings: PruneSettings) -> int:
-    """Plan and, where asked, apply; then say what was done, and name what could not be."""
-    from rayapp.jobs.prune import PLAN_FILE, REMOVED_FILE, prune
+    """Decide and, where asked, apply; then say what was done, and name what could not be."""
+    from rayapp.jobs.prune import DECISIONS_FILE, REMOVED_FILE, prune
 
     run = prune(settings)
     applied = run.results["applied"]
-    where = {"plan": PLAN_FILE} | ({"removed files": REMOVED_FILE} if applied else {})
+    where = {"decisions": DECISIONS_FILE} | ({"removed files": REMOVED_FILE} if applied else {})
     waiting = run.counts["remove"] and not applied
     run.print_summary(where, "the same command with --apply removes the files" if waiting else "")
     for line in run.results.get("misses", []):

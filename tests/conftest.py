@@ -18,6 +18,7 @@ settings.register_profile("product", deadline=None, max_examples=60)  # machines
 settings.load_profile("product")
 
 _PUBLISHED = Path("shared", "imaginet")  # beside the checkout, or further up
+_WEIGHTS = Path("shared", "weights")
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +91,12 @@ def published() -> Path:
         if (folder / _PUBLISHED).is_dir():
             return folder / _PUBLISHED
     pytest.skip(f"the published lists are not here (../{_PUBLISHED})")
+
+
+@pytest.fixture(scope="session")
+def taef2_folder() -> Path:
+    """The weights of TAEF2, which are not part of the repository."""
+    for folder in Path(__file__).resolve().parents:
+        if (folder / _WEIGHTS / "taef2_encoder.safetensors").is_file():
+            return folder / _WEIGHTS
+    pytest.skip(f"the weights of TAEF2 are not here (../{_WEIGHTS})")

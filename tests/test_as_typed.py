@@ -1,7 +1,8 @@
-"""The commands of README and docs, as a reader types them: a plain shell, relative paths.
+"""The commands and programs of README and docs, as a reader types them, page by page.
 
-The shell knows the environment's `bin` and the system's, and stands in a folder that is not the
-repository. Every command is in one of the two lists below; one that is in neither fails.
+A plain shell that knows the environment's `bin` and the system's, and stands in a folder that is
+not the repository. What needs more than that says so in the source of its page, by a block
+`sh not-run: REASON`. Every other block of `sh` and `python` runs, in the order of the pages.
 """
 
 import os
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,94 +25,86 @@ from tests.job_settings import JOBS, fields_of, settings_of
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-DOCS = [ROOT / "README.md", ROOT / "annotations/README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-# Beginnings of commands that are run, in the order of the documents.
-RUN = (
-    "imaginet predict --detector runs/demo/detector",
-    "imaginet annotate",
-    "L=",
-    "imaginet audit",
-    "imaginet train --config configs/demo.yaml",
-    "imaginet calibrate --detector runs/mine",
-    "imaginet evaluate --detector runs/mine",
-    "imaginet report --evaluations runs/mine",
-    "imaginet prune",
-    "imaginet report --output",
-    "imaginet report --evaluations runs/tables --output",
-)
-# Beginnings of commands that are not, and why.
-LEFT_OUT = {
-    "make": "in the repository, minutes; the drills of the demo and these tests are what it runs",
-    "export PATH=": "the shell of this test has it",
-    "imaginet calibrate --fpr 0.01": "an option, no whole command",
-    "imaginet weights": "network",
-    "imaginet predict --detector runs/weights": "published weights, network",
-    "imaginet describe DETECTOR": "of a detector of one's own; tests/jobs/test_describe.py",
-    "imaginet download": "network",
-    "imaginet demo --tiny": "minutes; tests/drills/test_submit_drill.py runs both",
-    "imaginet evaluate --detector DIR": "the published test set",
-    "imaginet evaluate --detector runs/weights": "the published test set",
-    "imaginet evaluate --detector runs/calibrated": "the published test set",
-    "imaginet report --evaluations runs/tables runs/clean": "the published test sets",
-    "imaginet perturb": "the published test set",
-    "imaginet pack": "the published training set",
-    "imaginet train --config imaginet": "the published training set, days",
-    "imaginet calibrate --detector runs/selfcon": "the published training set",
-    "imaginet benchmark": "S3, hours; tests/drills/test_pipeline_drill.py has a small one",
-    "tensorboard": "a server",
-    "ray": "a cluster; tests/drills/test_submit_drill.py and test_paths_drill.py have one",
-    "export RAY_AUTH_MODE": "a cluster",
-    "RAY_ADDRESS=auto": "a cluster, S3",
-    "A=": "of commands that are left out",
-    "B=": "of commands that are left out",
-    "python benchmarks/": "in the repository",
-}
-BEFORE = {"imaginet report --evaluations runs/tables": "cp -r runs/mine/evaluation runs/tables"}
+README, INDEX = ROOT / "README.md", ROOT / "docs/index.md"
 CODES = {"imaginet audit": {0, 3}}  # 3: what it finds in pictures made of noise
-NO_COMMANDS = {"text", "python", "yaml", "bibtex"}  # other blocks than `sh`
+OTHERS = {"text", "yaml", "bibtex", "{toctree}", "{eval-rst}", "{include}"}
+OTHERS |= {"{job-options}", "{perturbation-steps}"}
 
-_PARTS = re.compile(
-    r"^ *```(?P<language>\w*)\n(?P<body>.*?)^ *```$|`(?P<inline>[^`]+)`", re.MULTILINE | re.DOTALL
+_BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<language>\S*) ?(?P<note>[^\n]*)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
-_WITH_OPTIONS = re.compile(r"\bimaginet ([a-z]+)(\s(?:(?!imaginet )[^`&|;)\n]|\\\n)*)")
-_INLINE = re.compile(r"(imaginet|make|python|ray|tensorboard|pip)\s\S+\s")
+_WITH_OPTIONS = re.compile(r"\bimaginet ([a-z]+)(\s(?:(?!imaginet )[^`&|;)\n\\]|\\\n)*)")
 
 
-def commands_of(text: str) -> list[str]:
-    """The commands of a document in order, each in one line: of its blocks and of its sentences."""
+def pages() -> list[Path]:
+    """README, then the pages in the order of the index."""
+    trees = re.findall(r"```\{toctree\}\n(.*?)```", INDEX.read_text(), re.DOTALL)
+    names = [line for tree in trees for line in tree.splitlines() if line and line[0] != ":"]
+    return [README, *(ROOT / f"docs/{name}.md" for name in names)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    language: str
+    note: str
+    body: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for found in _BLOCK.finditer(page.read_text()):
+        body = re.sub(rf"^{found['indent']}", "", found["body"], flags=re.MULTILINE)
+        yield Block(page, found["language"], found["note"], body)
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of a page that run, in order, each in one line; programs by their heredoc."""
     found = []
-    for part in _PARTS.finditer(text):
-        if part["inline"] is not None:
-            line = " ".join(part["inline"].split())
-            found += [line] if _INLINE.match(line) else []
-        elif part["language"] == "sh":
-            lines = re.sub(r" *\\\n *", " ", part["body"]).split("\n")
+    for block in blocks(page):
+        if block.note.startswith("not-run:"):
+            continue
+        if block.language == "sh":
+            lines = re.sub(r" *\\\n *", " ", block.body).split("\n")
             found += [line.strip() for line in lines if line.strip()]
-        else:
-            assert part["language"] in NO_COMMANDS, f"say what this block is: {part[0]}"
+        elif block.note.startswith("file:"):
+            found.append(f"cat > {block.note.removeprefix('file: ')} <<'END'\n{block.body}END")
+        elif block.language == "python":
+            found.append(f"python - <<'END'\n{block.body}END")
     return found
-
-
-def all_commands() -> list[str]:
-    return [command for path in DOCS for command in commands_of(path.read_text())]
 
 
 def begins(command: str, starts: Sequence[str]) -> list[str]:
     return [start for start in starts if command.startswith(start)]
 
 
-def test_every_command_is_run_or_left_out_for_a_reason() -> None:
-    known = [*RUN, *LEFT_OUT]
-    for command in all_commands():
-        assert len(begins(command, known)) == 1, f"in neither list, or in both: {command}"
-    unused = [start for start in known if not any(c.startswith(start) for c in all_commands())]
-    assert not unused, "no document has these"
+def test_every_page_is_in_the_index() -> None:
+    assert {INDEX, *pages()} == {README, *(ROOT / "docs").glob("*.md")}
+
+
+def test_every_block_runs_or_says_why_not() -> None:
+    for block in (block for page in pages() for block in blocks(page)):
+        where = f"{block.page.name}: {block.language} {block.note}\n{block.body}"
+        if block.language in ("sh", "python") or block.note.startswith("file:"):
+            allowed = r"(not-run: \S.{3,}|file: [\w.]+|)" if block.note else ""
+            assert re.fullmatch(allowed, block.note), where
+            for named in re.findall(r"tests/\S+\.py", block.note):
+                assert (ROOT / named).exists(), where
+        else:
+            assert block.language in OTHERS, f"say what this block is: {where}"
+
+
+def test_most_blocks_run() -> None:
+    shown = [b for page in pages() for b in blocks(page) if b.language in ("sh", "python")]
+    left_out = [block for block in shown if block.note.startswith("not-run:")]
+    assert len(left_out) < len(shown) / 2
 
 
 def test_every_job_that_is_named_is_there_with_its_options() -> None:
     scripts = {script.stem: script for script in JOBS}
-    texts = [path.read_text() for path in (*DOCS, *(ROOT / "configs").rglob("*.yaml"))]
+    texts = [path.read_text() for path in (*pages(), *(ROOT / "configs").rglob("*.yaml"))]
     options: dict[str, list[str]] = defaultdict(list)
     for job, rest in (found.groups() for text in texts for found in _WITH_OPTIONS.finditer(text)):
         options[job] += re.findall(r"(?<=\s)--[a-z][a-z0-9.-]*", rest)
@@ -144,8 +137,7 @@ class Reader:
         """One command after the other in one shell; how each ended."""
         lines = []
         for command in commands:
-            before = [BEFORE[start] for start in begins(command, list(BEFORE))]
-            lines += [*before, command, 'echo "@@ $?"']
+            lines += [command, 'echo "@@ $?"']
         env = {"PATH": self.path, "HOME": str(self.home)}
         done = subprocess.run(
             ["/bin/bash", "--noprofile", "--norc", "-c", "\n".join(lines)],
@@ -155,7 +147,7 @@ class Reader:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=1500,
+            timeout=2700,
         )
         said = re.split(r"^@@ (\d+)\n", done.stdout, flags=re.MULTILINE)
         codes = map(int, said[1::2])
@@ -183,7 +175,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Reader:
-    """With pictures in IMAGES and FOLDER, and a detector where `make demo` leaves one."""
+    """With pictures in IMAGES and FOLDER, and detectors where demo and weights leave theirs."""
     assert (BIN / "imaginet").exists(), "the package is not installed: pip install -e ."
     folder, home = tmp_path / "a folder of mine", tmp_path / "home"
     home.mkdir()
@@ -191,7 +183,10 @@ def reader(tmp_path: Path) -> Reader:
     pictures(folder / "IMAGES/synthetic/smooth", 30, noise=0.0)
     pictures(folder / "IMAGES/synthetic/nearly", 30, noise=3.0)
     pictures(folder / "FOLDER", 4, noise=12.0)
+    Image.open(folder / "FOLDER/000.png").save(folder / "photo.jpg")
+    (folder / "broken.jpg").write_bytes(b"no image")
     saved_detector(folder / "runs/demo/detector")
+    saved_detector(folder / "runs/weights/commfor")
     return Reader(folder, home)
 
 
@@ -211,7 +206,7 @@ def pictures(folder: Path, count: int, noise: float) -> None:
 @pytest.mark.timeout(900)
 def test_the_detector_is_where_training_says(reader: Reader) -> None:
     chain = ("imaginet annotate", "L=", "imaginet train")
-    chosen = [c for c in all_commands() if begins(c, RUN) and begins(c, chain)]
+    chosen = [c for c in commands(ROOT / "docs/own-data.md") if begins(c, chain)]
     ended = reader.types([*chosen, chosen[-1]])
     for one in ended:
         reader.check(one)
@@ -222,12 +217,17 @@ def test_the_detector_is_where_training_says(reader: Reader) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_documents_commands(reader: Reader) -> None:
-    chosen = [command for command in all_commands() if begins(command, RUN)]
+@pytest.mark.timeout(3000)
+def test_what_the_pages_say_runs(reader: Reader) -> None:
+    chosen = [command for page in pages() for command in commands(page)]
     ended = reader.types(chosen)
+    wrong = []
     for one in ended:
-        reader.check(one)
+        try:
+            reader.check(one)
+        except AssertionError as error:
+            wrong.append(str(error))
+    assert not wrong, "\n\n".join(wrong)
     assert len(ended) == len(chosen)
-    page = (reader.folder / "runs/mine/report/report.html").read_text()
-    assert "imaginet evaluate --detector runs/mine/detector" in page, "what is typed to repeat it"
+    report = (reader.folder / "runs/mine/report/report.html").read_text()
+    assert "imaginet evaluate --detector runs/mine/detector" in report, "what is typed to repeat it"

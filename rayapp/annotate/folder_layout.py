@@ -48,8 +48,8 @@ class Pattern:
         if word:
             origin = CODES.get(word.strip()) or origin_of(word)
         else:
-            said = (CODES.get(folder) or origin_of(folder) for folder in folders)
-            origin = next(filter(None, said), SYNTHETIC if GENERATOR in folders else None)
+            origins = (CODES.get(folder) or origin_of(folder) for folder in folders)
+            origin = next(filter(None, origins), SYNTHETIC if GENERATOR in folders else None)
         if origin is None or not all(folders):
             raise UserError(
                 f"--layout {text!r}: say the origin by a folder real or synthetic, or by "

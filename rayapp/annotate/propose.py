@@ -63,8 +63,8 @@ def _guesses(tree: Sequence[Folders], level: int) -> dict[str, Origin | None]:
         if not guess and (like_a_camera(name) or like_a_generator(name)):
             guess = REAL if like_a_camera(name) else SYNTHETIC
         below = (words_of(one) for one in tree if len(one) > level and one[level] == name)
-        said = {origin for words in below for origin in words.values()}
-        found[name] = guess if said <= {guess} else None
+        origins = {origin for words in below for origin in words.values()}
+        found[name] = guess if origins <= {guess} else None
     return found
 
 

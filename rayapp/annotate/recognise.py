@@ -85,10 +85,10 @@ def _origins(tree: Sequence[Folders]) -> dict[Folders, tuple[int, Origin]]:
         beside = {
             k: o for k, n in enumerate(names) if len(at_level[k]) == 2 and (o := origin_of(n))
         }
-        said = beside or words_of(names)
-        level = min(said, default=0)
-        if len(set(said.values())) == 1 and not {",", "="} & set(names[level]):
-            found[names] = level, said[level]
+        named = beside or words_of(names)
+        level = min(named, default=0)
+        if len(set(named.values())) == 1 and not {",", "="} & set(names[level]):
+            found[names] = level, named[level]
     return found
 
 

@@ -82,8 +82,8 @@ def _opening(
     blocks: list[Block] = [Highlights(items)]
     if table is None:
         blocks.append(Notice("Lists only: no image was read."))
-    told = sorted(findings, key=lambda one: not one.wrong)
-    return blocks + [Notice(one.text, "warning" if one.wrong else "note") for one in told]
+    ordered = sorted(findings, key=lambda one: not one.wrong)
+    return blocks + [Notice(one.text, "warning" if one.wrong else "note") for one in ordered]
 
 
 def _lists(facts: Mapping[str, Any]) -> list[Block]:

@@ -175,7 +175,7 @@ def _alike(images: pa.Table) -> tuple[list[Pair], int]:
         for path, origin, look, digest in members[1:]:
             first, before, other, known = members[0]
             if origin != before and digest != known:  # equal bytes are a contradiction, not alike
-                apart = (int(look or "0", 16) ^ int(other or "0", 16)).bit_count()
+                apart = near_duplicates.bits_apart(look, other)
                 origins = ("synthetic", "real") if before else ("real", "synthetic")
                 found.append(Pair(first, path, origins, "near", apart))
                 break

@@ -1,6 +1,7 @@
 """Settings of a benchmark."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -18,7 +19,7 @@ ListUri = Annotated[str, AfterValidator(_list)]  # a Uri, or one below `{root}`
 
 
 class Lists(Settings):
-    """The annotation lists of each stage; `{root}/…` names one that the download brings."""
+    """The annotation lists of each step; `{root}/…` names one that the download brings."""
 
     train: tuple[ListUri, ...] = Field(min_length=1, description="lists that train the encoder")
     head: tuple[ListUri, ...] = Field((), description="lists that train the head; train's if none")
@@ -27,7 +28,7 @@ class Lists(Settings):
 
 
 class Expected(Settings):
-    """How many images the lists name, for a plan that is made before the lists are there."""
+    """How many images the lists name, for an estimate that is made before the lists are there."""
 
     train: int = Field(0, ge=0, description="images of lists.train")
     head: int = Field(0, ge=0, description="images of lists.head")
@@ -35,7 +36,7 @@ class Expected(Settings):
 
 
 class Reckoning(Settings):
-    """What the plan's hours and cost are reckoned with."""
+    """What the estimate's hours and cost are reckoned with."""
 
     cpus: int = Field(16, ge=1, description="CPUs at work together")
     gpus: int = Field(0, ge=0, description="GPUs at work together")
@@ -49,9 +50,11 @@ class Reckoning(Settings):
 class BenchmarkSettings(JobSettings):
     """Rebuild a benchmark, train a detector on it, calibrate and measure it: all in one run."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"plan": "estimate"}
+
     root: Uri | None = Field(None, description="folder of the images; <output>/images if none")
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
-    lists: Lists = Field(description="annotation lists of each stage")
+    lists: Lists = Field(description="annotation lists of each step")
     list_sources: tuple[str, ...] = Field((), description="catalogue entries that hold the lists")
     sources: tuple[str, ...] = Field(
         (), description="catalogue entries to download; none: the images are in place"
@@ -61,7 +64,7 @@ class BenchmarkSettings(JobSettings):
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")
     prune: dict[str, Any] = Field(
-        {}, description="more settings of pruning; it only plans, unless they say apply"
+        {}, description="more settings of pruning; it removes nothing, unless they say apply"
     )
     perturb: dict[str, Any] = Field({}, description="more settings of perturbation")
     train: dict[str, Any] = Field({}, description="changes of the recipe")
@@ -69,6 +72,6 @@ class BenchmarkSettings(JobSettings):
     calibrate: dict[str, Any] = Field({}, description="more settings of calibration")
     evaluate: dict[str, Any] = Field({}, description="more settings of evaluation")
     report: dict[str, Any] = Field({}, description="more settings of the report")
-    plan: bool = Field(False, description="print what each stage will take, and stop")
+    estimate: bool = Field(False, description="print what each step will take, and stop")
     expected: Expected = Field(Expected(), description="images of the lists, where not there yet")
-    reckoning: Reckoning = Field(Reckoning(), description="machines and prices of the plan")
+    reckoning: Reckoning = Field(Reckoning(), description="machines and prices of the estimate")

@@ -17,9 +17,11 @@ from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
 from rayapp.models.detector import Detector
+from rayapp.models.detector_spec import EVEN_ODDS
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.scope import Images
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri
 
 
@@ -46,7 +48,7 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
         if settings.fpr is not None:
             decisions.check_reals({decisions.ALL: num_real}, settings.fpr, settings.confidence)
     except UserError as error:
-        raise UserError(f"{listed.source}: {error}") from None
+        raise UserError(f"{listed.list_uri}: {error}") from None
 
 
 def fit_calibrator(
@@ -85,7 +87,7 @@ def decide(
     Raises:
         UserError: too few reals for the rate, see `decisions.check_reals`.
     """
-    threshold, fpr, by = 0.5, settings.fpr, settings.fpr_by or ""
+    threshold, fpr, by = EVEN_ODDS, settings.fpr, settings.fpr_by or ""
     apart = {"slices_N": slices_N, "photographs_N": photographs_N}
     if fpr is not None:
         threshold = decisions.threshold_at_fpr(
@@ -144,7 +146,7 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     run = record.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     on = Images(

@@ -8,7 +8,7 @@ from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import ProtocolName
-from rayapp.models.detector_spec import Method
+from rayapp.models.detector_spec import EVEN_ODDS, Method
 
 
 class CalibrateSettings(JobSettings):
@@ -34,7 +34,7 @@ class CalibrateSettings(JobSettings):
         gt=0,
         lt=1,
         description="threshold whose false-positive rate is at most this, promised by an exact "
-        "bound; else 0.5",
+        f"bound; else {EVEN_ODDS}",
     )
     confidence: float = Field(0.95, gt=0, lt=1, description="with which fpr holds")
     fpr_by: str | None = Field(

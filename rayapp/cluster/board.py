@@ -1,4 +1,4 @@
-"""Where workers post how far they are, for the driver's progress line to show."""
+"""Where workers post how far they are: for the driver's progress line, and for those that read."""
 
 import contextlib
 import threading
@@ -15,11 +15,12 @@ _POLL_S = 0.5
 
 @ray.remote(num_cpus=0)
 class Board:
-    """Where a training worker posts its state for the driver to show."""
+    """Where a training worker posts its state, and which epoch is to be read."""
 
     def __init__(self) -> None:
         self._posted: dict[str, Any] = {}
-        self._said: list[str] = []
+        self._lines: list[str] = []
+        self._epochs: dict[str, int] = {}
 
     def post(self, done: int, note: str) -> None:
         """Replace the state."""
@@ -27,11 +28,19 @@ class Board:
 
     def say(self, text: str) -> None:
         """What is to be read whatever comes after it."""
-        self._said.append(text)
+        self._lines.append(text)
 
-    def read(self, num_said: int) -> tuple[dict[str, Any], list[str]]:
+    def begin(self, stage: str, epoch: int) -> None:
+        """What is read of a stage from now on is its epoch `epoch`, from 0."""
+        self._epochs[stage] = epoch
+
+    def epoch(self, stage: str) -> int:
+        """The epoch that began last."""
+        return self._epochs[stage]
+
+    def read(self, num_lines: int) -> tuple[dict[str, Any], list[str]]:
         """The latest state, empty before the first post; what was said after so many."""
-        return self._posted, self._said[num_said:]
+        return self._posted, self._lines[num_lines:]
 
 
 @contextlib.contextmanager
@@ -41,13 +50,13 @@ def watched(progress: Progress) -> Iterator[Any]:
     stop = threading.Event()
 
     def poll() -> None:
-        num_said = 0
+        num_lines = 0
         while not stop.wait(_POLL_S):
             with contextlib.suppress(ray.exceptions.RayError):
-                posted, said = ray.get(board.read.remote(num_said), timeout=5)
-                for text in said:
+                posted, lines = ray.get(board.read.remote(num_lines), timeout=5)
+                for text in lines:
                     progress.say(text)
-                num_said += len(said)
+                num_lines += len(lines)
                 if posted:
                     progress.update(posted["done"] - progress.done, note=posted["note"])
 

@@ -134,7 +134,7 @@ def on_worker(work: Callable[[], T], bundle: Bundle, what: str, wait_s: float) -
 
 def _wait(bundle: Bundle, asked: str, wait_s: float, count: int) -> None:
     deadline = time.monotonic() + wait_s
-    said = 0.0
+    noted = 0.0
     while (found := capacity()).fitting(bundle) < count:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -142,8 +142,8 @@ def _wait(bundle: Bundle, asked: str, wait_s: float, count: int) -> None:
                 f"{asked}; after {duration(wait_s)} the cluster has {found.describe(bundle)} "
                 "(--wait-s waits longer)"
             )
-        if time.monotonic() - said >= 5:
-            said = time.monotonic()
+        if time.monotonic() - noted >= 5:
+            noted = time.monotonic()
             print(f"{asked}: waiting, {duration(left)} left", file=sys.stderr, flush=True)
         time.sleep(min(1.0, left))
 

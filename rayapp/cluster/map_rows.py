@@ -1,6 +1,6 @@
 """Rows mapped in this process or over Ray Data: one result a row, failures kept as rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
 from rayapp.run.progress import Progress
 from rayapp.run.record import Run
+from rayapp.run.resume import Verify
 from rayapp.run.row_parts import Parts
 from rayapp.run.row_work import RowWork, batches, format_error
 
@@ -19,7 +20,7 @@ SMALL = 500  # rows at most that are done in this process: to start Ray would ta
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage asks for, and how many there may be (None: as many as fit)."""
+    """What one worker of a job asks for, and how many there may be (None: as many as fit)."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -53,14 +54,14 @@ def map_rows(
     resources: Resources = Resources(),
     unit: str = "images",
     wait_s: float = 0.0,
-    stage: str = "",
+    name: str = "",
     max_block_rows: int = _MOST_BLOCK_ROWS,
-    verify: Callable[[pa.Table], pa.Table] | None = None,
+    verify: Verify | None = None,
     small: int = SMALL,
 ) -> Parts:
     """Every row through `work`, few in this process, many on Ray Data; read back in id order.
 
-    Finished rows are kept as Parquet parts under the run's output while the stage goes on, so
+    Finished rows are kept as Parquet parts under the run's output while the job goes on, so
     the same command resumes after a kill: rows that failed, or that `verify` does not give back,
     are done again. Counts in equal counts out, or the job fails.
 
@@ -74,7 +75,7 @@ def map_rows(
         resources: what one worker asks for.
         unit: what a row is, for the progress line.
         wait_s: how long to wait for resources that may still come.
-        stage: name of one of several passes of a run; the run's own where there is one.
+        name: of one of several passes over rows; the job's own where there is one.
         max_block_rows: of one task of Ray, whose rows are kept and shown together: few where a
             row takes long.
         verify: of the rows that an earlier run finished, those that still hold.
@@ -85,48 +86,43 @@ def map_rows(
         UserError: the work can't start, or asks for more than the cluster can ever have.
         JobFailed: the workers were lost, or rows were.
     """
-    stage = stage or run.stage
-    parts = Parts(run.store, stage, schema)
+    name = name or run.job
+    parts = Parts(run.store, name, schema)
     if run.state != "new":  # a new run may have yet to clear away another's
         parts.resume(verify)
     todo = parts.without(rows)
-    progress = Progress(stage, rows.num_rows, unit=unit)
+    progress = Progress(name, rows.num_rows, unit=unit)
     progress.skip(parts.num_rows)
     with progress:
         if not todo.num_rows:
             run.claim()
         elif in_process(run, rows.num_rows, resources, small):
             with run.claimed():
-                parts.gather(_here(stage, todo, work, schema, batch_size, progress))
+                parts.gather(_here(name, todo, work, schema, batch_size, progress))
         else:
             session.start()
-            from rayapp.cluster.row_stage import Stage  # brings Ray with it
+            from rayapp.cluster.rows_on_ray import RowsOnRay  # brings Ray with it
 
             bundle, most = resources.bundle, resources.max_workers
-            on_ray = Stage(stage, parts, work, bundle, most, progress, max_block_rows)
+            on_ray = RowsOnRay(name, parts, work, bundle, most, progress, max_block_rows)
             on_ray.require(wait_s)
             with run.claimed():
                 on_ray.all(todo, batch_size)
     if not parts.ids().sort().equals(rows["id"].combine_chunks().sort()):
-        raise JobFailed(f"{stage}: {rows.num_rows} rows went in, {parts.num_rows} came out")
+        raise JobFailed(f"{name}: {rows.num_rows} rows went in, {parts.num_rows} came out")
     return parts
 
 
 def _here(
-    stage: str,
-    rows: pa.Table,
-    work: RowWork,
-    schema: pa.Schema,
-    batch_size: int,
-    progress: Progress,
+    name: str, rows: pa.Table, work: RowWork, schema: pa.Schema, batch_size: int, progress: Progress
 ) -> Iterator[pa.Table]:
     """Every row, in this process."""
     try:
         work.setup()
     except UserError as error:
-        raise UserError(f"{stage}: {error}") from None
+        raise UserError(f"{name}: {error}") from None
     except Exception as error:
-        raise JobFailed(f"{stage}: {format_error(error)}") from error
+        raise JobFailed(f"{name}: {format_error(error)}") from error
     for results in batches(work, rows.to_pylist(), batch_size):
         block = pa.Table.from_pylist(results, schema=schema)
         progress.update(block.num_rows, manifest.count_failed(block))

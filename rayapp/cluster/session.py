@@ -97,7 +97,7 @@ def _is_open() -> bool:
 
 @contextlib.contextmanager
 def kept_open() -> Iterator[None]:
-    """A session that a stage opens in this block stays for the next stages, to the block's end."""
+    """A session that a job opens in this block stays for the next ones, to the block's end."""
     global _kept
     with contextlib.ExitStack() as stack:
         _kept = stack

@@ -27,7 +27,7 @@ def command() -> Iterator[None]:
 
 
 def count_anew() -> None:
-    """Of several stages that one command runs, the next counts from here."""
+    """Of several steps that one command runs, the next counts from here."""
     global _since
     _since = None if _since is None else time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Files that travel with the package: label schemes, sources, protocols, recipes, the jobs."""
+"""Files that travel with the package: label schemes, sources, perturbations, recipes, the jobs."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def resource(folder: str, name_or_path: str, suffix: str = ".yaml") -> Path:
     """Path of a shipped file by its bare name, or of a user's own file by its path.
 
     Args:
-        folder: `annotations`, `configs`, `configs/protocols`, `configs/suites`, …
+        folder: `annotations`, `configs`, `configs/perturbations`, `configs/suites`, …
         name_or_path: `imaginet` finds `<folder>/imaginet.yaml`; a file of that path wins.
         suffix: ending of the shipped files.
 

@@ -10,12 +10,12 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
@@ -23,6 +23,7 @@ from rayapp.config import clock, interrupt
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.packaged import resource
 from rayapp.config.paths import OutputUri
+from rayapp.config.renamed import old_names, say_renamed, with_new_names
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
 
@@ -36,6 +37,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     # Options that are looked for here and are another job's: what to do instead.
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    # Old name → name now: the old one is taken for one version.
+    renamed: ClassVar[Mapping[str, str]] = {}
+    # Free mappings that change another job's settings, and those.
+    nested_jobs: ClassVar[Mapping[str, type[BaseModel]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_now(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        old = not old_names(cls).keys().isdisjoint(data)
+        return with_new_names(cls, data) if old or cls.nested_jobs else data
 
 
 class JobSettings(Settings):
@@ -50,7 +63,7 @@ class JobSettings(Settings):
         None, ge=1, description="CPUs of the local Ray that the job starts; all where not given"
     )
     on_ray: bool = Field(
-        False, description="work on Ray even where few images are done sooner without"
+        False, description="work on Ray even where the job's own process is done sooner"
     )
     wait_s: float = Field(
         600.0, ge=0, description="seconds to wait for resources that a cluster may still add"
@@ -70,8 +83,38 @@ def parse_yaml(path: str | os.PathLike[str], model: type[S]) -> S:
     Raises:
         UserError: no such file, no YAML, an unknown key or a wrong value, with file, line, key.
     """
-    data, lines = read_yaml(path)
+    data, lines = read_renamed(path, model)
     return validated(model, data, lambda loc: f"{path}{_line_of(lines, loc)}")
+
+
+def read_renamed(
+    path: str | os.PathLike[str], model: type[BaseModel]
+) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """As `read_yaml`, by the names of now; an old one is said, with its line."""
+    data, lines = read_yaml(path)
+
+    def found(at: tuple[str, ...], new: str) -> None:
+        lines[(*at[:-1], new)] = lines[at]
+        say_renamed(f"{path}:{lines[at]}", at[-1], new)
+
+    try:
+        return with_new_names(model, data, found=found), lines
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def named_now(model: type[BaseModel], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Changes to a job's settings by the names of now; an old one is said.
+
+    Raises:
+        UserError: a field stands there under both names.
+    """
+    try:
+        return with_new_names(
+            model, data, found=lambda at, new: say_renamed(where, ".".join(at), new)
+        )
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def read_yaml(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
@@ -123,7 +166,7 @@ def _line_of(lines: dict[tuple[str, ...], int], loc: Sequence[str | int]) -> str
     return ""
 
 
-def validated(model: type[S], data: dict[str, Any], where: Callable[[Any], str]) -> S:
+def validated(model: type[S], data: Mapping[str, Any], where: Callable[[Any], str]) -> S:
     """`data` as `model`; the first fault as one UserError line that starts with `where(loc)`."""
     try:
         return model.model_validate(data)
@@ -179,12 +222,12 @@ def parse_settings(model: type[S], arguments: Sequence[str], prog: str) -> S:
     _refuse(model, unknown, parser)
     given = vars(parsed)
     config = given.pop("config")
-    options = {k: v for k, v in given.items() if v is not None}
+    options = _of_now(model, {k: v for k, v in given.items() if v is not None}, prog)
     data: dict[str, Any] = {}
     lines: dict[tuple[str, ...], int] = {}
     if config is not None:
         config = resource("configs", config)
-        data, lines = read_yaml(config)
+        data, lines = read_renamed(config, model)
     for name, value in options.items():
         _set(data, name.split("."), value)
 
@@ -194,6 +237,30 @@ def parse_settings(model: type[S], arguments: Sequence[str], prog: str) -> S:
         return prog if config is None or from_option else f"{config}{_line_of(lines, loc)}"
 
     return validated(model, data, where)
+
+
+def _of_now(model: type[BaseModel], options: Mapping[str, Any], prog: str) -> dict[str, Any]:
+    """The options, by dotted name, under their names of now; an old one is said.
+
+    Raises:
+        UserError: an option is given under both names.
+    """
+    old = dict(_old_options(model))
+    for name in options.keys() & old.keys():
+        before, now = (f"--{one.replace('_', '-')}" for one in (name, old[name]))
+        if old[name] in options:
+            raise UserError(f"{prog}: {before} is the old name of {now}: give one of them")
+        say_renamed(prog, before, now)
+    return {old.get(name, name): value for name, value in options.items()}
+
+
+def _old_options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Old and new name of each option that has one, dotted."""
+    yield from ((prefix + old, prefix + new) for old, new in old_names(model).items())
+    for name, field in model.model_fields.items():
+        kind = _bare(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _old_options(kind, f"{prefix}{name}.")
 
 
 def _refuse(
@@ -221,6 +288,21 @@ def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix
             _add_options(parser, kind, f"{prefix}{name}.")
         elif get_origin(kind) is not dict:  # free mappings come from the file only
             _add_option(parser, prefix + name, kind, field)
+    for old, new in old_names(model).items():
+        _add_old_option(parser, prefix + old, _bare(model.model_fields[new].annotation))
+
+
+def _add_old_option(parser: argparse.ArgumentParser, name: str, kind: Any) -> None:
+    """The option's old name, which the help keeps to itself."""
+    option = "--" + name.replace("_", "-")
+    old: dict[str, Any] = {"dest": name, "help": argparse.SUPPRESS}
+    if kind is bool:
+        parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None, **old)
+    elif kind in (int, float):  # what was a switch may be a number now
+        parser.add_argument(option, nargs="?", const=1, **old)
+        parser.add_argument(f"--no-{option[2:]}", action="store_const", const=0, **old)
+    else:
+        parser.add_argument(option, nargs="+" if get_origin(kind) in {tuple, list} else None, **old)
 
 
 def _bare(annotation: Any) -> Any:

@@ -8,7 +8,7 @@ high frequencies are the evidence. A file that lacks pixels is an error, never g
 that are missing after the last pixel are forgiven.
 
 The published protocol saw files otherwise, and `published` repeats that: orientation not applied
-(but a TIFF's, by its decoder), alpha dropped, no profile applied, always the first frame. The plans
+(but a TIFF's, by its decoder), alpha dropped, no profile applied, always the first frame. The draws
 `legacy` and `published` of perturb decode so; the size and pixels that download records of an
 original are those too.
 """
@@ -197,7 +197,8 @@ def perceptual_hash(pixels_HWC: Pixels) -> str | None:
 
     The DCT hash of the library ImageHash (`phash`, 16 × 16 signs of the lowest frequencies of a
     64 × 64 grey thumbnail). It survives re-encoding, resizing and small crops, not mirroring or
-    turning; how far apart is near, `overlap` says. A flat picture has no hash: its signs are noise.
+    turning; how far apart is near, `near_duplicates` says. A flat picture has no hash: its signs
+    are noise.
     """
     import imagehash  # here: it brings a second of imports, and few jobs need it
 

@@ -105,19 +105,19 @@ class Item:
 class Defect:
     """One wrong line (1-based) of a list."""
 
-    source: str
+    list_uri: str
     line: int
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}: {self.reason}"
+        return f"{self.list_uri}:{self.line}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class AnnotationList:
     """A list that was read; `defects` are the lines that were not taken."""
 
-    source: str
+    list_uri: str
     scheme: LabelScheme
     items: list[Item]
     defects: list[Defect] = field(default_factory=list)
@@ -173,24 +173,24 @@ def read_list(
         UserError: no such file, wrong encoding, empty; or, unless `on_defect="collect"`, any
             defect: the first ones stand in the line with file, line number and reason.
     """
-    source = os.fspath(uri)
+    list_uri = os.fspath(uri)
     try:
         text = read_uri(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{source}: not UTF-8 text (byte {error.start}); save it as UTF-8"
+            f"{list_uri}: not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
-    parsed = parse_list(text, scheme, source)
+    parsed = parse_list(text, scheme, list_uri)
     if parsed.defects and on_defect == "raise":
         shown = "; ".join(str(defect) for defect in parsed.defects[:_SHOWN_DEFECTS])
         more = len(parsed.defects) - _SHOWN_DEFECTS
         raise UserError(shown + (f"; and {more} more defects" if more > 0 else ""))
     if not parsed.items and not parsed.defects:
-        raise UserError(f"{source}: holds no item")
+        raise UserError(f"{list_uri}: holds no item")
     return parsed
 
 
-def parse_list(text: str, scheme: LabelScheme, source: str = "list") -> AnnotationList:
+def parse_list(text: str, scheme: LabelScheme, list_uri: str = "list") -> AnnotationList:
     """The items and the defects of a list's text."""
     items: list[Item] = []
     defects: list[Defect] = []
@@ -204,23 +204,23 @@ def parse_list(text: str, scheme: LabelScheme, source: str = "list") -> Annotati
             continue
         parsed = parse(line)
         if isinstance(parsed, str):
-            defects.append(Defect(source, number, parsed))
+            defects.append(Defect(list_uri, number, parsed))
             continue
         path, labels = parsed
         identity = path if path.isascii() else item_id(path)
         if labels_of.setdefault(identity, labels) != labels:
             reason = f"{path} stands before with other labels {labels_of[identity]}, here {labels}"
-            defects.append(Defect(source, number, reason))
+            defects.append(Defect(list_uri, number, reason))
             continue
         repeat = repeats[identity] = repeats.get(identity, -1) + 1
         unique = f"{identity}#{repeat}" if repeat else identity
         if unique in ids:
             reason = f"{path}: the id {unique!r} is taken, by the repeat of another path"
-            defects.append(Defect(source, number, reason))
+            defects.append(Defect(list_uri, number, reason))
             continue
         ids.add(unique)
         items.append(Item(unique, path, labels))
-    return AnnotationList(source, scheme, items, defects)
+    return AnnotationList(list_uri, scheme, items, defects)
 
 
 def _parser(scheme: LabelScheme) -> Callable[[str], tuple[str, tuple[int, ...]] | str]:
@@ -276,10 +276,10 @@ def read_lists(uris: Iterable[str], scheme: LabelScheme) -> list[AnnotationList]
     seen: dict[str, tuple[tuple[int, ...], str]] = {}
     for one in lists:
         for item in one.items:
-            labels, source = seen.setdefault(item_id(item.path), (item.labels, one.source))
+            labels, list_uri = seen.setdefault(item_id(item.path), (item.labels, one.list_uri))
             if labels != item.labels:
                 raise UserError(
-                    f"{item.path}: labels {item.labels} in {one.source}, {labels} in {source}"
+                    f"{item.path}: labels {item.labels} in {one.list_uri}, {labels} in {list_uri}"
                 )
     return lists
 

@@ -33,7 +33,7 @@ def identities(items: Sequence[Item], known: Sequence[pa.Table]) -> pa.Table:
 
 
 def leaks(calibration: pa.Table, others: pa.Table) -> pa.Table:
-    """The images of a calibration that are also in another set (`overlap.SHARED`), each once."""
+    """The images of a calibration that are also in another set (near_duplicates.SHARED), once."""
     calibration, others = _filled(calibration), _filled(others)
     found = shared(calibration, others)
     bytes_of = [
@@ -90,10 +90,10 @@ def refuse(found: pa.Table, num_items: int, where: str, what_to_do: str) -> None
         return
     ways = {"path": "by path", "sha256": "by sha256", "near": "by look"}
     counts = {row["values"]: row["counts"] for row in pc.value_counts(found["how"]).to_pylist()}
-    told = ", ".join(f"{counts[way]} {words}" for way, words in ways.items() if way in counts)
+    text = ", ".join(f"{counts[way]} {words}" for way, words in ways.items() if way in counts)
     first = found.slice(0, 1).to_pylist()[0]
     other = f" ({first['other']})" if first["other"] != first["path"] else ""
     raise UserError(
-        f"{found.num_rows} of {num_items} calibration images are in {where} ({told}); "
+        f"{found.num_rows} of {num_items} calibration images are in {where} ({text}); "
         f"first: {first['path']}{other}; {what_to_do}"
     )

@@ -134,6 +134,28 @@ def clusters(hashes: list[str | None], bits: int = NEAR_BITS) -> Ints:
     return found
 
 
+def pictures(hashes: list[str | None], sha256s: list[str | None]) -> Ints:
+    """For each image the position of the first file of its picture [N]: equal bytes, or alike.
+
+    Images without a look (flat, or broken) are one picture where their bytes are equal; those of
+    which no bytes are known either are alone.
+    """
+    first: dict[str, int] = {}
+    looks = zip(clusters(hashes), hashes, sha256s, strict=True)
+    return np.asarray(
+        [
+            first.setdefault(digest, at) if digest and not known else look
+            for at, (look, known, digest) in enumerate(looks)
+        ],
+        np.int64,
+    )
+
+
+def bits_apart(one: str | None, other: str | None) -> int:
+    """How many bits of two hashes differ; of an image without a hash all are 0."""
+    return (int(one or "0", 16) ^ int(other or "0", 16)).bit_count()
+
+
 def _merged(label: Ints, one: Ints, other: Ints) -> Ints:
     """The labels after each `one` was joined with its `other`."""
     size = len(label)

@@ -75,8 +75,8 @@ def to_visible(image: Image.Image) -> tuple[Pixels, list[str]]:
                 pixels_HWC, notes, shown = later_HWC, later_notes, number
                 break
         image.seek(first)
-    said = f"first of {frames} frames" if shown == 0 else f"frame {shown + 1} of {frames}"
-    return pixels_HWC, [*notes, said]
+    text = f"first of {frames} frames" if shown == 0 else f"frame {shown + 1} of {frames}"
+    return pixels_HWC, [*notes, text]
 
 
 def to_published(image: Image.Image) -> tuple[Pixels, list[str]]:

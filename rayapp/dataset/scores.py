@@ -18,7 +18,8 @@ from rayapp.storage.uris import open_store, split_uri
 SCORES_FILE = "scores.parquet"
 _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
-_PROTOCOL_KEY = b"protocol"
+_PERTURBATION_KEY = b"perturbation"
+_OLD_KEY = b"protocol"  # of it, in scores of before
 
 EXTRA = {
     "logit": pa.float32(),
@@ -39,13 +40,14 @@ def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     return manifest.schema(scheme, EXTRA)
 
 
-def with_root(columns: pa.Schema, images_root: str, protocol: str = "") -> pa.Schema:
+def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> pa.Schema:
     """The columns of a score table whose paths start from `images_root`.
 
-    `protocol` is the hash of the one under which the images were disturbed first.
+    `perturbation` is the hash of the one under which the images were disturbed first.
     """
     known = {**(columns.metadata or {}), _ROOT_KEY: images_root.encode()}
-    return columns.with_metadata(known | ({_PROTOCOL_KEY: protocol.encode()} if protocol else {}))
+    known |= {_PERTURBATION_KEY: perturbation.encode()} if perturbation else {}
+    return columns.with_metadata(known)
 
 
 def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
@@ -95,7 +97,8 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
             if stat.key.rpartition("/")[2] == SCORES_FILE:
                 part = read_scores(split_uri(store.uri(stat.key))[0])
                 # Scores of disturbed images are no scores of the images.
-                is_plain = _PROTOCOL_KEY not in (part.schema.metadata or {})
+                metadata = part.schema.metadata or {}
+                is_plain = not {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys()
                 if is_plain and root in (None, images_root(part)):
                     mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
                     tables.append(_with_root(mine))
@@ -133,24 +136,24 @@ def images_root(table: pa.Table) -> str:
     return str((table.schema.metadata or {}).get(_ROOT_KEY, b"").decode())
 
 
-def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, source: str) -> pa.Table:
+def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, list_uri: str) -> pa.Table:
     """The rows of a list's images, in the list's order, with the list's labels.
 
     Raises:
-        UserError: an image of the list has no row, or could not be scored; `source` is the list.
+        UserError: an image of the list has no row, or could not be scored; `list_uri` is the list.
     """
     at = {path: row for row, path in enumerate(table["path"].to_pylist())}
     wanted = [item_id(item.path) for item in items]
     missing = [path for path in wanted if path not in at]
     if missing:
         raise UserError(
-            f"{source}: {len(missing)} of {len(wanted)} images have no score; first: {missing[0]}"
+            f"{list_uri}: {len(missing)} of {len(wanted)} images have no score; first: {missing[0]}"
         )
     chosen = table.take([at[path] for path in wanted])
     failed = chosen.filter(_failed(chosen))
     if failed.num_rows:
         raise UserError(
-            f"{source}: {failed.num_rows} images could not be scored; "
+            f"{list_uri}: {failed.num_rows} images could not be scored; "
             f"first: {failed['path'][0]}: {failed['error'][0]}"
         )
     for column, codes in zip(

@@ -33,8 +33,8 @@ class RealsRule(Settings):
 class Sweep(Settings):
     """A perturbation at several strengths."""
 
-    clean: str = Field(description="protocol (configs/protocols) under which images are made")
-    legacy: str | None = Field(None, description="the protocol as published, where there is one")
+    clean: str = Field(description="perturbation (configs/perturbations) by which images are made")
+    legacy: str | None = Field(None, description="that as published, where there is one")
     axis: str = Field(description="what the strength is, with its unit")
 
 
@@ -101,7 +101,7 @@ def load_suite(name_or_path: str) -> Suite:
 
 @dataclass(frozen=True)
 class TestItems:
-    """The rows of a test set, in order; `sources_N` name the photograph behind each row.
+    """The rows of a test set, in order; `photographs_N` name the photograph behind each row.
 
     `lists_N` is the list that each row stands in, `dropped` what the protocol left out and why.
     """
@@ -109,7 +109,7 @@ class TestItems:
     scheme: LabelScheme
     items: list[Item]
     lists_N: list[str]
-    sources_N: list[str]
+    photographs_N: list[str]
     dropped: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -123,7 +123,7 @@ class TestItems:
             self,
             items=[self.items[at] for at in rows],
             lists_N=[self.lists_N[at] for at in rows],
-            sources_N=[self.sources_N[at] for at in rows],
+            photographs_N=[self.photographs_N[at] for at in rows],
             dropped={**self.dropped, why: gone} if gone else self.dropped,
         )
 
@@ -148,7 +148,7 @@ def read_items(
     items, names, sources = [], [], []
     unknown = []
     for one in read:
-        name = one.source.rpartition("/")[2]
+        name = one.list_uri.rpartition("/")[2]
         photographs = _photographs(one, suite.made_from.get(name), lists, protocol)
         if photographs is None:
             unknown.append(name)
@@ -171,27 +171,27 @@ def _check_labels(lists: Sequence[AnnotationList]) -> None:
     seen: dict[str, tuple[tuple[int, ...], str]] = {}
     for one in lists:
         for item in one.items:
-            labels, source = seen.setdefault(item_id(item.path), (item.labels, one.source))
+            labels, list_uri = seen.setdefault(item_id(item.path), (item.labels, one.list_uri))
             if labels != item.labels:
                 raise UserError(
-                    f"{item.path}: labels {item.labels} in {one.source}, {labels} in {source}"
+                    f"{item.path}: labels {item.labels} in {one.list_uri}, {labels} in {list_uri}"
                 )
 
 
 def _photographs(
-    one: AnnotationList, source: str | None, lists: Store | None, protocol: ProtocolName
+    one: AnnotationList, list_name: str | None, lists: Store | None, protocol: ProtocolName
 ) -> list[str] | None:
     """The photograph behind each row; None where the list that would tell is not there."""
-    if source is None:
+    if list_name is None:
         return [item_id(item.path) for item in one.items]
-    if lists is None or lists.stat(source) is None:
+    if lists is None or lists.stat(list_name) is None:
         return None
-    photographs = read_list(lists.uri(source), one.scheme)
+    photographs = read_list(lists.uri(list_name), one.scheme)
     if [i.labels for i in photographs.items] != [i.labels for i in one.items]:
         if protocol == "clean":  # a set that was made without repeats has fewer rows
             return None
         raise UserError(
-            f"{one.source} and {photographs.source} do not go line by line: "
+            f"{one.list_uri} and {photographs.list_uri} do not go line by line: "
             "other labels or another number of lines"
         )
     return [item_id(item.path) for item in photographs.items]
@@ -200,8 +200,8 @@ def _photographs(
 def _each_once(items: TestItems) -> TestItems:
     seen: set[str] = set()
     kept = []
-    for item, source in zip(items.items, items.sources_N, strict=True):
-        names = {source, item_id(item.path)}
+    for item, photograph in zip(items.items, items.photographs_N, strict=True):
+        names = {photograph, item_id(item.path)}
         kept.append(not names & seen)
         seen |= names
     return items.only(kept, "repeats of a photograph")

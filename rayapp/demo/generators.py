@@ -6,61 +6,23 @@ output is the fingerprint of a real network's upsampling, not a drawn-in mark.
 Shapes: N images · C channels · H W.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from rayapp.models.autoencoders.tiny import Family, Generator
 from rayapp.transforms.draws import generator as random_generator
 
-Family = Literal[
-    "transposed convolution", "nearest + convolution", "bilinear + convolution", "pixel shuffle"
-]
 FAMILIES: tuple[Family, ...] = get_args(Family)  # the position is the code in annotations/demo.yaml
 HELD_OUT: Family = "bilinear + convolution"
 
-_FOLD = 2
 _PATCH_PX = 32
 _BATCH = 8
 _LEARNING_RATE = 5e-3
-
-
-class Generator(nn.Module):
-    """Space to depth, two convolutions, one upsampling by two of the family, one convolution."""
-
-    def __init__(self, family: Family, width: int = 16) -> None:
-        super().__init__()
-        self.down = nn.Sequential(
-            nn.PixelUnshuffle(_FOLD),
-            nn.Conv2d(3 * _FOLD**2, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-        )
-        self.up = _upsampling(family, width)
-        self.out = nn.Sequential(nn.ReLU(), nn.Conv2d(width, 3, 3, padding=1))
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Reconstructed images [N, 3, H, W], about 0…1, from images in 0…1; H and W even."""
-        result: Tensor = self.out(self.up(self.down(images_NCHW)))
-        return result
-
-
-def _upsampling(family: Family, width: int) -> nn.Module:
-    match family:
-        case "transposed convolution":
-            return nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
-        case "nearest + convolution":
-            resize = nn.Upsample(scale_factor=2, mode="nearest")
-            return nn.Sequential(resize, nn.Conv2d(width, width, 3, padding=1))
-        case "bilinear + convolution":
-            resize = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-            return nn.Sequential(resize, nn.Conv2d(width, width, 3, padding=1))
-        case "pixel shuffle":
-            return nn.Sequential(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2))
 
 
 def train(

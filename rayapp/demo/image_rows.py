@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rayapp.dataset.images import sha256
 from rayapp.demo import generators, photographs
-from rayapp.demo.generators import FAMILIES, Family
+from rayapp.demo.generators import FAMILIES
 from rayapp.demo.photographs import Crop, Photograph
+from rayapp.models.autoencoders.tiny import Family
 from rayapp.run import row_work
 from rayapp.storage.store import Store
 
@@ -24,7 +25,7 @@ def _weights_key(family: Family) -> str:
 
 @dataclass
 class DemoImages:
-    """Row work: render and write one image of the plan."""
+    """Row work: render and write one image."""
 
     photos: Sequence[Photograph]
     crops_per_photograph: int

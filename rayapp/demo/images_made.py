@@ -17,7 +17,7 @@ COLUMNS = tuple(load_scheme("demo").columns)
 CODES = {name: code for code, name in enumerate([*FAMILIES, REAL])}
 
 
-def plan(photos: Sequence[Photograph], crops_per_photograph: int) -> pa.Table:
+def images_to_make(photos: Sequence[Photograph], crops_per_photograph: int) -> pa.Table:
     """One row an image to write: name, labels, split, and the crop that it is made of.
 
     Names are numbers in the order of a hash: they tell nothing of what an image is.
@@ -25,18 +25,18 @@ def plan(photos: Sequence[Photograph], crops_per_photograph: int) -> pa.Table:
     Raises:
         JobFailed: a split is left without crops.
     """
-    planned: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for index, photo in enumerate(photos):
         for crop in photographs.crops(photo, crops_per_photograph):
             for family in _families(photo.split, crop.number):
                 row = _row(photo, crop, family) | {"photo": index}
-                planned.append(row)
-    if {row["split"] for row in planned} != set(SPLITS):
+                rows.append(row)
+    if {row["split"] for row in rows} != set(SPLITS):
         raise JobFailed("a split is left without crops: the photographs are too small or smooth")
-    planned.sort(key=lambda row: str(row.pop("shuffle")))
-    for number, row in enumerate(planned):
+    rows.sort(key=lambda row: str(row.pop("shuffle")))
+    for number, row in enumerate(rows):
         row["id"] = row["path"] = f"images/{number:05d}.png"
-    return pa.Table.from_pylist(planned)
+    return pa.Table.from_pylist(rows)
 
 
 def _row(photo: Photograph, crop: Crop, family: str) -> dict[str, Any]:

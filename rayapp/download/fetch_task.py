@@ -93,11 +93,11 @@ class Worker:
                     self._enter(task, finished)
                     finished = []
                 if num_done == REPORT:
-                    yield self._told(task, num_done, num_failed)
+                    yield self._done(task, num_done, num_failed)
                     num_done = num_failed = 0
             self._enter(task, finished)
             if num_done:
-                yield self._told(task, num_done, num_failed)
+                yield self._done(task, num_done, num_failed)
         except (CannotStore, *STORE_ERRORS) as error:
             with contextlib.suppress(CannotStore):
                 self._enter(task, finished)
@@ -131,7 +131,7 @@ class Worker:
         except STORE_ERRORS as error:
             raise self._cannot(error) from error
 
-    def _told(self, task: Task, num_done: int, num_failed: int) -> Done:
+    def _done(self, task: Task, num_done: int, num_failed: int) -> Done:
         traffic = self._access.traffic
         before, self._counted = self._counted, (traffic.num_bytes, traffic.num_requests)
         num_bytes = self._counted[0] - before[0]
@@ -302,12 +302,12 @@ class Worker:
 
     def _cannot(self, error: Exception) -> CannotStore:
         """What the store said, as one line with its root; or with what else is full."""
-        told = (isinstance(error, OSError) and error.strerror) or str(error)
+        text = (isinstance(error, OSError) and error.strerror) or str(error)
         where = self._store.root
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             named = str(error.filename or where)
             where = where if named.startswith(where) else named
-        return CannotStore(told if where in told else f"{where}: {told}")
+        return CannotStore(text if where in text else f"{where}: {text}")
 
 
 def _member(row: Row) -> Member:

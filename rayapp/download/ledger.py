@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rayapp import __version__
 from rayapp.dataset import manifest
@@ -61,7 +60,7 @@ def parts(store: Store, source: str) -> Iterator[pa.Table]:
     """The parts that can be read; a damaged one is as if its rows had not been done."""
     for stat in list(store.list(f"{STATE}/ledger/{source}/")):
         try:
-            yield pq.read_table(io.BytesIO(store.get(stat.key)))
+            yield manifest.parse_table(store.get(stat.key))
         except (pa.ArrowInvalid, OSError):
             continue
 

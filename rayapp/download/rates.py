@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayapp.download.fetch_task import Done
-from rayapp.download.source_plan import Plan
+from rayapp.download.source_plan import SourcePlan
 from rayapp.run.record import duration
 
 _TURN_S = 3.0
@@ -30,7 +30,7 @@ class SourceRates:
         clock: seconds.
     """
 
-    def __init__(self, plans: Sequence[Plan], clock: Callable[[], float] = time.monotonic):
+    def __init__(self, plans: Sequence[SourcePlan], clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._start_s = clock()
         self._sources = {
@@ -57,11 +57,11 @@ class SourceRates:
         active = [(n, s) for n, s in self._sources.items() if s.since_s and s.done < s.wanted]
         turn = int(now / _TURN_S) % len(active) if active else 0
         parts = [_rate(self.num_bytes, now - self._start_s)]
-        parts += [_told(name, source, now) for name, source in active[turn:] + active[:turn]]
+        parts += [_describe(name, source, now) for name, source in active[turn:] + active[:turn]]
         return " · ".join(parts)
 
 
-def _told(name: str, source: _Source, now: float) -> str:
+def _describe(name: str, source: _Source, now: float) -> str:
     spent_s = now - (source.since_s or now)
     text = f"{name} {source.done:,}/{source.wanted:,}"
     if spent_s <= 0 or source.done == source.base:

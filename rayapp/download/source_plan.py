@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass
-class Plan:
+class SourcePlan:
     """What a source's run will do."""
 
     source: str
@@ -79,9 +79,9 @@ class Planner:
         self._plan_schema = manifest.schema(scheme, extra)
         self._fresh: list[Row] = []
         self._names: set[str] = set()
-        self.plan = Plan(name)
+        self.plan = SourcePlan(name)
 
-    def dry(self, limit: int | None) -> Plan:
+    def dry(self, limit: int | None) -> SourcePlan:
         """Count what is wanted, present and to fetch; nothing is asked from the origin."""
         num_left = 0
         for rows in self._left(limit):
@@ -91,7 +91,7 @@ class Planner:
         self.plan.num_requests = num_left
         return self.plan
 
-    def make(self, limit: int | None) -> Plan:
+    def make(self, limit: int | None) -> SourcePlan:
         """Plan for real: `plan.tasks` hold all that is left to do; raises Fault."""
         self._store.delete(
             [stat.key for stat in list(self._store.list(f"{STATE}/plan/{self._name}/"))]
@@ -107,7 +107,7 @@ class Planner:
         self._flush_fresh(1)
         return self.plan
 
-    def give_up(self, limit: int | None, reason: str) -> Plan:
+    def give_up(self, limit: int | None, reason: str) -> SourcePlan:
         """Name every image of the source as missed for one reason."""
         for rows in self._left(limit):
             for row in rows:

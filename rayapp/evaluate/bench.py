@@ -1,4 +1,4 @@
-"""From settings to plans: which detector is measured on which suite, with which rows."""
+"""From settings to measurements: which detector is measured on which suite, with which rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,20 +15,26 @@ from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items, strength
 from rayapp.evaluate.csv_tables import evidence, evidence_key
 from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
-from rayapp.evaluate.measurements import Plan, plan_identification, plan_origin, plan_sweep
+from rayapp.evaluate.measurements import (
+    Measurements,
+    identification_measurements,
+    origin_measurements,
+    sweep_measurements,
+)
 from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.models.calibration.calibrators import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import PLAIN, load_protocol
+from rayapp.transforms import PLAIN, load_perturbation
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One detector on one suite: its plan, and the table of its scored images."""
+class Pairing:
+    """One detector on one suite: its measurements, and the table of its scored images."""
 
     detector: Measured
     suite: Suite
-    plan: Plan
+    measurements: Measurements
     published_as: str
     evidence: pa.Table | None = None
 
@@ -56,19 +62,19 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
         folder, files = lists_folder(settings, suite), suite.files(settings.protocol)
         yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in files))
     else:
-        protocol = load_protocol(sweep_protocol(suite, settings))
+        perturbation = load_perturbation(sweep_perturbation(suite, settings))
         if settings.sweeps is None:
             raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
-        made = f"{settings.sweeps.rstrip('/')}/{protocol.name}"
+        made = f"{settings.sweeps.rstrip('/')}/{perturbation.name}"
         store = open_store(made)
         there = {stat.key for stat in store.list("lists/")}
         if not there:
             raise UserError(
                 f"{made}: no lists of perturbed images; run `imaginet perturb` with "
-                f"--protocol {protocol.name} --output {made}"
+                f"--perturbation {perturbation.name} --output {made}"
             )
         names = [name.replace("test_annotations_", "test_") for name in suite.lists]
-        for variant in protocol.variant_names:
+        for variant in perturbation.variant_names:
             at = "lists" if variant == PLAIN else f"lists/{variant}"
             value = 1.0 if variant == PLAIN else strength(variant)
             found = [f"{at}/{name}" for name in names if f"{at}/{name}" in there]
@@ -76,8 +82,8 @@ def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
                 yield Level(variant, value, made, tuple(store.uri(key) for key in found))
 
 
-def sweep_protocol(suite: Suite, settings: EvaluateSettings) -> str:
-    """The name of the perturbation protocol of a sweep."""
+def sweep_perturbation(suite: Suite, settings: EvaluateSettings) -> str:
+    """The name of the perturbation of a sweep."""
     assert suite.sweep is not None
     published = suite.sweep.legacy if settings.protocol == "legacy" else None
     return published or suite.sweep.clean
@@ -98,7 +104,7 @@ def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
 
 @dataclass
 class Bench:
-    """Reads lists and scores once, and plans every detector on every suite that fits it."""
+    """Reads lists and scores once, and pairs every detector with every suite that fits it."""
 
     settings: EvaluateSettings
     detectors: Sequence[Measured]
@@ -118,14 +124,14 @@ class Bench:
             uris += [f"{folder}/{name}" for name in others if store.stat(name) is not None]
         return uris
 
-    def plan(self, suites: Sequence[Suite]) -> list[Planned]:
+    def pairings(self, suites: Sequence[Suite]) -> list[Pairing]:
         """Suite by suite, detector by detector.
 
         Raises:
             UserError: a list, or a score of one of its images, is missing.
         """
         return [
-            self._planned(detector, suite, at)
+            self._pairing(detector, suite, at)
             for suite in suites
             for at, detector in enumerate(self.detectors)
             if suite.sweep is not None or suite.task == detector.task
@@ -167,16 +173,16 @@ class Bench:
             self._scores[key] = read_matching(self.settings.scores, detector.hash, root)
         return self._scores[key]
 
-    def _planned(self, detector: Measured, suite: Suite, at: int) -> Planned:
+    def _pairing(self, detector: Measured, suite: Suite, at: int) -> Pairing:
         named = self.settings.published_as
         published_as = named[at] if len(named) > 1 else named[0]
         if detector.task == "identification":
-            plan, rows = self._identification(detector, suite)
+            measurements, rows = self._identification(detector, suite)
         elif suite.sweep is not None:
-            plan, rows = self._sweep(detector, suite), None
+            measurements, rows = self._sweep(detector, suite), None
         else:
-            plan, rows = self._origin(detector, suite)
-        return Planned(detector, suite, plan, published_as, rows)
+            measurements, rows = self._origin(detector, suite)
+        return Pairing(detector, suite, measurements, published_as, rows)
 
     def _judged(self, detector: Measured, suite: Suite, level: Level) -> Judged:
         return judge(
@@ -189,7 +195,7 @@ class Bench:
             self.settings.seed,
         )
 
-    def _origin(self, detector: Measured, suite: Suite) -> tuple[Plan, pa.Table]:
+    def _origin(self, detector: Measured, suite: Suite) -> tuple[Measurements, pa.Table]:
         settings = self.settings
         (level,) = levels(suite, settings)
         judged = self._judged(detector, suite, level)
@@ -204,12 +210,12 @@ class Bench:
         fields["false_positives"] = kept
         fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
-        plan = plan_origin(
+        measurements = origin_measurements(
             fields, judged, parts, in_table, names, settings.seed, settings.resamples
         )
-        return plan, evidence(judged, level.root)
+        return measurements, evidence(judged, level.root)
 
-    def _sweep(self, detector: Measured, suite: Suite) -> Plan:
+    def _sweep(self, detector: Measured, suite: Suite) -> Measurements:
         found = {
             level.name: (level.value, self._judged(detector, suite, level))
             for level in levels(suite, self.settings)
@@ -218,9 +224,11 @@ class Bench:
         first = next(levels(suite, self.settings))
         fields = self._fields(detector, suite, first) | _judged_fields(one)
         tests = {name: (value, judged.test) for name, (value, judged) in found.items()}
-        return plan_sweep(fields, tests, self.settings.seed, self.settings.resamples)
+        return sweep_measurements(fields, tests, self.settings.seed, self.settings.resamples)
 
-    def _identification(self, detector: Measured, suite: Suite) -> tuple[Plan, pa.Table | None]:
+    def _identification(
+        self, detector: Measured, suite: Suite
+    ) -> tuple[Measurements, pa.Table | None]:
         asked = suite.model_copy(update={"task": "identification"})
         found: dict[str, Any] = {}
         rows = None
@@ -230,14 +238,14 @@ class Bench:
             truth, probabilities, classes, rows = class_probabilities(
                 detector, asked, items, scores
             )
-            groups = np.asarray(items.sources_N, dtype=np.str_)
+            groups = np.asarray(items.photographs_N, dtype=np.str_)
             found[level.name] = (level.value, (truth, probabilities, groups))
         published = {code: name for name, code in asked.slices.items()}
         codes = {name: code for code, name in asked.labels().names(asked.column).items()}
         fields = self._fields(detector, asked, next(levels(asked, self.settings))) | {
             "calibration_hash": None,
             "calibration": "none: the class of the highest logit",
-            "threshold": 0.5,
+            "threshold": decides_at(None),
             "band": None,
             "resampled": "images",
             "num_groups": rows.num_rows if rows is not None else 0,
@@ -249,8 +257,10 @@ class Bench:
                 *(f"left out: {n:,} {why}" for why, n in items.dropped.items()),
             ),
         }
-        plan = plan_identification(fields, found, self.settings.seed, self.settings.resamples)
-        return plan, None
+        measurements = identification_measurements(
+            fields, found, self.settings.seed, self.settings.resamples
+        )
+        return measurements, None
 
     def _fields(self, detector: Measured, suite: Suite, level: Level) -> dict[str, Any]:
         return {
@@ -274,8 +284,8 @@ def _view(detector: Measured, suite: Suite) -> tuple[str, ...]:
     seen = detector.spec.preprocessing.size
     if suite.view_px is None or suite.view_px == seen:
         return ()
-    told = f"the published figures are of detectors that saw {suite.view_px} px, not {seen}"
-    return (f"{told} (--view-size {suite.view_px} shows them as much)",)
+    text = f"the published figures are of detectors that saw {suite.view_px} px, not {seen}"
+    return (f"{text} (--view-size {suite.view_px} shows them as much)",)
 
 
 def _trained(detector: Measured, judged: Judged, root: str | None) -> tuple[str, ...]:

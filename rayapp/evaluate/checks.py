@@ -8,7 +8,7 @@ from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, load_scheme
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.suites import Suite
-from rayapp.evaluate.bench import Bench, Planned
+from rayapp.evaluate.bench import Bench, Pairing
 from rayapp.evaluate.changed_images import list_changes
 from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged
@@ -65,7 +65,10 @@ def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
 
 
 def _inputs(
-    detectors: Sequence[Measured], suites: Sequence[Suite], bench: Bench, planned: Sequence[Planned]
+    detectors: Sequence[Measured],
+    suites: Sequence[Suite],
+    bench: Bench,
+    pairings: Sequence[Pairing],
 ) -> dict[str, str]:
     """What the figures depend on, by hash; of the scores only those that are measured."""
     found = {}
@@ -77,17 +80,17 @@ def _inputs(
         found[f"suite {suite.name}"] = record.digest(suite.model_dump_json().encode())
         for uri in bench.list_uris(suite):
             found[uri] = sha256(read_uri(uri))
-    for one in planned:
-        found[f"scores {one.suite.name} {one.detector.name}"] = one.plan.fingerprint
+    for one in pairings:
+        found[f"scores {one.suite.name} {one.detector.name}"] = one.measurements.fingerprint
     return found
 
 
 def _pairs(
-    planned: Sequence[Planned],
-) -> Iterator[tuple[Planned, tuple[str, Judged], tuple[str, Judged]]]:
-    """Every two detectors that were measured on the same rows of a suite, and the first's plan."""
-    for first, second in itertools.combinations(planned, 2):
-        a, b = first.plan.judged, second.plan.judged
+    pairings: Sequence[Pairing],
+) -> Iterator[tuple[Pairing, tuple[str, Judged], tuple[str, Judged]]]:
+    """Every two detectors that were measured on the same rows of a suite; the first with all."""
+    for first, second in itertools.combinations(pairings, 2):
+        a, b = first.measurements.judged, second.measurements.judged
         if first.suite.name != second.suite.name or a is None or b is None:
             continue
         # Where other calibration images were left out, the rows are not the same.
@@ -95,7 +98,7 @@ def _pairs(
             yield first, (first.detector.name, a), (second.detector.name, b)
 
 
-def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list[Task]:
+def _comparisons(pairings: Sequence[Pairing], settings: EvaluateSettings) -> list[Task]:
     """One task a pair of detectors."""
     return [
         Task(
@@ -105,19 +108,19 @@ def _comparisons(planned: Sequence[Planned], settings: EvaluateSettings) -> list
                 (a, first.test),
                 (b, second.test),
                 one.suite.name,
-                one.plan.parts,
+                one.measurements.parts,
                 settings.seed,
                 settings.resamples,
             ),
         )
-        for one, (a, first), (b, second) in _pairs(planned)
+        for one, (a, first), (b, second) in _pairs(pairings)
     ]
 
 
-def _changes(planned: Sequence[Planned], store: Store) -> list[Changes]:
+def _changes(pairings: Sequence[Pairing], store: Store) -> list[Changes]:
     """List the images that change sides, pair by pair."""
     found = []
-    for one, first, second in _pairs(planned):
+    for one, first, second in _pairs(pairings):
         changes, text = list_changes(one.suite.name, first, second)
         store.put(changes.file, text.encode())
         found.append(changes)

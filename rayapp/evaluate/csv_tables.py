@@ -122,12 +122,12 @@ def as_text(one: Evaluation) -> str:
         for part in rows
     ]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    told = [
+    notes = [
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) for line in lines
     ]
     title = f"{one.test_set}: {one.detector_name} ({one.protocol} protocol)"
     remarks = [f"calibration: {one.calibration}", *direction(one), *promised(one), *one.notes]
-    return "\n  ".join([title, *(row.rstrip() for row in told), *remarks])
+    return "\n  ".join([title, *(row.rstrip() for row in notes), *remarks])
 
 
 def direction(one: Evaluation) -> list[str]:
@@ -153,13 +153,13 @@ def promised(one: Evaluation) -> list[str]:
             for name in dict.fromkeys([*before, *here])
         ]
     if one.holds_at is not None:
-        told = f"probabilities hold where {percent(one.holds_at)} of the images are synthetic"
+        text = f"probabilities hold where {percent(one.holds_at)} of the images are synthetic"
         if one.precision is not None:
-            told += (
+            text += (
                 f"; there, at the rates of these images, {percent(one.precision)} of what is "
                 "called synthetic is"
             )
-        lines.append(told)
+        lines.append(text)
     return lines
 
 
@@ -173,9 +173,9 @@ def _at_calibration(rate: Rate | None) -> str:
 def _here(rate: FalsePositives | None, asked: float) -> str:
     if rate is None:
         return "none here"
-    told = f"here {percent(rate.observed)} [{percent(rate.low)}, {percent(rate.high)}]"
+    text = f"here {percent(rate.observed)} [{percent(rate.low)}, {percent(rate.high)}]"
     more = ": MORE THAN ASKED" if rate.low > asked else ""
-    return f"{told} of {rate.num_real:,}{more}"
+    return f"{text} of {rate.num_real:,}{more}"
 
 
 def _beside(part: Slice, name: str, known: bool) -> list[str]:
@@ -187,8 +187,8 @@ def _beside(part: Slice, name: str, known: bool) -> list[str]:
     if not known:
         return [text]
     found = difference(part, name)
-    told = "" if found is None else f"{found[0]:+.4f}{' (within)' if found[1] else ''}"
-    return [text, _number(part.published.get(name)), told]
+    beside = "" if found is None else f"{found[0]:+.4f}{' (within)' if found[1] else ''}"
+    return [text, _number(part.published.get(name)), beside]
 
 
 def _number(value: float | None) -> str:

@@ -43,7 +43,7 @@ class FeatureRows:
 
     def __init__(self, detector_uri: str, root: Store, settings: EmbedSettings) -> None:
         self.detector_uri, self.root = detector_uri, root
-        self.threads, self.device = settings.threads, "cuda" if settings.gpus else "cpu"
+        self.threads, self.device = settings.threads, "cuda" if settings.gpus_per_worker else "cpu"
         self._detector: Detector | None = None
 
     def setup(self) -> None:

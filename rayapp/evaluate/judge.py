@@ -25,7 +25,7 @@ from rayapp.metrics.testset import Part, TestSet
 from rayapp.models.calibration import calibrators
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import percent
-from rayapp.models.detector_spec import Method
+from rayapp.models.detector_spec import EVEN_ODDS, Method
 from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
 
@@ -73,34 +73,35 @@ def judge(
     if protocol == "legacy" and calibration is not None:
         rows = select(scores, items.items, items.scheme, suite.name)
         fitted = _as_the_original(detector, calibration, scores, seed)
-        told = (
+        calibrated = (
             f"logistic regression (C = 1e10) on {len(calibration.items)} published images, "
             f"{_inside(calibration.items, items)} of them in the test set"
         )
-        return _judged(rows, items, fitted, told, notes, rescaled=True)
+        return _judged(rows, items, fitted, calibrated, notes, rescaled=True)
     if own is not None:
         rows = select(scores, items.items, items.scheme, suite.name)
         if protocol == "clean":
             notes += _guarded(detector, suite, rows)
-        told = f"the detector's own: {own.method} on {own.n} images"
-        return _judged(rows, items, own, told, notes)
+        calibrated = f"the detector's own: {own.method} on {own.n} images"
+        return _judged(rows, items, own, calibrated, notes)
     if calibration is not None:
-        known = select(scores, calibration.items, calibration.scheme, calibration.source)
+        known = select(scores, calibration.items, calibration.scheme, calibration.list_uri)
         items = _apart(items, known, scores)
         rows = select(scores, items.items, items.scheme, suite.name)
         fitted = _platt(detector, calibration, known)
-        told = f"platt on {fitted.n} published images, which are left out of the test set"
-        return _judged(rows, items, fitted, told, notes)
+        calibrated = f"platt on {fitted.n} published images, which are left out of the test set"
+        return _judged(rows, items, fitted, calibrated, notes)
     rows = select(scores, items.items, items.scheme, suite.name)
     why = f" ({suite.calibration} is not among the lists)" if suite.calibration else ""
-    return _judged(rows, items, None, f"none{why}: sigmoid of the logit, threshold 0.5", notes)
+    told = f"none{why}: sigmoid of the logit, threshold {EVEN_ODDS}"
+    return _judged(rows, items, None, told, notes)
 
 
 def _judged(
     rows: pa.Table,
     items: TestItems,
     calibration: Calibration | None,
-    told: str,
+    calibrated: str,
     notes: tuple[str, ...],
     *,
     rescaled: bool = False,
@@ -110,14 +111,14 @@ def _judged(
         value = {k: v for k, v in calibration.parameters.items() if isinstance(v, float)}
         test = replace(test, logits_N=value["slope"] * test.logits_N + value["bias"])
     if test.groups_N is None:
-        sources = np.asarray(items.sources_N, dtype=np.str_)
+        sources = np.asarray(items.photographs_N, dtype=np.str_)
         if len(np.unique(sources)) < len(sources):
             test = replace(test, groups_N=sources)
     slope = calibration.parameters.get("slope") if calibration else None
     if isinstance(slope, float) and slope < 0:
-        told += f"; it turns the scores round (slope {slope:.3g})"
+        calibrated += f"; it turns the scores round (slope {slope:.3g})"
     dropped = tuple(f"left out: {count:,} {why}" for why, count in items.dropped.items())
-    return Judged(test, rows, items, calibration, told, notes + dropped)
+    return Judged(test, rows, items, calibration, calibrated, notes + dropped)
 
 
 def _as_the_original(
@@ -127,7 +128,7 @@ def _as_the_original(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    rows = select(scores, calibration.items, calibration.scheme, calibration.source)
+    rows = select(scores, calibration.items, calibration.scheme, calibration.list_uri)
     logits = rows["logit"].to_numpy().astype(np.float64)
     fit = LogisticRegression(
         C=_ORIGINAL_C, solver="saga", max_iter=_ORIGINAL_STEPS, random_state=seed
@@ -170,7 +171,7 @@ def _apart(items: TestItems, calibration: pa.Table, scores: pa.Table) -> TestIte
     """Without the calibration images: by path, by the photograph behind them, and by bytes."""
     paths = set(calibration["path"].to_pylist())
     own = [item_id(item.path) for item in items.items]
-    photographs = {s for path, s in zip(own, items.sources_N, strict=True) if path in paths}
+    photographs = {s for path, s in zip(own, items.photographs_N, strict=True) if path in paths}
     alike = set(pc.unique(calibration["sha256"]).to_pylist()) - {None, ""}
     twins = (
         set(
@@ -183,7 +184,7 @@ def _apart(items: TestItems, calibration: pa.Table, scores: pa.Table) -> TestIte
     )
     kept = [
         path not in paths and source not in photographs and path not in twins
-        for path, source in zip(own, items.sources_N, strict=True)
+        for path, source in zip(own, items.photographs_N, strict=True)
     ]
     return items.only(kept, "calibration images and their repeats")
 

@@ -42,7 +42,7 @@ class Task:
 
 
 @dataclass
-class Plan:
+class Measurements:
     """The pieces of one evaluation, and the fields that need no measuring."""
 
     fields: dict[str, Any]
@@ -67,7 +67,7 @@ class Plan:
         return evaluation.model_copy(update={"slices": slices, "mean": mean})
 
 
-def plan_origin(
+def origin_measurements(
     fields: dict[str, Any],
     judged: Judged,
     parts: list[Part],
@@ -75,7 +75,7 @@ def plan_origin(
     list_names: Mapping[str, str],
     seed: int,
     resamples: int,
-) -> Plan:
+) -> Measurements:
     """Every slice, their mean, and the AUC across sources of a detector of real or synthetic."""
     test = judged.test
     tasks = {
@@ -102,12 +102,12 @@ def plan_origin(
         }
 
     fingerprint = digest(test.logits_N.tobytes(), test.probabilities_N.tobytes())
-    return Plan(fields, tasks, assemble, fingerprint, parts, judged)
+    return Measurements(fields, tasks, assemble, fingerprint, parts, judged)
 
 
-def plan_sweep(
+def sweep_measurements(
     fields: dict[str, Any], levels: Mapping[str, tuple[float, TestSet]], seed: int, resamples: int
-) -> Plan:
+) -> Measurements:
     """Each strength of a perturbation as a slice."""
     axis = fields["axis"]
     tasks = {
@@ -127,7 +127,7 @@ def plan_sweep(
         return {"slices": slices, "worst": worst_slices(slices), "inverted": inverted}
 
     fingerprint = digest(*(test.probabilities_N.tobytes() for _, test in levels.values()))
-    return Plan(fields, tasks, assemble, fingerprint)
+    return Measurements(fields, tasks, assemble, fingerprint)
 
 
 def _all(test: TestSet) -> Any:
@@ -137,9 +137,9 @@ def _all(test: TestSet) -> Any:
 Classified = tuple[Any, Any, Any]  # classes [N], probabilities [N, K], groups [N]
 
 
-def plan_identification(
+def identification_measurements(
     fields: dict[str, Any], levels: Mapping[str, tuple[float, Classified]], seed: int, num: int
-) -> Plan:
+) -> Measurements:
     """Accuracy, AUC and confusion over classes; of a sweep the means at each strength."""
     tasks = {
         name: Task(_identified, given, (seed, name, num)) for name, (_, given) in levels.items()
@@ -173,7 +173,7 @@ def plan_identification(
 
     kept = {k: v for k, v in fields.items() if k not in {"column", "names"}}
     fingerprint = digest(*(given[1].tobytes() for _, given in levels.values()))
-    return Plan(kept | {"classes": classes}, tasks, assemble, fingerprint)
+    return Measurements(kept | {"classes": classes}, tasks, assemble, fingerprint)
 
 
 def _identified(
@@ -209,11 +209,11 @@ def sources_of(judged: Judged, names: Mapping[str, str]) -> tuple[Any]:
     named: list[str] = []
     stored = judged.rows["source"].to_pylist() if "source" in judged.rows.column_names else []
     paths = judged.rows["path"].to_pylist()
-    for at, photograph in enumerate(judged.items.sources_N):
+    for at, photograph in enumerate(judged.items.photographs_N):
         if not real[at]:
             column = next((c for c in ("model", "generator") if c in codes), None)
-            told = scheme.names(column)[int(codes[column][at])] if column else None
-            named.append(told or names.get(judged.items.lists_N[at], "synthetic"))
+            name = scheme.names(column)[int(codes[column][at])] if column else None
+            named.append(name or names.get(judged.items.lists_N[at], "synthetic"))
         elif stored and stored[at]:
             named.append(stored[at])
         elif photograph != paths[at] and "/" in photograph:

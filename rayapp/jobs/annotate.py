@@ -19,6 +19,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.run import record, row_work
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 
@@ -48,7 +49,7 @@ def annotate(settings: AnnotateSettings) -> record.Run:
     run = record.start(
         "annotate", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done" and not run.counts["failed"]:
+    if nothing_left(run, retry_failed=True):
         return run
     with on_demand(settings):
         table = map_rows(
@@ -73,8 +74,8 @@ def annotate(settings: AnnotateSettings) -> record.Run:
 def _check_names(root: Store, images: Sequence[Labelled], generators: Sequence[str]) -> None:
     for one in images:
         if one.path.encode("utf-8", "ignore").decode() != one.path:
-            told = one.path.encode("utf-8", "backslashreplace").decode()
-            raise UserError(f"{root.root}/{told}: a file name that is not UTF-8; rename the file")
+            shown = one.path.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{root.root}/{shown}: a file name that is not UTF-8; rename the file")
     lists: dict[str, str] = {}
     for name in generators:
         if (other := lists.setdefault(list_name(name), name)) != name:

@@ -32,6 +32,7 @@ from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, read_list
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store, read_uri
 
@@ -52,7 +53,7 @@ def audit(settings: AuditSettings) -> record.Run:
     run = record.start(
         "audit", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     items = {item_id(item.path): item for one in lists for item in one.rows}
     work = manifest.item_rows(
@@ -96,16 +97,8 @@ def _inspected(
 
 def _groups(table: pa.Table) -> pa.Array:
     """The id of the first image of each image's group: equal bytes or alike, in a chain."""
-    looks = near_duplicates.clusters(table["perceptual_hash"].to_pylist())
-    # Images without a look (flat, or broken) are one group where their bytes are equal.
-    first: dict[str, int] = {}
-    ids, hashes = table["id"].to_pylist(), table["sha256"].to_pylist()
-    alone = pc.is_null(table["perceptual_hash"]).to_pylist()
-    groups = [
-        first.setdefault(value, at) if lone and value else int(look)
-        for at, (look, lone, value) in enumerate(zip(looks, alone, hashes, strict=True))
-    ]
-    return pa.array([ids[at] for at in groups], pa.string())
+    columns = (table[name].to_pylist() for name in ("perceptual_hash", "sha256"))
+    return table["id"].take(pa.array(near_duplicates.pictures(*columns))).combine_chunks()
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""A benchmark from its sources to the report: every stage on one cluster, each done once."""
+"""A benchmark from its sources to the report: every step on one cluster, each done once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,14 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, Settings, read_yaml, validated
+from rayapp.config.settings import (
+    EXIT_DONE,
+    EXIT_MISSES,
+    Settings,
+    named_now,
+    read_renamed,
+    validated,
+)
 from rayapp.download.settings import DownloadSettings
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.jobs.download import download
@@ -31,11 +38,11 @@ from rayapp.run import record
 from rayapp.run.ownership import own_output
 from rayapp.train.settings import TrainSettings
 
-_PLANNING = ("plan", "expected", "reckoning")  # fields that change no result
+_ESTIMATE = ("estimate", "expected", "reckoning")  # fields that change no result
 
 
 class Places:
-    """Where each stage's output lies, and what one stage hands to the next."""
+    """Where each step's output lies, and what one step hands to the next."""
 
     def __init__(self, settings: BenchmarkSettings) -> None:
         self.settings = settings
@@ -53,9 +60,9 @@ class Places:
     def _list(self, uri: str) -> str:
         return uri.replace(ROOT, self.root)
 
-    def at(self, stage: str) -> str:
-        """The output of a stage."""
-        return f"{self.output}/{stage}"
+    def at(self, step: str) -> str:
+        """The output of a step."""
+        return f"{self.output}/{step}"
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -81,16 +88,16 @@ class Places:
         """What training reads: images, or the tiles that they were packed into."""
         return self.at("tiles") if self.settings.tiles else self.root
 
-    def common(self, stage: str) -> dict[str, Any]:
-        """Settings that every stage takes from the pipeline; the folder is the pipeline's own."""
+    def common(self, step: str) -> dict[str, Any]:
+        """Settings that every step takes from the pipeline; the folder is the pipeline's own."""
         where = self.settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"})
-        # Stages downstream of a change are done again.
-        return {"output": self.at(stage), "overwrite": True, **where}
+        # Steps downstream of a change are done again.
+        return {"output": self.at(step), "overwrite": True, **where}
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage: its folder, its settings made from the pipeline's, and the job that does it."""
+class Step:
+    """One step: its folder, its settings made from the pipeline's, and the job that does it."""
 
     name: str
     folder: str
@@ -99,9 +106,10 @@ class Stage:
     wanted: Callable[[BenchmarkSettings], object] = lambda settings: True
 
 
-def _made(model: type[Settings], stage: str, wanted: dict[str, Any], own: dict[str, Any]) -> Any:
-    """Settings of a stage; what the user wrote for it is named by the stage."""
-    return validated(model, wanted | own, lambda loc: f"settings of {stage}")
+def _made(model: type[Settings], step: str, wanted: dict[str, Any], own: dict[str, Any]) -> Any:
+    """Settings of a step; what the user wrote for it is named by the step."""
+    where = f"settings of {step}"
+    return validated(model, wanted | named_now(model, own, where), lambda loc: where)
 
 
 def _lists(at: Places) -> Settings:
@@ -150,7 +158,7 @@ def _perturb(at: Places) -> Settings:
 def _train(at: Places) -> Settings:
     s = at.settings
     recipe = resource("configs", s.recipe)
-    wanted = read_yaml(recipe)[0] | {
+    wanted = read_renamed(recipe, TrainSettings)[0] | {
         "annotations": at.lists.train,
         "head_annotations": at.lists.head,
         "root": at.images_of_training,
@@ -158,7 +166,8 @@ def _train(at: Places) -> Settings:
         "seed": s.seed,
         **at.common("train"),
     }
-    made: Settings = _made(TrainSettings, f"train with {recipe}", wanted, _merged(wanted, s.train))
+    changes = _merged(wanted, named_now(TrainSettings, s.train, "settings of train"))
+    made: Settings = _made(TrainSettings, f"train with {recipe}", wanted, changes)
     return made
 
 
@@ -212,10 +221,10 @@ def _evaluate(at: Places) -> Settings:
 
 def _report(at: Places) -> Settings:
     # A prune looks at the files each time and says so anew; a report of it would never be done.
-    told = [one for one in stages(at.settings)[:-1] if one.folder and one.name != "prune"]
+    listed = [one for one in steps(at.settings)[:-1] if one.folder and one.name != "prune"]
     wanted = {
         "evaluations": (at.at("evaluation"),),
-        "runs": tuple(at.at(stage.folder) for stage in told),
+        "runs": tuple(at.at(step.folder) for step in listed),
     }
     made: Settings = _made(
         ReportSettings, "report", wanted | at.common("report"), at.settings.report
@@ -223,53 +232,64 @@ def _report(at: Places) -> Settings:
     return made
 
 
-# A stage more is a line here, its settings above, and its cost in `forecast.py`.
-_STAGES = (
-    Stage("lists", "", _lists, download, lambda s: s.list_sources),
-    Stage("download", "", _images, download, lambda s: s.sources),
-    Stage("prune", "prune", _prune, prune, lambda s: s.sources),
-    Stage("perturb", "perturbed", _perturb, perturb),
-    Stage("pack", "tiles", _pack, pack, lambda s: s.tiles),
-    Stage("train", "train", _train, train),
-    Stage("predict", "scores", _predict, predict),
-    Stage("calibrate", "detector", _calibrate, calibrate),
-    Stage("evaluate", "evaluation", _evaluate, evaluate),
-    Stage("report", "report", _report, report),
+# What the settings say of a job: of `pack` nothing.
+_PARTS: dict[str, type[Settings]] = {
+    "download": DownloadSettings,
+    "prune": PruneSettings,
+    "perturb": PerturbSettings,
+    "train": TrainSettings,
+    "predict": PredictSettings,
+    "calibrate": CalibrateSettings,
+    "evaluate": EvaluateSettings,
+    "report": ReportSettings,
+}
+# A step more is a line here, its settings above, and its cost in `benchmark_estimate.py`.
+_STEPS = (
+    Step("lists", "", _lists, download, lambda s: s.list_sources),
+    Step("download", "", _images, download, lambda s: s.sources),
+    Step("prune", "prune", _prune, prune, lambda s: s.sources),
+    Step("perturb", "perturbed", _perturb, perturb),
+    Step("pack", "tiles", _pack, pack, lambda s: s.tiles),
+    Step("train", "train", _train, train),
+    Step("predict", "scores", _predict, predict),
+    Step("calibrate", "detector", _calibrate, calibrate),
+    Step("evaluate", "evaluation", _evaluate, evaluate),
+    Step("report", "report", _report, report),
 )
 
 
-def stages(settings: BenchmarkSettings) -> list[Stage]:
-    """The stages that these settings ask for, in order."""
-    return [stage for stage in _STAGES if stage.wanted(settings)]
+def steps(settings: BenchmarkSettings) -> list[Step]:
+    """The steps that these settings ask for, in order."""
+    return [step for step in _STEPS if step.wanted(settings)]
 
 
 def run_benchmark(settings: BenchmarkSettings) -> dict[str, record.Run | int]:
-    """Every stage, each skipped where it is done; what each gave, by name.
+    """Every step, each skipped where it is done; what each gave, by name.
 
-    The settings of all stages are checked before the first one starts.
+    The settings of all steps are checked before the first one starts.
 
     Raises:
         UserError: settings, lists, an output that can't be written or is of another run (see
             own_output).
-        JobFailed: a stage failed; the same command goes on from there.
+        JobFailed: a step failed; the same command goes on from there.
     """
     at = Places(settings)
-    wanted = [(stage, stage.settings(at)) for stage in stages(settings)]
+    wanted = [(step, step.settings(at)) for step in steps(settings)]
     # Images may have been there before.
     images = at.root.removeprefix(f"{at.output}/").partition("/")[0]
-    owned = own_output("pipeline", settings, placement=_PLANNING, beside={images})
+    owned = own_output("benchmark", settings, placement=_ESTIMATE, beside={images}, parts=_PARTS)
     with owned, kept_open():
-        return {stage.name: _timed(stage, made) for stage, made in wanted}
+        return {step.name: _timed(step, made) for step, made in wanted}
 
 
-def _timed(stage: Stage, made: Settings) -> record.Run | int:
-    """A stage whose seconds are its own, not those of the stages before it."""
+def _timed(step: Step, made: Settings) -> record.Run | int:
+    """A step whose seconds are its own, not those of the steps before it."""
     clock.count_anew()
-    return stage.run(made)
+    return step.run(made)
 
 
 def exit_code(outcomes: dict[str, record.Run | int]) -> int:
-    """3 where a stage named misses, else 0."""
+    """3 where a step named misses, else 0."""
     missed = any(
         outcome == EXIT_MISSES
         if isinstance(outcome, int)

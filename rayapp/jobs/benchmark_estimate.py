@@ -1,4 +1,4 @@
-"""What a benchmark run will take, stage by stage, said before it starts."""
+"""What a benchmark run will take, step by step, said before it starts."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,20 +11,20 @@ from rayapp.benchmark.settings import BenchmarkSettings
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.download.origins.catalogue import load_catalogue
-from rayapp.jobs.benchmark import Places, Stage, stages
+from rayapp.jobs.benchmark import Places, Step, steps
 from rayapp.run.record import RUN_FILE, START_FILE, duration
 from rayapp.storage.uris import open_store, split_uri
 from rayapp.train.settings import StageSettings
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 _SINGLE_FILES = {"files", "ffhq"}  # forms of which each image is a request of its own
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One stage: how far it is, and what it takes."""
+    """One step: how far it is, and what it takes."""
 
-    stage: Stage
+    step: Step
     state: str
     work: Work
 
@@ -54,25 +54,25 @@ class _Counted:
 
 
 def estimate(settings: BenchmarkSettings) -> list[Estimate]:
-    """What each stage takes when nothing of it is done yet.
+    """What each step takes when nothing of it is done yet.
 
     Raises:
-        UserError: settings of a stage are wrong, or a list that is there is.
+        UserError: settings of a step are wrong, or a list that is there is.
     """
     at = Places(settings)
-    made = [(stage, stage.settings(at)) for stage in stages(settings)]
+    made = [(step, step.settings(at)) for step in steps(settings)]
     counted = _Counted(at)
     return [
-        Estimate(stage, _state(at, stage, own), _WORK[stage.name](at, own, counted))
-        for stage, own in made
+        Estimate(step, _state(at, step, own), _WORK[step.name](at, own, counted))
+        for step, own in made
     ]
 
 
-def _state(at: Places, stage: Stage, made: Any) -> str:
-    store = open_store(at.at(stage.folder) if stage.folder else at.root)
+def _state(at: Places, step: Step, made: Any) -> str:
+    store = open_store(at.at(step.folder) if step.folder else at.root)
     if not store.stat(RUN_FILE):
         return "begun" if store.stat(START_FILE) else "to do"
-    if stage.name == "download":  # the lists are fetched to the same place
+    if step.name == "download":  # the lists are fetched to the same place
         record = json.loads(store.get(RUN_FILE))
         return "done" if record.get("settings", {}).get("sources") == made.sources else "to do"
     return "done"
@@ -96,7 +96,7 @@ def _pruned(at: Places, made: Any, counted: _Counted) -> Work:
 
 
 def _perturbed(at: Places, made: Any, counted: _Counted) -> Work:
-    return costs.perturb(counted.tested, len(load_protocol(made.protocol).variant_names))
+    return costs.perturb(counted.tested, len(load_perturbation(made.perturbation).variant_names))
 
 
 def _packed(at: Places, made: Any, counted: _Counted) -> Work:
@@ -111,12 +111,12 @@ def _trained(at: Places, made: Any, counted: _Counted) -> Work:
         (made.stage2, head),
     )
     for part, images in parts:
-        total += costs.train(images, part.epochs, made.gpu)
+        total += costs.train(images, part.epochs, made.gpus_per_worker > 0)
     return total
 
 
 def _scored(at: Places, made: Any, counted: _Counted) -> Work:
-    return costs.predict(counted.tested, made.gpus > 0)
+    return costs.predict(counted.tested, made.gpus_per_worker > 0)
 
 
 def _read(at: Places, made: Any, counted: _Counted) -> Work:
@@ -142,13 +142,10 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
     r = settings.reckoning
     fleet = Fleet(r.cpus, r.gpus, r.mb_per_s * 1e6)
     prices = Prices(r.cpu_hour, r.gpu_hour, r.million_requests, r.gb_read)
-    head = ("stage", "state", "images", "GB in", "GB out", "requests", "CPU h", "GPU h")
+    head = ("step", "state", "images", "GB in", "GB out", "requests", "CPU h", "GPU h")
     lines = [(*head, "takes", "limit", "price")]
     total = sum((one.work for one in found), Work())
-    for name, state, work in (
-        *((f.stage.name, f.state, f.work) for f in found),
-        ("all", "", total),
-    ):
+    for name, state, work in (*((f.step.name, f.state, f.work) for f in found), ("all", "", total)):
         seconds, limit = fleet.seconds(work)
         if name == "all":
             seconds, limit = sum(fleet.seconds(one.work)[0] for one in found), ""
@@ -178,7 +175,7 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
         [
             *text,
             f"estimated with {r.cpus} CPU, {r.gpus} GPU and {r.mb_per_s:g} MB/s to the store; a "
-            "stage that is done is not done again",
+            "step that is done is not done again",
         ]
     )
 

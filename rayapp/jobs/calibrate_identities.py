@@ -11,6 +11,7 @@ from rayapp.config.settings import JobSettings, Settings
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store
 
@@ -36,7 +37,7 @@ def identify(paths: Iterable[str], root: str, folder: str, common: JobSettings) 
     run = record.start(
         "identify", Settings(), {"images": name}, output=f"{folder}/{name[:16]}", overwrite=True
     )
-    if run.state != "done":
+    if not nothing_left(run):
         listed = pa.table({"id": pa.array(wanted), "path": pa.array(wanted)})
         with on_demand(common):
             table = map_rows(

@@ -1,4 +1,4 @@
-"""The demo: every stage on real photographs, from data to report, in a few minutes."""
+"""The demo: every step on real photographs, from data to report, in a few minutes."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml, validated
+from rayapp.config.settings import read_renamed, validated
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.settings import DemoDataSettings, DemoSettings
 from rayapp.evaluate.settings import EvaluateSettings
@@ -44,49 +44,49 @@ ABOUT = (
 
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
-    """All stages, each skipped where it is done; the content of metrics.json.
+    """All steps, each skipped where it is done; the content of metrics.json.
 
     Raises:
         UserError: too few photographs, an output that can't be written or is of another run (see
             own_output).
     """
     with own_output("demo", settings), kept_open():
-        stages = _Stages(settings)
-        stages.data()
-        stages.perturb()
-        stages.train()
+        steps = _Steps(settings)
+        steps.data()
+        steps.perturb()
+        steps.train()
         for test_set in _TEST_SETS:
-            stages.predict(test_set)
-        stages.calibrate()
-        evaluations = {name: stages.evaluate(name) for name in _TEST_SETS}
-        stages.report()
+            steps.predict(test_set)
+        steps.calibrate()
+        evaluations = {name: steps.evaluate(name) for name in _TEST_SETS}
+        steps.report()
     metrics = _metrics(evaluations)
     open_store(settings.output).put(METRICS_FILE, json.dumps(metrics, indent=1).encode())
     return metrics
 
 
-class _Stages:
-    """Each stage with the demo's settings; one stage's output is the next one's input."""
+class _Steps:
+    """Each step with the demo's settings; one step's output is the next one's input."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.root = settings.output.rstrip("/")
         self.settings = settings
         self.common = settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose"})
-        # Stages downstream of a change are done again; the folder is the demo's own.
+        # Steps downstream of a change are done again; the folder is the demo's own.
         self.common["overwrite"] = True
         if settings.tiny and settings.cpus is None:
             self.common["cpus"] = 1  # a second worker takes longer to start than it would save
         self.ran: list[str] = []
 
-    def at(self, stage: str) -> str:
-        """Where a stage's output lies."""
-        return f"{self.root}/{stage}"
+    def at(self, step: str) -> str:
+        """Where a step's output lies."""
+        return f"{self.root}/{step}"
 
-    def _place(self, stage: str) -> dict[str, Any]:
-        clock.count_anew()  # each stage's seconds are its own
-        if stage not in self.ran:
-            self.ran.append(stage)
-        return {"output": self.at(stage), **self.common}
+    def _place(self, step: str) -> dict[str, Any]:
+        clock.count_anew()  # each step's seconds are its own
+        if step not in self.ran:
+            self.ran.append(step)
+        return {"output": self.at(step), **self.common}
 
     def data(self) -> None:
         sizes = {"generator_steps": 20, "crops_per_photograph": 3} if self.settings.tiny else {}
@@ -112,7 +112,7 @@ class _Stages:
     def train(self) -> None:
         data = self.at("data")
         recipe = resource("configs", "demo")
-        wanted = read_yaml(recipe)[0] | {
+        wanted = read_renamed(recipe, TrainSettings)[0] | {
             "annotations": [f"{data}/lists/train.txt"],
             "head_annotations": [f"{data}/lists/head.txt"],
             "root": data,
@@ -172,7 +172,7 @@ class _Stages:
         return results.evaluations[0]
 
     def report(self) -> None:
-        ran = tuple(self.at(stage) for stage in self.ran)
+        ran = tuple(self.at(step) for step in self.ran)
         store = open_store(self.root)
         run = report(
             ReportSettings(

@@ -17,13 +17,15 @@ from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.demo import generators, photographs
-from rayapp.demo.generators import FAMILIES, HELD_OUT, Family
+from rayapp.demo.generators import FAMILIES, HELD_OUT
 from rayapp.demo.image_rows import DemoImages, _weights_key
-from rayapp.demo.images_made import plan
+from rayapp.demo.images_made import images_to_make
 from rayapp.demo.photographs import SPLITS, Photograph
 from rayapp.demo.settings import DemoDataSettings
+from rayapp.models.autoencoders.tiny import Family
 from rayapp.run import record
 from rayapp.run.progress import Progress
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 
@@ -42,11 +44,11 @@ def build(settings: DemoDataSettings) -> record.Run:
     run = record.start(
         "demo data", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     with session(settings):
         run.claim()
-        images = plan(photos, settings.crops_per_photograph)
+        images = images_to_make(photos, settings.crops_per_photograph)
         trained = _train_generators(photos, settings, run.store)
         work = DemoImages(photos, settings.crops_per_photograph, trained, run.store)
         scheme = load_scheme("demo")

@@ -32,10 +32,10 @@ from rayapp.download.origins.access import Access, scheme_of
 from rayapp.download.origins.catalogue import Catalogue, Source, load_catalogue
 from rayapp.download.origins.faults import Fault
 from rayapp.download.origins.reader import Patience
-from rayapp.download.plan_table import print_plans
 from rayapp.download.rates import SourceRates
 from rayapp.download.settings import DownloadSettings
-from rayapp.download.source_plan import Plan, Planner, Task
+from rayapp.download.source_plan import Planner, SourcePlan, Task
+from rayapp.download.source_plan_table import print_source_plans
 from rayapp.download.wanted import STATE
 from rayapp.run.progress import Progress
 from rayapp.run.record import Run, command, digest
@@ -75,7 +75,7 @@ class Setup:
         return open_store(self.settings.root)
 
 
-def _plan_source(setup: Setup, name: str) -> Plan:
+def _plan_source(setup: Setup, name: str) -> SourcePlan:
     """Plan one source; what can't be planned is named, image by image."""
     source, limit = setup.sources[name], setup.settings.limit
     access = setup.access()
@@ -154,7 +154,7 @@ def download(settings: DownloadSettings) -> int:
         quotas = Quotas.options(scheduling_strategy=beside_driver()).remote(catalogue)  # type: ignore[attr-defined]
         setup = Setup(settings, catalogue, scheme, sources, quotas)
         plans = _plans(setup)
-        print_plans(catalogue, sources, store, plans, outside)
+        print_source_plans(catalogue, sources, store, plans, outside)
         if settings.dry_run:
             return EXIT_DONE
         totals = _fetch(setup, plans)
@@ -162,9 +162,9 @@ def download(settings: DownloadSettings) -> int:
     return _finish(setup, store, result, totals, outside, start)
 
 
-def _plans(setup: Setup) -> list[Plan]:
+def _plans(setup: Setup) -> list[SourcePlan]:
     task = ray.remote(_plan_source).options(num_cpus=0.5)
-    plans: list[Plan] = _got([task.remote(setup, name) for name in setup.sources])
+    plans: list[SourcePlan] = _got([task.remote(setup, name) for name in setup.sources])
     return plans
 
 
@@ -176,7 +176,7 @@ def _got(references: Any) -> Any:
         raise _plain(error) from None
 
 
-def _fetch(setup: Setup, plans: list[Plan]) -> Mapping[str, float]:
+def _fetch(setup: Setup, plans: list[SourcePlan]) -> Mapping[str, float]:
     """Run all tasks; raises JobFailed when the target takes no more."""
     tasks = [task for plan in plans for task in plan.tasks]
     # A stream can't be divided, so it starts first; else sources take turns, each has its quota.
@@ -210,10 +210,10 @@ def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
     blocks = list(_blocks(tasks))
     fitting, most = workers({"CPU": 1.0}, len(blocks))
-    now = min(setup.settings.workers or fitting, len(blocks))
-    most = min(setup.settings.workers or most, len(blocks))
+    now = min(setup.settings.num_workers or fitting, len(blocks))
+    most = min(setup.settings.num_workers or most, len(blocks))
     # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
-    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.workers else 1.0
+    cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.num_workers else 1.0
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -10,7 +10,7 @@ from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset.suites import Suite
-from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_protocol
+from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_perturbation
 from rayapp.evaluate.detectors import Measured, load_all, slug
 from rayapp.evaluate.embedding import EmbedSettings
 from rayapp.evaluate.settings import EvaluateJobSettings, EvaluateSettings, load_suites
@@ -101,16 +101,16 @@ def _perturb(suite: Suite, asked: EvaluateSettings, settings: EvaluateJobSetting
         raise UserError(
             f"{folder}: none of the lists of suite {suite.name} is there ({', '.join(suite.lists)})"
         )
-    protocol = sweep_protocol(suite, asked)
+    perturbation = sweep_perturbation(suite, asked)
     perturb(
         PerturbSettings(
             annotations=tuple(f"{folder}/{name}" for name in there),
             root=str(settings.root),
-            protocol=protocol,
+            perturbation=perturbation,
             scheme=suite.scheme,
             seed=settings.seed,
-            plan=settings.protocol,
-            output=f"{str(asked.sweeps).rstrip('/')}/{protocol}",
+            draws=settings.protocol,
+            output=f"{str(asked.sweeps).rstrip('/')}/{perturbation}",
             **settings.model_dump(include={"cpus", "on_ray", "wait_s", "verbose", "overwrite"}),
         )
     )

@@ -13,6 +13,7 @@ from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
 from rayapp.evaluate.embedding import EmbedSettings, FeatureRows, flattened
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store
 from rayapp.transforms.draws import generator
@@ -34,7 +35,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
     run = record.start(
         "embed", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     listed = pa.table({"id": pa.array(chosen), "path": pa.array(chosen)})
     work = FeatureRows(settings.detector, open_store(settings.root), settings)
@@ -45,7 +46,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
             _SCHEMA,
             run=run,
             batch_size=settings.batch_size,
-            resources=Resources(settings.threads, settings.gpus, settings.workers),
+            resources=Resources(settings.threads, settings.gpus_per_worker, settings.num_workers),
             wait_s=settings.wait_s,
         ).table()
     read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))

@@ -7,7 +7,7 @@ from rayapp.cluster.session import on_demand, spared, start
 from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
-from rayapp.evaluate.bench import Bench, Planned
+from rayapp.evaluate.bench import Bench, Pairing
 from rayapp.evaluate.checks import (
     CSV_FILE,
     _changes,
@@ -24,6 +24,7 @@ from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
 from rayapp.run import record
 from rayapp.run.progress import Progress
+from rayapp.run.resume import nothing_left
 
 _MOST_HERE = 20_000  # images × slices that are measured sooner in this process than Ray starts
 
@@ -40,8 +41,8 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     _check(settings, detectors, suites)
     bench = Bench(settings, detectors)
     require_scores(settings.scores)
-    planned = bench.plan(suites)
-    inputs = _inputs(detectors, suites, bench, planned)
+    pairings = bench.pairings(suites)
+    inputs = _inputs(detectors, suites, bench, pairings)
     run = record.start(
         "evaluate",
         settings,
@@ -50,16 +51,16 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         overwrite=settings.overwrite,
         placement=PLACEMENT,
     )
-    if run.state == "done":
+    if nothing_left(run):
         _record(run, settings)
         return run
     with on_demand(settings):
-        here = spared() and _few(planned)
+        here = spared() and _few(pairings)
         if not here:
             start()
         run.claim()
-        evaluations, comparisons = _measured(planned, settings, _here if here else _on_ray)
-    for one, evaluation in zip(planned, evaluations, strict=True):
+        evaluations, comparisons = _measured(pairings, settings, _here if here else _on_ray)
+    for one, evaluation in zip(pairings, evaluations, strict=True):
         if one.evidence is not None:
             write_table(run.store, evaluation.evidence, one.evidence)
     results = Results(
@@ -68,7 +69,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         resamples=settings.resamples,
         evaluations=evaluations,
         comparisons=comparisons,
-        changes=_changes(planned, run.store),
+        changes=_changes(pairings, run.store),
         spreads=_spreads(evaluations) if settings.same_recipe else [],
         command=command,
     )
@@ -77,7 +78,10 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     published = published_tables(evaluations, suites)
     for key, text in published.items():
         run.store.put(key, text.encode())
-    images = max(len(one.plan.judged.items.items) if one.plan.judged else 0 for one in planned)
+    images = max(
+        len(one.measurements.judged.items.items) if one.measurements.judged else 0
+        for one in pairings
+    )
     counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
     counts["slices"] = sum(len(one.slices) for one in evaluations)
     run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
@@ -85,31 +89,33 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     return run
 
 
-def _few(planned: Sequence[Planned]) -> bool:
+def _few(pairings: Sequence[Pairing]) -> bool:
     """Whether all is measured before Ray would have started."""
-    judged = [one.plan.judged for one in planned if one.plan.judged]
-    tasks = sum(len(one.plan.tasks) for one in planned)
+    judged = [one.measurements.judged for one in pairings if one.measurements.judged]
+    tasks = sum(len(one.measurements.tasks) for one in pairings)
     few = sum(one.rows.num_rows for one in judged) * tasks <= _MOST_HERE
-    return few and len(judged) == len(planned)
+    return few and len(judged) == len(pairings)
 
 
 def _measured(
-    planned: Sequence[Planned],
+    pairings: Sequence[Pairing],
     settings: EvaluateSettings,
     measure: Callable[[dict[Any, Task]], dict[Any, Any]],
 ) -> tuple[list[Evaluation], list[Comparison]]:
     tasks: dict[tuple[int, str], Task] = {
-        (at, name): task for at, one in enumerate(planned) for name, task in one.plan.tasks.items()
+        (at, name): task
+        for at, one in enumerate(pairings)
+        for name, task in one.measurements.tasks.items()
     }
-    pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(planned, settings))}
+    pairs = {(-1, str(k)): task for k, task in enumerate(_comparisons(pairings, settings))}
     found = measure(tasks | pairs)
     published = load_published()
     evaluations = [
-        one.plan.evaluation(
-            {name: found[at, name] for name in one.plan.tasks},
+        one.measurements.evaluation(
+            {name: found[at, name] for name in one.measurements.tasks},
             published.pairs(one.suite.published, one.published_as),
         )
-        for at, one in enumerate(planned)
+        for at, one in enumerate(pairings)
     ]
     return evaluations, [one for key in pairs for one in found[key]]
 

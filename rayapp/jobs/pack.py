@@ -14,6 +14,7 @@ from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, tiles_of
 from rayapp.pack.settings import PackSettings
 from rayapp.pack.tile_rows import PackRows
 from rayapp.run import record, row_work
+from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
@@ -36,7 +37,7 @@ def pack(settings: PackSettings) -> record.Run:
     run = record.start(
         "pack", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     root = open_store(settings.root)
     _say_sizes(expected_bytes(root, items, settings.tile_px), len(items), settings.codec)
@@ -93,11 +94,11 @@ def expected_bytes(root: Store, items: Sequence[Item], tile_px: int) -> dict[str
 
 
 def _say_sizes(expected: dict[str, float], num_images: int, codec: Codec) -> None:
-    told = {name: f"{size * num_images / 1e9:,.2f} GB" for name, size in expected.items()}
+    sizes = {name: f"{size * num_images / 1e9:,.2f} GB" for name, size in expected.items()}
     other = next(name for name in _CODECS if name != codec)
     print(
-        f"pack: {num_images:,} images, {told['originals']} as they are; expected {told[codec]} as "
-        f"{codec} tiles (--codec {other}: {told[other]}"
+        f"pack: {num_images:,} images, {sizes['originals']} as they are; expected {sizes[codec]} "
+        f"as {codec} tiles (--codec {other}: {sizes[other]}"
         f"{', written and read faster' if other == 'zstd' else ''})",
         flush=True,
     )

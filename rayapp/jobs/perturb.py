@@ -1,13 +1,13 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
@@ -26,10 +26,11 @@ from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.run import record
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import Protocol, load_protocol
+from rayapp.transforms import Perturbation, load_perturbation
 
 _BATCH = 16
 _SMALL = 32  # images that are perturbed without Ray: each takes as long as many that are scored
@@ -40,28 +41,28 @@ def perturb(settings: PerturbSettings) -> record.Run:
     """Perturb every annotated image, or go on with it; images that failed are tried again.
 
     Raises:
-        UserError: a wrong list or protocol, or an output that belongs to another run.
+        UserError: a wrong list or perturbation, or an output that belongs to another run.
         JobFailed: images of a finished run are gone.
     """
     scheme = load_scheme(settings.scheme)
-    protocol = load_protocol(settings.protocol)
+    perturbation = load_perturbation(settings.perturbation)
     lists = read_lists(settings.annotations, scheme)
-    planned = targets(lists, settings.plan)
-    if settings.plan == "published":
+    planned = targets(lists, settings.draws)
+    if settings.draws == "published":
         check_published(lists)
     root = open_store(settings.root)
-    run = _start(settings, protocol)
-    if run.state == "done" and not run.counts["failed"]:
-        _check_there(run)
+    run = _start(settings, perturbation)
+    if nothing_left(run, retry_failed=True):
+        check_still_there(run, MANIFEST)
     else:
         if next(iter(root.list()), None) is None:
             raise UserError(f"{root.root}: --root holds no file")
         work = PerturbRows(
-            root, run.store, protocol, settings.seed, published=settings.plan != "clean"
+            root, run.store, perturbation, settings.seed, published=settings.draws != "clean"
         )
         with on_demand(settings):
             made = _on_ray(_work_list(planned, scheme, settings), planned, work, run, settings)
-        _finish(run, made, lists, planned, protocol, scheme)
+        _finish(run, made, lists, planned, perturbation, scheme)
     if settings.preview:
         whole = manifest.read_table(run.store, MANIFEST)
         write_preview(root, run.store, whole, settings.preview)
@@ -73,20 +74,20 @@ def _finish(
     made: Parts,
     lists: Sequence[AnnotationList],
     planned: Sequence[Sequence[Target]],
-    protocol: Protocol,
+    perturbation: Perturbation,
     scheme: LabelScheme,
 ) -> None:
     """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
-    tally = Tally(protocol.variant_names)
+    tally = Tally(perturbation.variant_names)
 
     def chunks() -> Iterator[pa.Table]:
         for rows_made in made.chunks():
-            whole = expand(rows_made, scheme, protocol.variant_names)
+            whole = expand(rows_made, scheme, perturbation.variant_names)
             tally.add(whole)
             yield whole
 
     manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
-    keys = write_lists(run.store, tally.not_made, lists, planned, protocol.variant_names)
+    keys = write_lists(run.store, tally.not_made, lists, planned, perturbation.variant_names)
     counts = {
         "in": made.num_rows,
         "written": tally.counts[manifest.STATUS_OK],
@@ -104,9 +105,9 @@ def _finish(
         drop_parts(run.store)
 
 
-def _start(settings: PerturbSettings, protocol: Protocol) -> record.Run:
+def _start(settings: PerturbSettings, perturbation: Perturbation) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"protocol": protocol.hash, "root": settings.root}
+    inputs |= {"perturbation": perturbation.hash, "root": settings.root}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
@@ -120,7 +121,7 @@ def _work_list(
 ) -> pa.Table:
     """One row an image: id, path of the file it is made from, labels, target name."""
     flat = [target for named in planned for target in named]
-    items = [Item(t.item.id, t.source, t.item.labels) for t in flat]
+    items = [Item(t.item.id, t.source_path, t.item.labels) for t in flat]
     table = manifest.item_rows(items, scheme)
     table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
     if settings.manifest is None:
@@ -130,7 +131,7 @@ def _work_list(
     for column in _CARRIED:
         if column in known.column_names:
             values = known[column].to_pylist()
-            carried = [values[at[t.source]] if t.source in at else None for t in flat]
+            carried = [values[at[t.source_path]] if t.source_path in at else None for t in flat]
             table = table.append_column(column, pa.array(carried, pa.string()))
     return table
 
@@ -143,7 +144,7 @@ def _on_ray(
     settings: PerturbSettings,
 ) -> Parts:
     """The work list through Ray: one row an image with what was made of it."""
-    if settings.plan == "published":
+    if settings.draws == "published":
         table = _with_published_plans(table, planned, work.root, run, settings)
     return map_rows(
         table.sort_by("id"),
@@ -152,7 +153,7 @@ def _on_ray(
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        verify=_still_there(run.store),
+        verify=outputs_there(run.store),
         small=_SMALL,
     )
 
@@ -173,7 +174,7 @@ def _with_published_plans(
         run=run,
         batch_size=_BATCH,
         wait_s=settings.wait_s,
-        stage="image sizes",
+        name="image sizes",
     ).table()
     columns = (sized[name].to_pylist() for name in ("path", "height", "width", "status"))
     sizes = {
@@ -184,37 +185,3 @@ def _with_published_plans(
     found = [replayed[identity] for identity in table["id"].to_pylist()]
     table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
-
-
-def _still_there(store: Store) -> Callable[[pa.Table], pa.Table]:
-    """Gives back the finished rows whose images are all there at their recorded size.
-
-    Images arrive whole or not at all, so a file of the right name and size is the one written;
-    bytes changed afterwards are for the manifest's sha256 to tell.
-    """
-    sizes: dict[str, int] = {}
-
-    def verify(finished: pa.Table) -> pa.Table:
-        if not sizes:
-            sizes.update((stat.key, stat.size) for stat in store.list())
-        return finished.filter(
-            pa.array(
-                all(sizes.get(made["path"]) == made["bytes"] for made in outputs)
-                for outputs in finished["outputs"].to_pylist()
-            )
-        )
-
-    return verify
-
-
-def _check_there(run: record.Run) -> None:
-    """A finished run whose images were removed since is not done."""
-    whole = manifest.read_table(run.store, MANIFEST)
-    made = whole.filter(pc.equal(whole["status"], manifest.STATUS_OK))["path"]
-    there = pa.array((stat.key for stat in run.store.list()), pa.string())
-    gone = made.filter(pc.invert(pc.is_in(made, value_set=there)))
-    if len(gone):
-        raise JobFailed(
-            f"{run.store.root}: {len(gone):,} images of the manifest are gone, first {gone[0]}; "
-            "--overwrite makes the set anew"
-        )

@@ -15,7 +15,7 @@ from rayapp.cluster import headstart
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand, start
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.dataset import manifest, scores
+from rayapp.dataset import scores
 from rayapp.models.detector import Detector
 from rayapp.models.folder import save_detector
 from rayapp.models.inference.scoring_network import has_fast_bf16
@@ -31,10 +31,11 @@ from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.run import record, row_work
+from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 _BLOCK_ROWS = 64  # read ahead together
@@ -46,7 +47,7 @@ def predict(settings: PredictSettings) -> record.Run:
     """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
 
     Raises:
-        UserError: no such detector, input or protocol; a view that the calibration excludes.
+        UserError: no such detector, input or perturbation; a view that the calibration excludes.
         JobFailed: not one image could be read.
     """
     subject = _subject(settings)
@@ -54,10 +55,10 @@ def predict(settings: PredictSettings) -> record.Run:
         inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
         disturbed = None
-        if settings.protocol:
-            disturbed = Disturbed(load_protocol(settings.protocol), settings.seed)
-            hashes["protocol"] = disturbed.protocol.hash
-            inputs = with_variants(inputs, disturbed.protocol.variant_names)
+        if settings.perturbation:
+            disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
+            hashes["perturbation"] = disturbed.perturbation.hash
+            inputs = with_variants(inputs, disturbed.perturbation.variant_names)
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
         before = _scored_before(run, inputs) if settings.follow else None
@@ -113,8 +114,8 @@ def _record(
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
     view = subject.detector.spec.preprocessing if subject.detector else None
-    protocol = run.fingerprint["inputs"].get("protocol", "")
-    writer = Results(run.store, inputs, subject.judge, view, protocol, settings.gallery)
+    perturbation = run.fingerprint["inputs"].get("perturbation", "")
+    writer = Results(run.store, inputs, subject.judge, view, perturbation, settings.gallery)
     tally, selection = writer.write(scored)
     if tally.failed == tally.rows:
         raise JobFailed(
@@ -187,18 +188,7 @@ def _scored_before(run: record.Run, inputs: Inputs) -> pa.Table:
     """Rows of the last run whose images are still as they were."""
     if run.state != "done":
         return scores.schema(inputs.scheme).empty_table()
-    return _unchanged(scores.read_scores(run.store), inputs.table)
-
-
-def _unchanged(table: pa.Table, listed: pa.Table) -> pa.Table:
-    """Rows that were scored, and whose image is listed with the same etag."""
-    keys = pa.array([f"{i}\0{e}" for i, e in _pairs(listed)], pa.string())
-    same = pc.is_in(pa.array([f"{i}\0{e}" for i, e in _pairs(table)], pa.string()), value_set=keys)
-    return table.filter(pc.and_(same, pc.equal(table["status"], manifest.STATUS_OK)))
-
-
-def _pairs(table: pa.Table) -> Iterable[tuple[str, str]]:
-    return zip(table["id"].to_pylist(), table["etag"].to_pylist(), strict=True)
+    return unchanged(scores.read_scores(run.store), inputs.table)
 
 
 def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
@@ -220,7 +210,7 @@ def _spec(
         settings.view_size,
         at_once=settings.batch_size,
         compiled=settings.compile,
-        gpus=settings.gpus,
+        gpus=settings.gpus_per_worker,
     )
     if subject.detector is None:
         return spec, {"used": "own"}
@@ -229,16 +219,16 @@ def _spec(
     if (known := run.found.get("results", {}).get("precision")) is not None:
         return replace(spec, bf16=known["used"] == "bf16"), known
     images = chosen(todo)
-    least = len(images) if settings.gpus else SMALL
-    if todo.num_rows <= least or not (settings.gpus or has_fast_bf16("cpu")):
+    least = len(images) if settings.gpus_per_worker else SMALL
+    if todo.num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
     harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
-    told = {
+    described = {
         "used": "bf16" if harm.harmless else "exact",
         "largest_change": harm.largest,
         "images_checked": harm.num_images,
     }
-    return replace(spec, bf16=harm.harmless), told
+    return replace(spec, bf16=harm.harmless), described
 
 
 def _bf16_check(
@@ -248,7 +238,7 @@ def _bf16_check(
     root: Store,
     images: list[row_work.Row],
 ) -> Bf16Check:
-    if not settings.gpus:
+    if not settings.gpus_per_worker:
         return check_bf16(detector, root, images)
 
     def on_gpu() -> Bf16Check:
@@ -264,7 +254,7 @@ def _bf16_check(
 
 
 def _resources(settings: PredictSettings) -> Resources:
-    return Resources(settings.threads, settings.gpus, settings.workers)
+    return Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
 
 
 def _mapped(
@@ -281,7 +271,7 @@ def _mapped(
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),
-        verify=(lambda table: _unchanged(table, todo)) if settings.follow else None,
+        verify=(lambda table: unchanged(table, todo)) if settings.follow else None,
     )
 
 
@@ -301,7 +291,7 @@ def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]
         "detector": settings.detector,
         "images": settings.input,
         "seen as": judge.preprocessing,
-        "protocol": settings.protocol or "none: images as they are",
+        "perturbation": settings.perturbation or "none: images as they are",
         "decided": threshold_line(judge),
         "calibration": _calibration(judge),
         "what the detector rests on": subject.scope_line,

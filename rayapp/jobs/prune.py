@@ -1,4 +1,4 @@
-"""Prune on Ray Data: folders walked side by side, then what the plan names removed."""
+"""Prune on Ray Data: folders walked side by side, then what is to go removed."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import load_scheme, read_lists
-from rayapp.prune import keep_or_remove as plans
+from rayapp.prune import keep_or_remove
 from rayapp.prune.remove import RemoveRows, remove_empty_folders
 from rayapp.prune.settings import PruneSettings
 from rayapp.prune.walk import WALKED, split, walk
@@ -26,7 +26,7 @@ from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import LocalStore, Store
 from rayapp.storage.uris import open_store, read_uri
 
-PLAN_FILE = "plan.parquet"
+DECISIONS_FILE = "decisions.parquet"
 REMOVED_FILE = "removed.parquet"
 _AT_WORK = "applying.parquet"
 _BATCH = 1000  # what S3 deletes in one request
@@ -43,7 +43,7 @@ _REMOVED = pa.schema(
 
 
 def prune(settings: PruneSettings) -> record.Run:
-    """Plan, and with `apply` do what the plan names; cut off, the same command finishes.
+    """Decide, and with `apply` do what was decided; cut off, the same command finishes.
 
     Raises:
         UserError: the wrong root, missing images, no confirmation; nothing was removed then.
@@ -55,14 +55,14 @@ def prune(settings: PruneSettings) -> record.Run:
     own = _own(root, settings)
     with session(settings):
         if settings.apply and run.state != "new" and run.store.stat(_AT_WORK):
-            print("an application of this plan was cut off: finishing it", file=sys.stderr)
+            print("an application was cut off: finishing it", file=sys.stderr)
         else:
-            whole = _planned(settings, root, run, own)
+            whole = _decided(settings, root, run, own)
             if not settings.apply:
                 return run
             if not settings.allow_missing:
-                plans.check_complete(whole, root.root)
-            going = plans.of(whole, plans.REMOVE)
+                keep_or_remove.check_complete(whole, root.root)
+            going = keep_or_remove.of(whole, keep_or_remove.REMOVE)
             if not going.num_rows:
                 return run
             _confirm(going, root, trash, settings)
@@ -75,9 +75,9 @@ def prune(settings: PruneSettings) -> record.Run:
 def _start(settings: PruneSettings, root: Store) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations} | {"root": root.root}
     plain = {"apply": False, "trash": None, "yes": False, "allow_missing": False, "root": root.root}
-    planned = settings.model_copy(update=plain)  # planned first, applied then: one run
+    looking = settings.model_copy(update=plain)  # decided first, applied then: one run
     return record.start(
-        "prune", planned, inputs, output=settings.output, overwrite=settings.overwrite
+        "prune", looking, inputs, output=settings.output, overwrite=settings.overwrite
     )
 
 
@@ -106,30 +106,30 @@ def _own(root: Store, settings: PruneSettings) -> list[str]:
     return own
 
 
-def _planned(settings: PruneSettings, root: Store, run: record.Run, own: Sequence[str]) -> pa.Table:
+def _decided(settings: PruneSettings, root: Store, run: record.Run, own: Sequence[str]) -> pa.Table:
     scheme = load_scheme(settings.scheme)
     lists = read_lists(settings.annotations, scheme)
     annotated = list({item.path: None for one in lists for item in one.items})
-    walked = walk_all(root, run.stage)
-    whole = plans.make_plan(walked, annotated, own=own, is_run=record.holds_run(root))
+    walked = walk_all(root, run.job)
+    whole = keep_or_remove.decide(walked, annotated, own=own, is_run=record.holds_run(root))
     run.claim()
-    manifest.write_table(run.store, PLAN_FILE, whole)
-    folders, close = plans.by_folder(whole), plans.near_misses(whole)
-    counts = asdict(plans.total(folders))
+    manifest.write_table(run.store, DECISIONS_FILE, whole)
+    folders, close = keep_or_remove.by_folder(whole), keep_or_remove.near_misses(whole)
+    counts = asdict(keep_or_remove.total(folders))
     del counts["folder"]
     results = {"folders": [asdict(one) for one in folders], "near_misses": close[:_SHOWN]}
-    run.finish(counts, results | {"applied": False}, made=(PLAN_FILE,))
-    print("\n".join(plans.table_lines(folders)))
+    run.finish(counts, results | {"applied": False}, made=(DECISIONS_FILE,))
+    print("\n".join(keep_or_remove.table_lines(folders)))
     for line in close[:_SHOWN]:
         print(f"nearly annotated: {line}")
     if len(close) > _SHOWN:
-        more = f"{len(close) - _SHOWN:,} more, the notes in {run.store.uri(PLAN_FILE)}"
+        more = f"{len(close) - _SHOWN:,} more, the notes in {run.store.uri(DECISIONS_FILE)}"
         print(f"nearly annotated: {more}")
-    plans.check_root(whole, root.root)
+    keep_or_remove.check_root(whole, root.root)
     return whole
 
 
-def walk_all(root: Store, stage: str) -> pa.Table:
+def walk_all(root: Store, job: str) -> pa.Table:
     """Every file under the root (`WALKED`): tasks of Ray walk some folders each, side by side.
 
     Raises:
@@ -148,7 +148,7 @@ def walk_all(root: Store, stage: str) -> pa.Table:
         _walk_block, fn_args=(root,), batch_size=None, batch_format="pyarrow"
     )
     found, files = [first], first.num_rows
-    with Progress(f"{stage} walk", len(shares), unit="parts") as progress:
+    with Progress(f"{job} walk", len(shares), unit="parts") as progress:
         try:
             for block in walked.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
@@ -220,7 +220,7 @@ def _apply(
             "trash": trash.root if trash else None,
             "misses": [f"{row['path']}: {row['error']}" for row in misses],
         },
-        made=(PLAN_FILE, REMOVED_FILE),
+        made=(DECISIONS_FILE, REMOVED_FILE),
     )
     run.store.delete([_AT_WORK])
     drop_parts(run.store)

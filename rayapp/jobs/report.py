@@ -8,6 +8,7 @@ from rayapp.report.evidence import EMBEDDING_FILE, read_evidence, read_results
 from rayapp.report.sections import _PUBLISHED, _TITLE, _published, _sections, _summary
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri
 
 REPORT_FILE = "report.html"
@@ -28,7 +29,7 @@ def report(settings: ReportSettings) -> record.Run:
     run = record.start(
         "report", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     results = [read_results(uri) for uri in settings.evaluations]
     evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]

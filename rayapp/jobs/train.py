@@ -1,50 +1,16 @@
-"""Training on Ray Train: workers, checkpoints, restarts; the training itself is `engine`."""
+"""Training: one worker without a GPU in this process, all else by Ray Train."""
 
-import contextlib
-import functools
-import io
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
-
-# How often Ray's controller looks at its workers, in seconds. A report waits for the look after the
-# one before it: at Ray's 2 s, epochs shorter than that would take 2 s each.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
-
-import ray.train
-import ray.train.torch
-import torch
-from torch import nn
-
-from rayapp.cluster.board import watched
-from rayapp.cluster.capacity import require
-from rayapp.cluster.session import session
-from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.memory import keep_freed_memory
-from rayapp.jobs.train_stream import parts, streamed
-from rayapp.models.distributed.collectives import global_sum
+from rayapp.cluster.session import on_demand, spared, start
 from rayapp.run import record
 from rayapp.run.progress import Progress
-from rayapp.storage.disk import naming, scratch_folder
-from rayapp.storage.uris import open_store
-from rayapp.train.check import check
+from rayapp.run.resume import nothing_left
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
-from rayapp.train.journal import METRICS_FILE
-from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
-from rayapp.train.prepare import open_run, plan
+from rayapp.train.in_process import train_here
+from rayapp.train.loop import note
+from rayapp.train.outcome import images_before
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
-from rayapp.train.training_job import Job, RankContext
-
-_CHECKPOINTS = "checkpoints"
-_POST_EVERY_S = 1.0
-# Ray's answer costs a round trip through an actor, and Ray itself looks every 5 s.
-_ASK_EVERY_S = 2.0
-_ASK_EVERY_STEPS = 8
+from rayapp.train.training_job import Job
 
 
 def train(settings: TrainSettings) -> record.Run:
@@ -54,215 +20,33 @@ def train(settings: TrainSettings) -> record.Run:
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: training failed more often than `max_failures`.
     """
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     run = open_run(settings, inputs)
-    if run.state == "done":
+    if nothing_left(run):
         return run
-    if not settings.num_workers:
-        return _train_here(settings, job, run)
-    bundle = {"CPU": settings.cpus_per_worker} | ({"GPU": 1.0} if settings.gpu else {})
-    count = settings.min_workers or settings.num_workers
-    with session(settings):
-        require(bundle, "train", settings.wait_s, count=count)
-        datasets: dict[str, Any] = {}
-        if settings.ingest == "stream":
-            job, datasets = streamed(job)
-        with Progress("train", job.num_images) as progress:
-            progress.skip(_images_before(run))
-            with run.claimed(scratch=_CHECKPOINTS), watched(progress) as board:
-                result = _fit(job, datasets, board)
-            progress.update(job.num_images - progress.done)
-    run.store.delete([stat.key for stat in list(run.store.list(f"{_CHECKPOINTS}/"))])
-    run.finish(result.pop("counts"), result, made=MADE)
-    return run
+    with on_demand(settings):
+        if not settings.num_workers or (_is_small(settings) and spared()):
+            return _train_here(job, run)
+        start()
+        from rayapp.jobs.train_workers import train_on_ray  # brings Ray Train with it
+
+        return train_on_ray(job, run)
 
 
-def _train_here(settings: TrainSettings, job: Job, run: record.Run) -> record.Run:
-    """In this process, with the same progress line."""
+def _train_here(job: Job, run: record.Run) -> record.Run:
     with Progress("train", job.num_images) as progress:
-        progress.skip(_images_before(run))
+        progress.skip(images_before(run))
 
         def on_step(engine: Engine) -> bool:
-            progress.update(engine.images_done - progress.done, note=_note(engine))
+            progress.update(engine.images_done - progress.done, note=note(engine))
             return False
 
-        return train_alone(settings, on_step=on_step)
+        return train_here(job, run, on_step=on_step)
 
 
-def _images_before(run: record.Run) -> int:
-    """Images that an interrupted run was through with at its last epoch."""
-    kept = run.store.stat(STATE_FILE) or next(run.store.list(f"{_CHECKPOINTS}/"), None)
-    if kept is None:
-        return 0
-    try:
-        lines = run.store.get(METRICS_FILE).decode().splitlines()
-    except FileNotFoundError:
-        return 0
-    return int(dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))["images"])
-
-
-def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
-    """Run the workers to the end; what rank 0 returns."""
-    settings = job.settings
-    workers = settings.num_workers
-    resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpu else {})
-    trainer = ray.train.torch.TorchTrainer(
-        _work,
-        train_loop_config={"job": job, "board": board},
-        datasets=datasets,
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=(settings.min_workers, workers) if settings.min_workers else workers,
-            elastic_resize_monitor_interval_s=settings.resize_check_s,
-            use_gpu=settings.gpu,
-            resources_per_worker=resources,
-        ),
-        run_config=ray.train.RunConfig(
-            name=_CHECKPOINTS,
-            storage_path=settings.output,
-            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[_Failures(board)],
-        ),
+def _is_small(settings: TrainSettings) -> bool:
+    """Whether one worker does it all: Ray Train would take as long to start as many an epoch."""
+    alone = (
+        settings.num_workers == 1 and settings.min_workers is None and not settings.gpus_per_worker
     )
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        result = trainer.fit()
-    except SystemExit:
-        # Ray takes Ctrl-C over while it trains, and ends with this.
-        raise KeyboardInterrupt from None
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from None
-    finally:
-        # Ray leaves its handler behind.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, on_interrupt)
-    returned = result.return_value
-    assert isinstance(returned, dict)
-    if "error" in returned:
-        kind = UserError if returned["error"] == "UserError" else JobFailed
-        raise kind(returned["message"])
-    return returned
-
-
-def _cause(error: Exception) -> JobFailed:
-    """The first worker's failure as one line."""
-    failures = getattr(error, "worker_failures", {})
-    return JobFailed(f"training failed: {_describe(next(iter(failures.values()), error))}")
-
-
-def _describe(failure: Exception) -> str:
-    """A worker's failure in one line: of an exception the last, of a lost worker the first."""
-    lost = getattr(failure, "health_check_failure", None)
-    lines = [line.strip() for line in str(lost or failure).splitlines() if line.strip()]
-    if not lines:
-        return type(lost or failure).__name__
-    return lines[0] if lost else lines[-1]
-
-
-class _Failures(ray.train.UserCallback):  # type: ignore[misc]  # untyped in Ray
-    """Has the driver say why workers are started anew: else nobody would learn of it."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """In Ray Train's controller, after every failure."""
-        rank, failure = next(iter(sorted(worker_exceptions.items())))
-        self._board.say.remote(f"worker {rank} failed: {_describe(failure)}")
-
-
-# --- on a worker ------------------------------------------------------------------------------
-
-
-def _work(config: dict[str, Any]) -> dict[str, Any]:
-    """Ray Train's function of one worker; what every rank finds wrong is returned, not retried."""
-    job, board = config["job"], config["board"]
-    keep_freed_memory()
-    torch.set_num_threads(job.settings.threads)
-    torch.set_float32_matmul_precision("high")
-    context = ray.train.get_context()
-    rank, num_workers = context.get_world_rank(), context.get_world_size()
-    rank_context = RankContext(
-        rank,
-        ray.train.torch.get_device(),
-        _wrap if num_workers > 1 else None,
-        functools.partial(parts, num_workers=num_workers),
-    )
-    try:
-        return _trained(job, rank_context, board)
-    except (UserError, JobFailed) as error:
-        return {"error": type(error).__name__, "message": str(error)}
-
-
-def _trained(job: Job, rank_context: RankContext, board: Any) -> dict[str, Any]:
-    """Train from the last checkpoint on, and write the detector."""
-    engine = Engine(job, rank_context)
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint:
-        with checkpoint.as_directory() as folder:
-            state = Path(folder, STATE_FILE).read_bytes()
-        engine.load(
-            torch.load(io.BytesIO(state), map_location=rank_context.device, weights_only=True)
-        )
-    else:
-        check(engine.network, job, rank_context)
-    store = open_store(job.settings.output)
-    for figures in engine.epochs(_OnStep(board, rank_context)):
-        if rank_context.rank == 0:
-            record_epoch(engine, store, figures)
-        with _saved(engine, rank_context.rank) as saved, naming(store.uri(_CHECKPOINTS)):
-            ray.train.report(figures, checkpoint=saved)
-    return record_end(engine, store) if rank_context.rank == 0 else {}
-
-
-def _wrap(module: nn.Module) -> nn.Module:
-    wrapped: nn.Module = ray.train.torch.prepare_model(
-        module, parallel_strategy_kwargs={"broadcast_buffers": False}
-    )
-    return wrapped
-
-
-class _OnStep:
-    """After each step: tells the progress line how far training is, and asks about preemption."""
-
-    def __init__(self, board: Any, rank_context: RankContext) -> None:
-        self._board, self._place = board, rank_context
-        self._posted = self._asked = time.monotonic()
-        self._cut = False
-
-    def __call__(self, engine: Engine) -> bool:
-        """Whether the epoch is to be cut here, because a machine is about to be taken away."""
-        if self._place.rank == 0 and time.monotonic() - self._posted >= _POST_EVERY_S:
-            self._posted = time.monotonic()
-            self._board.post.remote(engine.images_done, _note(engine))
-        if self._cut or engine.step_at % _ASK_EVERY_STEPS:
-            return False
-        due = self._place.rank == 0 and time.monotonic() - self._asked >= _ASK_EVERY_S
-        # All ranks must ask, and then all get one answer.
-        if not global_sum(torch.tensor(float(due), device=self._place.device)):
-            return False
-        self._asked = time.monotonic()
-        self._cut = ray.train.get_preemption_info() is not None
-        return self._cut
-
-
-def _note(engine: Engine) -> str:
-    """What the progress line says beside the counts."""
-    if not engine.history:
-        return engine.stage.name
-    last = engine.history[-1]
-    rate = last["learning_rate"]
-    return f"{engine.stage.name}, loss {last['loss']:.4f}, learning rate {rate:.2g}"
-
-
-@contextlib.contextmanager
-def _saved(engine: Engine, rank: int) -> Iterator[ray.train.Checkpoint | None]:
-    """Rank 0's checkpoint in a folder that lives as long as the block."""
-    if rank:
-        yield None
-        return
-    state = io.BytesIO()
-    torch.save(engine.state(), state)  # into a file it would not say that the disk is full
-    with scratch_folder() as folder:
-        open_store(folder).put(STATE_FILE, state)
-        yield ray.train.Checkpoint.from_directory(folder)
+    return alone and settings.ingest == "indexed"

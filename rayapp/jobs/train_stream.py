@@ -1,17 +1,19 @@
 """Ingest `stream`: Ray Data reads and crops, and a worker trains on what comes first.
 
-For lists too large for every worker to hold. It is not reproducible: which images make a batch
-depends on timing, and a split into equal parts leaves out the rest of an epoch.
+For lists too large for every worker to hold. An image's crop is drawn from seed, epoch and id, as
+it is for `indexed`; training is not reproducible for all that: which images make a batch depends on
+timing, and a split into equal parts leaves out the rest of an epoch.
 """
 
 import functools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import ray.data
 import ray.train
 import torch
@@ -21,7 +23,7 @@ from rayapp.config.errors import UserError
 from rayapp.train.data.crops import Batch, Crops, PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, Stage
-from rayapp.transforms import ImageHWC, Protocol, generator
+from rayapp.transforms import ImageHWC, Perturbation, generator
 
 # Of a CPU: less than all that Ray Train's workers leave of a small machine, where reading would
 # else never be scheduled, without a word.
@@ -32,8 +34,12 @@ _SHUFFLED_BATCHES = 4  # among which a worker draws; blocks come in another orde
 _PREFETCHED = 2
 
 
-def streamed(job: Job) -> tuple[Job, dict[str, ray.data.Dataset]]:
+def streamed(job: Job, board: Any) -> tuple[Job, dict[str, ray.data.Dataset]]:
     """The job with a sample in place of each stage's items, and the items as streams of crops.
+
+    Args:
+        job: what is trained.
+        board: where rank 0 says which epoch begins; see `parts`.
 
     Raises:
         UserError: the cluster has no CPU beside the workers' to read with.
@@ -42,15 +48,20 @@ def streamed(job: Job) -> tuple[Job, dict[str, ray.data.Dataset]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    datasets = {stage.name: _crops(stage, job) for stage in job.stages}
+    datasets = {stage.name: _crops(stage, job, board) for stage in job.stages}
     return replace(job, stages=tuple(map(_sampled, job.stages))), datasets
 
 
-def parts(stage: Stage, num_workers: int) -> Iterator[Batch]:
-    """This worker's part of every step to the stage's end."""
+def parts(
+    stage: Stage, first_step: int, *, rank: int, num_workers: int, board: Any
+) -> Iterator[Batch]:
+    """This worker's part of every step from `first_step` on to the stage's end."""
     size = stage.settings.batch_size // num_workers
     shard = ray.train.get_dataset_shard(stage.name)
-    while True:
+    first_epoch, skipped = divmod(first_step, stage.steps_per_epoch)
+    for epoch in range(first_epoch, stage.settings.epochs):
+        if rank == 0:  # nothing of an epoch is read before every rank has asked for it
+            ray.get(board.begin.remote(stage.name, epoch))
         blocks = shard.iter_batches(
             batch_size=size,
             batch_format="pyarrow",
@@ -58,8 +69,9 @@ def parts(stage: Stage, num_workers: int) -> Iterator[Batch]:
             local_shuffle_buffer_size=_SHUFFLED_BATCHES * size,
             prefetch_batches=_PREFETCHED,
         )
-        for _, block in zip(range(stage.steps_per_epoch), blocks, strict=False):
+        for _, block in zip(range(stage.steps_per_epoch - skipped), blocks, strict=False):
             yield batch_of(block)
+        skipped = 0
 
 
 def batch_of(block: pa.Table) -> Batch:
@@ -86,7 +98,7 @@ def _sampled(stage: Stage) -> Stage:
     return replace(stage, items=items, num_streamed=len(stage.items))
 
 
-def _crops(stage: Stage, job: Job) -> ray.data.Dataset:
+def _crops(stage: Stage, job: Job, board: Any) -> ray.data.Dataset:
     """Crops of a stage's items, shuffled once by item, and in every epoch by block."""
     order = generator(job.settings.seed, f"stream/{stage.name}", "").permutation(len(stage.items))
     items = [stage.items[index] for index in order]
@@ -99,7 +111,7 @@ def _crops(stage: Stage, job: Job) -> ray.data.Dataset:
         }
     )
     blocks = [rows.slice(at, _ROWS_PER_READ) for at in range(0, len(items), _ROWS_PER_READ)]
-    read = _Read(job.settings.root, stage.protocol, job.settings.seed)
+    read = _Read(job.settings.root, stage.name, stage.perturbation, job.settings.seed, board)
     return (
         ray.data.from_blocks(blocks)
         .randomize_block_order()
@@ -112,13 +124,14 @@ class _Read:
     """Rows of items to rows of crops."""
 
     root: str
-    protocol: Protocol
+    stage: str
+    perturbation: Perturbation
     seed: int
+    board: Any
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.protocol, self.seed, _source(self.root))
-        # A stream does not know its epoch: its draws are new each time.
-        epoch = int.from_bytes(os.urandom(4), "little")
+        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
+        epoch = ray.get(self.board.epoch.remote(self.stage))
         rows = []
         for row in block.to_pylist():
             item = TrainItem(row["id"], row["path"], tuple(row["labels"]), row["target"])

@@ -26,7 +26,7 @@ from rayapp.run import record
 from rayapp.run.progress import Progress
 from rayapp.storage.disk import scratch_folder
 from rayapp.tune.results import BEST_FILE, TRIALS_FILE, best_trial, counts, write_results
-from rayapp.tune.search_plan import SearchPlan, plan
+from rayapp.tune.search_plan import SearchPlan, make_search_plan
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.study import REASON, STUDY_FILE, Journal, NumberedSampler, open_study
 from rayapp.tune.trials.contract import Work
@@ -37,7 +37,7 @@ _PLACEMENT = frozenset(
         "trials",
         "hours",
         "compare",
-        "concurrent",
+        "num_trials_at_once",
         "cpus_per_trial",
         "gpus_per_trial",
         "driver_resource",
@@ -58,11 +58,11 @@ def tune(settings: TuneSettings) -> record.Run:
         JobFailed: not one trial came to its end.
     """
     started = time.time() - (time.monotonic() - clock.since())
-    planned = plan(settings)
+    search_plan = make_search_plan(settings)
     run = record.start(
         "tune",
         settings,
-        planned.inputs,
+        search_plan.inputs,
         output=settings.output,
         overwrite=settings.overwrite,
         placement=_PLACEMENT,
@@ -70,18 +70,18 @@ def tune(settings: TuneSettings) -> record.Run:
     if run.state == "done" and _nothing_left(run, settings):
         return run
     with session(settings):
-        require(trial_bundle(settings, planned), "a trial", settings.wait_s)
+        require(trial_bundle(settings, search_plan), "a trial", settings.wait_s)
         run.claim()
-        planned.write_folds(run.store)
-        with open_study(run.store, planned.goal, NumberedSampler(settings)) as journal:
+        search_plan.write_folds(run.store)
+        with open_study(run.store, search_plan.goal, NumberedSampler(settings)) as journal:
             if len(journal.finished) < settings.trials:
-                work = _work(settings, planned, run)
-                search(settings, planned, journal, work, _deadline(settings, started))
-            if best_trial(journal, planned.goal) is None:
+                work = _work(settings, search_plan, run)
+                search(settings, search_plan, journal, work, _deadline(settings, started))
+            if best_trial(journal, search_plan.goal) is None:
                 raise JobFailed(_why_none(journal))
             if settings.compare or settings.kind == "calibrate":
-                compare(settings, planned, journal, run.store)
-            results = write_results(settings, planned, journal, run.store)
+                compare(settings, search_plan, journal, run.store)
+            results = write_results(settings, search_plan, journal, run.store)
             results["compared"] = settings.compare
             made = (BEST_FILE, TRIALS_FILE, PAGE_FILE, STUDY_FILE)
             run.finish(counts(journal, settings.trials), results, made=made)
@@ -96,10 +96,10 @@ def _deadline(settings: TuneSettings, started: float) -> float:
     return started + seconds - max(_LAST_S, _LAST_SHARE * seconds)
 
 
-def _work(settings: TuneSettings, planned: SearchPlan, run: record.Run) -> Work:
+def _work(settings: TuneSettings, search_plan: SearchPlan, run: record.Run) -> Work:
     if settings.kind == "calibrate":
-        return planned.calibrating()
-    return training_on_ray(planned, run.store)
+        return search_plan.calibrating()
+    return training_on_ray(search_plan, run.store)
 
 
 def _nothing_left(run: record.Run, settings: TuneSettings) -> bool:
@@ -115,9 +115,9 @@ def _why_none(journal: Journal) -> str:
     return f"all of {len(failed)} trials failed; first: {failed[0].user_attrs.get(REASON)}"
 
 
-def trial_bundle(settings: TuneSettings, planned: SearchPlan) -> dict[str, float]:
+def trial_bundle(settings: TuneSettings, search_plan: SearchPlan) -> dict[str, float]:
     """What Ray counts of one trial: its own work, or the driver of its Ray Train workers."""
-    if planned.num_workers:
+    if search_plan.num_workers:
         driver = settings.driver_resource
         return {driver: 1.0} if driver else {"CPU": 0.01}
     bundle = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
@@ -125,17 +125,17 @@ def trial_bundle(settings: TuneSettings, planned: SearchPlan) -> dict[str, float
 
 
 def search(
-    settings: TuneSettings, planned: SearchPlan, journal: Journal, work: Work, deadline: float
+    settings: TuneSettings, search_plan: SearchPlan, journal: Journal, work: Work, deadline: float
 ) -> None:
     """Run the trials that the study still lacks."""
-    goal = planned.goal
-    journal.enqueue(planned.points)
+    goal = search_plan.goal
+    journal.enqueue(search_plan.points)
     journal.keep()
     left = settings.trials - len(journal.finished)
     with Progress("tune", settings.trials, unit="trials") as progress:
         progress.skip(settings.trials - left)
 
-        def on_told(trial: FrozenTrial) -> None:
+        def on_ended(trial: FrozenTrial) -> None:
             if trial.state != TrialState.COMPLETE:
                 work.stopped(trial.number)
             failed = trial.state == TrialState.FAIL
@@ -143,21 +143,21 @@ def search(
             note = f"best {goal.names[0]} {best.values[0]:.4f}" if best else None
             progress.update(1, int(failed), note)
 
-        searcher = StudySearch(journal, planned.space, goal, deadline, on_told)
+        searcher = StudySearch(journal, search_plan.space, goal, deadline, on_ended)
         scheduler = None
         if settings.early_stopping:
             scheduler = create_scheduler(
-                settings.early_stopping, planned.most_epochs, goal, journal
+                settings.early_stopping, search_plan.most_epochs, goal, journal
             )
         trainable = raytune.with_parameters(run_trial, work=work, goal=goal, deadline=deadline)
         with scratch_folder() as folder:  # Ray Tune's own files, not needed afterwards
             raytune.Tuner(
-                raytune.with_resources(trainable, _resources(settings, planned)),
+                raytune.with_resources(trainable, _resources(settings, search_plan)),
                 tune_config=raytune.TuneConfig(
                     num_samples=left,
                     search_alg=searcher,
                     scheduler=scheduler,
-                    max_concurrent_trials=settings.concurrent,
+                    max_concurrent_trials=settings.num_trials_at_once,
                     reuse_actors=True,
                 ),
                 run_config=raytune.RunConfig(
@@ -169,5 +169,5 @@ def search(
             ).fit()
 
 
-def _resources(settings: TuneSettings, planned: SearchPlan) -> Any:
-    return raytune.PlacementGroupFactory([trial_bundle(settings, planned)])
+def _resources(settings: TuneSettings, search_plan: SearchPlan) -> Any:
+    return raytune.PlacementGroupFactory([trial_bundle(settings, search_plan)])

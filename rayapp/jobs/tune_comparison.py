@@ -30,36 +30,40 @@ from rayapp.tune.trials.training import TrainingWork
 BEST = "best"
 
 
-def compare(settings: TuneSettings, planned: SearchPlan, journal: Journal, store: Store) -> None:
+def compare(
+    settings: TuneSettings, search_plan: SearchPlan, journal: Journal, store: Store
+) -> None:
     """Write comparison.json of the best trial; training that was done before is not done again.
 
     Raises:
         JobFailed: a training run failed.
     """
-    best = best_trial(journal, planned.goal)
+    best = best_trial(journal, search_plan.goal)
     assert best is not None
     recipes = {
-        BEST: planned.recipe.with_values(planned.space.values(best.params)),
-        RECIPE: planned.recipe,
+        BEST: search_plan.recipe.with_values(search_plan.space.values(best.params)),
+        RECIPE: search_plan.recipe,
     }
     if settings.kind == "calibrate":
-        verdict = _calibrations(settings, planned, best.number, recipes)
+        verdict = _calibrations(settings, search_plan, best.number, recipes)
     else:
-        verdict = _trained(settings, planned, best.number, recipes, store)
+        verdict = _trained(settings, search_plan, best.number, recipes, store)
     verdict = verdict.model_copy(update={"recipe": settings.recipe_name})
     store.put(COMPARISON_FILE, verdict.model_dump_json(indent=1).encode())
 
 
-def training_on_ray(planned: SearchPlan, store: Store) -> TrainingWork:
+def training_on_ray(search_plan: SearchPlan, store: Store) -> TrainingWork:
     """What a training trial does; by Ray Train, where the recipe has workers."""
-    return replace(planned.training(store), on_workers=train if planned.num_workers else None)
+    return replace(
+        search_plan.training(store), on_workers=train if search_plan.num_workers else None
+    )
 
 
 def _calibrations(
-    settings: TuneSettings, planned: SearchPlan, best: int, recipes: dict[str, Recipe]
+    settings: TuneSettings, search_plan: SearchPlan, best: int, recipes: dict[str, Recipe]
 ) -> Verdict:
     """Both fits on the same images, photographs resampled."""
-    judged = planned.judged
+    judged = search_plan.judged
     assert judged is not None
     figure = (
         "brier" if "nll" not in settings.objectives and "brier" in settings.objectives else "nll"
@@ -92,9 +96,13 @@ def _loss(figure: str, labels_N: Any, probabilities_N: Any) -> float:
 
 
 def _trained(
-    settings: TuneSettings, planned: SearchPlan, best: int, recipes: dict[str, Recipe], store: Store
+    settings: TuneSettings,
+    search_plan: SearchPlan,
+    best: int,
+    recipes: dict[str, Recipe],
+    store: Store,
 ) -> Verdict:
-    work = training_on_ray(planned, store)
+    work = training_on_ray(search_plan, store)
     seeds = [settings.seed + 1 + k for k in range(settings.compare)]
     folders = {
         (name, seed, fold.name): f"comparison/trial-{best:04d}/{name}-{seed}/{fold.name}"

@@ -35,10 +35,10 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         space: Space,
         goal: Goal,
         deadline: float,
-        on_told: Callable[[FrozenTrial], None],
+        on_ended: Callable[[FrozenTrial], None],
     ) -> None:
         self._journal, self._drawn, self._goal = journal, space, goal
-        self._deadline, self._on_told = deadline, on_told
+        self._deadline, self._on_ended = deadline, on_ended
         self._waiting = journal.cut_off()
         self._started: dict[str, float] = {}
         names = list(goal.names)
@@ -95,7 +95,7 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         else:
             self._ot_study.tell(trial, state=TrialState.PRUNED)
         self._journal.keep()
-        self._on_told(self._frozen(trial))
+        self._on_ended(self._frozen(trial))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the record, and Ray Tune's own is never gone on from."""

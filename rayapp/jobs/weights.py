@@ -13,6 +13,7 @@ from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
 from rayapp.models.published_weights import convert
 from rayapp.models.scope import published_scope
 from rayapp.run import record
+from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import open_store, read_uri
 from rayapp.weights.settings import WeightsSettings
 
@@ -37,7 +38,7 @@ def weights(settings: WeightsSettings) -> record.Run:
     run = record.start(
         "weights", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
-    if run.state == "done":
+    if nothing_left(run):
         return run
     files = _own(settings.files) or _fetched(settings, entry, source)
     detector = convert(settings.name, dict(files), _anchors(settings))

@@ -7,6 +7,7 @@ import numpy as np
 from rayapp.metrics import probability, ranking
 from rayapp.metrics.measure import Floats, Measure, class_reason
 from rayapp.metrics.scored import Scored
+from rayapp.models.detector_spec import EVEN_ODDS
 
 TITLES = {
     "balanced_accuracy": "Balanced accuracy",
@@ -33,7 +34,7 @@ class Weighted:
     Everything that does not depend on the weights is done once: 1,000 resamples sort nothing.
     """
 
-    def __init__(self, scored: Scored, threshold: float = 0.5) -> None:
+    def __init__(self, scored: Scored, threshold: float = EVEN_ODDS) -> None:
         self.scored = scored
         self._labels = scored.labels_N.astype(np.float64)
         self._correct = (scored.probabilities_N >= threshold) == (scored.labels_N == 1)
@@ -93,7 +94,7 @@ class Weighted:
         return class_reason(num_real, num_synthetic)
 
 
-def evaluate(scored: Scored, threshold: float = 0.5) -> dict[str, Measure]:
+def evaluate(scored: Scored, threshold: float = EVEN_ODDS) -> dict[str, Measure]:
     """Every figure of FIGURES; an item with probability >= `threshold` is called synthetic.
 
     Accuracies are recalls of one class; a figure that needs a missing class has a reason and no

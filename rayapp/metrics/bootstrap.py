@@ -11,6 +11,7 @@ from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
 from rayapp.metrics.measure import Difference, Floats, Ints, Measure
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
+from rayapp.models.detector_spec import EVEN_ODDS
 
 LEVELS = (0.025, 0.975)
 _MAX_CELLS = 2**20
@@ -49,7 +50,7 @@ def resampled_groups(
 def evaluate_with_intervals(
     scored: Scored,
     rng: np.random.Generator,
-    threshold: float = 0.5,
+    threshold: float = EVEN_ODDS,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Measure]:
     """`evaluate` with 95 % percentile intervals over resampled groups.
@@ -99,7 +100,7 @@ def _exact_intervals(scored: Scored, measures: Mapping[str, Measure]) -> dict[st
 def macro_with_intervals(
     slices: Mapping[str, Scored],
     rng: np.random.Generator,
-    threshold: float = 0.5,
+    threshold: float = EVEN_ODDS,
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Measure]:
     """Unweighted mean of each figure over slices that name groups, with 95 % intervals.
@@ -144,7 +145,7 @@ def compare_figures(
     second: tuple[Floats, Floats],
     rng: np.random.Generator,
     groups_N: object = None,
-    thresholds: tuple[float, float] = (0.5, 0.5),
+    thresholds: tuple[float, float] = (EVEN_ODDS, EVEN_ODDS),
     num_resamples: int = NUM_RESAMPLES,
 ) -> dict[str, Difference]:
     """Paired bootstrap of each figure of the first detector minus the second's.

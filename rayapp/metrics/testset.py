@@ -9,7 +9,7 @@ from scipy import special
 
 from rayapp.dataset.labels import LabelScheme
 from rayapp.metrics.scored import Scored
-from rayapp.models.calibration.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration, decides_at
 
 Mask = NDArray[np.bool_]
 Part = tuple[str, str, Mask]
@@ -36,8 +36,7 @@ class TestSet:
         groups = None
         if "group" in table.column_names and not table["group"].null_count:
             groups = np.asarray(table["group"].to_pylist(), dtype=np.str_)
-        threshold = calibration.threshold if calibration else 0.5
-        return cls(codes, logits, probabilities, groups, threshold)
+        return cls(codes, logits, probabilities, groups, decides_at(calibration))
 
     @property
     def num_groups(self) -> int:

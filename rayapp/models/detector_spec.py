@@ -12,6 +12,8 @@ from pydantic import Field
 from rayapp.config.settings import Settings
 
 Option = bool | int | float | str | tuple[int, ...]
+# The threshold where nothing else is decided: no calibration, or no rate asked of one.
+EVEN_ODDS = 0.5
 Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
 Precision = Literal["auto", "exact", "bf16"]

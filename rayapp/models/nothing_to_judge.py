@@ -70,12 +70,12 @@ def nothing_to_judge(
         return f"{TOO_FEW}: {width}×{height}, this detector judges from {min_side_px} px on"
     if few := _few_pixels(size_HW, preprocessing):
         return f"{TOO_FEW}: {width}×{height}, {few}"
-    said = ""
+    reason = ""
     for part_HWC in _parts(views_KHWC, size_HW, preprocessing):
         if not (found := _nothing_in(part_HWC)):
             return ""
-        said = said or found
-    return said
+        reason = reason or found
+    return reason
 
 
 def kind_of(reason: str) -> str:

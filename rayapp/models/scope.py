@@ -75,8 +75,8 @@ class Measured(Images):
         What others measured is all that is known of a published detector: it stays, and says when.
         """
         if self.source:
-            said = self.figures.keys() <= _RANKS or self.name.endswith(_BEFORE)
-            return self if said else self.model_copy(update={"name": self.name + _BEFORE})
+            holds = self.figures.keys() <= _RANKS or self.name.endswith(_BEFORE)
+            return self if holds else self.model_copy(update={"name": self.name + _BEFORE})
         kept = {name: value for name, value in self.figures.items() if name in _RANKS}
         return self.model_copy(update={"figures": kept, "threshold": None}) if kept else None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
-from rayapp.models.calibration.calibrators import Calibration
+from rayapp.models.calibration.calibrators import Calibration, decides_at
 
 UNCALIBRATED = "uncalibrated"
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
@@ -74,7 +74,7 @@ class Judge:
         """The probability from which on an image is called synthetic; margins are from there."""
         if self.threshold is not None:
             return self.threshold
-        return self.calibration.threshold if self.calibration else 0.5
+        return decides_at(self.calibration)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Drawing:
         """What is drawn, named under the plot: inside it, it would hide some of it."""
         # Not by get_legend_handles_labels, which leaves out names that begin with "_".
         axes = self.axes
-        drawn = [*axes.lines, *axes.patches, *axes.collections, *axes.containers]
+        drawn: list[Any] = [*axes.lines, *axes.patches, *axes.collections, *axes.containers]
         named = {one: str(one.get_label()) for one in drawn}
         named = {one: name for one, name in named.items() if not _UNNAMED.fullmatch(name)}
         handles, names = list(named), list(named.values())

@@ -108,8 +108,8 @@ def importance_figure(importance: Mapping[str, float], caption: str = "") -> Fig
         axes.set(xlabel="importance (PED-ANOVA)", title="What mattered")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        said = ", ".join(f"{name} {importance[name]:.2f}" for name in names)
-        return draw.figure(f"Importance of what was searched: {said}.", caption)
+        text = ", ".join(f"{name} {importance[name]:.2f}" for name in names)
+        return draw.figure(f"Importance of what was searched: {text}.", caption)
 
 
 def parallel_figure(
@@ -158,9 +158,9 @@ def parallel_figure(
         bar.set_label(label, fontsize=8.5)
         bar.ax.tick_params(labelsize=8)
         best = trials[-1]
-        said = ", ".join(f"{name} {value}" for name, value in best.params.items())
+        text = ", ".join(f"{name} {value}" for name, value in best.params.items())
         return draw.figure(
-            f"Values of {len(trials)} trials; the best, {best.value:.4f}, has {said}.", caption
+            f"Values of {len(trials)} trials; the best, {best.value:.4f}, has {text}.", caption
         )
 
 
@@ -235,5 +235,5 @@ def front_figure(
             axes.plot(*reference, "D", color=INK, markersize=6, label=reference_name)
         axes.set(xlabel=labels[0], ylabel=labels[1], title="Pareto front")
         draw.legend()
-        said = "; ".join(f"trial {number} {x:.4f}, {y:.4f}" for (x, y), number in chosen)
-        return draw.figure(f"{labels[1]} against {labels[0]}. On the front: {said}.", caption)
+        text = "; ".join(f"trial {number} {x:.4f}, {y:.4f}" for (x, y), number in chosen)
+        return draw.figure(f"{labels[1]} against {labels[0]}. On the front: {text}.", caption)

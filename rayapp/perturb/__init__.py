@@ -1,1 +1,1 @@
-"""The perturbed test set: every annotated image under a protocol, the same on any machine."""
+"""The perturbed test set: every annotated image under a perturbation, the same on any machine."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, Item, item_id
-from rayapp.perturb.settings import PlanName
+from rayapp.perturb.settings import Draws
 
 _INDEX_DIGITS = 5  # of the published names
 
@@ -17,16 +17,16 @@ class Target:
     """One image to perturb: its item, the file it is made from, and its name in the new set."""
 
     item: Item
-    source: str
+    source_path: str
     name: str
 
 
-def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target]]:
+def targets(lists: Sequence[AnnotationList], draws: Draws) -> list[list[Target]]:
     """What each list becomes, numbered through all lists in order.
 
     Args:
         lists: of one label scheme.
-        plan: `clean` takes each image once, in the first list that names it; `legacy` and
+        draws: `clean` takes each image once, in the first list that names it; `legacy` and
             `published` keep repeats within a list and across lists, as the published lists do,
             the k-th repeat of a path under the id `path#k`.
 
@@ -42,7 +42,7 @@ def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target
         for item in one.items:
             identity = item_id(item.path)
             repeat = seen[identity] = seen.get(identity, -1) + 1
-            if repeat and plan == "clean":
+            if repeat and draws == "clean":
                 continue
             unique = Item(f"{identity}#{repeat}" if repeat else identity, item.path, item.labels)
             named.append(Target(unique, identity, _name(one, item, index)))
@@ -52,7 +52,7 @@ def targets(lists: Sequence[AnnotationList], plan: PlanName) -> list[list[Target
 
 
 def _check(lists: Sequence[AnnotationList]) -> None:
-    name, count = Counter(list_name(one.source) for one in lists).most_common(1)[0]
+    name, count = Counter(list_name(one.list_uri) for one in lists).most_common(1)[0]
     if count > 1:
         raise UserError(f"{count} annotation lists would be written as lists/{name}; rename one")
 
@@ -74,9 +74,9 @@ def slug(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower()) or "unnamed"
 
 
-def list_name(source: str) -> str:
+def list_name(uri: str) -> str:
     """Name of the list of perturbed images: its own, `test_annotations_gan.txt` → `test_gan.txt`.
 
     The shortening is that of the published lists.
     """
-    return source.rsplit("/", 1)[-1].replace("test_annotations_", "test_")
+    return uri.rsplit("/", 1)[-1].replace("test_annotations_", "test_")

@@ -136,7 +136,7 @@ def write_lists(
             paths = ((output_path(t.name, variant), t.item.labels) for t in named)
             items = [Item(path, path, labels) for path, labels in paths if path not in not_made]
             if items:
-                name = list_name(one.source)
+                name = list_name(one.list_uri)
                 keys.append(f"lists/{name}" if variant == PLAIN else f"lists/{variant}/{name}")
                 write_list(store, keys[-1], items, one.scheme)
     return keys

@@ -1,4 +1,4 @@
-"""The plan `published`: the published test set's own draws, for the lists they were drawn for."""
+"""The draws `published`: the published test set's own draws, for the lists they were drawn for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def check_published(lists: Sequence[AnnotationList]) -> None:
         if found != {index}:
             held = ", ".join(scheme.names("generator")[code] for code in sorted(found)) or "none"
             raise UserError(
-                f"{one.source}: list {index + 1} of plan published holds the generator {held}; "
+                f"{one.list_uri}: list {index + 1} of draws published holds the generator {held}; "
                 f"the order is that of the codes: {', '.join(names)}"
             )
 
@@ -48,21 +48,21 @@ def replay(
 
     Args:
         planned: the items of each list, in list order.
-        sizes: source → (height, width), None where the file can't be read.
+        sizes: path → (height, width), None where the file can't be read.
     """
     draws = published_draws(
-        [[sizes[target.source] or _UNKNOWN for target in named] for named in planned]
+        [[sizes[target.source_path] or _UNKNOWN for target in named] for named in planned]
     )
     result = {}
     for named, drawn in zip(planned, draws, strict=True):
         for worker in range(PUBLISHED_WORKERS):
             lost = None
             for at in published_items(len(named), worker):
-                target, size_HW = named[at], sizes[named[at].source]
+                target, size_HW = named[at], sizes[named[at].source_path]
                 if lost is None and size_HW is not None:
                     result[target.item.id] = Replayed(drawn[at].plan(size_HW).to_json(), None)
                 else:
-                    lost = lost or target.source
+                    lost = lost or target.source_path
                     fault = f"its published draw hangs on the size of {lost}, which is unreadable"
                     result[target.item.id] = Replayed(None, fault)
     return result

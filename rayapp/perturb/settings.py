@@ -1,6 +1,7 @@
 """Settings of perturb."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,21 +9,23 @@ from rayapp.config.defaults import PUBLISHED_SEED
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 
-_PUBLISHED_PROTOCOL = "imaginet-test"
-PlanName = Literal["clean", "legacy", "published"]
+_PUBLISHED = "imaginet-test"
+Draws = Literal["clean", "legacy", "published"]
 
 
 class PerturbSettings(JobSettings):
-    """Make a perturbed test set: every annotated image under a protocol, as lossless WebP."""
+    """Make a perturbed test set: every annotated image under a perturbation, as lossless WebP."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"protocol": "perturbation", "plan": "draws"}
 
     annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists, in order")
     root: Uri = Field(description="folder or s3:// prefix under which the annotated images lie")
-    protocol: Packaged = Field(
-        _PUBLISHED_PROTOCOL, description="a shipped protocol's name, or a YAML file"
+    perturbation: Packaged = Field(
+        _PUBLISHED, description="a shipped perturbation's name, or a YAML file"
     )
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     seed: int = Field(PUBLISHED_SEED, description="seed of all draws")
-    plan: PlanName = Field(
+    draws: Draws = Field(
         "clean",
         description="clean: each image once; legacy: repeats kept, as in the published lists; "
         "published: legacy with the published test set's own draws, replayed",
@@ -36,8 +39,8 @@ class PerturbSettings(JobSettings):
 
     @model_validator(mode="after")
     def _published_is_fixed(self) -> Self:
-        fixed = {"protocol": _PUBLISHED_PROTOCOL, "seed": PUBLISHED_SEED}
-        for name, value in fixed.items() if self.plan == "published" else ():
+        fixed = {"perturbation": _PUBLISHED, "seed": PUBLISHED_SEED}
+        for name, value in fixed.items() if self.draws == "published" else ():
             if getattr(self, name) != value:
-                raise ValueError(f"plan published has draws of its own: leave {name} at {value}")
+                raise ValueError(f"draws published are fixed: leave {name} at {value}")
         return self

@@ -11,7 +11,7 @@ from rayapp.dataset.images import ImageError, open_image, pixel_sha256, pixels_o
 from rayapp.perturb.manifest_rows import output_path
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import PLAIN, Plan, Protocol, SizeHW, apply_each, encode_lossless
+from rayapp.transforms import PLAIN, Perturbation, Plan, SizeHW, apply_each, encode_lossless
 
 _THREADS = 4  # of a worker: one computes while the others read and write
 _HEADER_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ class PerturbRows:
 
     root: Store
     output: Store
-    protocol: Protocol
+    perturbation: Perturbation
     seed: int
     published: bool = False
     _threads: ThreadPoolExecutor | None = field(default=None, init=False)
@@ -94,7 +94,7 @@ class PerturbRows:
             raise UserError(row["fault"])
         if row.get("plan"):
             return {PLAIN: Plan.from_json(row["plan"])}
-        return self.protocol.draw(size_HW, row["id"], self.seed)
+        return self.perturbation.draw(size_HW, row["id"], self.seed)
 
 
 def _read(root: Store, path: str) -> bytes:

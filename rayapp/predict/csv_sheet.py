@@ -47,7 +47,7 @@ class Sheet:
     Args:
         judge: what the logits mean.
         file: a temporary one.
-        variants: with a column that names the variant of a protocol.
+        variants: with a column that names the variant of a perturbation.
     """
 
     judge: Judge

@@ -204,7 +204,7 @@ def _from_manifest(table: pa.Table, scheme: LabelScheme | None, store: Store) ->
 
 
 def with_variants(inputs: Inputs, names: Sequence[str]) -> Inputs:
-    """A row an image and variant of a protocol; with several, the id is `id@variant`."""
+    """A row an image and variant of a perturbation; with several, the id is `id@variant`."""
     images = inputs.table
     if len(names) == 1:
         variant = pa.array([names[0]] * images.num_rows, pa.string())

@@ -26,8 +26,7 @@ from rayapp.predict.score import Logits, NetworkScorer, Scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.storage.store import LocalStore, Store
-from rayapp.transforms import PLAIN, apply_each
-from rayapp.transforms import Protocol as Disturbance
+from rayapp.transforms import PLAIN, Perturbation, apply_each
 
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
@@ -69,14 +68,14 @@ class ScorerSpec:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """A protocol under which images are disturbed before they are scored."""
+    """A perturbation by which images are disturbed before they are scored."""
 
-    protocol: Disturbance
+    perturbation: Perturbation
     seed: int
 
     def apply(self, image: DecodedImage, item_id: str, names: Iterable[str]) -> dict[str, Pixels]:
         """The variants of an image; one that it is too small for is absent."""
-        plans = self.protocol.draw((image.height, image.width), item_id, self.seed)
+        plans = self.perturbation.draw((image.height, image.width), item_id, self.seed)
         wanted = {name: plans[name] for name in names if name in plans}
         return dict(apply_each(wanted, image.pixels_HWC))
 
@@ -128,8 +127,11 @@ class PredictRows:
     def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Pixels | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
+        row = same[0]
         try:
-            data = read_image(self.root, same[0])
+            # A file of its own, as most are; else inside of a tar or a table.
+            inside = row.get("container")
+            data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
             with self._decoders:
                 image = decode(data)

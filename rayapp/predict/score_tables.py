@@ -83,7 +83,7 @@ class Results:
         inputs: where the images are.
         judge: what a logit means.
         view: how the detector sees images; None: whole.
-        protocol: hash of the protocol under which images were disturbed, '' for none.
+        perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
     """
 
@@ -91,17 +91,17 @@ class Results:
     inputs: Inputs
     judge: Judge
     view: Preprocessing | None
-    protocol: str
+    perturbation: str
     most: int
 
     def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
         """Write scores.parquet and scores.csv."""
         tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
-        wanted = scores.with_root(wanted, self.inputs.root.root, self.protocol)
+        wanted = scores.with_root(wanted, self.inputs.root.root, self.perturbation)
 
         with scratch_file() as unsorted, scratch_file() as lines:
-            sheet = Sheet(self.judge, unsorted, bool(self.protocol))
+            sheet = Sheet(self.judge, unsorted, bool(self.perturbation))
 
             def gone_by() -> Iterator[pa.Table]:
                 for chunk in chunks:

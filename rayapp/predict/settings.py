@@ -10,7 +10,9 @@ from rayapp.config.settings import JobSettings
 from rayapp.models.detector_spec import Precision, View
 
 # What only says where and how fast work is done: a run may go on with other values.
-PLACEMENT = frozenset({"batch_size", "threads", "gpus", "workers", "compile", "gallery"})
+PLACEMENT = frozenset(
+    {"batch_size", "threads", "gpus_per_worker", "num_workers", "compile", "gallery"}
+)
 
 
 class PredictSettings(JobSettings):
@@ -19,6 +21,12 @@ class PredictSettings(JobSettings):
     elsewhere: ClassVar[Mapping[str, str]] = {
         "fpr": "is an option of calibrate: `imaginet calibrate --fpr 0.01 …` writes a detector "
         "that decides at that rate; --threshold P decides at a probability"
+    }
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "protocol": "perturbation",
+        "gpus": "gpus_per_worker",
+        "workers": "num_workers",
     }
 
     detector: Uri = Field(
@@ -43,10 +51,10 @@ class PredictSettings(JobSettings):
     view_size: int | None = Field(
         None, ge=8, description="side of a view in pixels; its own if none"
     )
-    protocol: Packaged | None = Field(
-        None, description="protocol under which images are disturbed first, by name or file"
+    perturbation: Packaged | None = Field(
+        None, description="how images are disturbed before they are scored, by name or file"
     )
-    seed: int = Field(42, ge=0, description="of the protocol's draws")
+    seed: int = Field(42, ge=0, description="of the perturbation's draws")
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
     )
@@ -62,8 +70,10 @@ class PredictSettings(JobSettings):
         None, ge=1, description="views of a forward pass; by measured memory if none"
     )
     threads: int = Field(1, ge=1, description="CPU threads of one worker")
-    gpus: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
-    workers: int | None = Field(None, ge=1, description="workers at most; as many as fit if none")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
+    num_workers: int | None = Field(
+        None, ge=1, description="workers at most; as many as fit if none"
+    )
     compile: bool = Field(
         False, description="compile the network too; pays on a GPU from thousands of images on"
     )

@@ -28,11 +28,11 @@ def threshold_line(judge: Judge) -> str:
 def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list[str]:
     """How many are what, from where on, which to look at first, what was left out."""
     verdicts = [f"{count:,} {word}" for word, count in results["verdicts"].items()]
-    said = ", ".join([*verdicts, f"{counts['failed']:,} not scored"])
-    lines = [f"{said}; {results['threshold']}"]
+    text = ", ".join([*verdicts, f"{counts['failed']:,} not scored"])
+    lines = [f"{text}; {results['threshold']}"]
     if nothing := results.get("nothing_to_judge"):  # runs of before do not say
-        kinds_said = ", ".join(f"{count:,} {kind}" for kind, count in nothing.items())
-        lines.append(f"unsure whatever the score, there is too little to judge: {kinds_said}")
+        kinds_text = ", ".join(f"{count:,} {kind}" for kind, count in nothing.items())
+        lines.append(f"unsure whatever the score, there is too little to judge: {kinds_text}")
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))
     kinds: dict[str, int] = results["left_out"]

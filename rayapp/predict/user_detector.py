@@ -34,12 +34,12 @@ class UserDetector:
     """The file's text; it travels to the workers, which need not have the file."""
 
     uri: str
-    source: bytes
+    code: bytes
 
     @property
     def hash(self) -> str:
         """SHA-256 of the text: what the scores are scores of."""
-        return sha256(self.source)
+        return sha256(self.code)
 
 
 def read_user_detector(uri: str) -> UserDetector:
@@ -48,15 +48,15 @@ def read_user_detector(uri: str) -> UserDetector:
     Raises:
         UserError: no such file, or no Python.
     """
-    source = read_uri(uri)
+    code = read_uri(uri)
     try:
-        compile(source, uri, "exec")
+        compile(code, uri, "exec")
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise UserError(f"{uri}{f':{line}' if line else ''}: not Python: {error}") from None
-    if b"def predict" not in source and b"predict =" not in source:
+    if b"def predict" not in code and b"predict =" not in code:
         raise UserError(f"{uri}: defines no predict(images) that gives a score an image")
-    return UserDetector(absolute_uri(uri), source)
+    return UserDetector(absolute_uri(uri), code)
 
 
 class UserScorer:
@@ -72,7 +72,7 @@ class UserScorer:
         module.__file__ = file.uri
         sys.modules[module.__name__] = module  # dataclasses and pickles look there
         sys.path.insert(0, os.path.dirname(file.uri))  # what lies beside the file, where it is
-        exec(compile(file.source, file.uri, "exec"), module.__dict__)  # noqa: S102 - the user's own
+        exec(compile(file.code, file.uri, "exec"), module.__dict__)  # noqa: S102 - the user's own
         found: Any = getattr(module, "predict", None)
         if not callable(found):
             raise UserError(f"{file.uri}: defines no predict(images) that gives a score an image")

@@ -13,7 +13,7 @@ from rayapp.prune.walk import DEAD_LINK, FOLDER_LINK, WALKED
 from rayapp.run.record import RUN_FILE, START_FILE
 
 KEEP, REMOVE, MISSING = "keep", "remove", "missing"
-PLAN = pa.schema([*WALKED, pa.field("decision", pa.string()), pa.field("note", pa.string())])
+DECISIONS = pa.schema([*WALKED, pa.field("decision", pa.string()), pa.field("note", pa.string())])
 # What our own jobs leave at the top of a root beside the images.
 _OWN_FILES = (RUN_FILE, START_FILE, "manifest.parquet", "tiles.parquet", "misses.csv")
 _OWN_FOLDERS = (".download/",)
@@ -22,10 +22,10 @@ _OURS = "a file of our own"
 _SHOWN = 5
 
 
-def make_plan(
+def decide(
     walked: pa.Table, annotated: Sequence[str], *, own: Sequence[str] = (), is_run: bool = False
 ) -> pa.Table:
-    """One row a file or missing image (`PLAN`), sorted by path.
+    """One row a file or missing image (`DECISIONS`), sorted by path.
 
     Args:
         walked: what lies under the root (`WALKED`).
@@ -48,10 +48,13 @@ def make_plan(
     note = pa.nulls(len(paths), pa.string())
     if notes:
         note = pa.array([notes.get(at) for at in range(len(paths))], pa.string())
-    plan = walked.append_column("decision", pc.if_else(stays, KEEP, REMOVE))
-    nothing = {name: pa.nulls(len(missing), PLAN.field(name).type) for name in PLAN.names}
+    decisions = walked.append_column("decision", pc.if_else(stays, KEEP, REMOVE))
+    nothing = {name: pa.nulls(len(missing), DECISIONS.field(name).type) for name in DECISIONS.names}
     absent = nothing | {"path": missing, "decision": pa.repeat(MISSING, len(missing))}
-    both = [plan.append_column("note", note).cast(PLAN), pa.table(absent, schema=PLAN)]
+    both = [
+        decisions.append_column("note", note).cast(DECISIONS),
+        pa.table(absent, schema=DECISIONS),
+    ]
     return pa.concat_tables(both).sort_by([("path", "ascending"), ("decision", "ascending")])
 
 
@@ -130,14 +133,14 @@ def difference(one: str, other: str) -> str:
     return " and ".join(sorted(kinds)) or "nothing that shows"
 
 
-def of(plan: pa.Table, decision: str) -> pa.Table:
+def of(decisions: pa.Table, decision: str) -> pa.Table:
     """The rows of one decision."""
-    return plan.filter(pc.equal(plan["decision"], decision))
+    return decisions.filter(pc.equal(decisions["decision"], decision))
 
 
-def near_misses(plan: pa.Table) -> list[str]:
+def near_misses(decisions: pa.Table) -> list[str]:
     """Files that would go though their name is nearly an annotated one: `name note`."""
-    close = plan.filter(pc.fill_null(pc.starts_with(plan["note"], "differs"), False))
+    close = decisions.filter(pc.fill_null(pc.starts_with(decisions["note"], "differs"), False))
     pairs = zip(close["path"].to_pylist(), close["note"].to_pylist(), strict=True)
     return [f"{path} {note}" for path, note in pairs]
 
@@ -154,14 +157,14 @@ class Count:
     missing: int = 0
 
 
-def by_folder(plan: pa.Table) -> list[Count]:
+def by_folder(decisions: pa.Table) -> list[Count]:
     """The counts of each top-level folder, by name."""
-    paths = plan["path"]
+    paths = decisions["path"]
     deep = pc.match_substring(paths, "/")
     parts = pc.split_pattern(paths, "/", max_splits=1)
     top = pc.if_else(deep, pc.list_element(parts, 0), ".")
     found = (
-        pa.table({"top": top, "decision": plan["decision"], "bytes": plan["bytes"]})
+        pa.table({"top": top, "decision": decisions["decision"], "bytes": decisions["bytes"]})
         .group_by(["top", "decision"])
         .aggregate([("bytes", "sum"), ([], "count_all")])
     )
@@ -180,14 +183,14 @@ def total(counts: Sequence[Count]) -> Count:
     return Count("all", **{name: sum(getattr(count, name) for count in counts) for name in names})
 
 
-def check_root(plan: pa.Table, root: str) -> None:
+def check_root(decisions: pa.Table, root: str) -> None:
     """UserError where the root holds none of the annotated images: the wrong root, most likely."""
-    keep, missing = of(plan, KEEP), of(plan, MISSING)
+    keep, missing = of(decisions, KEEP), of(decisions, MISSING)
     images = keep.filter(pc.fill_null(pc.not_equal(keep["note"], _OURS), True))
     if images.num_rows or not missing.num_rows:
         return
-    close = near_misses(plan)
-    there = [*of(plan, REMOVE)["path"].slice(0, 1).to_pylist(), "nothing"][0]
+    close = near_misses(decisions)
+    there = [*of(decisions, REMOVE)["path"].slice(0, 1).to_pylist(), "nothing"][0]
     hint = f"nearest: {close[0]}" if close else f"the first one there: {there}"
     raise UserError(
         f"{root}: --root holds none of the {missing.num_rows:,} annotated images (the first of "
@@ -195,9 +198,9 @@ def check_root(plan: pa.Table, root: str) -> None:
     )
 
 
-def check_complete(plan: pa.Table, root: str) -> None:
+def check_complete(decisions: pa.Table, root: str) -> None:
     """UserError where annotated images are missing."""
-    missing = of(plan, MISSING)
+    missing = of(decisions, MISSING)
     if missing.num_rows:
         names = missing["path"].slice(0, _SHOWN).to_pylist()
         more = f" and {missing.num_rows - len(names):,} more" if missing.num_rows > _SHOWN else ""

@@ -1,7 +1,7 @@
-"""Removing what a plan names, or moving it away; never through a link, never outside the root.
+"""Removing what is to go, or moving it away; never through a link, never outside the root.
 
 Every folder on the way is opened by itself without following links, and files are removed relative
-to it: a folder that was replaced by a link since the plan was made is refused.
+to it: a folder that was replaced by a link since that was decided is refused.
 """
 
 import errno
@@ -25,9 +25,9 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass
 class RemoveRows:
-    """Row work: each file of a plan removed, or moved under `trash` at its own path.
+    """Row work: each file removed, or moved under `trash` at its own path.
 
-    A file that has gone is done; one that is of another size than planned is left and fails.
+    A file that has gone is done; one that is of another size than it was is left and fails.
     """
 
     root: Store
@@ -56,8 +56,8 @@ class RemoveRows:
         except FileNotFoundError:
             return row_work.each(files, lambda row: {})
         except OSError as error:
-            said = UserError(f"{os.fsdecode(folder)}: no folder any more ({error.strerror})")
-            return row_work.each(files, lambda row: _raise(said))
+            refused = UserError(f"{os.fsdecode(folder)}: no folder any more ({error.strerror})")
+            return row_work.each(files, lambda row: _raise(refused))
 
     def _one(self, root: LocalStore, at: int, row: row_work.Row) -> row_work.Row:
         name = os.path.basename(_path(row))
@@ -66,9 +66,7 @@ class RemoveRows:
         except FileNotFoundError:
             return {}
         if found.st_size != row["bytes"]:
-            raise UserError(
-                f"changed since the plan: {row['bytes']:,} bytes then, {found.st_size:,} now"
-            )
+            raise UserError(f"changed since: {row['bytes']:,} bytes then, {found.st_size:,} now")
         if self.trash is None:
             os.unlink(name, dir_fd=at)
         elif isinstance(self.trash, LocalStore):

@@ -37,15 +37,15 @@ def against_others(one: Evaluation, part: Slice, comparisons: Sequence[Compariso
         other = names[names[0] == one.detector_name]
         ahead = (low > 0) == (names[0] == one.detector_name)
         (same if low <= 0 <= high else better if ahead else worse).append(other)
-    told = (
+    verdicts = (
         (same, "can't be told apart from {}"),
         (better, "is better than {}"),
         (worse, "is worse than {}"),
     )
-    said = [words.format(_listed(names)) for names, words in told if names]
-    if not said:
+    sentences = [words.format(_listed(names)) for names, words in verdicts if names]
+    if not sentences:
         return ""
-    return f"On the same images {one.detector_name} {'; it '.join(said)}."
+    return f"On the same images {one.detector_name} {'; it '.join(sentences)}."
 
 
 def _listed(names: Sequence[str]) -> str:

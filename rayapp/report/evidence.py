@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -81,7 +80,8 @@ def read_evidence(uri: str) -> list[Evidence]:
     for evaluation in read_results(uri).evaluations:
         table = None
         if evaluation.evidence:
-            table = pq.read_table(io.BytesIO(read_uri(f"{uri.rstrip('/')}/{evaluation.evidence}")))
+            data = read_uri(f"{uri.rstrip('/')}/{evaluation.evidence}")
+            table = manifest.parse_table(data)
         found.append(Evidence(evaluation, table))
     return found
 

@@ -33,7 +33,7 @@ def curves(several: Sequence[Evidence]) -> list[Figure]:
     roc, pr = _each(scored, roc_curve), _each(scored, pr_curve)
     if not roc:
         return []
-    said = f"Test set: {several[0].evaluation.test_set}."
+    text = f"Test set: {several[0].evaluation.test_set}."
     bins = {name: reliability_bins(one) for name, one in scored.items()}
     thresholds = {one.evaluation.detector_name: one.evaluation.threshold for one in several}
     first = several[0].evaluation.threshold  # of one detector, its slices are drawn
@@ -44,9 +44,9 @@ def curves(several: Sequence[Evidence]) -> list[Figure]:
         for right in [(one.probabilities_N >= thresholds.get(name, first)) == (one.labels_N == 1)]
     }
     return [
-        roc_figure(roc, caption=said, accuracies=accuracies),
+        roc_figure(roc, caption=text, accuracies=accuracies),
         roc_figure(roc, low_fpr=True, caption="The same where few reals are called synthetic."),
-        pr_figure(pr, caption=said),
+        pr_figure(pr, caption=text),
         reliability_figure(bins, caption="All images, equal-mass bins, 95 % intervals."),
     ]
 
@@ -155,12 +155,12 @@ def _names(one: Evidence) -> dict[str, str]:
     assert one.table is not None
     paths = one.table["path"].to_pylist()
     if "generator" not in one.table.column_names:
-        told = [("real", "synthetic")[label] for label in one.truth_N]
+        classes = [("real", "synthetic")[label] for label in one.truth_N]
     else:
         names = one.scheme.names("generator")
         codes = one.table["generator"].to_pylist()
-        told = [names[c] if t else "real" for c, t in zip(codes, one.truth_N, strict=True)]
-    return dict(zip(paths, told, strict=True))
+        classes = [names[c] if t else "real" for c, t in zip(codes, one.truth_N, strict=True)]
+    return dict(zip(paths, classes, strict=True))
 
 
 def mistakes(several: Sequence[Evidence]) -> list[Block]:
@@ -171,8 +171,8 @@ def mistakes(several: Sequence[Evidence]) -> list[Block]:
         wrong = (p >= e.threshold) != (truth == 1)
         most = np.argsort(-np.where(truth == 1, 1 - p, p), kind="stable")
         unsure = np.argsort(np.abs(p - e.threshold), kind="stable")
-        said = f"{int(wrong.sum()):,} of {len(truth):,} images are on the wrong side"
-        blocks.append(Prose(f"{e.detector_name}: {said} of the threshold {e.threshold:g}."))
+        text = f"{int(wrong.sum()):,} of {len(truth):,} images are on the wrong side"
+        blocks.append(Prose(f"{e.detector_name}: {text} of the threshold {e.threshold:g}."))
         blocks += _shown(one, _once(one, most[wrong[most]]), "Most wrong.", "wrong")
         blocks += _shown(one, _once(one, unsure), "Least sure: next to the threshold.", "unsure")
     return blocks
@@ -205,12 +205,12 @@ def _shown(one: Evidence, rows: Sequence[int], caption: str, tone: str) -> list[
             unseen.append([path, maker[path], called, float(p[row])])
             continue
         right = (p[row] >= e.threshold) == (truth[row] == 1)
-        said = f"P(synthetic) = {p[row]:.3f}"
+        text = f"P(synthetic) = {p[row]:.3f}"
         pictures.append(
             Picture(
                 thumbnail(pixels),
                 maker[path],
-                [said, PurePosixPath(path).name],
+                [text, PurePosixPath(path).name],
                 mark=called,
                 tone="right" if tone == "unsure" and right else tone,  # type: ignore[arg-type]
             )

@@ -67,15 +67,15 @@ def _format_auc(auc: Figure) -> str:
 def _of_one_class(one: Evaluation) -> str:
     """What a set of reals alone, or of synthetics alone, can say."""
     whole, where = one.whole, f"at the threshold {one.threshold:g} ({one.protocol} protocol)"
-    told = _format(whole.figures[one.headline[0]])
+    text = _format(whole.figures[one.headline[0]])
     if whole.num_real:
         return (
-            f"On {one.test_set} {one.detector_name} has a false-positive rate of {told}: so many "
+            f"On {one.test_set} {one.detector_name} has a false-positive rate of {text}: so many "
             f"of {whole.num_real:,} real images are called synthetic {where}. The set holds no "
             "synthetic image; how many of those are found is not measured."
         )
     return (
-        f"On {one.test_set} {one.detector_name} has a recall of {told}: so many of "
+        f"On {one.test_set} {one.detector_name} has a recall of {text}: so many of "
         f"{whole.num_synthetic:,} synthetic images are called so {where}. The set holds no real "
         "image; how many of those are called synthetic is not measured."
     )
@@ -92,12 +92,12 @@ def _format(figure: Any) -> str:
 def _published(settings: ReportSettings) -> list[Section]:
     known = load_published()
     opening: list[Block] = [Notice(settings.note)] if settings.note else []
-    told = (
+    text = (
         "`imaginet report --evaluations DIR` puts your own figures beside these. ACC is "
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
         "identification: accuracy of the class); AUC does not depend on the calibration."
     )
-    opening.append(Prose(told))
+    opening.append(Prose(text))
     opening.append(KeyValues({**known.detectors, **known.sources}))
     found = tables.published_only(known)
     return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]
@@ -269,5 +269,5 @@ def _ran(uris: Sequence[str]) -> Table:
     for uri in uris:
         record = json.loads(read_uri(f"{uri.rstrip('/')}/{runs.RUN_FILE}"))
         counts = ", ".join(f"{name} {value}" for name, value in record["counts"].items())
-        rows.append([record["stage"], duration(record["seconds"]), counts, record["finished"]])
-    return Table(["stage", "took", "counts", "finished (UTC)"], rows)
+        rows.append([record["job"], duration(record["seconds"]), counts, record["finished"]])
+    return Table(["job", "took", "counts", "finished (UTC)"], rows)

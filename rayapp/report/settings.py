@@ -17,9 +17,7 @@ class ReportSettings(JobSettings):
     embeddings: tuple[Uri, ...] = Field(
         (), description="outputs of evaluate's embedding of features, to be drawn"
     )
-    runs: tuple[Uri, ...] = Field(
-        (), description="outputs of other stages to list under 'what ran'"
-    )
+    runs: tuple[Uri, ...] = Field((), description="outputs of other jobs to list under 'what ran'")
     title: str = Field("", description="title of the page; one of ours where none is given")
     note: str = Field("", description="what the reader must know before any figure")
 

@@ -65,13 +65,13 @@ def beside_published(several: Sequence[Evidence]) -> list[Block]:
         for one in several:
             parts = [part for part in rows_of(one.evaluation) if part.name == wanted]
             rows += [_row(one.evaluation, part, names, known) for part in parts]
-    told = (
+    text = (
         "Published: as printed by others under their own protocol; within: whether that lies in "
         "our 95 % interval."
         if known
         else "Figures with their 95 % intervals."
     )
-    return [*remarks(several), Table(columns, rows, told, formats)]
+    return [*remarks(several), Table(columns, rows, text, formats)]
 
 
 def rows_of(one: Evaluation) -> list[Slice]:
@@ -97,13 +97,13 @@ def _row(one: Evaluation, part: Slice, names: Sequence[str], known: bool) -> lis
 
 def remarks(several: Sequence[Evidence]) -> list[Block]:
     """What the protocol did, detector by detector; said once where it is the same."""
-    told: dict[str, list[str]] = {}
+    speakers: dict[str, list[str]] = {}
     for one in several:
         e = one.evaluation
         words = ". ".join([f"Calibration: {e.calibration}", *e.notes])
-        told.setdefault(f"{e.view}. {words}.", []).append(e.detector_name)
+        speakers.setdefault(f"{e.view}. {words}.", []).append(e.detector_name)
     legacy = several[0].evaluation.protocol == "legacy"
-    lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in told.items())
+    lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in speakers.items())
     blocks: list[Block] = []
     if legacy:
         blocks.append(
@@ -138,13 +138,13 @@ def operating_points(several: Sequence[Evidence]) -> list[Block]:
             rows += _promised(e, e.operating_point)
             sure.append(percent(e.operating_point.confidence))
         if e.holds_at is not None:
-            told = f"where {percent(e.holds_at)} of the images are synthetic"
+            text = f"where {percent(e.holds_at)} of the images are synthetic"
             if e.precision is not None:
-                told += (
+                text += (
                     f"; there, at the rates of these images, {percent(e.precision)} of what "
                     "it calls synthetic is"
                 )
-            priors.append(f"{e.detector_name}: its probabilities hold {told}.")
+            priors.append(f"{e.detector_name}: its probabilities hold {text}.")
     blocks: list[Block] = []
     if rows:
         columns = [
@@ -158,14 +158,14 @@ def operating_points(several: Sequence[Evidence]) -> list[Block]:
             "reals here",
             "holds here",
         ]
-        told = (
+        text = (
             "False positives: reals called synthetic. Asked (at most, with a confidence of "
             f"{', '.join(dict.fromkeys(sure))}), bound and observed are of the calibration images; "
             "here: of these, with the 95 % interval. No: they exceed the asked rate by more than "
             "chance, so they are not like the calibration images."
         )
         formats = dict.fromkeys(("asked", "bound", "observed", "here"), ".2%")
-        blocks.append(Table(columns, rows, told, formats))
+        blocks.append(Table(columns, rows, text, formats))
     return [*blocks, Prose("\n\n".join(priors))] if priors else blocks
 
 
@@ -226,22 +226,22 @@ def compared(comparisons: Sequence[Comparison]) -> Table:
             one.first,
             one.second,
             one.difference.measure(),
-            _told_apart(one.difference),
+            _distinct(one.difference),
             one.p_value,
             one.method,
         ]
         for one in comparisons
     ]
     columns = ["suite", "slice", "figure", "A", "B", "A − B", "told apart", "p", "test"]
-    told = (
+    text = (
         "Paired by image; told apart: whether the interval leaves out 0. p is two-sided and not "
         f"adjusted for their number: of {len(rows)} tests without any difference about "
         f"{len(rows) / 20:.0f} fall below 0.05."
     )
-    return Table(columns, rows, told, {"A − B": "+.4f", "p": ".2g"})
+    return Table(columns, rows, text, {"A − B": "+.4f", "p": ".2g"})
 
 
-def _told_apart(difference: Figure) -> str:
+def _distinct(difference: Figure) -> str:
     if difference.low is None or difference.high is None:
         return "–"
     return "no" if difference.low <= 0 <= difference.high else "yes"
@@ -302,8 +302,8 @@ def changed(one: Changes, table: Sequence[Mapping[str, str]]) -> Table:
     for row in table[:_MOST_CHANGED]:
         made = "real" if row["origin"] == "real" else row.get("generator") or row["origin"]
         rows.append([row["path"], made, *(float(row[name]) for name in names), row["right"]])
-    told = f"{one.first} and {one.second}: those whose probability moves most."
-    return Table(["image", "made by", *names, "right"], rows, told)
+    text = f"{one.first} and {one.second}: those whose probability moves most."
+    return Table(["image", "made by", *names, "right"], rows, text)
 
 
 def across_sources(one: Evaluation) -> list[Table]:
@@ -319,11 +319,11 @@ def across_sources(one: Evaluation) -> list[Table]:
             [real, *(found.get((real, name), _NOT_MEASURED) for name in synthetics)]
             for real in reals
         ]
-        told = (
+        text = (
             f"{one.detector_name}: {heading(figure)} of each source of reals (rows) against "
             f"each source of synthetics. {why}"
         )
-        tables.append(Table(["reals from", *synthetics], rows, told))
+        tables.append(Table(["reals from", *synthetics], rows, text))
     return tables
 
 
@@ -331,8 +331,8 @@ def published_only(published: Published) -> list[tuple[str, list[Block]]]:
     """Every published table as it stands, with its source."""
     found: list[tuple[str, list[Block]]] = []
     for name, suite in published.suites.items():
-        told = [f"Source: {suite.source}.", *(f"Remark: {text}." for text in suite.remarks)]
-        found.append((name, [Prose(" ".join(told)), _as_published(name, suite, published)]))
+        notes = [f"Source: {suite.source}.", *(f"Remark: {text}." for text in suite.remarks)]
+        found.append((name, [Prose(" ".join(notes)), _as_published(name, suite, published)]))
     time = published.inference_time
     timed: list[list[Value]] = [[name, value] for name, value in time.milliseconds.items()]
     table = Table(["detector", "ms"], timed, f"Inference time: {time.about}.", {"ms": ".2f"})

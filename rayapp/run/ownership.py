@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rayapp.config.errors import UserError
+from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import JobSettings
 from rayapp.run import record
 from rayapp.storage.store import Store
@@ -21,8 +22,9 @@ def own_output(
     *,
     placement: Collection[str] = (),
     beside: Collection[str] = (),
+    parts: record.Parts | None = None,
 ) -> Iterator[None]:
-    """The block runs a pipeline's stages into an output that is empty, or this pipeline's own.
+    """The block runs a pipeline's steps into an output that is empty, or this pipeline's own.
 
     A pipeline is known by its settings. With the same ones it goes on: what is done stays, what was
     cut off resumes, and what newer code or a changed input touches is done again, with all that
@@ -35,13 +37,15 @@ def own_output(
         settings: the pipeline's.
         placement: fields that change no result.
         beside: names at the top of the output that need not be the pipeline's.
+        parts: models of the settings' free mappings.
 
     Raises:
         UserError: the output holds another pipeline's results, or what is not ours.
     """
     store = open_store(settings.output)
-    wanted = {"stage": job, **record.fingerprint(settings, {}, placement)}
-    found = record.read_record(store, PIPELINE_FILE)
+    wanted = {"job": job, **record.fingerprint(settings, {}, placement)}
+    wanted["settings"] = with_new_names(type(settings), wanted["settings"], parts)
+    found = record.read_record(store, PIPELINE_FILE, type(settings), parts)
     if not settings.overwrite:
         _check(store, found, wanted, beside)
     if found != wanted:
@@ -65,7 +69,7 @@ def _check(
     if found is None:
         if any(name not in beside for name in _at_the_top(store)):
             raise UserError(
-                f"{store.root}: is not empty and holds no {wanted['stage']} of ours; "
+                f"{store.root}: is not empty and holds no {wanted['job']} of ours; "
                 "give an empty --output, or --overwrite to write beside what is there"
             )
         return
@@ -73,8 +77,8 @@ def _check(
     shared = found["settings"].keys() & wanted["settings"].keys()
     before, now = ({key: one["settings"][key] for key in shared} for one in (found, wanted))
     differences = record.differing("setting", before, now)
-    if found["stage"] != wanted["stage"]:
-        differences = [f"a {found['stage']}, now {wanted['stage']}"]
+    if found["job"] != wanted["job"]:
+        differences = [f"a {found['job']}, now {wanted['job']}"]
     if differences:
         raise UserError(
             f"{store.root}: holds the output of another run ({'; '.join(differences)}); give "

@@ -12,15 +12,15 @@ _TERMINAL_EVERY_S = 0.2
 
 
 class Progress:
-    """Counts of one stage, shown on stderr: rewritten in place on a terminal, else a line each 5 s.
+    """Counts of one job, shown on stderr: rewritten in place on a terminal, else a line each 5 s.
 
     Use as a context manager; the last line stays.
     """
 
     def __init__(
-        self, stage: str, total: int, *, unit: str = "images", stream: TextIO | None = None
+        self, name: str, total: int, *, unit: str = "images", stream: TextIO | None = None
     ) -> None:
-        self.stage, self.total, self.unit = stage, total, unit
+        self.name, self.total, self.unit = name, total, unit
         self.done = self.failed = 0
         self.note = ""
         self._stream = stream or sys.stderr
@@ -55,13 +55,13 @@ class Progress:
     def say(self, text: str) -> None:
         """A line of its own, above the progress line."""
         start = "\r\x1b[K" if self._in_place else ""
-        self._stream.write(f"{start}{self.stage}: {text}\n")
+        self._stream.write(f"{start}{self.name}: {text}\n")
         self._show()
 
     def line(self) -> str:
         """The line as it is shown now."""
         now = time.monotonic()
-        parts = [f"{self.stage}: {self.done:,} of {self.total:,} {self.unit}"]
+        parts = [f"{self.name}: {self.done:,} of {self.total:,} {self.unit}"]
         since, base = self._first or (now, self.done)
         rate = (self.done - base) / max(now - since, 1e-9)
         if rate:

@@ -1,6 +1,6 @@
-"""run.json: what a stage did, with which settings, code and inputs; written last, read first.
+"""run.json: what a job did, with which settings, code and inputs; written last, read first.
 
-The file makes a stage resumable: where it stands and agrees, the stage is done; where its
+The file makes a job resumable: where it stands and agrees, the job is done; where its
 fingerprint differs, the output belongs to another run and is not touched without `overwrite`.
 A run claims its output when its work begins: one that is refused before has written nothing there,
 and removed nothing that another run left.
@@ -20,12 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from rayapp import __version__
 from rayapp.config import clock
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.packaged import shipped_folder
 from rayapp.config.paths import nearby, portable, submitted
+from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import Settings
+from rayapp.run.resume import all_there, is_there
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
@@ -36,11 +40,16 @@ _SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-hea
 _PLACEMENT = frozenset({"output", "cpus", "address", "on_ray", "wait_s", "overwrite", "verbose"})
 
 
+_OLD_JOBS = {"pipeline": "benchmark"}
+
+Parts = Mapping[str, type[BaseModel]]
+
+
 @dataclass
 class Run:
-    """One stage's run: its store, fingerprint and start."""
+    """One run of a job: its store, fingerprint and start."""
 
-    stage: str
+    job: str
     store: Store
     fingerprint: dict[str, Any]
     state: Literal["new", "resumed", "done"]
@@ -64,9 +73,9 @@ class Run:
             _empty(self.store, self._replaced)
         else:
             found = read_record(self.store, START_FILE)
-            if found and (differences := _differences(found, self.stage, self.fingerprint)):
+            if found and (differences := _differences(found, self.job, self.fingerprint)):
                 raise _another(self.store, differences, unfinished=True)
-        write_record(self.store, START_FILE, {"stage": self.stage, **self.fingerprint})
+        write_record(self.store, START_FILE, {"job": self.job, **self.fingerprint})
         self._unclaimed = False
 
     @contextlib.contextmanager
@@ -97,7 +106,7 @@ class Run:
         *,
         made: Sequence[str] = (),
     ) -> None:
-        """Write run.json, the mark that the stage is done, and sweep up after killed attempts.
+        """Write run.json, the mark that the job is done, and sweep up after killed attempts.
 
         Args:
             counts: what the end says in numbers.
@@ -111,7 +120,7 @@ class Run:
         for key in made:
             existing(self.store, key)
         record = {
-            "stage": self.stage,
+            "job": self.job,
             **self.fingerprint,
             "counts": dict(counts),
             "results": dict(results or {}),
@@ -140,7 +149,7 @@ class Run:
             finished = self.found["finished"].replace("T", " ").replace("Z", " UTC")
             seconds, before = self.found["seconds"], f", {finished} (done before)"
         spent = duration(seconds) if seconds >= 1 else f"{seconds:.1f} s"
-        print(f"\n{self.stage}: done in {spent}{before}")
+        print(f"\n{self.job}: done in {spent}{before}")
         lines = {name: f"{value:,}" for name, value in self.counts.items()}
         lines |= places
         width = max(map(len, lines), default=0)
@@ -161,7 +170,7 @@ class Run:
 
 
 def start(
-    stage: str,
+    job: str,
     settings: Settings,
     inputs: Mapping[str, str],
     *,
@@ -169,15 +178,15 @@ def start(
     overwrite: bool,
     placement: frozenset[str] = frozenset(),
 ) -> Run:
-    """Open a stage's output: new, to be resumed, or done already; a new run has yet to claim it.
+    """Open a job's output: new, to be resumed, or done already; a new run has yet to claim it.
 
     Args:
-        stage: the job's name.
+        job: its name.
         settings: all that the result depends on; fields that only place the work are ignored.
         inputs: name → sha256 of what is read.
         output: the folder's URI.
         overwrite: empty an output that belongs to another run.
-        placement: the stage's own fields that only place the work.
+        placement: the job's own fields that only place the work.
 
     Raises:
         UserError: the output belongs to a run with other settings, inputs or code.
@@ -186,16 +195,16 @@ def start(
     wanted = fingerprint(settings, inputs, placement)
     replaced = None
     for key in (RUN_FILE, START_FILE):
-        found = read_record(store, key)
+        found = read_record(store, key, type(settings))
         if found is None:
             continue
-        differences = _differences(found, stage, wanted)
-        if not differences and key == RUN_FILE and _all_there(store, found):
-            return Run(stage, store, wanted, "done", found)
+        differences = _differences(found, job, wanted)
+        if not differences and key == RUN_FILE and all_there(store, found):
+            return Run(job, store, wanted, "done", found)
         if not differences:
-            write_record(store, START_FILE, {"stage": stage, **wanted})
+            write_record(store, START_FILE, {"job": job, **wanted})
             store.delete([RUN_FILE])
-            return Run(stage, store, wanted, "resumed")
+            return Run(job, store, wanted, "resumed")
         if not overwrite:
             raise _another(store, differences, unfinished=key == START_FILE)
         replaced = found
@@ -207,15 +216,15 @@ def start(
                 "give an empty --output, or --overwrite to write beside what is there"
             )
     if replaced is None:  # what can't be written is said before the work begins
-        write_record(store, START_FILE, {"stage": stage, **wanted})
+        write_record(store, START_FILE, {"job": job, **wanted})
         store.delete([START_FILE])
-    return Run(stage, store, wanted, "new", _unclaimed=True, _replaced=replaced)
+    return Run(job, store, wanted, "new", _unclaimed=True, _replaced=replaced)
 
 
 def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
-    said = "; ".join([*differences, *["it did not finish"] * unfinished])
+    reasons = "; ".join([*differences, *["it did not finish"] * unfinished])
     return UserError(
-        f"{store.root}: holds the output of another run ({said}); "
+        f"{store.root}: holds the output of another run ({reasons}); "
         "give another --output, or --overwrite"
     )
 
@@ -226,24 +235,12 @@ def existing(store: Store, key: str) -> str:
     Raises:
         JobFailed: it is not.
     """
-    if not _is_there(store, key):
+    if not is_there(store, key):
         raise JobFailed(
             f"{store.uri(key)}: is not there, though the work is through; it was removed since, or "
             "this run was asked for without it: --overwrite makes everything anew"
         )
     return store.uri(key)
-
-
-def _is_there(store: Store, key: str) -> bool:
-    return store.stat(key) is not None or next(store.list(f"{key}/"), None) is not None
-
-
-def _all_there(store: Store, found: Mapping[str, Any]) -> bool:
-    """Whether what a finished run made is still there; says what is not."""
-    gone = next((key for key in found.get("made", ()) if not _is_there(store, key)), None)
-    if gone is not None:
-        print(f"{store.uri(gone)} is gone: {found['stage']} is done again", file=sys.stderr)
-    return gone is None
 
 
 def holds_run(store: Store) -> bool:
@@ -281,8 +278,16 @@ def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
         raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
 
 
-def read_record(store: Store, key: str) -> dict[str, Any] | None:
-    """The record of a run of ours, where there is one.
+def read_record(
+    store: Store, key: str, model: type[Settings] = Settings, parts: Parts | None = None
+) -> dict[str, Any] | None:
+    """The record of a run of ours, where there is one; in words of now, whoever wrote it.
+
+    Args:
+        store: where it may lie.
+        key: its name there.
+        model: what its settings are read as.
+        parts: models of the settings' free mappings; those that `model` names if none.
 
     Raises:
         UserError: the store can't be read.
@@ -294,14 +299,25 @@ def read_record(store: Store, key: str) -> dict[str, Any] | None:
     except OSError as error:
         raise UserError(f"{store.root}: can't be read ({error.strerror or error})") from None
     # Other tools have a run.json too; what lies beside theirs is not ours to empty.
-    ours = isinstance(found, dict) and found.keys() >= {"stage", "settings", "inputs", "code"}
-    return found if ours else None
+    if not isinstance(found, dict) or not found.keys() >= {"settings", "inputs", "code"}:
+        return None
+    if "stage" in found:  # what a job was called in version 0.1
+        found = {"job": _OLD_JOBS.get(found["stage"], found["stage"]), **found}
+        found["inputs"] = {_input_of_now(name): value for name, value in found["inputs"].items()}
+        with contextlib.suppress(ValueError):
+            found["settings"] = with_new_names(model, found["settings"], parts)
+    return found if "job" in found else None
 
 
-def _differences(found: Mapping[str, Any], stage: str, wanted: Mapping[str, Any]) -> list[str]:
+def _input_of_now(name: str) -> str:
+    old = name == "protocol" or name.startswith("protocol of stage")
+    return name.replace("protocol", "perturbation", 1) if old else name
+
+
+def _differences(found: Mapping[str, Any], job: str, wanted: Mapping[str, Any]) -> list[str]:
     """What differs, a phrase a difference."""
-    if found["stage"] != stage:
-        return [f"stage {found['stage']}, now {stage}"]
+    if found["job"] != job:
+        return [f"job {found['job']}, now {job}"]
     differences = differing("setting", found["settings"], wanted["settings"])
     differences += differing("input", found["inputs"], wanted["inputs"])
     if found["code"] != wanted["code"]:

@@ -1,12 +1,12 @@
-"""Finished rows of a stage, kept as Parquet parts while it goes on and read back in id order.
+"""Finished rows of a job, kept as Parquet parts while it goes on and read back in id order.
 
 What stays in memory is the ids and where their rows lie; the rows themselves are on disk or S3,
-so that a stage of millions of rows needs no more than its ids.
+so that a job of millions of rows needs no more than its ids.
 """
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest
 from rayapp.run.record import digest
+from rayapp.run.resume import Verify, sound_rows
 from rayapp.storage.store import Store
 
 FOLDER = "parts"
@@ -24,27 +25,26 @@ _OPEN_PARTS = 8  # rows come nearly in id order: those of a chunk lie in few par
 
 
 class Parts:
-    """The rows of one stage under a run's output; each id once, the row that counts."""
+    """The rows of one job under a run's output; each id once, the row that counts."""
 
-    def __init__(self, store: Store, stage: str, schema: pa.Schema) -> None:
+    def __init__(self, store: Store, name: str, schema: pa.Schema) -> None:
         """Empty; `resume` finds what earlier runs left."""
         self.schema = schema
         self.num_rows = 0
         self.num_failed = 0
         self._store = store
-        self._folder = f"{FOLDER}/{stage.replace(' ', '-')}/"
+        self._folder = f"{FOLDER}/{name.replace(' ', '-')}/"
         self._keys: list[str] = []
         self._ids: list[pa.Array] = []
         self._places: list[np.ndarray] = []  # part and row of each id, int64 [rows, 2]
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
 
-    def resume(self, verify: Callable[[pa.Table], pa.Table] | None = None) -> None:
+    def resume(self, verify: Verify | None = None) -> None:
         """Take the rows that earlier runs did without failure and that `verify` gives back."""
         known = pa.array([], pa.string())
         for stat in list(self._store.list(self._folder)):
             table = manifest.read_table(self._store, stat.key).cast(self.schema)
-            sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
-            sound = verify(sound) if verify and sound.num_rows else sound
+            sound = sound_rows(table, verify)
             kept = pc.is_in(table["id"], value_set=sound["id"].combine_chunks())
             fresh = pc.invert(pc.is_in(table["id"], value_set=known))
             rows = pc.indices_nonzero(pc.and_(kept, fresh)).to_numpy()
@@ -100,7 +100,7 @@ class Parts:
             yield self._gather(places[at : at + _CHUNK_ROWS])
 
     def table(self) -> pa.Table:
-        """All rows in id order; for stages whose rows fit in memory."""
+        """All rows in id order; for jobs whose rows fit in memory."""
         return pa.concat_tables([self.schema.empty_table(), *self.chunks()])
 
     def _gather(self, places: np.ndarray) -> pa.Table:
@@ -123,5 +123,5 @@ class Parts:
 
 
 def drop_parts(store: Store) -> None:
-    """Remove the parts, once the stage's manifest holds their rows."""
+    """Remove the parts, once the job's manifest holds their rows."""
     store.delete([stat.key for stat in list(store.list(f"{FOLDER}/"))])

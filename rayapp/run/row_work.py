@@ -20,7 +20,7 @@ class RowWork(Protocol):
     """
 
     def setup(self) -> None:
-        """Load what all rows need; what it raises ends the stage."""
+        """Load what all rows need; what it raises ends the job."""
 
     def batch(self, rows: Sequence[Row]) -> list[Row]:
         """One result a row, in order, each with `status` and `error`."""

@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import os
-import random
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +23,7 @@ from botocore.exceptions import (
 )
 
 from rayapp.config.errors import UserError
+from rayapp.storage.retry import Tries
 from rayapp.storage.s3_listing import take_objects
 from rayapp.storage.store import Stat, check_key, check_prefix
 
@@ -40,10 +39,9 @@ _PUT_AGAIN = {
     "ConditionalRequestConflict",
     "OperationAborted",
 }
-_PUTS = 5
 # Nor these: an answer that began well and was cut off or fell silent on the way.
 _CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-_GETS = 5
+_TRIES = Tries(attempts=5, base_s=0.2)
 _SILENCE_S = 60.0
 _one_at_a_time = threading.Lock()
 
@@ -62,24 +60,21 @@ class S3Store:
     def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """One put that the server checks against its sha256; conditional with `if_absent`."""
         extra: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        if not isinstance(data, bytes):
-            data.seek(0)
+
+        def once() -> None:
+            if not isinstance(data, bytes):
+                data.seek(0)
+            s3_client().put_object(
+                Bucket=self.bucket,
+                Key=self._key(key),
+                Body=data,
+                ChecksumAlgorithm="SHA256",
+                **extra,
+            )
+
         try:
             with _named(self.uri(key)):
-                for attempt in range(_PUTS):
-                    try:
-                        s3_client().put_object(
-                            Bucket=self.bucket,
-                            Key=self._key(key),
-                            Body=data,
-                            ChecksumAlgorithm="SHA256",
-                            **extra,
-                        )
-                        break
-                    except ClientError as error:
-                        if error_code(error) not in _PUT_AGAIN or attempt + 1 == _PUTS:
-                            raise
-                        time.sleep(random.uniform(0, 0.2 * 2**attempt))
+                _TRIES.call(once, _is_put_again)
         except FileExistsError:
             return False
         return True
@@ -99,15 +94,14 @@ class S3Store:
 
     def _get(self, key: str, **extra: Any) -> bytes:
         with _named(self.uri(key)):
-            for attempt in range(_GETS):
-                answer = s3_client().get_object(Bucket=self.bucket, Key=self._key(key), **extra)
-                try:
-                    return answer["Body"].read()
-                except _CUT_OFF:
-                    if attempt + 1 == _GETS:
-                        raise
-                    time.sleep(random.uniform(0, 0.2 * 2**attempt))
-        raise AssertionError("the last attempt returns or raises")
+            return _TRIES.call(
+                lambda: (
+                    s3_client()
+                    .get_object(Bucket=self.bucket, Key=self._key(key), **extra)["Body"]
+                    .read()
+                ),
+                lambda error: isinstance(error, _CUT_OFF),
+            )
 
     def stat(self, key: str) -> Stat | None:
         """Size, etag and time by a HEAD request."""
@@ -179,6 +173,10 @@ class S3Store:
     def uri(self, key: str = "") -> str:
         """`s3://bucket/prefix/key`."""
         return f"{self.root}/{check_key(key)}" if key else self.root
+
+
+def _is_put_again(error: BaseException) -> bool:
+    return isinstance(error, ClientError) and error_code(error) in _PUT_AGAIN
 
 
 def _stat(item: Any, cut: int) -> Stat:

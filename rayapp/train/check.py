@@ -47,14 +47,14 @@ def check(network: Network, job: Job, rank_context: RankContext) -> None:
 
 def _check_images(stage: Stage, job: Job) -> None:
     # The same items on every rank: all come to the same end without asking each other.
-    crops = Crops(stage.items, job.settings.root, stage.protocol, job.settings.seed)
+    crops = Crops(stage.items, job.settings.root, stage.perturbation, job.settings.seed)
     read = [crops.read(item, 0) for item in _sample(stage.items)]
     _check_read(stage.name, read, job)
     sizes = {one[0].shape for one in read if not isinstance(one, Unreadable)}
     if len(sizes) > 1:
         raise UserError(
-            f"protocol {stage.protocol.name} gives crops of several sizes, "
-            f"{min(sizes)} and {max(sizes)}; training wants one that ends with a crop"
+            f"perturbation {stage.perturbation.name} gives crops of several sizes, "
+            f"{min(sizes)} and {max(sizes)}; training wants one: set {stage.name}.crop_px"
         )
 
 
@@ -75,7 +75,7 @@ def _sample(sequence: Sequence[T]) -> list[T]:
 def _fits(network: Network, stage: Stage, job: Job, rank_context: RankContext) -> bool:
     """Whether a step of the stage goes through, on a copy of the network."""
     settings = job.settings
-    crops = Crops(stage.items, settings.root, stage.protocol, settings.seed)
+    crops = Crops(stage.items, settings.root, stage.perturbation, settings.seed)
     shape = next(
         one[0].shape
         for one in (crops[0, index] for index in range(len(stage.items)))

@@ -199,14 +199,14 @@ class Engine:
         settings, stage = self.job.settings, self.stage
         if stage.num_streamed:
             assert self.rank_context.stream, "a streamed stage needs a stream"
-            return self.rank_context.stream(stage)
+            return self.rank_context.stream(stage, self.step_at)
         sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
         order = Order(*sizes, settings.seed, stage.name)
         steps = RankSteps(order, self.step_at, self.rank_context.rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
-            Crops(stage.items, settings.root, stage.protocol, settings.seed),
+            Crops(stage.items, settings.root, stage.perturbation, settings.seed),
             batch_sampler=steps,
             collate_fn=collate,
             pin_memory=self.rank_context.device.type == "cuda",

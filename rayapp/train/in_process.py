@@ -1,28 +1,24 @@
-"""Training in this process, without Ray: a trial of a search, a notebook, a debugger."""
+"""Training in this process, without Ray: one worker on a CPU, a trial of a search, a notebook."""
 
 import io
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
 from rayapp.config.errors import UserError
-from rayapp.config.memory import keep_freed_memory
 from rayapp.run import record
-from rayapp.train.check import check
-from rayapp.train.engine import Engine
-from rayapp.train.outcome import MADE, STATE_FILE, record_end, record_epoch
-from rayapp.train.prepare import open_run, plan
+from rayapp.run.resume import nothing_left
+from rayapp.train.loop import Figures, OnStep, train_rank
+from rayapp.train.outcome import CHECKPOINTS, MADE, STATE_FILE, newest_state
+from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
-from rayapp.train.training_job import RankContext
+from rayapp.train.training_job import Job, RankContext
 
-OnEpoch = Callable[[Mapping[str, Any]], None]
+OnEpoch = Callable[[Figures], None]
 
 
 def train_alone(
-    settings: TrainSettings,
-    on_epoch: OnEpoch | None = None,
-    on_step: Callable[[Engine], bool] | None = None,
+    settings: TrainSettings, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None
 ) -> record.Run:
     """Train a detector, or go on with it, as one worker; it lies in `<output>/detector`.
 
@@ -39,36 +35,37 @@ def train_alone(
         UserError: wrong lists or settings, or an output that belongs to another run.
         JobFailed: the loss is not finite.
     """
+    job, inputs = make_job(settings)
+    run = open_run(settings, inputs)
+    return run if nothing_left(run) else train_here(job, run, on_epoch, on_step)
+
+
+def train_here(
+    job: Job, run: record.Run, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None
+) -> record.Run:
+    """See train_alone, of a run that is open and not done."""
+    settings = job.settings
     if settings.ingest == "stream":
         raise UserError("ingest stream wants Ray Train's workers; give --ingest indexed")
-    job, inputs = plan(settings)
-    run = open_run(settings, inputs)
-    if run.state == "done":
-        return run
-    keep_freed_memory()
-    torch.set_num_threads(settings.threads)
-    torch.set_float32_matmul_precision("high")
-    engine = Engine(job, RankContext(device=_device(settings)))
-    if run.state == "new" or run.store.stat(STATE_FILE) is None:
-        check(engine.network, job, engine.rank_context)
-    else:
-        state = io.BytesIO(run.store.get(STATE_FILE))
-        engine.load(torch.load(state, map_location=engine.rank_context.device, weights_only=True))
-    run.claim()
-    for figures in engine.epochs(on_step):
-        record_epoch(engine, run.store, figures)
-        state = io.BytesIO()
-        torch.save(engine.state(), state)
-        run.store.put(STATE_FILE, state.getvalue())
+    state = None if run.state == "new" else newest_state(run.store)
+
+    def keep(figures: Figures, saved: io.BytesIO | None) -> None:
+        assert saved is not None, "alone is rank 0"
+        run.store.put(STATE_FILE, saved)
         if on_epoch:
             on_epoch(figures)
-    result = record_end(engine, run.store)
-    run.store.delete([STATE_FILE])
+
+    with run.claimed():
+        result = train_rank(job, RankContext(device=_device(settings)), state, keep, on_step)
+    leftover = [stat.key for stat in list(run.store.list(f"{CHECKPOINTS}/"))]
+    run.store.delete([STATE_FILE, *leftover])
     run.finish(result.pop("counts"), result, made=MADE)
     return run
 
 
 def _device(settings: TrainSettings) -> torch.device:
-    if settings.gpu and not torch.cuda.is_available():
-        raise UserError("gpu: there is none on this machine; give --no-gpu --precision fp32")
-    return torch.device("cuda" if settings.gpu else "cpu")
+    if settings.gpus_per_worker and not torch.cuda.is_available():
+        raise UserError(
+            "gpus_per_worker: this machine has no GPU; give --gpus-per-worker 0 --precision fp32"
+        )
+    return torch.device("cuda" if settings.gpus_per_worker else "cpu")

@@ -20,14 +20,14 @@ from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, t
 from rayapp.train.settings import PLACEMENT, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 
 
-def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
+def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """The job, and the hashes of what goes into it.
 
     Raises:
-        UserError: no such list, scheme, protocol or backbone, or nothing to tell apart.
+        UserError: no such list, scheme, perturbation or backbone, or nothing to tell apart.
     """
     scheme = load_scheme(settings.scheme)
     inputs = {"root": settings.root}
@@ -42,21 +42,23 @@ def plan(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     ):
         if not stage.epochs:
             continue
-        protocol = load_protocol(stage.protocol)
-        inputs[f"protocol of {name}"] = protocol.hash
+        perturbation = load_perturbation(stage.perturbation)
+        if stage.crop_px:
+            perturbation = perturbation.ending_in_crop(stage.crop_px)
+        inputs[f"perturbation of {name}"] = perturbation.hash
         items = train_items(read_lists(uris, scheme), settings.target)
         if name == STAGE2 or settings.loss == "ce":
-            items = _told_apart(items, settings, uris)
+            items = _with_class(items, settings, uris)
         if settings.ingest == "stream" and len(items) < stage.batch_size:
             raise UserError(
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, protocol, items))
+        stages.append(Stage(name, stage, perturbation, items))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
-        validation = _told_apart(validation, settings, settings.validation)
+        validation = _with_class(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
     weights = backbone_weights(settings)
@@ -88,7 +90,7 @@ def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
     )
 
 
-def _told_apart(
+def _with_class(
     items: list[TrainItem], settings: TrainSettings, uris: Sequence[str]
 ) -> list[TrainItem]:
     """The items that have a class of the target.

@@ -1,6 +1,7 @@
 """What a training run is made of: lists, network, loss, two stages, and where it runs."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,7 +16,7 @@ PLACEMENT = frozenset(
         "min_workers",
         "resize_check_s",
         "max_failures",
-        "gpu",
+        "gpus_per_worker",
         "cpus_per_worker",
         "threads",
         "loader_processes",
@@ -28,8 +29,16 @@ _MIN_PER_RANK = 4
 class StageSettings(Settings):
     """One stage of training: how its images are augmented, and how its weights move."""
 
-    protocol: Packaged = Field(
-        description="augmentation: a shipped protocol's name, or a YAML file"
+    renamed: ClassVar[Mapping[str, str]] = {"protocol": "perturbation"}
+
+    perturbation: Packaged = Field(
+        description="augmentation: a shipped perturbation's name, or a YAML file"
+    )
+    crop_px: int | None = Field(
+        None,
+        ge=8,
+        le=4096,
+        description="side of a random square that ends the perturbation; none: it ends itself",
     )
     epochs: int = Field(ge=0, description="passes over the list; 0: the stage is left out")
     batch_size: int = Field(ge=8, description="images of one step, of all workers together")
@@ -42,6 +51,8 @@ class StageSettings(Settings):
 
 class TrainSettings(JobSettings):
     """Train a detector: stage 1 the encoder, stage 2 a head on the frozen encoder."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"gpu": "gpus_per_worker"}
 
     annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists of stage 1")
     head_annotations: tuple[Uri, ...] = Field(
@@ -101,7 +112,10 @@ class TrainSettings(JobSettings):
         False, description="compute activations twice instead of keeping them: less memory"
     )
     num_workers: int = Field(
-        1, ge=0, description="Ray Train workers; 0: train in the job's own process, without Ray"
+        1,
+        ge=0,
+        description="Ray Train workers; one on a CPU trains in the job's own process, unless "
+        "--on-ray or a cluster asks for Ray; 0: there in any case",
     )
     min_workers: int | None = Field(
         None, ge=1, description="go on with so many while others are lost; none: wait for all"
@@ -110,7 +124,7 @@ class TrainSettings(JobSettings):
         60.0, gt=0, description="seconds between looks whether lost workers can come back"
     )
     max_failures: int = Field(3, ge=0, description="restarts from the last checkpoint")
-    gpu: bool = Field(False, description="one GPU a worker")
+    gpus_per_worker: int = Field(0, ge=0, le=1, description="GPUs of one worker: 1, or 0 for CPU")
     cpus_per_worker: float = Field(
         0.5, gt=0, description="CPUs that Ray reserves for a worker; less than all it has"
     )

@@ -11,7 +11,7 @@ from rayapp.train.data.batches import step_sizes
 from rayapp.train.data.crops import Batch
 from rayapp.train.data.items import TrainItem
 from rayapp.train.settings import StageSettings, TrainSettings
-from rayapp.transforms import Protocol
+from rayapp.transforms import Perturbation
 
 STAGE1, STAGE2 = "stage1", "stage2"
 
@@ -25,7 +25,7 @@ class Stage:
 
     name: str
     settings: StageSettings
-    protocol: Protocol
+    perturbation: Perturbation
     items: list[TrainItem]
     num_streamed: int = 0
 
@@ -74,10 +74,10 @@ class RankContext:
     """Where a rank runs, and what connects it to others.
 
     `wrap` makes its module one of many (DDP); None: alone. `stream` gives its part of each step of
-    a stage that is streamed, in the order in which it comes.
+    a stage that is streamed, from a step on, in the order in which it comes.
     """
 
     rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] | None = None
-    stream: Callable[[Stage], Iterator[Batch]] | None = None
+    stream: Callable[[Stage, int], Iterator[Batch]] | None = None

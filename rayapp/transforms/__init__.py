@@ -1,10 +1,11 @@
-"""Image operations, plans drawn apart from being applied, and protocols as data."""
+"""Image operations, plans drawn apart from being applied, and perturbations as data."""
 
 from rayapp.transforms.codecs import decode_fast, encode_lossless
 from rayapp.transforms.draws import generator
+from rayapp.transforms.jpeg_layouts import JpegLayout, encode_jpeg_as, read_jpeg_layout
 from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+from rayapp.transforms.perturbations import PLAIN, Perturbation, load_perturbation
 from rayapp.transforms.plans import Plan, Step, apply, apply_each, split_window
-from rayapp.transforms.protocols import PLAIN, Protocol, load_protocol
 from rayapp.transforms.published_draws import (
     PUBLISHED_WORKERS,
     PublishedDraw,
@@ -18,8 +19,9 @@ __all__ = [
     "PLAIN",
     "PUBLISHED_WORKERS",
     "ImageHWC",
+    "JpegLayout",
+    "Perturbation",
     "Plan",
-    "Protocol",
     "PublishedDraw",
     "SizeHW",
     "Step",
@@ -28,11 +30,13 @@ __all__ = [
     "apply_each",
     "contact_sheet",
     "decode_fast",
+    "encode_jpeg_as",
     "encode_lossless",
     "generator",
-    "load_protocol",
+    "load_perturbation",
     "published_draws",
     "published_items",
     "published_stream",
+    "read_jpeg_layout",
     "split_window",
 ]

@@ -11,7 +11,7 @@ def generator(seed: int, purpose: str, item_id: str, epoch: int = 0) -> np.rando
 
     Args:
         seed: the run's seed.
-        purpose: what is drawn, such as a protocol's name; other purposes draw independently.
+        purpose: what is drawn, such as a perturbation's name; other purposes draw independently.
         item_id: the item's id in its list.
         epoch: epoch of training; 0 outside training.
     """

@@ -101,6 +101,26 @@ def pad(image_HWC: ImageHWC, height: int, width: int) -> ImageHWC:
     return padded_HWC
 
 
+def letterbox(image_HWC: ImageHWC, height: int, width: int, level: int) -> ImageHWC:
+    """Bars of one grey level around the image, so that it is height × width at least.
+
+    The image stays in the centre; of an odd remainder, top and left get the smaller half.
+    """
+    below = max(height - image_HWC.shape[0], 0)
+    right = max(width - image_HWC.shape[1], 0)
+    top, left = below // 2, right // 2
+    boxed_HWC: ImageHWC = cv2.copyMakeBorder(
+        image_HWC,
+        top,
+        below - top,
+        left,
+        right - left,
+        cv2.BORDER_CONSTANT,
+        value=(level, level, level),
+    )
+    return boxed_HWC
+
+
 def resize(image_HWC: ImageHWC, height: int, width: int, filter: Filter) -> ImageHWC:
     """Resize to [height, width, C] with OpenCV's 8×8 Lanczos or its area filter.
 
@@ -198,5 +218,17 @@ def grayscale(image_HWC: ImageHWC) -> ImageHWC:
 
 OPERATIONS: dict[str, Callable[..., ImageHWC]] = {
     operation.__name__: operation
-    for operation in (crop, pad, resize, jpeg, webp, blur, noise, rotate90, flip, grayscale)
+    for operation in (
+        crop,
+        pad,
+        letterbox,
+        resize,
+        jpeg,
+        webp,
+        blur,
+        noise,
+        rotate90,
+        flip,
+        grayscale,
+    )
 }

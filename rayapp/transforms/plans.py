@@ -1,37 +1,43 @@
 """Plans: what is done to one image, drawn apart from being done, and small enough to be stored.
 
 A plan is a list of operations with their arguments. The same plan on the same pixels gives the
-same pixels, so that a manifest that holds plans can explain and re-make every image.
+same pixels, so that a manifest that holds plans can explain and re-make every image. Some
+operations mix the image with another one, which is given beside the plan.
 """
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 
-from rayapp.transforms.operations import OPERATIONS, ImageHWC, SizeHW, Window
+from rayapp.transforms import operations
+from rayapp.transforms.jpeg_layouts import jpeg_as
+from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+from rayapp.transforms.pair_operations import PAIR_OPERATIONS
 
 Value = int | float | str
 
+OPERATIONS: dict[str, Callable[..., ImageHWC]] = {**operations.OPERATIONS, "jpeg_as": jpeg_as}
+_ALL = {**OPERATIONS, **PAIR_OPERATIONS}
 _PARAMETERS = {
-    name: frozenset(list(inspect.signature(operation).parameters)[1:])
-    for name, operation in OPERATIONS.items()
+    name: frozenset(list(inspect.signature(operation).parameters)[1 if name in OPERATIONS else 2 :])
+    for name, operation in _ALL.items()
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation of `rayapp.transforms.operations` with its arguments."""
+    """One operation on an image, or on two, with its arguments."""
 
     op: str
     params: tuple[tuple[str, Value], ...]
 
     def __post_init__(self) -> None:
-        if self.op not in OPERATIONS:
-            raise ValueError(f"unknown operation {self.op!r} (known: {', '.join(OPERATIONS)})")
+        if self.op not in _ALL:
+            raise ValueError(f"unknown operation {self.op!r} (known: {', '.join(_ALL)})")
         if _PARAMETERS[self.op] != {name for name, _ in self.params}:
             given = ", ".join(name for name, _ in self.params)
             wanted = ", ".join(sorted(_PARAMETERS[self.op]))
@@ -42,9 +48,17 @@ class Step:
         """A step by name and keyword arguments."""
         return cls(op, tuple(params.items()))
 
-    def apply(self, image_HWC: ImageHWC) -> ImageHWC:
-        """The image after this step; possibly a view of the image given."""
-        return OPERATIONS[self.op](image_HWC, **dict(self.params))
+    def apply(self, image_HWC: ImageHWC, other_HWC: ImageHWC | None = None) -> ImageHWC:
+        """The image after this step; possibly a view of the image given.
+
+        Raises:
+            ValueError: it mixes two images, and there is no other.
+        """
+        if self.op in OPERATIONS:
+            return OPERATIONS[self.op](image_HWC, **dict(self.params))
+        if other_HWC is None:
+            raise ValueError(f"{self.op} mixes two images, one was given")
+        return PAIR_OPERATIONS[self.op](image_HWC, other_HWC, **dict(self.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,9 @@ class Draft:
             self.add("crop", top=top, left=left, height=height, width=width)
             self.height, self.width = height, width
 
-    def reshape(self, op: Literal["pad", "resize"], height: int, width: int, **more: Value) -> None:
+    def reshape(
+        self, op: Literal["pad", "letterbox", "resize"], height: int, width: int, **more: Value
+    ) -> None:
         """Append a step that makes the image height × width, unless it is."""
         if (height, width) != (self.height, self.width):
             self.add(op, height=height, width=width, **more)
@@ -108,15 +124,16 @@ class Draft:
             self.height, self.width = self.width, self.height
 
 
-def apply(plan: Plan, image_HWC: ImageHWC) -> ImageHWC:
-    """The image that the plan makes, contiguous; the image given is left as it is.
+def apply(plan: Plan, image_HWC: ImageHWC, other_HWC: ImageHWC | None = None) -> ImageHWC:
+    """The image that the plan makes, contiguous; the images given are left as they are.
 
     Args:
         plan: what to do.
         image_HWC: uint8 RGB. An empty plan gives the same array back.
+        other_HWC: what steps that mix two images mix it with.
     """
     for step in plan.steps:
-        image_HWC = step.apply(image_HWC)
+        image_HWC = step.apply(image_HWC, other_HWC)
     return np.ascontiguousarray(image_HWC)
 
 

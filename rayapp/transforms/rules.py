@@ -1,59 +1,46 @@
-"""Rules: the steps of a protocol, as YAML holds them, each of which draws steps of a plan.
+"""Rules: the steps of a perturbation, as YAML holds them, each of which draws steps of a plan.
 
 Every rule is a mapping with the operation's name as its one key: `jpeg: {quality: [60, 100]}`.
 A pair `[low, high]` is drawn uniformly, both ends included; a single number is fixed.
 """
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import Axis, Channels, Filter, Place, window_at
 from rayapp.transforms.plans import Draft
+from rayapp.transforms.ranges import (
+    CountRange,
+    Grey,
+    KernelRange,
+    Positive,
+    PositiveRange,
+    Probability,
+    QualityRange,
+    ScaleOrRange,
+    ShareRange,
+    Side,
+    SideRange,
+)
 
 
 class DoesNotFitError(Exception):
     """The image is smaller than a rule with `small: skip` needs."""
 
 
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else (value, value)
-
-
-def _ordered(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-    if pair[0] > pair[1]:
-        raise ValueError("the first of the pair must not be larger than the second")
-    return pair
-
-
-def _odd(pair: tuple[int, int]) -> tuple[int, int]:
-    if any(end % 2 == 0 for end in pair):
-        raise ValueError("a kernel has an odd number of pixels")
-    return pair
-
-
-Side = Annotated[int, Field(ge=1, le=16_383)]
-Quality = Annotated[int, Field(ge=1, le=100)]
-Probability = Annotated[float, Field(gt=0, le=1)]
-_Pair = (BeforeValidator(_pair), AfterValidator(_ordered))
-SideRange = Annotated[tuple[Side, Side], *_Pair]
-QualityRange = Annotated[tuple[Quality, Quality], *_Pair]
-Kernel = Annotated[int, Field(ge=3, le=31)]
-KernelRange = Annotated[tuple[Kernel, Kernel], *_Pair, AfterValidator(_odd)]
-Positive = Annotated[float, Field(gt=0)]
-PositiveRange = Annotated[tuple[Positive, Positive], *_Pair]
-Share = Annotated[float, Field(gt=0, le=1)]
-ShareRange = Annotated[tuple[Share, Share], *_Pair]
-
-
 class Crop(Settings):
-    """A square of the image."""
+    """A square of the image, or a share of it."""
 
-    side: SideRange = Field(
-        description="side in px; of a pair, uniform in low..max(low, min(H, W, high))"
+    side: SideRange | None = Field(
+        None, description="side in px; of a pair, uniform in low..max(low, min(H, W, high))"
+    )
+    share: ShareRange | None = Field(
+        None, description="instead of a square: share of height and of width that is left"
     )
     at: Place | Literal["random"] = Field("random", description="where the square lies")
     small: Literal["pad", "keep", "skip"] = Field(
@@ -61,8 +48,25 @@ class Crop(Settings):
         description="an image smaller than the square is padded by reflection, kept, or skipped",
     )
 
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.side is None) == (self.share is None):
+            raise ValueError("give either side or share")
+        if self.share and {"at", "small"} & self.model_fields_set:
+            raise ValueError("a share lies at random and always fits: leave at and small out")
+        return self
+
     def draw(self, draft: Draft, dice: Dice) -> None:
-        """Draw side, then top and left."""
+        """Draw side, or the shares of height and width, then top and left."""
+        if self.side is None:
+            height, width = (
+                max(1, round(side * dice.uniform(*self.share or (1, 1))))
+                for side in (draft.height, draft.width)
+            )
+            top = dice.integer(0, draft.height - height)
+            left = dice.integer(0, draft.width - width)
+            draft.take(top, left, height, width)
+            return
         low, high = self.side
         side = dice.integer(low, max(low, min(draft.height, draft.width, high)))
         if self.small == "skip" and min(draft.height, draft.width) < side:
@@ -106,23 +110,50 @@ class RandomResizedCrop(Settings):
 
 
 class Resize(Settings):
-    """The whole image to a square of `side`, or by a factor."""
+    """The whole image to a square of `side`, by a factor, or down to a longer side."""
 
     side: Side | None = Field(None, description="side of the result in px")
-    scale: Annotated[float, Field(gt=0, le=8)] | None = Field(None, description="factor, each axis")
+    scale: ScaleOrRange | None = Field(None, description="factor, each axis, or a pair")
+    longest: SideRange | None = Field(
+        None, description="longer side in px at most, or a pair; a smaller image stays as it is"
+    )
     filter: Filter = Field("lanczos4", description="how to resize")
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        if (self.side is None) == (self.scale is None):
-            raise ValueError("give either side or scale")
+        given = [size for size in (self.side, self.scale, self.longest) if size is not None]
+        if len(given) != 1:
+            raise ValueError("give either side or scale or longest")
         return self
 
     def draw(self, draft: Draft, dice: Dice) -> None:
-        """Nothing is drawn."""
-        height = self.side or max(1, round(draft.height * (self.scale or 1)))
-        width = self.side or max(1, round(draft.width * (self.scale or 1)))
+        """Draw the factor or the longer side, where it is a pair."""
+        height, width = self._size(draft, dice)
         draft.reshape("resize", height, width, filter=self.filter)
+
+    def _size(self, draft: Draft, dice: Dice) -> tuple[int, int]:
+        if self.side is not None:
+            return self.side, self.side
+        if self.longest is not None:
+            factor = min(dice.integer(*self.longest) / max(draft.height, draft.width), 1)
+        else:
+            low, high = self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
+            factor = dice.uniform(low or 1, high or 1)
+        return max(1, round(draft.height * factor)), max(1, round(draft.width * factor))
+
+
+class Letterbox(Settings):
+    """Bars that bring the image to another shape, each axis to four times its length at most."""
+
+    ratio: PositiveRange = Field(description="width : height of the result, or a pair")
+    level: Grey = Field(0, description="grey level of the bars")
+
+    def draw(self, draft: Draft, dice: Dice) -> None:
+        """Draw the ratio."""
+        ratio = dice.uniform(*self.ratio)
+        height = max(draft.height, min(round(draft.width / ratio), 4 * draft.height))
+        width = max(draft.width, min(round(draft.height * ratio), 4 * draft.width))
+        draft.reshape("letterbox", height, width, level=self.level)
 
 
 class _Compression(Settings):
@@ -225,17 +256,42 @@ class OneOf(Settings):
         """Draw whether, then which, then its steps."""
         if not dice.chance(self.p):
             return
-        mark = dice.uniform(0, sum(choice.weight for choice in self.choices))
-        for choice in self.choices:
-            mark -= choice.weight
-            if mark < 0:
-                break
-        for rule in choice.steps:
+        for rule in self.choices[_by_weight(self.choices, dice)].steps:
             rule.draw(draft, dice)
 
 
+class SeveralOf(Settings):
+    """Some of several lists of steps, each once, in an order that is drawn too."""
+
+    count: CountRange = Field(description="how many of the lists, or a pair")
+    choices: tuple[Choice, ...] = Field(min_length=1, description="the lists, by weight")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.count[1] > len(self.choices):
+            raise ValueError(f"count {self.count[1]} is more than {len(self.choices)} choices")
+        return self
+
+    def draw(self, draft: Draft, dice: Dice) -> None:
+        """Draw how many, then each in turn: which of those that are left, and its steps."""
+        left = list(self.choices)
+        for _ in range(dice.integer(*self.count)):
+            at = _by_weight(left, dice)
+            for rule in left.pop(at).steps:
+                rule.draw(draft, dice)
+
+
+def _by_weight(choices: Sequence[Choice], dice: Dice) -> int:
+    mark = dice.uniform(0, sum(choice.weight for choice in choices))
+    for at, choice in enumerate(choices):
+        mark -= choice.weight
+        if mark < 0:
+            return at
+    return len(choices) - 1
+
+
 class Rule(Settings):
-    """One step of a protocol: exactly one of the operations below."""
+    """One step of a perturbation: exactly one of the operations below."""
 
     crop: Crop | None = Field(None, description="pad to a square's side and cut it out")
     random_resized_crop: RandomResizedCrop | None = Field(None, description="zoom")
@@ -247,7 +303,9 @@ class Rule(Settings):
     rotate90: Rotate90 | None = Field(None, description="quarter turns")
     flip: Flip | None = Field(None, description="mirroring")
     grayscale: Grayscale | None = Field(None, description="luma")
+    letterbox: Letterbox | None = Field(None, description="bars to another shape")
     one_of: OneOf | None = Field(None, description="a choice")
+    several_of: SeveralOf | None = Field(None, description="some of a list, in a drawn order")
 
     @model_validator(mode="before")
     @classmethod

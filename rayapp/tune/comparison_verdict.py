@@ -46,15 +46,15 @@ class Verdict(Settings):
     @property
     def line(self) -> str:
         """The result in one line."""
-        said = f"{self.figure}: best {np.mean(self.best_values):.4f}, the {self.recipe} "
-        said += f"{np.mean(self.recipe_values):.4f}, difference {self.difference:+.4f}"
+        text = f"{self.figure}: best {np.mean(self.best_values):.4f}, the {self.recipe} "
+        text += f"{np.mean(self.recipe_values):.4f}, difference {self.difference:+.4f}"
         if self.low is None or self.high is None:
-            return f"{said}; no interval ({self.resampled}): not shown to be real"
-        said += f" (95 % interval {self.low:+.4f} to {self.high:+.4f}, {self.resampled})"
+            return f"{text}; no interval ({self.resampled}): not shown to be real"
+        text += f" (95 % interval {self.low:+.4f} to {self.high:+.4f}, {self.resampled})"
         if not self.real:
-            return f"{said}: the difference is not shown to be real"
+            return f"{text}: the difference is not shown to be real"
         better = (self.difference > 0) == self.higher_is_better
-        return f"{said}: the difference is real, the best is {'better' if better else 'WORSE'}"
+        return f"{text}: the difference is real, the best is {'better' if better else 'WORSE'}"
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml, validated
+from rayapp.config.renamed import old_names
+from rayapp.config.settings import read_renamed, validated
 from rayapp.models.detector import build_network
 from rayapp.storage.store import LocalStore, Store
 from rayapp.train.settings import TrainSettings
-from rayapp.transforms import Protocol, load_protocol
+from rayapp.transforms import Perturbation, load_perturbation
 from rayapp.tune.settings import Dimension, TuneSettings
 
 TRAIN, CALIBRATE, AUGMENT = "train", "calibrate", "augment"
@@ -43,9 +44,9 @@ _PLACED = ("output", "overwrite", "annotations", "head_annotations", "validation
 class Recipe:
     """Settings of training, calibration and augmentation as plain data, each with every field.
 
-    Paths name fields: `train.stage1.learning_rate`, `calibrate.method`, and, for the protocol of a
-    stage, `augment.stage1.crop_size` (side of the crops in px) and `augment.stage1.strength` (how
-    often images are disturbed: the probability of each `one_of` is multiplied by it).
+    Paths name fields: `train.stage1.learning_rate`, `calibrate.method`, and, for the perturbation
+    of a stage, `augment.stage1.crop_size` (side of the crops in px) and `augment.stage1.strength`
+    (how often images are disturbed: the probability of each `one_of` is multiplied by it).
     """
 
     data: dict[str, Any]
@@ -57,7 +58,7 @@ class Recipe:
             UserError: there is no such field.
         """
         here: Any = self.data
-        for at, key in enumerate(path.split(".")):
+        for at, key in enumerate(_of_now(path).split(".")):
             known = range(len(here)) if isinstance(here, list) else here
             key_here: Any = int(key) if isinstance(here, list) and key.isdecimal() else key
             if not isinstance(here, dict | list) or key_here not in known:
@@ -72,7 +73,7 @@ class Recipe:
         data = copy.deepcopy(self.data)
         for path, value in values.items():
             self.value(path)
-            *folders, last = path.split(".")
+            *folders, last = _of_now(path).split(".")
             here: Any = data
             for key in folders:
                 here = here[int(key)] if isinstance(here, list) else here[key]
@@ -82,27 +83,29 @@ class Recipe:
     def train_settings(self, study: Store, **placed: Any) -> TrainSettings:
         """Settings of a training run; `placed` says where its data are.
 
-        A protocol that differs from the recipe's is written beside the study.
+        A perturbation that differs from the recipe's is written beside the study.
 
         Raises:
             UserError: values that do not go together.
         """
         wanted = self.data[TRAIN] | placed
         for stage in _STAGES:
-            name = wanted[stage]["protocol"]
-            changed = self.protocol(stage)
-            if changed.hash != load_protocol(name).hash:
-                wanted = wanted | {stage: wanted[stage] | {"protocol": _written(changed, study)}}
+            name = wanted[stage]["perturbation"]
+            changed = self.perturbation(stage)
+            if changed.hash != load_perturbation(name).hash:
+                wanted = wanted | {
+                    stage: wanted[stage] | {"perturbation": _written(changed, study)}
+                }
         return validated(TrainSettings, wanted, lambda loc: TRAIN)
 
-    def protocol(self, stage: str) -> Protocol:
-        """A stage's protocol with its crop size and strength.
+    def perturbation(self, stage: str) -> Perturbation:
+        """A stage's perturbation with its crop size and strength.
 
         It keeps its name, so that all trials draw alike.
         """
-        protocol = load_protocol(self.data[TRAIN][stage]["protocol"])
+        perturbation = load_perturbation(self.data[TRAIN][stage]["perturbation"])
         side, strength = (self.data[AUGMENT][stage][name] for name in ("crop_size", "strength"))
-        steps = [rule.model_dump(mode="json", exclude_unset=True) for rule in protocol.steps]
+        steps = [rule.model_dump(mode="json", exclude_unset=True) for rule in perturbation.steps]
         if side is not None:
             for step in steps:
                 for crop in (c for c in _CROPS if c in step):
@@ -111,14 +114,14 @@ class Recipe:
             steps = [
                 _disturbed(step, strength) for step in steps if strength or "one_of" not in step
             ]
-        changed = {**protocol.model_dump(mode="json", exclude_unset=True), "steps": steps}
-        return validated(Protocol, changed, lambda loc: f"{AUGMENT}.{stage}")
+        changed = {**perturbation.model_dump(mode="json", exclude_unset=True), "steps": steps}
+        return validated(Perturbation, changed, lambda loc: f"{AUGMENT}.{stage}")
 
     def check(self, study: Store) -> None:
         """Build all that the recipe names, on no device.
 
         Raises:
-            UserError: settings, protocol, backbone or calibration that can't be.
+            UserError: settings, perturbation, backbone or calibration that can't be.
         """
         settings = self.train_settings(study, **_nowhere())
         with torch.device("meta"):
@@ -142,14 +145,15 @@ def load_recipe(settings: TuneSettings) -> Recipe:
     Raises:
         UserError: no such recipe, or a wrong change.
     """
-    source = resource("configs", settings.recipe)
-    given = _merged(read_yaml(source)[0], settings.train)
+    path = resource("configs", settings.recipe)
+    given = _merged(read_renamed(path, TrainSettings)[0], settings.train)
     if settings.backbone_weights:
         given["backbone_weights"] = settings.backbone_weights
     for name in _PLACED:
         if name in settings.train:
             raise UserError(f"train: {name} is set by the search itself")
-    given = given | _nowhere() | {"gpu": settings.gpus_per_trial > 0, "scheme": settings.scheme}
+    given |= {**_nowhere(), "scheme": settings.scheme}
+    given["gpus_per_worker"] = int(settings.gpus_per_trial > 0)
     if "num_workers" not in settings.train:
         given["num_workers"] = 0  # a recipe's one Ray Train worker is a trial's own process
     train = validated(TrainSettings, given, lambda loc: f"recipe {settings.recipe}")
@@ -162,7 +166,7 @@ def load_recipe(settings: TuneSettings) -> Recipe:
         TRAIN: train.model_dump(mode="json", exclude=set(_PLACED)),
         CALIBRATE: calibrate.model_dump(mode="json", include=set(_CALIBRATE_FIELDS)),
         AUGMENT: {
-            stage: {"crop_size": _crop_size(load_protocol(of.protocol)), "strength": 1.0}
+            stage: {"crop_size": _crop_size(load_perturbation(of.perturbation)), "strength": 1.0}
             for stage, of in ((s, getattr(train, s)) for s in _STAGES)
         },
     }
@@ -186,8 +190,8 @@ def whole_space(space: Mapping[str, Dimension]) -> dict[str, Dimension]:
 
 def whole(path: str, value: Any) -> Any:
     """A text as the settings' own field at this path takes it; any other value as it is."""
-    job, *folders, last = path.split(".")
-    model: Any = {TRAIN: TrainSettings, CALIBRATE: CalibrateSettings}.get(job)
+    job, *folders, last = _of_now(path).split(".")
+    model: Any = TuneSettings.nested_jobs.get(job)
     for key in folders:
         fields = getattr(model, "model_fields", {})
         model = fields[key].annotation if key in fields else None
@@ -199,6 +203,18 @@ def whole(path: str, value: Any) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError:
         return value  # the check of the space says what is wrong with it
+
+
+def _of_now(path: str) -> str:
+    """The path with the fields' names of now; a study goes on with those that it began with."""
+    job, *keys = path.split(".")
+    model: Any = TuneSettings.nested_jobs.get(job)
+    for at, key in enumerate(keys if model else ()):
+        keys[at] = old_names(model).get(key, key)
+        fields = getattr(model, "model_fields", {})
+        kind = fields[keys[at]].annotation if keys[at] in fields else None
+        model = kind if hasattr(kind, "model_fields") else BaseModel
+    return ".".join((job, *keys))
 
 
 def _nowhere() -> dict[str, Any]:
@@ -214,9 +230,9 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _crop_size(protocol: Protocol) -> int | None:
-    """Side of a protocol's crops; None where they are drawn from a range, or there are none."""
-    for rule in protocol.steps:
+def _crop_size(perturbation: Perturbation) -> int | None:
+    """Side of a perturbation's crops; None where they are drawn from a range, or there are none."""
+    for rule in perturbation.steps:
         side = rule.crop.side if rule.crop else None
         if side and side[0] == side[1]:
             return side[0]
@@ -232,14 +248,14 @@ def _disturbed(step: dict[str, Any], strength: float) -> dict[str, Any]:
     return {"one_of": step["one_of"] | {"p": likely}}
 
 
-def _written(protocol: Protocol, study: Store) -> str:
-    """Path of a file with the protocol, named by its content."""
+def _written(perturbation: Perturbation, study: Store) -> str:
+    """Path of a file with the perturbation, named by its content."""
     folder = Path(study.uri("protocols"))
     if not isinstance(study, LocalStore):
         folder = Path(tempfile.gettempdir(), "imaginet-ray-protocols")
-    content = protocol.model_dump(mode="json", exclude_unset=True)
-    path = folder / f"{protocol.name}-{protocol.hash[:12]}.yaml"
-    text = "# Made by the search from the protocol of this name.\n" + yaml.safe_dump(
+    content = perturbation.model_dump(mode="json", exclude_unset=True)
+    path = folder / f"{perturbation.name}-{perturbation.hash[:12]}.yaml"
+    text = "# Made by the search from the perturbation of this name.\n" + yaml.safe_dump(
         content, sort_keys=False
     )
     LocalStore(os.fspath(folder)).put(path.name, text.encode())

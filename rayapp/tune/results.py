@@ -56,24 +56,24 @@ def counts(journal: Journal, wanted: int) -> dict[str, int]:
 
 
 def write_results(
-    settings: TuneSettings, planned: SearchPlan, journal: Journal, store: Store
+    settings: TuneSettings, search_plan: SearchPlan, journal: Journal, store: Store
 ) -> dict[str, Any]:
     """Write the files; what run.json keeps of them.
 
     The caller has seen to it that there is a best trial.
     """
-    best = best_trial(journal, planned.goal)
+    best = best_trial(journal, search_plan.goal)
     assert best is not None
-    values = planned.space.values(best.params)
-    store.put(BEST_FILE, _best_yaml(settings, planned, best, values, store).encode())
-    manifest.write_table(store, TRIALS_FILE, _table(planned, journal))
+    values = search_plan.space.values(best.params)
+    store.put(BEST_FILE, _best_yaml(settings, search_plan, best, values, store).encode())
+    manifest.write_table(store, TRIALS_FILE, _table(search_plan, journal))
     verdict = _verdict(store, best.number)
-    html = page(settings, planned, journal, best, verdict).html()
+    html = page(settings, search_plan, journal, best, verdict).html()
     store.put(PAGE_FILE, html.encode())
     reasons = [t.user_attrs.get(REASON, "") for t in journal.finished if t.state == TrialState.FAIL]
     return {
         "best": best.number,
-        "values": dict(zip(planned.goal.names, best.values, strict=True)),
+        "values": dict(zip(search_plan.goal.names, best.values, strict=True)),
         "found": values,
         "figures": best.user_attrs[FIGURES_ATTR],
         "verdict": verdict.line if verdict else "",
@@ -90,10 +90,10 @@ def _verdict(store: Store, best: int) -> Verdict | None:
     return verdict if verdict.best == best else None
 
 
-def _table(planned: SearchPlan, journal: Journal) -> pa.Table:
+def _table(search_plan: SearchPlan, journal: Journal) -> pa.Table:
     """One row a trial: how it ended, its figures, and its values as JSON where they are lists."""
     done = complete(journal)
-    best = {done[at].number for at in front([t.values for t in done], planned.goal.maximise)}
+    best = {done[at].number for at in front([t.values for t in done], search_plan.goal.maximise)}
     rows = []
     for trial in journal.trials:
         figures = trial.user_attrs.get(FIGURES_ATTR, {})
@@ -110,10 +110,10 @@ def _table(planned: SearchPlan, journal: Journal) -> pa.Table:
                 else trial.user_attrs.get("facts", {}).get("epochs"),
                 **{
                     f"value/{n}": v
-                    for n, v in zip(planned.goal.names, trial.values or (), strict=False)
+                    for n, v in zip(search_plan.goal.names, trial.values or (), strict=False)
                 },
                 **{name: figures.get(name) for name in FIGURES},
-                **{path: trial.params.get(path) for path in planned.space.dimensions},
+                **{path: trial.params.get(path) for path in search_plan.space.dimensions},
             }
         )
     names = dict.fromkeys(name for row in rows for name in row)
@@ -131,12 +131,12 @@ def _column(values: list[Any]) -> pa.Array:
 
 def _best_yaml(
     settings: TuneSettings,
-    planned: SearchPlan,
+    search_plan: SearchPlan,
     best: FrozenTrial,
     values: Mapping[str, Any],
     store: Store,
 ) -> str:
-    recipe = planned.recipe.with_values(values)
+    recipe = search_plan.recipe.with_values(values)
     output = store.uri(BEST_FOLDER)
     found: Any
     if settings.kind == "calibrate":
@@ -155,22 +155,22 @@ def _best_yaml(
         )
     content = found.model_dump(mode="json", exclude_defaults=True)
     figures = best.user_attrs[FIGURES_ATTR]
-    named = ", ".join(f"{name} {figures[name]:.6g}" for name in planned.goal.weights)
+    named = ", ".join(f"{name} {figures[name]:.6g}" for name in search_plan.goal.weights)
     job = "train" if settings.kind == "train" else "calibrate"
     lines = [
         f"Trial {best.number} of the search in {store.uri()}: {named}.",
         f"Command: imaginet {job} --config {store.uri(BEST_FILE)}",
-        *([] if settings.kind == "calibrate" else ["", *_recheck(found, best, planned, store)]),
+        *([] if settings.kind == "calibrate" else ["", *_recheck(found, best, search_plan, store)]),
     ]
     head = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def _recheck(
-    found: TrainSettings, best: FrozenTrial, planned: SearchPlan, store: Store
+    found: TrainSettings, best: FrozenTrial, search_plan: SearchPlan, store: Store
 ) -> list[str]:
     """The commands that give the first fold's figure once more."""
-    fold = planned.folds[0]
+    fold = search_plan.folds[0]
     auc = best.user_attrs["facts"]["folds"][fold.generator]
     check = store.uri("check")
     head = f" --head-annotations {fold.list_uri(HEAD_LIST)}" if found.head_annotations else ""

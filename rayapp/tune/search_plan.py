@@ -12,7 +12,7 @@ from rayapp.run.record import digest
 from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import LocalStore, Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from rayapp.tune.folds import Fold, make_folds
 from rayapp.tune.goals import Goal
 from rayapp.tune.recipe import AUGMENT, CALIBRATE, TRAIN, Recipe, load_recipe, whole, whole_space
@@ -74,7 +74,7 @@ class SearchPlan:
         )
 
 
-def plan(settings: TuneSettings) -> SearchPlan:
+def make_search_plan(settings: TuneSettings) -> SearchPlan:
     """The search.
 
     Raises:
@@ -125,7 +125,7 @@ def _inputs(settings: TuneSettings) -> dict[str, str]:
         uris.append(settings.manifest)
     inputs = {uri: sha256(read_uri(uri)) for uri in uris}
     if settings.robustness:
-        inputs["robustness"] = load_protocol(settings.robustness).hash
+        inputs["robustness"] = load_perturbation(settings.robustness).hash
     if settings.kind == "train":
         inputs["root"] = settings.root or ""
     else:
@@ -154,7 +154,7 @@ def _check_training(settings: TuneSettings, found: SearchPlan) -> None:
     with scratch_folder() as folder:
         make_folds(settings, found.scheme, LocalStore(folder))
     if settings.robustness:
-        load_protocol(settings.robustness)
+        load_perturbation(settings.robustness)
     if next(iter(open_store(settings.root or "").list()), None) is None:
         raise UserError(f"{settings.root}: --root holds no file")
 

@@ -1,12 +1,15 @@
 """What a search is made of: what is searched, what is wanted, and where it runs."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings, Settings
+from rayapp.train.settings import TrainSettings
 from rayapp.tune.goals import FIGURES
 
 RECIPE = "recipe"  # the starting point that is the recipe itself
@@ -68,6 +71,12 @@ class EarlyStopping(Settings):
 class TuneSettings(JobSettings):
     """Search settings of training or calibration; best.yaml holds what was found."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"concurrent": "num_trials_at_once"}
+    nested_jobs: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "train": TrainSettings,
+        "calibrate": CalibrateSettings,
+    }
+
     kind: Literal["train", "calibrate"] = Field(
         "train", description="train and judge a detector a trial, or calibrate stored scores"
     )
@@ -118,7 +127,7 @@ class TuneSettings(JobSettings):
     )
     fold_images: int = Field(2000, ge=20, description="training: images to judge a fold by, most")
     robustness: Packaged | None = Field(
-        None, description="training: protocol whose variants the robustness is the mean over"
+        None, description="training: perturbation whose variants the robustness is the mean over"
     )
 
     detector: Uri | None = Field(None, description="calibration: the detector's folder")
@@ -127,7 +136,7 @@ class TuneSettings(JobSettings):
     )
     calibrate: dict[str, Any] = Field({}, description="changes to the settings of calibration")
 
-    concurrent: int = Field(1, ge=1, description="trials side by side")
+    num_trials_at_once: int = Field(1, ge=1, description="trials side by side")
     cpus_per_trial: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a trial")
     gpus_per_trial: float = Field(0.0, ge=0, description="GPUs of a trial, or a share of one")
     driver_resource: str | None = Field(
@@ -150,7 +159,7 @@ class TuneSettings(JobSettings):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if "robustness_roc_auc" in self.objectives and self.robustness is None:
-            raise ValueError("objective robustness_roc_auc: robustness must name a protocol")
+            raise ValueError("objective robustness_roc_auc: robustness must name a perturbation")
         if self.pareto and self.early_stopping:
             raise ValueError(
                 "early_stopping judges by one value: combine weighted, or leave it out"

@@ -154,7 +154,7 @@ class NumberedSampler(BaseSampler):  # type: ignore[misc]
         # Field by field: in spaces with conditions and choices the multivariate form, Optuna's
         # default, stays with a wrong choice more often.
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=False, constant_liar=settings.concurrent > 1
+            seed=seed, multivariate=False, constant_liar=settings.num_trials_at_once > 1
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

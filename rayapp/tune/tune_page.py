@@ -52,10 +52,10 @@ class _Search:
     """The trials of a study as the page shows them."""
 
     def __init__(
-        self, settings: TuneSettings, planned: SearchPlan, journal: Journal, best: FrozenTrial
+        self, settings: TuneSettings, search_plan: SearchPlan, journal: Journal, best: FrozenTrial
     ) -> None:
         self.recipe_name = settings.recipe_name
-        self.planned, self.best, self.goal = planned, best, planned.goal
+        self.search_plan, self.best, self.goal = search_plan, best, search_plan.goal
         by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
         for trial in journal.trials:
             by_state[trial.state].append(trial)
@@ -74,7 +74,7 @@ class _Search:
 
     def drawn(self) -> list[Trial]:
         """The trials that came to their end."""
-        space = self.planned.space
+        space = self.search_plan.space
         return [
             Trial(t.number, t.values[0], {k: _short(v) for k, v in space.values(t.params).items()})
             for t in self.done
@@ -101,13 +101,13 @@ def _short(value: Any) -> Any:
 
 def page(
     settings: TuneSettings,
-    planned: SearchPlan,
+    search_plan: SearchPlan,
     journal: Journal,
     best: FrozenTrial,
     verdict: Verdict | None,
 ) -> Page:
     """The page of a search that has a best trial."""
-    search = _Search(settings, planned, journal, best)
+    search = _Search(settings, search_plan, journal, best)
     sections = [
         Section("Result", _result(search, verdict, settings)),
         Section("How the search went", _history(search)),
@@ -137,13 +137,13 @@ def _summary(search: _Search, verdict: Verdict | None) -> str:
         f"{title(name)} {value:.4f}"
         for name, value in zip(search.goal.names, search.best.values, strict=True)
     ]
-    said = (
+    text = (
         f"The best of {len(search.done)} trials, number {search.best.number}: {', '.join(named)}."
     )
     figures = search.best.user_attrs[FIGURES_ATTR]
     if any(_runs_against(name, figures.get(name)) for name in search.goal.weights):
-        said += f" A ROC AUC {_AGAINST}."
-    return f"{said} {verdict.line}." if verdict else said
+        text += f" A ROC AUC {_AGAINST}."
+    return f"{text} {verdict.line}." if verdict else text
 
 
 _AGAINST = "below 0.5: scores run against the labels"
@@ -179,9 +179,9 @@ def _result(search: _Search, verdict: Verdict | None, settings: TuneSettings) ->
         )
     if settings.kind == "train":
         blocks.append(Prose(_FOLDS))
-    found = search.planned.space.values(search.best.params)
+    found = search.search_plan.space.values(search.best.params)
     rows: list[list[Value]] = [
-        [path, _text(value), _text(search.planned.recipe.value(path))]
+        [path, _text(value), _text(search.search_plan.recipe.value(path))]
         for path, value in found.items()
     ]
     blocks.append(Table(["field", "best", "recipe"], rows, "What the best trial has."))
@@ -225,10 +225,10 @@ def _history(search: _Search) -> list[Block]:
 
 def _values(search: _Search) -> list[Block]:
     importance = search.importance()
-    paths = sorted(search.planned.space.dimensions, key=lambda path: -importance.get(path, 0.0))
+    paths = sorted(search.search_plan.space.dimensions, key=lambda path: -importance.get(path, 0.0))
     scales = []
     for path in paths[:_MOST_AXES]:
-        one = search.planned.space.dimensions[path]
+        one = search.search_plan.space.dimensions[path]
         choices = [_short(choice) for choice in one.choice or ()]
         scales.append(AxisScale(path, one.log_uniform is not None, choices))
     left = len(paths) - len(scales)
@@ -286,11 +286,11 @@ def _slices(search: _Search, verdict: Verdict | None) -> list[Block]:
 
 
 def _trials(search: _Search) -> list[Block]:
-    names, paths = search.goal.names, list(search.planned.space.dimensions)
+    names, paths = search.goal.names, list(search.search_plan.space.dimensions)
     done = sorted(search.done, key=lambda t: t.values[0], reverse=search.goal.maximise[0])
     rows: list[list[Value]] = []
     for trial in done[:_MOST_ROWS]:
-        values = search.planned.space.values(trial.params)
+        values = search.search_plan.space.values(trial.params)
         shown = [None if path not in values else _text(values[path]) for path in paths]
         rows.append([trial.number, *trial.values, trial.user_attrs.get(SECONDS), *shown])
     left = len(done) - len(rows)
@@ -315,7 +315,7 @@ def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> li
         "sampler": f"{settings.sampler}, seed {settings.seed}",
         "early stopping": "none"
         if settings.early_stopping is None
-        else f"ASHA, looks after {_listed(search.planned.training_looks)} epochs",
+        else f"ASHA, looks after {_listed(search.search_plan.training_looks)} epochs",
         **{f"version of {name}": version for name, version in record.versions().items()},
         "version of optuna": optuna.__version__,
     }

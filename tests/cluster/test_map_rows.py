@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rayapp.cluster import map_rows as rows
-from rayapp.cluster import row_stage, session
+from rayapp.cluster import rows_on_ray, session
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
@@ -108,8 +108,8 @@ def test_errors_are_said_in_one_line() -> None:
     assert format_error(OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
 
 
-def worker(tmp_path: Path, trouble: str) -> row_stage._Worker:
-    return row_stage._Worker(Squares(tmp_path / "journal", trouble), SCHEMA, batch_size=8)
+def worker(tmp_path: Path, trouble: str) -> rows_on_ray._Worker:
+    return rows_on_ray._Worker(Squares(tmp_path / "journal", trouble), SCHEMA, batch_size=8)
 
 
 def test_a_batch_that_breaks_is_done_row_by_row(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_worker_that_cannot_start_says_so_with_its_rows(
 ) -> None:
     result = worker(tmp_path, trouble)(table(3)).to_pylist()
     assert {(row["status"], row["error"]) for row in result} == {(status, error)}
-    assert status in row_stage._BROKEN
+    assert status in rows_on_ray._BROKEN
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_worker_that_cannot_start_says_so_with_its_rows(
     [(40, 7, 2, 7), (100_000, 64, 2, 256), (100_000, 7, 2, 252), (2_000, 4, 2, 12), (5, 64, 8, 64)],
 )
 def test_a_block_is_whole_batches(num_rows: int, batch_size: int, workers: int, block: int) -> None:
-    assert row_stage._block_rows(num_rows, batch_size, workers, 256) == block
+    assert rows_on_ray._block_rows(num_rows, batch_size, workers, 256) == block
 
 
 # --- in this process ------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_another_copy_of_the_same_folder_is_the_same_run(package: Path) -> None:
 
 # A field whose name or description has one of these words names a place, or says why it does not.
 _WORDS = re.compile(
-    r"folder|files?\b|\blists?\b|s3://|\bpaths?\b|manifest|recipe|protocol|scheme|catalogue|suites?\b"
+    r"folder|files?\b|\blists?\b|s3://|\bpaths?\b|manifest|recipe|perturbation|scheme|catalogue|suites?\b"
     r"|outputs? of|photographs|detectors?\b|scores\b|anchors|trash|root|cache",
     re.IGNORECASE,
 )
@@ -142,6 +142,7 @@ _NO_PATHS = {
     "evaluate.names": "how the detectors are called",
     "evaluate.published_as": "names in the table of published figures",
     "benchmark.list_sources": "names in the catalogue",
+    "benchmark.perturb": "settings, whose own fields are looked at",
     "benchmark.sources": "names in the catalogue",
     "benchmark.train": "settings, whose own fields are looked at",
     "predict.column": "a column",

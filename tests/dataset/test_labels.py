@@ -37,7 +37,7 @@ def defect(line: str, scheme: LabelScheme = IMAGINET) -> str:
     text = f"{tail}{line}\n{tail.replace(first, last)}"
     parsed = parse_list(text, scheme, "my.txt")
     assert [item.path for item in parsed.items] == [first, last]
-    assert [(found.source, found.line) for found in parsed.defects] == [("my.txt", 2)]
+    assert [(found.list_uri, found.line) for found in parsed.defects] == [("my.txt", 2)]
     return parsed.defects[0].reason
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from rayapp.dataset.near_duplicates import (
     NEAR_BITS,
+    bits_apart,
     clusters,
     near_duplicates,
     nearest_hashes,
+    pictures,
     same_bytes,
     same_paths,
     shared,
@@ -62,6 +64,14 @@ def test_what_has_no_hash_is_alone():
     one = "0" * 64
     assert clusters([None, one, None, one]).tolist() == [0, 1, 2, 1]
     assert clusters([]).tolist() == []
+
+
+def test_one_picture_is_equal_bytes_or_one_look():
+    one, near, far = "0" * 64, "0" * 63 + "1", "f" * 64
+    looks = [None, one, None, near, far, None, None]
+    digests = ["a", "b", "a", "c", "d", None, None]
+    assert pictures(looks, digests).tolist() == [0, 1, 0, 1, 4, 5, 6]
+    assert (bits_apart(one, near), bits_apart(None, far)) == (1, 256)
 
 
 def test_more_bits_than_the_search_promises_are_refused():

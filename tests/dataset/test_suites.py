@@ -6,7 +6,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.packaged import shipped_names
 from rayapp.dataset.suites import load_suite, read_items, strength
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from tests.evaluate.published_set import cut
 
 
@@ -20,8 +20,8 @@ def test_every_suite_says_what_it_is(name: str):
     suite = load_suite(name)
     assert suite.name == name
     if suite.sweep is not None:
-        for protocol in (suite.sweep.clean, suite.sweep.legacy or suite.sweep.clean):
-            strengths = [strength(v) for v in load_protocol(protocol).variant_names]
+        for name in (suite.sweep.clean, suite.sweep.legacy or suite.sweep.clean):
+            strengths = [strength(v) for v in load_perturbation(name).variant_names]
             assert len(set(strengths)) == len(strengths)
 
 

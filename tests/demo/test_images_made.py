@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from rayapp.demo.generators import FAMILIES, HELD_OUT
-from rayapp.demo.images_made import CODES, plan
+from rayapp.demo.images_made import CODES, images_to_make
 from rayapp.demo.photographs import shipped_photographs
 from rayapp.metrics.ranking import roc_auc
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
-    return plan(shipped_photographs(), 24).to_pylist()
+    return images_to_make(shipped_photographs(), 24).to_pylist()
 
 
 def test_the_held_out_family_is_in_test_only(rows):

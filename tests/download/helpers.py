@@ -20,7 +20,7 @@ from rayapp.download.origins.catalogue import Catalogue
 from rayapp.download.origins.faults import Fault
 from rayapp.download.origins.reader import Patience, Plain
 from rayapp.download.origins.transport import HttpReader, new_pool
-from rayapp.download.source_plan import Plan, Planner
+from rayapp.download.source_plan import Planner, SourcePlan
 from rayapp.storage.uris import open_store
 
 FAST = Patience(attempts=6, base_s=0.001, cap_s=0.01, connect_s=5.0, silence_s=5.0)
@@ -92,7 +92,7 @@ class Run:
         self.access = Access(book, patience=FAST)
         self.fatal = ""
 
-    def plan(self) -> Plan:
+    def plan(self) -> SourcePlan:
         """Cut the list up and plan."""
         sources = self.book.sources
         wanted.cut_up(self.store, self.lists, SCHEME, sources)
@@ -112,7 +112,7 @@ class Run:
             plan = planner.give_up(None, fault.reason)
         return self._fetch(plan)
 
-    def _fetch(self, plan: Plan) -> dict[str, dict[str, Any]]:
+    def _fetch(self, plan: SourcePlan) -> dict[str, dict[str, Any]]:
         worker = Worker(self.store, self.access, SCHEME, self.book.sources, 8)
         for task in plan.tasks:
             for done in worker.run(task):

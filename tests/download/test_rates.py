@@ -5,13 +5,17 @@ from __future__ import annotations
 from rayapp.config.errors import UserError
 from rayapp.download.fetch_task import Done
 from rayapp.download.rates import SourceRates
-from rayapp.download.source_plan import Plan, Task
+from rayapp.download.source_plan import SourcePlan, Task
 from rayapp.jobs.download import _blocks, _plain
 
 
 def test_each_source_has_its_bytes_a_second_and_time_left() -> None:
     now = [0.0]
-    plans = [Plan("coco", 1000, num_present=100), Plan("ffhq", 50), Plan("wikiart", 10)]
+    plans = [
+        SourcePlan("coco", 1000, num_present=100),
+        SourcePlan("ffhq", 50),
+        SourcePlan("wikiart", 10),
+    ]
     rates = SourceRates(plans, lambda: now[0])
     assert rates.note() == "0.0 MB/s"
     now[0] = 10.0

@@ -60,7 +60,7 @@ class Drill:
         self.command = [sys.executable, str(ROOT / "jobs/download.py")]
         self.command += ["--root", root or str(self.root)]
         self.command += ["--catalogue", str(book), "--sources", "photos", "--cpus", "2"]
-        self.command += ["--workers", "1", "--threads", "4"]
+        self.command += ["--num-workers", "1", "--threads", "4"]
         self.command += ["--annotations", write_list(tmp_path / "list.txt", names)]
         self.log = tmp_path / "log.txt"
 
@@ -205,7 +205,7 @@ def test_42_a_lost_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         cluster.wait_for_nodes()
         with Server(files_handler({"/a.zip": make_zip(everything)}), latency_s=0.02) as server:
             drill = Drill(server, tmp_path, names)
-            drill.command[drill.command.index("--workers") + 1] = "4"  # on both nodes
+            drill.command[drill.command.index("--num-workers") + 1] = "4"  # on both nodes
             process = drill.start(RAY_ADDRESS=cluster.address)
             drill.wait_for_bytes(process, 12_000_000)
             cluster.remove_node(node, allow_graceful=False)

@@ -34,7 +34,7 @@ def test_the_target_of_perturbation(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         output = disk / "out"
         options = ("--annotations", str(listed), "--root", str(folder), "--scheme", "demo")
-        options += ("--protocol", "blur-grid", "--output", str(output), "--cpus", "2")
+        options += ("--perturbation", "blur-grid", "--output", str(output), "--cpus", "2")
         assert started(log, "perturb", *options).wait(300) in (1, 3)
         said = log.read_text()
         assert "No space left on device" in said

@@ -56,7 +56,7 @@ def test_perturb(cluster: Any, lose_a_node: Callable[[], None], tmp_path: Path) 
     folder, output, log = tmp_path / "in", tmp_path / "out", tmp_path / "log.txt"
     listed = make_set(folder, 240, (200, 300))
     options = ("--annotations", str(listed), "--root", str(folder), "--scheme", "demo")
-    options += ("--protocol", "blur-grid", "--output", str(output))
+    options += ("--perturbation", "blur-grid", "--output", str(output))
     process = started(log, "perturb", *options, RAY_ADDRESS=cluster.address)
     wait_until(process, lambda: len(list(output.rglob("*.webp"))) > 60)
     lose_a_node()

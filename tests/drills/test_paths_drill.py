@@ -41,6 +41,11 @@ CHAIN = {
         f"{DATA} --manifest conf/manifest.parquet --output out/perturbed",
         "out/perturbed/manifest.parquet",
     ),
+    "reconstruct": (
+        f"{DATA} --manifest conf/manifest.parquet --autoencoder conf/own.py --side 32 "
+        "--output out/pairs",
+        "out/pairs/manifest.parquet",
+    ),
     "pack": (f"{DATA} --output out/tiles", "out/tiles/tiles.parquet"),
     "train": (
         f"{DATA} --config conf/train.yaml --output out/trained",
@@ -63,7 +68,7 @@ CHAIN = {
     "report": ("--evaluations out/evaluation --output out/report", "out/report/report.html"),
     "prune": (
         "--root out/got --annotations all.txt --scheme conf/scheme.yaml --output out/pruned",
-        "out/pruned/plan.parquet",
+        "out/pruned/decisions.parquet",
     ),
     "tune": (
         f"{DATA} --config conf/tune.yaml --manifest conf/manifest.parquet --output out/tuned",
@@ -98,10 +103,13 @@ def make_folder(folder: Path) -> Path:
     groups = [f"photo-{number // 4}" for number in range(len(paths))]
     table = pa.table({"id": paths, "path": paths, "group": groups})
     pq.write_table(table, conf / "manifest.parquet")
+    (conf / "own.py").write_text(
+        "def reconstruct(images):\n    return [one // 2 for one in images]\n"
+    )
     shutil.copy(ROOT / "annotations/demo.yaml", conf / "scheme.yaml")
-    shutil.copy(ROOT / "configs/protocols/demo-train.yaml", conf / "augment.yaml")
+    shutil.copy(ROOT / "configs/perturbations/demo-train.yaml", conf / "augment.yaml")
     recipe = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
-    stage = {"protocol": "conf/augment.yaml", "epochs": 1, "batch_size": 16}
+    stage = {"perturbation": "conf/augment.yaml", "epochs": 1, "batch_size": 16}
     recipe |= {name: recipe[name] | stage for name in ("stage1", "stage2")}
     (conf / "train.yaml").write_text(yaml.safe_dump(recipe))
     source = {
@@ -114,7 +122,7 @@ def make_folder(folder: Path) -> Path:
     (conf / "sources.yaml").write_text(yaml.safe_dump(catalogue))
     space = {
         "train.stage1.learning_rate": {"log_uniform": [0.001, 0.01]},
-        "train.stage1.protocol": {"choice": ["conf/augment.yaml", "demo-train"]},
+        "train.stage1.perturbation": {"choice": ["conf/augment.yaml", "demo-train"]},
     }
     tune = {"recipe": "conf/train.yaml", "scheme": "demo", "trials": 2, "space": space}
     (conf / "tune.yaml").write_text(yaml.safe_dump(tune))

@@ -19,7 +19,7 @@ from rayapp.dataset.labels import load_scheme
 from rayapp.perturb.manifest_rows import Tally, expand, row_schema
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from tests.perturb.sets import make_published, make_set, odd_files, outcome
 from tests.transforms.test_published_draws import sequential_replay
 
@@ -64,16 +64,16 @@ def raylets(count):
         cluster.shutdown()
 
 
-def pixels_without_ray(folder, output, protocol, names):
+def pixels_without_ray(folder, output, perturbation, names):
     """What run.json calls pixels_sha256, worked out in this process."""
-    work = PerturbRows(open_store(folder), open_store(output), load_protocol(protocol), 42)
+    work = PerturbRows(open_store(folder), open_store(output), load_perturbation(perturbation), 42)
     work.setup()
-    found = Tally(work.protocol.variant_names)
+    found = Tally(work.perturbation.variant_names)
     for at, name in enumerate(sorted(names)):
         (row,) = work.batch([{"id": name, "path": name, "name": f"{at}.webp"}])
         row |= dict.fromkeys(("origin", "content", "generator", "model"), 0)
         done = manifest.from_rows([row], row_schema(load_scheme("demo")))
-        found.add(expand(done, load_scheme("demo"), work.protocol.variant_names))
+        found.add(expand(done, load_scheme("demo"), work.perturbation.variant_names))
     return found.pixels_sha256
 
 
@@ -86,7 +86,7 @@ def test_killed_and_resumed_it_makes_the_same_set_and_says_nothing_else(tmp_path
         (folder / name).write_bytes(data)
     with listed.open("a") as file:
         file.writelines(f"{name},0,0,4,4\n" for name in odd)
-    options = ("--protocol", "blur-grid", "--cpus", "2")
+    options = ("--perturbation", "blur-grid", "--cpus", "2")
     with subprocess.Popen(
         command(folder, output, *options),
         env=environment(),
@@ -169,7 +169,7 @@ def test_published_draws_are_those_of_the_sequential_replay(tmp_path):
     draws = [draw for drawn in sequential_replay(sizes) for draw in drawn]
     flat = [size for named in sizes for size in named]
     expected = [draw.plan(size).to_json() for draw, size in zip(draws, flat, strict=True)]
-    options = ("--plan", "published")
+    options = ("--draws", "published")
     hashes = set()
     for count in (1, 3):
         output = tmp_path / str(count)

@@ -147,7 +147,7 @@ def lists(home: Home) -> str:
 RUNS = {
     "download": "--root got --catalogue sources.yaml --sources folder --scheme demo "
     "--annotations all.txt",
-    "perturb": "--annotations all.txt --root in --scheme demo --protocol imaginet-test "
+    "perturb": "--annotations all.txt --root in --scheme demo --perturbation imaginet-test "
     "--output perturbed",
     "pack": "--annotations all.txt --root in --scheme demo --output tiles",
     "train": "--config demo --annotations all.txt --root in --scheme demo --output trained "
@@ -168,12 +168,12 @@ def test_a_job_runs_alone_in_an_empty_home(home: Home, lists: str, job: str) -> 
     home.submit(job, *RUNS[job].split())
     made = RUNS[job].split("--output ")[-1].split()[0] if "--output" in RUNS[job] else "got"
     record = json.loads((home.home / made / "run.json").read_text())
-    assert record["stage"]
+    assert record["job"]
 
 
 CHAINS = [
-    ("demo", "--tiny", "runs/demo/detector/model.safetensors"),
-    ("pipeline", "--config pipeline.yaml", "whole/train/detector/model.safetensors"),
+    ("demo", "--tiny", "runs/demo-tiny/detector/model.safetensors"),
+    ("benchmark", "--config pipeline.yaml", "whole/train/detector/model.safetensors"),
 ]
 
 
@@ -205,7 +205,7 @@ def test_what_the_wheel_carries_is_found_by_name_from_any_folder(home: Home) -> 
         "import rayapp, pathlib; from rayapp.config.packaged import resource, shipped_names; "
         "print(rayapp.__file__); "
         "[print(resource(f, n)) for f in "
-        "('annotations', 'configs', 'configs/protocols', 'configs/suites') "
+        "('annotations', 'configs', 'configs/perturbations', 'configs/suites') "
         "for n in shipped_names(f)]"
     )
     done = home.run(f'python -c "{code}"')
@@ -213,5 +213,5 @@ def test_what_the_wheel_carries_is_found_by_name_from_any_folder(home: Home) -> 
     found = [Path(line) for line in done.stdout.split()]
     assert all(home.environment in path.parents for path in found), "not from the wheel"
     names = {path.name for path in found}
-    for folder in ("annotations", "configs", "configs/protocols", "configs/suites"):
+    for folder in ("annotations", "configs", "configs/perturbations", "configs/suites"):
         assert {path.name for path in (ROOT / folder).glob("*.yaml")} <= names, folder

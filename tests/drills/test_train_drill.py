@@ -22,7 +22,7 @@ import yaml
 from rayapp.models.folder import load_detector
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.doubles.s3 import S3
@@ -99,7 +99,7 @@ def _check(settings: TrainSettings, expected: dict[str, Any]) -> None:
 
 @pytest.mark.first
 def test_a_killed_worker_changes_nothing(tiny: Tiny, tmp_path: Path, ranks: RankPool) -> None:
-    settings = tiny(cpus=1, stage1__epochs=15)  # one worker on one CPU
+    settings = tiny(cpus=1, on_ray=True, stage1__epochs=15)  # one worker on one CPU
     job = Job(settings, tmp_path)
     job.wait_for_epoch(random.randint(2, 8))
     worker = next(p for p in job.family() if "RayTrainWorker" in " ".join(p.cmdline()))
@@ -132,6 +132,7 @@ def test_everything_may_lie_on_s3(tiny: Tiny, data: Path, tmp_path: Path, s3: S3
         images.put(file.name, file.read_bytes())
     settings = tiny(
         cpus=2,
+        on_ray=True,
         root=images.uri(),
         annotations=[images.uri("all.txt")],
         output=f"{root}/out",
@@ -183,7 +184,7 @@ def _elastic(tiny: Tiny, **changes: Any) -> TrainSettings:
 def _check_close(settings: TrainSettings, ranks: RankPool) -> None:
     expected = ranks.run(weights_on_rank, [(settings,)], timeout_s=TIMEOUT_S)[0]
     found = load_detector(Path(settings.output) / "detector").network.state_dict()
-    untrained = Engine(plan(settings)[0]).network.state_dict()
+    untrained = Engine(make_job(settings)[0]).network.state_dict()
     moved = {n: float((t - untrained[n]).abs().max()) for n, t in expected.items() if "blocks" in n}
     assert max(moved.values()) > 1e-3, "too little was learnt to tell anything"
     for name, tensor in expected.items():

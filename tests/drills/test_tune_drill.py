@@ -137,7 +137,9 @@ def test_killed_at_random_it_equals_one_that_was_not(training: Made, tmp_path: P
 
 
 def test_the_hours_are_kept_and_the_rest_is_done_later(training: Made, tmp_path: Path) -> None:
-    settings = training(trials=5000, cpus=2, concurrent=2)  # more than any machine does by then
+    settings = training(
+        trials=5000, cpus=2, num_trials_at_once=2
+    )  # more than any machine does by then
     wanted_s = 75.0
     started = time.monotonic()
     job = Job(settings, tmp_path, "--hours", str(wanted_s / 3600))
@@ -159,7 +161,7 @@ def test_a_lost_machine_costs_no_trial(training: Made, tmp_path: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     spot = [cluster.add_node(num_cpus=1) for _ in range(2)]
     try:
-        settings = training(trials=6, concurrent=2)
+        settings = training(trials=6, num_trials_at_once=2)
         os.environ["RAY_ADDRESS"] = cluster.address
         job = Job(settings, tmp_path)
         job.wait_for(1)

@@ -67,10 +67,12 @@ def measure(tmp_path: Path) -> Measure:
             resamples=100,
             output="-",
         )
-        (planned,) = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
-        tasks = planned.plan.tasks.items()
+        (pairing,) = Bench(settings, load_all(settings.detector, ())).pairings(
+            load_suites(settings)
+        )
+        tasks = pairing.measurements.tasks.items()
         found = {name: task.call(*task.shared, *task.arguments) for name, task in tasks}
-        return planned.plan.evaluation(found, {})
+        return pairing.measurements.evaluation(found, {})
 
     return of
 
@@ -141,8 +143,8 @@ def test_a_column_that_the_test_images_lack_is_a_note(measure: Measure, tmp_path
         scheme="demo",
         output="-",
     )
-    (planned,) = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
-    notes = planned.plan.fields["notes"]
+    (pairing,) = Bench(settings, load_all(settings.detector, ())).pairings(load_suites(settings))
+    notes = pairing.measurements.fields["notes"]
     assert any(n.startswith("false positives by camera are not known here: no col") for n in notes)
 
 
@@ -201,8 +203,8 @@ def test_a_calibration_that_turns_the_scores_round_says_so(
         annotations=scored(tmp_path, "test", -alike()),
         output="-",
     )
-    (planned,) = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
-    assert "it turns the scores round (slope -" in planned.plan.fields["calibration"]
+    (pairing,) = Bench(settings, load_all(settings.detector, ())).pairings(load_suites(settings))
+    assert "it turns the scores round (slope -" in pairing.measurements.fields["calibration"]
 
 
 def test_auc_stands_beside_the_accuracy_of_every_pair_of_sources(measure: Measure) -> None:

@@ -69,11 +69,13 @@ def test_detectors_side_by_side(given: dict, tmp_path: Path):
     assert len(lines) == sum(len(one.slices) + 1 for one in results.evaluations)
     auc = first.whole.figures["roc_auc"].value
     assert float(lines[0]["roc_auc"]) == pytest.approx(auc, abs=1e-6)
-    alone = Bench(settings, load_all(settings.detector, ())).plan(load_suites(settings))
-    for evaluation, planned in zip(results.evaluations, alone, strict=True):
-        tasks = planned.plan.tasks.items()
+    alone = Bench(settings, load_all(settings.detector, ())).pairings(load_suites(settings))
+    for evaluation, pairing in zip(results.evaluations, alone, strict=True):
+        tasks = pairing.measurements.tasks.items()
         here = {name: task.call(*task.shared, *task.arguments) for name, task in tasks}
-        assert planned.plan.evaluation(here, {}) == evaluation  # Ray or one process: the same
+        assert (
+            pairing.measurements.evaluation(here, {}) == evaluation
+        )  # Ray or one process: the same
     pair = next(c for c in results.comparisons if (c.slice, c.figure) == ("all", "roc_auc"))
     assert pair.difference.value == pytest.approx(auc - second.whole.figures["roc_auc"].value)
     accuracy = {c.slice: c for c in results.comparisons if c.figure == "balanced_accuracy"}

@@ -65,10 +65,10 @@ WRONG = {
         "no such detector",
     ),
     "no list": ("perturb", ["--annotations", "none.txt", "--root", "."], "none.txt: no such file"),
-    "no protocol": (
+    "no perturbation": (
         "perturb",
-        ["--annotations", "none.txt", "--root", ".", "--protocol", "x"],
-        "configs/protocols",
+        ["--annotations", "none.txt", "--root", ".", "--perturbation", "x"],
+        "configs/perturbations",
     ),
     "no scheme": (
         "perturb",

@@ -1,4 +1,4 @@
-"""Whose a pipeline's output is, said before a stage begins."""
+"""Whose a pipeline's output is, said before a step begins."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def run(output: str, job: str = "demo", writes: str = "train/run.json", **change
     settings = DemoSettings(output=output, **changes)
     with own_output(job, settings, beside={"images"}):
         if not writes:
-            raise UserError("refused by a stage")
+            raise UserError("refused by a step")
         open_store(output).put(writes, b"x")
 
 
@@ -94,7 +94,7 @@ def test_a_field_that_an_older_version_had_not_is_no_other_setting(output: str) 
 
 
 def test_what_a_stage_refuses_before_it_wrote_anything_claims_nothing(output: str) -> None:
-    with pytest.raises(UserError, match="refused by a stage"):
+    with pytest.raises(UserError, match="refused by a step"):
         run(output, writes="", seed=1)
     assert keys(output) == set()
     run(output)
@@ -114,7 +114,7 @@ def test_images_may_be_there_first(output: str) -> None:
     run(output)
 
 
-def test_demo_and_pipeline_ask_before_their_first_stage(tmp_path: Path) -> None:
+def test_demo_and_pipeline_ask_before_their_first_step(tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     run(output)
     before = keys(output)
@@ -122,6 +122,6 @@ def test_demo_and_pipeline_ask_before_their_first_stage(tmp_path: Path) -> None:
         run_demo(DemoSettings(output=output, seed=7))
     asked = benchmark_settings(tmp_path)
     assert isinstance(asked, BenchmarkSettings)
-    with pytest.raises(UserError, match="a demo, now pipeline"):
+    with pytest.raises(UserError, match="a demo, now benchmark"):
         run_benchmark(asked)
     assert keys(output) == before

@@ -17,12 +17,12 @@ def settings(folder, output, **more):
     ("more", "said"),
     [
         ({"seed": 1}, "leave seed at 42"),
-        ({"protocol": "jpeg-grid"}, "leave protocol at imaginet-test"),
+        ({"perturbation": "jpeg-grid"}, "leave perturbation at imaginet-test"),
     ],
 )
-def test_the_published_plan_takes_no_draws_of_ours(tmp_path, more, said):
+def test_published_draws_take_none_of_ours(tmp_path, more, said):
     with pytest.raises(ValueError, match=said):
-        settings(tmp_path, tmp_path, plan="published", **more)
+        settings(tmp_path, tmp_path, draws="published", **more)
 
 
 def test_a_root_without_files_is_wrong_use(tmp_path):
@@ -64,7 +64,7 @@ def test_a_variant_that_does_not_fit_is_a_row_not_a_failure(tmp_path):
     folder = tmp_path / "in"
     make_set(folder, 2)
     (folder / "images/0000.jpg").write_bytes(encoded(picture(700, 600), ".jpg"))
-    run = perturb(settings(folder, tmp_path / "out", protocol="resize-grid"))
+    run = perturb(settings(folder, tmp_path / "out", perturbation="resize-grid"))
     assert run.counts == {"in": 2, "written": 7, "skipped": 15, "failed": 0}
     rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
     assert len(rows) == 2 * 11
@@ -80,7 +80,7 @@ def test_no_damaged_file_ends_the_job_or_gets_lost(tmp_path):
     for name, data in files.items():
         (tmp_path / "in" / name).write_bytes(data)
     (tmp_path / "in/test.txt").write_text("".join(f"{name},0,0,4,4\n" for name in files))
-    run = perturb(settings(tmp_path / "in", tmp_path / "out", protocol="corvi-256"))
+    run = perturb(settings(tmp_path / "in", tmp_path / "out", perturbation="corvi-256"))
     counts = run.counts
     assert counts["in"] == counts["written"] + counts["failed"] == 2000
     assert counts["failed"] > 500

@@ -126,15 +126,15 @@ def test_a_score_that_is_no_number_is_a_failed_row_by_name(tmp_path: Path):
 def test_workers_batches_and_order_change_nothing(tmp_path: Path):
     saved_detector(tmp_path / "detector")
     images = folder_of(tmp_path, 20)
-    one = run(tmp_path, "one", input=str(images), workers=1, batch_size=1, gallery=0)
-    two = run(tmp_path, "two", input=str(images), workers=2, batch_size=16, gallery=0)
+    one = run(tmp_path, "one", input=str(images), num_workers=1, batch_size=1, gallery=0)
+    two = run(tmp_path, "two", input=str(images), num_workers=2, batch_size=16, gallery=0)
     rounded = run(tmp_path, "bf16", input=str(images), precision="bf16", gallery=0)
     logits = [np.array([found[key]["logit"] for key in one]) for found in (one, two, rounded)]
     np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
     np.testing.assert_allclose(logits[0], logits[2], atol=0.01)
     # The same command again does nothing, with other workers too; other settings are refused.
     before = (tmp_path / "one/scores.parquet").stat().st_mtime_ns
-    run(tmp_path, "one", input=str(images), workers=2, gallery=0)
+    run(tmp_path, "one", input=str(images), num_workers=2, gallery=0)
     assert (tmp_path / "one/scores.parquet").stat().st_mtime_ns == before
     with pytest.raises(UserError, match='setting view was null, now "five"'):
         run(tmp_path, "one", input=str(images), view="five")
@@ -175,11 +175,11 @@ def test_a_calibration_made_under_another_view_is_refused(tmp_path: Path):
 
 
 @pytest.mark.ray
-def test_a_protocol_gives_a_row_an_image_and_variant(tmp_path: Path):
+def test_a_perturbation_gives_a_row_an_image_and_variant(tmp_path: Path):
     saved_detector(tmp_path / "detector")
     images = folder_of(tmp_path, 3)
     (images / "gone.png").symlink_to("nowhere.png")
-    found = run(tmp_path, input=str(images), protocol="jpeg-grid", gallery=4)
+    found = run(tmp_path, input=str(images), perturbation="jpeg-grid", gallery=4)
     results = json.loads((tmp_path / "out/run.json").read_text())["results"]
     assert [line.partition(":")[0] for line in results["failures"]] == ["gone.png"]
     assert results["unnamed"] == 0

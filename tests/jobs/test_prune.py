@@ -1,4 +1,4 @@
-"""The job on Ray: a plan changes nothing, an application asks, finishes, and says what it did."""
+"""The job on Ray: deciding changes nothing, an application asks, finishes, and says what it did."""
 
 import io
 import sys
@@ -43,7 +43,7 @@ def files(made):
     return sorted(str(p.relative_to(made / "root")) for p in (made / "root").rglob("*.png"))
 
 
-def test_plan_then_apply(made, capsys, monkeypatch):
+def test_decide_then_apply(made, capsys, monkeypatch):
     assert len(split(open_store(made / "root"))[1]) >= 64  # what Ray walks
     before = files(made)
     run = job(made)
@@ -56,8 +56,8 @@ def test_plan_then_apply(made, capsys, monkeypatch):
         "missing": 0,
     }
     assert "all" in capsys.readouterr().out
-    plan = pq.read_table(made / "out/plan.parquet")
-    assert plan["path"].to_pylist() == sorted(before)
+    decisions = pq.read_table(made / "out/decisions.parquet")
+    assert decisions["path"].to_pylist() == sorted(before)
 
     with pytest.raises(UserError, match="give --yes"):
         job(made, apply=True)

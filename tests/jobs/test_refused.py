@@ -19,9 +19,9 @@ from tests.detectors import saved_detector, saved_scores, tiny_detector
 from tests.perturb.sets import make_set
 
 NOBODY = "127.0.0.1:9"  # RAY_ADDRESS of a cluster that is not there
-FOREIGN = {"stage": "x", "settings": {}, "inputs": {}, "code": "0", "counts": {}, "finished": "-"}
+FOREIGN = {"job": "x", "settings": {}, "inputs": {}, "code": "0", "counts": {}, "finished": "-"}
 JOBS = ("annotate", "audit", "demo data", "embed", "evaluate", "pack", "perturb", "predict",
-        "prune", "train", "tune")  # fmt: skip
+        "prune", "reconstruct", "train", "tune")  # fmt: skip
 
 Made = tuple[Callable[[Any], object], type[JobSettings], dict[str, Any], dict[str, Any]]
 
@@ -43,12 +43,14 @@ def jobs(folder: Path) -> Iterator[Made]:
     from rayapp.jobs.perturb import perturb
     from rayapp.jobs.predict import predict
     from rayapp.jobs.prune import prune
+    from rayapp.jobs.reconstruct import reconstruct
     from rayapp.jobs.train import train
     from rayapp.jobs.tune import tune
     from rayapp.pack.settings import PackSettings
     from rayapp.perturb.settings import PerturbSettings
     from rayapp.predict.settings import PredictSettings
     from rayapp.prune.settings import PruneSettings
+    from rayapp.reconstruct.settings import ReconstructSettings
     from rayapp.train.settings import TrainSettings
     from rayapp.tune.settings import TuneSettings
 
@@ -85,6 +87,9 @@ def jobs(folder: Path) -> Iterator[Made]:
     yield predict, PredictSettings, {
         "detector": detector, "input": str(folder / "images")}, {"view": "five"}  # fmt: skip
     yield prune, PruneSettings, common, {"annotations": [str(listed), str(listed)]}
+    (folder / "own.py").write_text("def reconstruct(images):\n    return images\n")
+    yield reconstruct, ReconstructSettings, common | {
+        "autoencoder": str(folder / "own.py"), "side": 32}, {"seed": 1}  # fmt: skip
     yield train, TrainSettings, recipe | common, {"seed": 1}
     yield tune, TuneSettings, common | {"space": space}, {"seed": 1}
 
@@ -152,9 +157,9 @@ def test_where_no_cluster_answers_nothing_is_claimed_or_removed(
 @pytest.mark.parametrize(
     ("job", "asks"),
     [
-        ("predict", {"gpus": 3.0}),
+        ("predict", {"gpus_per_worker": 3.0}),
         ("predict", {"threads": 64}),
-        ("embed", {"gpus": 3.0}),
+        ("embed", {"gpus_per_worker": 3.0}),
         ("train", {"num_workers": 8}),
         ("tune", {"cpus_per_trial": 64}),
     ],

@@ -24,7 +24,7 @@ def test_repeats_are_kept_only_where_the_plan_keeps_them():
         listed("./a.png,0,0,4,8\na.png,0,0,4,8\n"),
         listed("a.png,0,0,4,8\nb.png,0,0,4,8\n", "b.txt"),
     ]
-    clean = [[(t.item.id, t.source) for t in named] for named in targets(lists, "clean")]
+    clean = [[(t.item.id, t.source_path) for t in named] for named in targets(lists, "clean")]
     assert clean == [[("a.png", "a.png")], [("b.png", "b.png")]]
     for plan in ("legacy", "published"):
         kept = [[t.item.id for t in named] for named in targets(lists, plan)]
@@ -56,5 +56,5 @@ def test_the_published_lists_are_reproduced_to_the_line(published):
     lists = read_lists([str(folder / f"test_annotations_{n}.txt") for n in names], SCHEME)
     for one, named in zip(lists, targets(lists, "legacy"), strict=True):
         items = [Item(t.name, t.name, t.item.labels) for t in named]
-        expected = (folder / list_name(one.source)).read_text().replace("./testset/", "testset/")
+        expected = (folder / list_name(one.list_uri)).read_text().replace("./testset/", "testset/")
         assert format_list(items, SCHEME).rstrip("\n") == expected.rstrip("\n")

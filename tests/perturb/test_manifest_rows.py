@@ -35,7 +35,7 @@ def table(lists):
     rows = [
         {
             "id": t.item.id,
-            "path": t.source,
+            "path": t.source_path,
             "name": t.name,
             "status": "ok",
             "error": "",

@@ -10,20 +10,20 @@ from rayapp.perturb.manifest_rows import expand, row_schema
 from rayapp.perturb.preview import _format, write_preview
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from tests.perturb.sets import make_set
 
 
 @pytest.mark.parametrize(("most", "rows"), [(1, 1), (3, 3), (9, 5)])
 def test_a_row_for_each_image_and_a_column_for_each_variant(tmp_path, most, rows):
-    scheme, protocol = load_scheme("demo"), load_protocol("blur-grid")
+    scheme, perturbation = load_scheme("demo"), load_perturbation("blur-grid")
     listed = read_list(make_set(tmp_path / "in", 5), scheme)
     root, output = open_store(tmp_path / "in"), open_store(tmp_path / "out")
-    work = PerturbRows(root, output, protocol, 1)
+    work = PerturbRows(root, output, perturbation, 1)
     work.setup()
     (named,) = targets([listed], "clean")
-    done = work.batch([{"id": t.item.id, "path": t.source, "name": t.name} for t in named])
-    whole = expand(manifest.from_rows(done, row_schema(scheme)), scheme, protocol.variant_names)
+    done = work.batch([{"id": t.item.id, "path": t.source_path, "name": t.name} for t in named])
+    whole = expand(manifest.from_rows(done, row_schema(scheme)), scheme, perturbation.variant_names)
     uri = write_preview(root, output, whole, most)
     sheet = Image.open(io.BytesIO(output.get("preview.png")))
     assert uri == str(tmp_path / "out" / "preview.png")

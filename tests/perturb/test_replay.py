@@ -25,17 +25,17 @@ def test_every_item_gets_the_published_draw_of_its_place():
     given = lists()
     check_published(given)
     planned = targets(given, "published")
-    sizes = {t.source: (300 + i, 900 - i) for named in planned for i, t in enumerate(named)}
-    draws = published_draws([[sizes[t.source] for t in named] for named in planned])
+    sizes = {t.source_path: (300 + i, 900 - i) for named in planned for i, t in enumerate(named)}
+    draws = published_draws([[sizes[t.source_path] for t in named] for named in planned])
     found = replay(planned, sizes)
     for named, drawn in zip(planned, draws, strict=True):
         for target, draw in zip(named, drawn, strict=True):
-            assert found[target.item.id].plan == draw.plan(sizes[target.source]).to_json()
+            assert found[target.item.id].plan == draw.plan(sizes[target.source_path]).to_json()
 
 
 def test_an_unreadable_image_loses_the_rest_of_its_stream_only():
     planned = targets(lists(), "published")
-    sizes = {t.source: (700, 900) for named in planned for t in named}
+    sizes = {t.source_path: (700, 900) for named in planned for t in named}
     whole = replay(planned, sizes)
     broken = replay(planned, sizes | {"0/25.png": None})
     lost = {identity for identity, one in broken.items() if one.plan is None}
@@ -46,5 +46,5 @@ def test_an_unreadable_image_loses_the_rest_of_its_stream_only():
 
 
 def test_another_order_of_the_lists_is_refused():
-    with pytest.raises(UserError, match=r"1\.txt: list 1 of plan published .* SD; the order"):
+    with pytest.raises(UserError, match=r"1\.txt: list 1 of draws published .* SD; the order"):
         check_published(lists()[::-1][2:])

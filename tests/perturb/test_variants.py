@@ -1,4 +1,4 @@
-"""The work itself, without Ray: a pure function of bytes, protocol, seed and id."""
+"""The work itself, without Ray: a pure function of bytes, perturbation, seed and id."""
 
 import random
 
@@ -9,7 +9,7 @@ from PIL import Image
 from rayapp.dataset.images import decode, pixel_sha256
 from rayapp.perturb.variants import PerturbRows, SizeRows
 from rayapp.storage.uris import open_store
-from rayapp.transforms import Plan, apply, load_protocol
+from rayapp.transforms import Plan, apply, load_perturbation
 from tests.perturb.sets import encoded, make_set, odd_files
 from tests.pictures import saved
 from tests.transforms.conftest import picture
@@ -20,8 +20,10 @@ def rows_of(listed):
     return [{"id": path, "path": path, "name": f"{at}.webp"} for at, path in enumerate(paths)]
 
 
-def work_on(folder, output, protocol="imaginet-test", seed=42):
-    work = PerturbRows(open_store(folder), open_store(output), load_protocol(protocol), seed)
+def work_on(folder, output, perturbation="imaginet-test", seed=42):
+    work = PerturbRows(
+        open_store(folder), open_store(output), load_perturbation(perturbation), seed
+    )
     work.setup()
     return work
 

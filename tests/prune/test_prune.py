@@ -1,4 +1,4 @@
-"""Walk, plan and remove without Ray: random trees, interrupted, and every refusal."""
+"""Walk, decide and remove without Ray: random trees, interrupted, and every refusal."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayapp.config.errors import UserError
-from rayapp.prune import keep_or_remove as plans
+from rayapp.prune import keep_or_remove
 from rayapp.prune.remove import RemoveRows, remove_empty_folders
 from rayapp.prune.walk import DEAD_LINK, FOLDER_LINK, LINK, split, walk
 from rayapp.storage.store import LocalStore
@@ -24,7 +24,9 @@ def walked(root):
 
 
 def going(root, annotated):
-    return plans.of(plans.make_plan(walked(root), annotated), plans.REMOVE).to_pylist()
+    return keep_or_remove.of(
+        keep_or_remove.decide(walked(root), annotated), keep_or_remove.REMOVE
+    ).to_pylist()
 
 
 @settings(max_examples=60)
@@ -60,8 +62,8 @@ def test_what_is_left_is_the_annotated_set(tmp_path_factory, tree, stop, keep):
 def test_every_name_that_nearly_matches_is_reported(tmp_path_factory, tree):
     base = tmp_path_factory.mktemp("tree")
     build(tree, base / "root", base / "outside")
-    plan = plans.make_plan(walked(base / "root"), tree.annotated)
-    for row in plans.of(plan, plans.REMOVE).to_pylist():
+    decisions = keep_or_remove.decide(walked(base / "root"), tree.annotated)
+    for row in keep_or_remove.of(decisions, keep_or_remove.REMOVE).to_pylist():
         close = any(is_loose(row["path"], one) for one in tree.annotated)
         exact = row["path"] in tree.annotated
         if row["kind"] is None and row["raw"] is None and not exact:
@@ -70,10 +72,13 @@ def test_every_name_that_nearly_matches_is_reported(tmp_path_factory, tree):
 
 
 def test_the_difference_is_named():
-    assert plans.difference("a/B.png", "a/b.png") == "case"
-    assert plans.difference("a\\b.png", "a/b.png") == "separator"
-    assert plans.difference("cafe\u0301", "caf\u00e9") == "Unicode form"
-    assert plans.difference("A\\cafe\u0301", "a/caf\u00e9") == "Unicode form and case and separator"
+    assert keep_or_remove.difference("a/B.png", "a/b.png") == "case"
+    assert keep_or_remove.difference("a\\b.png", "a/b.png") == "separator"
+    assert keep_or_remove.difference("cafe\u0301", "caf\u00e9") == "Unicode form"
+    assert (
+        keep_or_remove.difference("A\\cafe\u0301", "a/caf\u00e9")
+        == "Unicode form and case and separator"
+    )
 
 
 @pytest.fixture
@@ -85,14 +90,14 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-def test_a_plan_counts_by_folder(root):
-    plan = plans.make_plan(walked(root), ["a/1.png", "4.png", "gone/x.png"])
-    counts = {one.folder: one for one in plans.by_folder(plan)}
-    assert counts["a"] == plans.Count("a", keep=1, keep_bytes=7, remove=1, remove_bytes=7)
-    assert counts["."] == plans.Count(".", keep=1, keep_bytes=5)
-    assert counts["gone"] == plans.Count("gone", missing=1)
+def test_decisions_count_by_folder(root):
+    decisions = keep_or_remove.decide(walked(root), ["a/1.png", "4.png", "gone/x.png"])
+    counts = {one.folder: one for one in keep_or_remove.by_folder(decisions)}
+    assert counts["a"] == keep_or_remove.Count("a", keep=1, keep_bytes=7, remove=1, remove_bytes=7)
+    assert counts["."] == keep_or_remove.Count(".", keep=1, keep_bytes=5)
+    assert counts["gone"] == keep_or_remove.Count("gone", missing=1)
     assert counts["b"].remove == 1
-    lines = plans.table_lines(list(counts.values()))
+    lines = keep_or_remove.table_lines(list(counts.values()))
     assert lines[-1].split() == ["all", "2", "12", "B", "2", "16", "B", "1"]
 
 
@@ -106,8 +111,8 @@ def test_links_are_named_for_what_they_are(root, tmp_path):
     assert kinds["folder"] == FOLDER_LINK
     assert kinds["dead"] == kinds["ring"] == DEAD_LINK
     assert len(kinds) == 8  # nothing behind the folder's link
-    plan = plans.make_plan(walked(root), ["folder/1.png", "file", "dead"])
-    rows = {(row["path"], row["decision"]): row["note"] for row in plan.to_pylist()}
+    decisions = keep_or_remove.decide(walked(root), ["folder/1.png", "file", "dead"])
+    rows = {(row["path"], row["decision"]): row["note"] for row in decisions.to_pylist()}
     assert "1 annotated images lie behind it" in rows["folder", "keep"]
     assert ("file", "keep") in rows
     assert ("dead", "missing") in rows
@@ -121,8 +126,8 @@ def test_our_own_files_stay(root):
         path.write_text("{}")
     kept = lambda **more: {  # noqa: E731
         row["path"]
-        for row in plans.of(
-            plans.make_plan(walked(root), ["4.png"], **more), plans.KEEP
+        for row in keep_or_remove.of(
+            keep_or_remove.decide(walked(root), ["4.png"], **more), keep_or_remove.KEEP
         ).to_pylist()
     }
     assert kept() == {"4.png", "manifest.parquet", "run.json", ".download/ledger/x"}
@@ -132,17 +137,19 @@ def test_our_own_files_stay(root):
 
 def test_the_wrong_root_and_missing_images_are_refused(root):
     with pytest.raises(UserError, match=r"none of the 1 .* only by case"):
-        plans.check_root(plans.make_plan(walked(root), ["A/1.png"]), "ROOT")
+        keep_or_remove.check_root(keep_or_remove.decide(walked(root), ["A/1.png"]), "ROOT")
     with pytest.raises(UserError, match=r"the first one there: 4.png"):
-        plans.check_root(plans.make_plan(walked(root), ["x/1.png"]), "ROOT")
+        keep_or_remove.check_root(keep_or_remove.decide(walked(root), ["x/1.png"]), "ROOT")
     with pytest.raises(UserError, match=r"2 annotated images are missing \(x, y\)"):
-        plans.check_complete(plans.make_plan(walked(root), ["4.png", "y", "x"]), "ROOT")
-    plans.check_root(plans.make_plan(walked(root), ["4.png", "x"]), "ROOT")
+        keep_or_remove.check_complete(
+            keep_or_remove.decide(walked(root), ["4.png", "y", "x"]), "ROOT"
+        )
+    keep_or_remove.check_root(keep_or_remove.decide(walked(root), ["4.png", "x"]), "ROOT")
     with pytest.raises(UserError, match="no folder"):
         split(open_store(root / "4.png"))
 
 
-def test_what_changed_since_the_plan_is_left(root, tmp_path):
+def test_what_changed_since_then_is_left(root, tmp_path):
     """A file of another size, and a folder that became a link out of the root."""
     rows = going(root, ["4.png"])
     (root / "a/1.png").write_text("a longer one")
@@ -154,7 +161,7 @@ def test_what_changed_since_the_plan_is_left(root, tmp_path):
     work = RemoveRows(open_store(root), None)
     work.setup()
     done = {row["path"]: row for row in work.batch(rows)}
-    assert "changed since the plan: 7 bytes then, 12 now" in done["a/1.png"]["error"]
+    assert "changed since: 7 bytes then, 12 now" in done["a/1.png"]["error"]
     assert done["b/c/3.png"]["status"] == "failed"
     assert (outside / "c/3.png").exists()
     assert not (root / "a/2.png").exists()
@@ -177,8 +184,8 @@ def test_s3_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path,
     for path in root.rglob("*.png"):
         store.put(str(path.relative_to(root)), path.read_bytes())
     annotated = ["a/1.png", "4.png", "x"]
-    here = plans.make_plan(walked(root), annotated)
-    there = plans.make_plan(walked(store.root), annotated)
+    here = keep_or_remove.decide(walked(root), annotated)
+    there = keep_or_remove.decide(walked(store.root), annotated)
     assert here.equals(there)
     for trash in (
         open_store(f"s3://{s3.bucket}/prune/{tmp_path.name}/trash"),

@@ -75,7 +75,7 @@ def test_new_then_done(output: str) -> None:
 def test_what_is_recorded(output: str) -> None:
     finished(output)
     record = json.loads(open_store(output).get("run.json"))
-    assert record["stage"] == "perturb"
+    assert record["job"] == "perturb"
     assert record["settings"] == {"size": 256, "names": ["a"]}
     assert record["inputs"] == {"detector": "dd", "list": "aa"}
     assert record["code"] == record["versions"]["rayapp"]
@@ -155,10 +155,10 @@ def test_other_code_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         start(str(tmp_path))
 
 
-def test_other_stage_ends(tmp_path: Path) -> None:
+def test_another_job_ends(tmp_path: Path) -> None:
     finished(str(tmp_path))
     job = Job(output=str(tmp_path))
-    with pytest.raises(UserError, match="stage perturb, now train"):
+    with pytest.raises(UserError, match="job perturb, now train"):
         runs.start("train", job, {}, output=str(tmp_path), overwrite=False)
 
 

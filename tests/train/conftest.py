@@ -15,7 +15,7 @@ from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
 
 NUM_ITEMS = 44
-PROTOCOL = """
+PERTURBATION = """
 name: tiny
 steps:
   - crop: {side: 16, at: random}
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = (0, 1, 3)[index % 3] if synthetic else 4
         items.append(Item(f"{index:02}.png", f"{index:02}.png", (int(synthetic), 0, code, code)))
     write_list(open_store(root), "all.txt", items, load_scheme("demo"))
-    (root / "tiny.yaml").write_text(PROTOCOL)
+    (root / "tiny.yaml").write_text(PERTURBATION)
     return root
 
 
@@ -55,7 +55,7 @@ def tiny(data: Path, tmp_path: Path) -> Callable[..., TrainSettings]:
 
     def made(**changes: Any) -> TrainSettings:
         stage = {
-            "protocol": str(data / "tiny.yaml"),
+            "perturbation": str(data / "tiny.yaml"),
             "epochs": 2,
             "batch_size": 12,
             "learning_rate": 0.01,

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import RankContext
 
@@ -19,6 +19,6 @@ def weights_on_rank(settings: TrainSettings) -> dict[str, torch.Tensor]:
         dist.get_rank(),
         wrap=None if alone else lambda m: DistributedDataParallel(m, broadcast_buffers=False),
     )
-    engine = Engine(plan(settings)[0], rank_context)
+    engine = Engine(make_job(settings)[0], rank_context)
     list(engine.epochs())
     return copy.deepcopy(engine.network.state_dict())

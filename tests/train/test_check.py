@@ -9,7 +9,7 @@ from rayapp.config.errors import UserError
 from rayapp.models.detector import build_network
 from rayapp.models.encoder import Network
 from rayapp.train.check import check
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import RankContext
 
@@ -24,7 +24,7 @@ class _TooLarge(nn.Module):
 
 
 def _checked(settings: TrainSettings) -> Network:
-    job, _ = plan(settings)
+    job, _ = make_job(settings)
     network = build_network(job.spec.architecture)
     check(network, job, RankContext())
     return network
@@ -34,7 +34,7 @@ def test_a_good_job_passes_and_its_weights_are_not_touched(tiny: Tiny) -> None:
     torch.manual_seed(3)
     network = _checked(tiny())
     torch.manual_seed(3)
-    fresh = build_network(plan(tiny())[0].spec.architecture)
+    fresh = build_network(make_job(tiny())[0].spec.architecture)
     for name, tensor in fresh.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name]), name
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -57,12 +57,15 @@ def test_validation_images_that_are_not_there_are_told_before_training(
 
 def test_crops_of_several_sizes_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "loose.yaml").write_text("name: loose\nsteps: [{rotate90: {p: 0.5}}]\n")
-    with pytest.raises(UserError, match="protocol loose gives crops of several sizes"):
-        _checked(tiny(stage1__protocol=str(tmp_path / "loose.yaml")))
+    with pytest.raises(
+        UserError, match=r"perturbation loose gives crops of several sizes.* set stage1\.crop_px"
+    ):
+        _checked(tiny(stage1__perturbation=str(tmp_path / "loose.yaml")))
+    _checked(tiny(stage1__perturbation=str(tmp_path / "loose.yaml"), stage1__crop_px=16))
 
 
 def test_a_step_that_does_not_fit_is_told_before_training(tiny: Tiny) -> None:
-    job, _ = plan(tiny())
+    job, _ = make_job(tiny())
     network = build_network(job.spec.architecture)
     network.encoder.backbone = _TooLarge()  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"stage1.batch_size 12 on 1 workers does not fit"):

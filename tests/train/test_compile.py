@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.train.ranks import weights_on_rank
@@ -23,7 +23,7 @@ _SGD = {"stage1__optimizer": "sgd", "stage2__optimizer": "sgd"}
 
 
 def _trained(settings: TrainSettings) -> Engine:
-    engine = Engine(plan(settings)[0])
+    engine = Engine(make_job(settings)[0])
     list(engine.epochs())
     return engine
 
@@ -36,7 +36,7 @@ def test_compiled_training_is_the_eager_one(tiny: Tiny, loss: str) -> None:
     counters.clear()
     settings = tiny(loss=loss, **_SGD)
     eager = _trained(settings).network.state_dict()
-    compiled = Engine(plan(settings.model_copy(update={"compile": True}))[0])
+    compiled = Engine(make_job(settings.model_copy(update={"compile": True}))[0])
     graphs = [counters["stats"]["unique_graphs"] for _epoch in compiled.epochs()]
     for name, tensor in compiled.network.state_dict().items():
         torch.testing.assert_close(tensor, eager[name], atol=1e-4, rtol=1e-4, msg=name)

@@ -7,7 +7,7 @@ import torch
 
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from tests.ddp import RankPool
 from tests.train.ranks import weights_on_rank
@@ -34,7 +34,7 @@ def _saved_and_loaded(engine: Engine) -> dict[str, Any]:
 
 @pytest.mark.parametrize("loss", ["selfcon", "supcon", "ce"])
 def test_every_loss_learns_to_tell_the_two_kinds_apart(tiny: Tiny, loss: str) -> None:
-    engine = _run(Engine(plan(tiny(loss=loss, stage1__epochs=4, stage2__epochs=8))[0]))
+    engine = _run(Engine(make_job(tiny(loss=loss, stage1__epochs=4, stage2__epochs=8))[0]))
     assert [f["stage"] for f in engine.history] == ["stage1"] * 4 + ["stage2"] * 8
     last = engine.history[-1]
     assert last["loss"] < 0.55
@@ -46,7 +46,7 @@ def test_every_loss_learns_to_tell_the_two_kinds_apart(tiny: Tiny, loss: str) ->
 def test_going_on_from_a_state_gives_the_same_weights_to_the_bit(
     tiny: Tiny, num_epochs: int
 ) -> None:
-    job, _ = plan(tiny())
+    job, _ = make_job(tiny())
     whole = _run(Engine(job))
     state = _saved_and_loaded(_run(Engine(job), num_epochs))
     resumed = Engine(job)
@@ -60,7 +60,7 @@ def test_going_on_from_a_state_gives_the_same_weights_to_the_bit(
 
 
 def test_an_epoch_that_is_cut_goes_on_where_it_stopped(tiny: Tiny) -> None:
-    job, _ = plan(tiny())
+    job, _ = make_job(tiny())
     whole = _run(Engine(job))
     cut = Engine(job)
     next(cut.epochs(lambda engine: engine.step_at == 2))
@@ -73,13 +73,13 @@ def test_an_epoch_that_is_cut_goes_on_where_it_stopped(tiny: Tiny) -> None:
 
 
 def test_another_seed_gives_other_weights(tiny: Tiny) -> None:
-    one, other = (_run(Engine(plan(tiny(seed=seed))[0]), 1) for seed in (1, 2))
+    one, other = (_run(Engine(make_job(tiny(seed=seed))[0]), 1) for seed in (1, 2))
     assert any(not torch.equal(t, _weights(other)[n]) for n, t in _weights(one).items())
 
 
 def _equal_on_ranks(settings: TrainSettings, ranks: RankPool, num_ranks: int) -> None:
     # 5 epochs of 4 steps: 20 steps of stage 1, then stage 2 with dropout.
-    alone = _weights(_run(Engine(plan(settings)[0])))
+    alone = _weights(_run(Engine(make_job(settings)[0])))
     for weights in ranks.run(weights_on_rank, [(settings,)] * num_ranks):
         for name, tensor in alone.items():
             if tensor.is_floating_point():
@@ -105,20 +105,20 @@ def test_any_number_of_ranks_gives_the_same_weights(
 def test_a_loss_that_is_not_finite_ends_the_training(tiny: Tiny) -> None:
     settings = tiny(stage1__learning_rate=1e30, stage1__optimizer="sgd", loss="ce")
     with pytest.raises(JobFailed, match=r"stage1: the loss is .* lower learning_rate"):
-        _run(Engine(plan(settings)[0]))
+        _run(Engine(make_job(settings)[0]))
 
 
 def test_bfloat16_and_channels_last_train_too(tiny: Tiny) -> None:
     settings = tiny(precision="bf16", channels_last=True, stage1__epochs=1, stage2__epochs=1)
     plain = tiny(stage1__epochs=1, stage2__epochs=1)
-    losses = [[f["loss"] for f in Engine(plan(s)[0]).epochs()] for s in (settings, plain)]
+    losses = [[f["loss"] for f in Engine(make_job(s)[0]).epochs()] for s in (settings, plain)]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_reading_in_processes_of_their_own_changes_nothing(tiny: Tiny) -> None:
     one, other = (
-        _run(Engine(plan(tiny(loader_processes=n, stage2__epochs=1))[0]), 1) for n in (0, 2)
+        _run(Engine(make_job(tiny(loader_processes=n, stage2__epochs=1))[0]), 1) for n in (0, 2)
     )
     for name, tensor in _weights(one).items():
         assert torch.equal(tensor, _weights(other)[name]), name
@@ -126,4 +126,4 @@ def test_reading_in_processes_of_their_own_changes_nothing(tiny: Tiny) -> None:
 
 def test_a_backbone_without_checkpointing_says_so(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="has no activation checkpointing"):
-        Engine(plan(tiny(checkpoint_activations=True))[0])
+        Engine(make_job(tiny(checkpoint_activations=True))[0])

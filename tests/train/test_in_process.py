@@ -1,16 +1,23 @@
+import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from rayapp.config.errors import UserError
 from rayapp.jobs.train import train
 from rayapp.models.folder import load_detector
+from rayapp.storage.store import LocalStore
 from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
-from rayapp.train.prepare import plan
+from rayapp.train.outcome import newest_state
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -41,7 +48,7 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
         ("stage1", 2),
         ("stage2", 1),
     ]
-    engine = Engine(plan(settings)[0])
+    engine = Engine(make_job(settings)[0])
     list(engine.epochs())
     detector = load_detector(Path(settings.output) / run.results["detector"])
     for name, tensor in engine.network.state_dict().items():
@@ -55,6 +62,7 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
 def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> None:
     settings = tiny(num_workers=0, about="a detector of noise", stage1__epochs=1, stage2__epochs=1)
     run = train_alone(settings)
+    assert run.state == "new"
     scope = load_detector(run.store.uri("detector")).spec.scope
     assert scope.about == "a detector of noise"
     assert scope.trained is not None
@@ -64,6 +72,44 @@ def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> Non
     assert scope.trained.generators == ("nearest + convolution", "pixel shuffle")
     assert scope.trained.date[:10] == run.found["finished"][:10]
     assert scope.measured == ()
+
+
+def test_one_worker_on_a_cpu_needs_no_ray(tiny: Tiny, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    settings = tiny(num_workers=1, stage1__epochs=1, stage2__epochs=1, output=str(tmp_path / "out"))
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
+    code = (
+        "import sys\n"
+        "from rayapp.config.settings import parse_yaml\n"
+        "from rayapp.jobs.train import train\n"
+        "from rayapp.train.settings import TrainSettings\n"
+        "run = train(parse_yaml(sys.argv[1], TrainSettings))\n"
+        "print(run.state, 'ray' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "RAY_ADDRESS": ""},
+    )
+    assert done.stdout.split() == ["new", "False"]
+    assert train_alone(settings).state == "done"
+
+
+def test_a_state_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    assert newest_state(store) is None
+    states = {}
+    for key in ("state.pt", "checkpoints/one/state.pt"):
+        whole = io.BytesIO()
+        torch.save({"step": len(states)}, whole)
+        states[key] = whole.getvalue()
+        store.put(key, states[key])
+    os.utime(tmp_path / "state.pt", (1, 1))
+    assert newest_state(store) == states["checkpoints/one/state.pt"]
+    store.put("checkpoints/one/state.pt", states["checkpoints/one/state.pt"][:-9])
+    assert newest_state(store) == states["state.pt"]
 
 
 def test_a_detector_that_is_gone_is_trained_again(
@@ -96,12 +142,12 @@ def test_a_second_head_on_an_encoder_that_was_trained_before(tiny: Tiny, tmp_pat
         assert torch.equal(tensor, second.encoder.state_dict()[name]), name
     other = {**settings.architecture.model_dump(), "tap_depths": [0.9]}
     with pytest.raises(UserError, match=r"its tap_depths is \(0.5,\), architecture says \(0.9,\)"):
-        plan(tiny(encoder=encoder, architecture=other))
+        make_job(tiny(encoder=encoder, architecture=other))
     with pytest.raises(UserError, match="encoder and pretrained both say where to start"):
         tiny(encoder=encoder, pretrained=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="gpu: there is none on this machine"):
-        train_alone(tiny(num_workers=0, gpu=True))
+    with pytest.raises(UserError, match="this machine has no GPU"):
+        train_alone(tiny(num_workers=0, gpus_per_worker=1))

@@ -5,7 +5,7 @@ import torch
 from rayapp.models.detector import build_network
 from rayapp.models.losses import multilabel_selfcon_loss, selfcon_loss
 from rayapp.train.objectives import Classifier, Contrastive, HeadOnly, create_objective
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -15,7 +15,7 @@ LABELS = torch.tensor([[n % 2, 0, n % 3 if n % 2 else 4, 0] for n in range(6)])
 
 
 def _made(settings: TrainSettings, stage: str = "stage1", by_generator: bool = True):
-    network = build_network(plan(settings)[0].spec.architecture)
+    network = build_network(make_job(settings)[0].spec.architecture)
     return create_objective(network, stage, settings, by_generator)
 
 

@@ -33,7 +33,7 @@ def test_optimizers_leave_frozen_weights_alone(kind: str) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     model[0].requires_grad_(False)
     settings = StageSettings(
-        protocol="demo-train", epochs=1, batch_size=8, learning_rate=0.1, optimizer=kind
+        perturbation="demo-train", epochs=1, batch_size=8, learning_rate=0.1, optimizer=kind
     )
     before = [parameter.clone() for parameter in model.parameters()]
     optimizer = create_optimizer(model.parameters(), settings)

@@ -10,7 +10,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.settings import read_yaml
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -26,22 +26,22 @@ RECIPES = (
 
 
 def test_a_head_of_its_own_list_and_a_class_a_model(tiny: Tiny, data: Path) -> None:
-    job, inputs = plan(tiny(target="model"))
+    job, inputs = make_job(tiny(target="model"))
     assert job.spec.architecture.head.num_outputs == 4
     assert len(job.spec.labels.classes) == 4
     assert [len(stage.items) for stage in job.stages] == [44, 29]
-    assert {"root", str(data / "all.txt"), "protocol of stage1"} <= inputs.keys()
+    assert {"root", str(data / "all.txt"), "perturbation of stage1"} <= inputs.keys()
 
 
 def test_stages_of_no_epochs_are_left_out(tiny: Tiny) -> None:
-    assert [s.name for s in plan(tiny(stage1__epochs=0))[0].stages] == ["stage2"]
+    assert [s.name for s in make_job(tiny(stage1__epochs=0))[0].stages] == ["stage2"]
 
 
 def test_a_list_of_one_class_is_refused(tiny: Tiny, data: Path, tmp_path: Path) -> None:
     lines = (data / "all.txt").read_text().splitlines()
     (tmp_path / "real.txt").write_text("\n".join(ln for ln in lines if ln.split(",")[1] == "0"))
     with pytest.raises(UserError, match="one origin only, nothing to tell apart"):
-        plan(tiny(head_annotations=[str(tmp_path / "real.txt")]))
+        make_job(tiny(head_annotations=[str(tmp_path / "real.txt")]))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> N
         "root": str(tmp_path),
         "output": str(tmp_path / "out"),
     }
-    job, _ = plan(TrainSettings.model_validate(recipe))
+    job, _ = make_job(TrainSettings.model_validate(recipe))
     assert job.num_images > 0
     if name.startswith("imaginet"):
         assert job.spec.architecture.backbone == "resnet50-nodown"
@@ -91,14 +91,14 @@ def test_a_probe_starts_from_the_weights_of_a_file(tiny: Tiny, tmp_path: Path) -
         "stage1__epochs": 0,
     }
     settings = tiny(**probe, backbone_weights=str(tmp_path / "weights.safetensors"))
-    job, inputs = plan(settings)
+    job, inputs = make_job(settings)
     assert len(inputs[str(tmp_path / "weights.safetensors")]) == 64
     assert job.spec.provenance["inputs"].items() >= inputs.items()
     network = Engine(job).network.encoder.backbone.model
     assert torch.equal(network.blocks[0].mlp.fc1.weight, published["blocks.0.mlp.fc1.weight"])
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=r"lacks .* of backbone 'test_vit'"):
-        plan(settings)
+        make_job(settings)
     with pytest.raises(UserError, match="encoder and backbone_weights both say where to start"):
         tiny(**probe, backbone_weights="x", encoder="y")
 
@@ -107,12 +107,12 @@ def test_a_pretrained_backbone_sees_images_resized_as_in_its_pretraining(tiny: T
     clip = "vit_base_patch16_clip_quickgelu_224.openai"
     built = {"backbone": clip, "head": {"norm": "length", "hidden": 0}}
     changes = {"architecture": built, "view_size": 224, "view": "resize", "stage1__epochs": 0}
-    seen = plan(tiny(**changes, pretrained=True))[0].spec.preprocessing
+    seen = make_job(tiny(**changes, pretrained=True))[0].spec.preprocessing
     assert seen.filter == "bicubic"
     assert seen.mean == (0.48145466, 0.4578275, 0.40821073)
-    assert plan(tiny(**changes))[0].spec.preprocessing.filter is None
+    assert make_job(tiny(**changes))[0].spec.preprocessing.filter is None
     with pytest.raises(UserError, match="trained with QuickGELU"):
-        plan(
+        make_job(
             tiny(
                 **changes
                 | {

@@ -1,14 +1,15 @@
-import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
+from rayapp.cluster.board import Board
 from rayapp.config.errors import UserError
 from rayapp.jobs.train_stream import batch_of, streamed
-from rayapp.train.data.crops import Batch
-from rayapp.train.prepare import plan
+from rayapp.train.data.crops import Batch, Crops
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
 Tiny = Callable[..., TrainSettings]
@@ -32,7 +33,7 @@ def test_settings_that_a_stream_cannot_keep_say_why(
 
 def test_less_than_a_batch_is_refused(tiny: Tiny) -> None:
     with pytest.raises(UserError, match=r"44 images are less than a batch of stage1 \(64\)"):
-        plan(tiny(ingest="stream", stage1__batch_size=64))
+        make_job(tiny(ingest="stream", stage1__batch_size=64))
 
 
 @pytest.mark.ray
@@ -44,13 +45,17 @@ def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
     lines[5] = lines[5].replace("05.png", "gone.png")
     (tmp_path / "list.txt").write_text("\n".join(lines))
     settings = tiny(ingest="stream", annotations=[str(tmp_path / "list.txt")], num_workers=2)
-    job, datasets = streamed(plan(settings)[0])
+    whole = make_job(settings)[0]
+    board = Board.remote()
+    job, datasets = streamed(whole, board)
     assert job.stages[0].step_sizes == [12, 12, 12]
     splits = datasets["stage1"].streaming_split(2, equal=True)
     seen: list[list[Batch]] = [[], []]
 
     def take(rank: int) -> None:
-        for _epoch in range(2):
+        for epoch in range(2):
+            if rank == 0:
+                ray.get(board.begin.remote("stage1", epoch))
             blocks = splits[rank].iter_batches(batch_size=11, batch_format="pyarrow")
             seen[rank] += [batch_of(block) for block in blocks]
 
@@ -65,6 +70,10 @@ def test_workers_share_each_epoch_and_what_cannot_be_read_is_named(
         assert sum(map(len, batches)) == 43
         assert [list(b.failures) for b in batches if b.failures] == [["gone.png"]]
         assert sum(int(b.targets_N.sum()) for b in batches) == 28
-    crops = [b.inputs.flatten(1) for b in itertools.chain(*by_epoch) if len(b)]
-    distinct = {bytes(row.numpy()) for block in crops for row in block}
-    assert len(distinct) > 80, "an epoch's crops are drawn anew"
+    stage = whole.stages[0]
+    crops = Crops(stage.items, settings.root, stage.perturbation, settings.seed)
+    sound = [item for item in stage.items if item.id != "gone.png"]
+    for epoch, batches in enumerate(by_epoch):
+        read = {bytes(row.numpy()) for b in batches if len(b) for row in b.inputs.flatten(1)}
+        assert read == {crops.crop(item, epoch).tobytes() for item in sound}
+    assert crops.crop(sound[0], 0).tobytes() != crops.crop(sound[0], 1).tobytes()

@@ -39,6 +39,13 @@ def test_pad_leaves_large_images_and_mirrors_single_pixels():
     assert operations.pad(picture(1, 500), 256, 256).shape == (256, 500, 3)
 
 
+def test_letterbox_leaves_the_image_in_the_middle_of_its_bars():
+    boxed = operations.letterbox(ODD, 40, 53, 7)
+    expected = np.pad(ODD, ((1, 2), (0, 0), (0, 0)), constant_values=7)
+    np.testing.assert_array_equal(boxed, expected)
+    np.testing.assert_array_equal(operations.letterbox(ODD, 10, 53, 7), ODD)
+
+
 def test_crop_takes_the_rectangle_and_nothing_outside():
     rows, columns = np.arange(5, 25), np.arange(7, 37)
     expected = ODD.take(rows, axis=0).take(columns, axis=1)

@@ -7,14 +7,15 @@ import pytest
 
 from rayapp.transforms import operations, plans
 from rayapp.transforms.operations import crop
+from rayapp.transforms.perturbations import load_perturbation
 from rayapp.transforms.plans import Draft, Plan, Step, apply, apply_each, split_window
-from rayapp.transforms.protocols import load_protocol
 from tests.transforms.conftest import picture
 
 EVERYTHING = Plan(
     (
         Step.of("crop", top=3, left=5, height=60, width=70),
         Step.of("pad", height=80, width=80),
+        Step.of("letterbox", height=90, width=80, level=20),
         Step.of("rotate90", turns=1),
         Step.of("flip", axis="vertical"),
         Step.of("resize", height=64, width=48, filter="area"),
@@ -109,7 +110,7 @@ def test_a_grid_does_its_common_steps_once(monkeypatch):
             return _operation(*args, **params)
 
         monkeypatch.setitem(plans.OPERATIONS, name, counted)  # the real operation, counted
-    drawn = load_protocol("jpeg-grid").draw((600, 800), "a.jpg", seed=1)
+    drawn = load_perturbation("jpeg-grid").draw((600, 800), "a.jpg", seed=1)
     image = picture(600, 800)
     made = dict(apply_each(drawn, image))
     assert calls == {"crop": 1, "jpeg": 13}
@@ -129,7 +130,7 @@ def test_grids_of_one_none_and_no_common_step():
 
 def test_a_huge_image_costs_its_crop_only():
     image = np.zeros((8192, 8192, 3), np.uint8)
-    plan = load_protocol("imaginet-train").draw((8192, 8192), "huge.png", seed=1)["plain"]
+    plan = load_perturbation("imaginet-train").draw((8192, 8192), "huge.png", seed=1)["plain"]
     start = time.process_time()
     result = apply(plan, image)
     assert result.shape == (96, 96, 3)

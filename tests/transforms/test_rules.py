@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from rayapp.transforms.draws import Dice
+from rayapp.transforms.perturbations import load_perturbation
 from rayapp.transforms.plans import Draft, Plan, apply
-from rayapp.transforms.protocols import load_protocol
 from rayapp.transforms.rules import DoesNotFitError, Rule
 from tests.transforms.conftest import picture
 
@@ -24,8 +24,8 @@ def drawn(rule, size_HW=(700, 900), item="x"):
 
 
 def plans(name, size_HW):
-    protocol = load_protocol(name)
-    return [protocol.draw(size_HW, f"item{i}", seed=42)["plain"] for i in range(NUM)]
+    perturbation = load_perturbation(name)
+    return [perturbation.draw(size_HW, f"item{i}", seed=42)["plain"] for i in range(NUM)]
 
 
 def params(plan, op):
@@ -62,7 +62,7 @@ def test_published_perturbation_draws_as_published():
 
 
 def test_side_follows_the_smaller_edge_and_never_leaves_its_range():
-    protocol = load_protocol("imaginet-test")
+    perturbation = load_perturbation("imaginet-test")
     for size, low, high in [
         ((100, 900), 256, 256),
         ((300, 260), 256, 260),
@@ -70,7 +70,7 @@ def test_side_follows_the_smaller_edge_and_never_leaves_its_range():
     ]:
         sides = set()
         for i in range(300):
-            plan = protocol.draw(size, f"{i}", seed=1)["plain"]
+            plan = perturbation.draw(size, f"{i}", seed=1)["plain"]
             sides.add(Draft(size).height if not plan.steps else _side(plan, size))
         assert low <= min(sides) <= max(sides) <= high
 
@@ -113,10 +113,10 @@ def fits(counts, shares):
 
 
 def test_head_augmentation_always_ends_at_256_px():
-    protocol, kinds = load_protocol("imaginet-head"), Counter()
+    perturbation, kinds = load_perturbation("imaginet-head"), Counter()
     for size in [(100, 90), (256, 256), (640, 480)]:
         for i in range(200):
-            plan = protocol.draw(size, f"{i}", seed=3)["plain"]
+            plan = perturbation.draw(size, f"{i}", seed=3)["plain"]
             kinds[bool(params(plan, "resize"))] += 1
             if i < 4:
                 assert apply(plan, picture(*size)).shape == (256, 256, 3)
@@ -160,6 +160,38 @@ def test_corner_crops(place):
 def test_resize_by_factor_keeps_a_pixel():
     assert (drawn({"resize": {"scale": 0.5}}, (1, 301)).height) == 1
     assert (drawn({"resize": {"scale": 0.5, "filter": "area"}}, (200, 300)).width) == 150
+
+
+def test_letterbox_reaches_its_ratio_and_grows_four_times_at_most():
+    box = {"letterbox": {"ratio": 2.0}}
+    wide, tall = drawn(box, (300, 300)), drawn(box, (100, 400))
+    assert (wide.height, wide.width, tall.height, tall.width) == (300, 600, 200, 400)
+    long = drawn({"letterbox": {"ratio": 0.5}}, (10, 9000))
+    assert (long.height, long.width) == (40, 9000)
+    assert drawn(box, (100, 200)).steps == ()
+
+
+def test_a_share_is_cut_from_anywhere():
+    boxes = [
+        params(Plan(drawn({"crop": {"share": [0.5, 0.9]}}, (400, 600), str(i)).steps), "crop")
+        for i in range(1000)
+    ]
+    for axis, side, length in (("top", "height", 400), ("left", "width", 600)):
+        sides = np.array([box[side] for box in boxes])
+        assert stats.kstest(sides / length, stats.uniform(0.5, 0.4).cdf).pvalue > ALPHA
+        place = np.array([(b[axis] + 0.5) / (length - b[side] + 1) for b in boxes])
+        assert stats.kstest(place, "uniform").pvalue > ALPHA
+
+
+def test_several_are_drawn_once_each_and_by_weight():
+    names = ["blur", "flip", "grayscale", "webp"]
+    steps = [{"blur": {"kernel": 3}}, {"flip": {}}, {"grayscale": {}}, {"webp": {"quality": 50}}]
+    choices = [{"weight": w, "steps": [s]} for w, s in zip([3, 1, 1, 1], steps, strict=True)]
+    rule = {"several_of": {"count": [1, 3], "choices": choices}}
+    done = [[s.op for s in drawn(rule, item=str(i)).steps] for i in range(1500)]
+    assert all(len(set(one)) == len(one) for one in done)
+    assert fits(Counter(len(one) for one in done), {1: 1 / 3, 2: 1 / 3, 3: 1 / 3})
+    assert fits(Counter(one[0] for one in done), dict(zip(names, [0.5, *[1 / 6] * 3], strict=True)))
 
 
 def test_choices_follow_their_weights():

@@ -17,7 +17,7 @@ from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 
 SCHEME = load_scheme("demo")
 GENERATORS = 3
-PROTOCOL = """
+PERTURBATION = """
 name: tiny
 steps:
   - crop: {side: 16, at: random}
@@ -46,7 +46,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         items.append(Item(name, name, (int(synthetic), 0, code, code)))
         rows.append({"id": name, "path": name, "group": f"photo-{index // 12}"})
     write_list(open_store(root), "all.txt", items, SCHEME)
-    (root / "tiny.yaml").write_text(PROTOCOL)
+    (root / "tiny.yaml").write_text(PERTURBATION)
     recipe = {
         "architecture": {
             "backbone": "highpass-small",
@@ -56,8 +56,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "view_size": 16,
         "embedding_size": 8,
-        "stage1": STAGE | {"protocol": str(root / "tiny.yaml")},
-        "stage2": STAGE | {"protocol": str(root / "tiny.yaml")},
+        "stage1": STAGE | {"perturbation": str(root / "tiny.yaml")},
+        "stage2": STAGE | {"perturbation": str(root / "tiny.yaml")},
     }
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     import pyarrow as pa

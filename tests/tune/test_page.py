@@ -8,7 +8,7 @@ import pytest
 
 from rayapp.storage.store import LocalStore
 from rayapp.tune.results import best_trial
-from rayapp.tune.search_plan import plan
+from rayapp.tune.search_plan import make_search_plan
 from rayapp.tune.settings import RECIPE
 from rayapp.tune.study import FIGURES_ATTR, START_ATTR, NumberedSampler, open_study
 from rayapp.tune.tune_page import page
@@ -18,18 +18,18 @@ from tests.tune.conftest import Made
 def made(training: Made, folder: Path, values: list[float]) -> str:
     """The page of a search with these values, the recipe's first."""
     settings = training()
-    planned = plan(settings)
+    search_plan = make_search_plan(settings)
     store = LocalStore(str(folder / "study"))
-    with open_study(store, planned.goal, NumberedSampler(settings)) as journal:
+    with open_study(store, search_plan.goal, NumberedSampler(settings)) as journal:
         for at, value in enumerate(values):
             trial = journal.study.ask()
-            planned.space.draw(trial)
+            search_plan.space.draw(trial)
             trial.set_user_attr(START_ATTR, None if at else RECIPE)
             trial.set_user_attr(FIGURES_ATTR, {"held_out_roc_auc": value, "nll": 0.7})
             journal.study.tell(trial, value)
-        best = best_trial(journal, planned.goal)
+        best = best_trial(journal, search_plan.goal)
         assert best is not None
-        return page(settings, planned, journal, best, None).html()
+        return page(settings, search_plan, journal, best, None).html()
 
 
 def figures(html: str) -> list[str]:

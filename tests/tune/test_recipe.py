@@ -8,9 +8,9 @@ from rayapp.config.settings import read_yaml, validated
 from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from rayapp.tune.recipe import load_recipe
-from rayapp.tune.search_plan import plan
+from rayapp.tune.search_plan import make_search_plan
 from rayapp.tune.settings import TuneSettings
 from rayapp.tune.space import Space
 from tests.tune.conftest import Made
@@ -45,27 +45,27 @@ def test_changes_to_the_recipe_are_merged(training: Made, store: LocalStore) -> 
     assert (settings.stage1.epochs, settings.stage1.batch_size) == (7, 16)
 
 
-def test_crop_and_strength_make_a_protocol_of_the_same_name(
+def test_crop_and_strength_make_a_perturbation_of_the_same_name(
     training: Made, store: LocalStore
 ) -> None:
     recipe = load_recipe(training())
     assert recipe.value("augment.stage1.crop_size") == 16
     values = {"augment.stage1.crop_size": 12, "augment.stage1.strength": 0.5}
     settings = recipe.with_values(values).train_settings(store, **PLACED)
-    changed = load_protocol(settings.stage1.protocol)
-    assert settings.stage1.protocol.startswith(store.uri("protocols"))
+    changed = load_perturbation(settings.stage1.perturbation)
+    assert settings.stage1.perturbation.startswith(store.uri("protocols"))
     assert changed.name == "tiny"
     assert changed.steps[0].crop.side == (12, 12)
     assert changed.steps[1].one_of.p == 0.25
-    assert settings.stage2.protocol == built(training, store, {}).stage2.protocol
+    assert settings.stage2.perturbation == built(training, store, {}).stage2.perturbation
 
 
 def test_without_strength_nothing_is_disturbed(training: Made, store: LocalStore) -> None:
     settings = built(training, store, {"augment.stage2.strength": 0})
-    steps = load_protocol(settings.stage2.protocol).steps
+    steps = load_perturbation(settings.stage2.perturbation).steps
     assert [next(iter(step.model_fields_set)) for step in steps] == ["crop", "flip"]
     doubled = built(training, store, {"augment.stage2.strength": 3})
-    assert load_protocol(doubled.stage2.protocol).steps[1].one_of.p == 1
+    assert load_perturbation(doubled.stage2.perturbation).steps[1].one_of.p == 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_field_that_is_none_is_named(training: Made, path: str, said: str) -> 
             "train: stage1.learning_rate: input should be greater",
         ),
         ({"train.architecture.backbone": "none-such"}, "none-such"),
-        ({"train.stage1.protocol": "none-such"}, "none-such: no such file"),
+        ({"train.stage1.perturbation": "none-such"}, "none-such: no such file"),
         ({"calibrate.method": "magic"}, "calibrate: method"),
         ({"augment.stage1.crop_size": 0}, "augment.stage1"),
     ],
@@ -114,11 +114,11 @@ def test_where_data_lie_is_the_searchs_business(training: Made) -> None:
         load_recipe(training(train={"root": "x"}))
 
 
-def test_an_s3_study_keeps_its_protocols_on_this_machine(training: Made, s3) -> None:
+def test_an_s3_study_keeps_its_perturbations_on_this_machine(training: Made, s3) -> None:
     store = open_store(f"s3://{s3.bucket}/study")
     recipe = load_recipe(training()).with_values({"augment.stage1.strength": 0.25})
-    path = recipe.train_settings(store, **PLACED).stage1.protocol
-    assert load_protocol(path).steps[1].one_of.p == 0.125
+    path = recipe.train_settings(store, **PLACED).stage1.perturbation
+    assert load_perturbation(path).steps[1].one_of.p == 0.125
 
 
 @pytest.mark.parametrize("name", ["tune-demo", "tune-imaginet", "tune-calibration"])
@@ -136,20 +136,23 @@ def test_paths_of_a_search_are_whole_before_a_trial_sees_them(
 ) -> None:
     """Trials run in folders of their own."""
     monkeypatch.chdir(images)
-    protocol, other = "train.stage1.protocol", "train.stage1.learning_rate"
+    perturbation, other = "train.stage1.perturbation", "train.stage1.learning_rate"
     space = {
-        protocol: {"choice": ["./tiny.yaml", "demo-train"]},
-        other: {"uniform": [0.0001, 0.1], "when": {protocol: "tiny.yaml"}},
+        perturbation: {"choice": ["./tiny.yaml", "demo-train"]},
+        other: {"uniform": [0.0001, 0.1], "when": {perturbation: "tiny.yaml"}},
     }
-    changes = {"stage1": {"protocol": "tiny.yaml"}, "stage2": {"protocol": "./tiny.yaml"}}
-    start = {"named": {protocol: "demo-train"}, "file": {protocol: "tiny.yaml", other: 0.05}}
+    changes = {"stage1": {"perturbation": "tiny.yaml"}, "stage2": {"perturbation": "./tiny.yaml"}}
+    start = {
+        "named": {perturbation: "demo-train"},
+        "file": {perturbation: "tiny.yaml", other: 0.05},
+    }
     settings = training(recipe="recipe.yaml", train=changes, space=space, start=start)
-    planned = plan(settings)
+    search_plan = make_search_plan(settings)
     whole = str(images / "tiny.yaml")
-    assert planned.space.dimensions[protocol].choice == (whole, "demo-train")
-    assert planned.space.dimensions[other].when == {protocol: (whole,)}
-    assert planned.points["named"] == {protocol: "demo-train"}
-    assert planned.points["file"] == {protocol: whole, other: 0.05}
-    assert planned.recipe.value("train.stage2.protocol") == whole
+    assert search_plan.space.dimensions[perturbation].choice == (whole, "demo-train")
+    assert search_plan.space.dimensions[other].when == {perturbation: (whole,)}
+    assert search_plan.points["named"] == {perturbation: "demo-train"}
+    assert search_plan.points["file"] == {perturbation: whole, other: 0.05}
+    assert search_plan.recipe.value("train.stage2.perturbation") == whole
     monkeypatch.chdir(store.root.rpartition("/")[0])
-    assert planned.recipe.train_settings(store, **PLACED).stage1.protocol == whole
+    assert search_plan.recipe.train_settings(store, **PLACED).stage1.perturbation == whole

@@ -23,7 +23,7 @@ from rayapp.metrics.ranking import roc_auc
 from rayapp.storage.store import LocalStore
 from rayapp.train.in_process import train_alone
 from rayapp.train.settings import TrainSettings
-from rayapp.tune.search_plan import plan
+from rayapp.tune.search_plan import make_search_plan
 from rayapp.tune.study import NumberedSampler, open_study
 from rayapp.tune.trials.contract import Outcome, TrialContext
 from rayapp.tune.trials.training import trial_folder
@@ -73,7 +73,9 @@ def test_the_scores_that_calibrate_made_are_taken(
             output=str(tmp_path / "calibrated"),
         )
     )
-    taken = plan(calibrating(annotations=[listed], scores=str(tmp_path / "calibrated-scores")))
+    taken = make_search_plan(
+        calibrating(annotations=[listed], scores=str(tmp_path / "calibrated-scores"))
+    )
     assert taken.judged is not None
     assert len(taken.judged.logits_N) == fitted.counts["in"] == 144
     settings = calibrating(
@@ -226,7 +228,7 @@ def test_what_can_not_be_is_named_before_anything_starts(
     ("changes", "said"),
     [
         ({"objectives": {"auc": 1}}, "objective 'auc' is unknown"),
-        ({"objectives": {"robustness_roc_auc": 1}}, "robustness must name a protocol"),
+        ({"objectives": {"robustness_roc_auc": 1}}, "robustness must name a perturbation"),
         ({"objectives": {"nll": 0}}, "weight must be above 0"),
         ({"sampler": "nsga2"}, "nsga2 is for combine pareto"),
         ({"compare": 2}, "at least 3 seeds"),
@@ -297,10 +299,10 @@ class Nasty:
 @pytest.mark.slow
 def test_no_end_of_a_trial_hangs_the_study(calibrating: Made, tmp_path: Path) -> None:
     settings = calibrating(trials=7, retries=1)
-    planned = plan(settings)
+    search_plan = make_search_plan(settings)
     sampler = NumberedSampler(settings)
-    with open_study(LocalStore(str(tmp_path / "study")), planned.goal, sampler) as journal:
-        search(settings, planned, journal, Nasty(), math.inf)
+    with open_study(LocalStore(str(tmp_path / "study")), search_plan.goal, sampler) as journal:
+        search(settings, search_plan, journal, Nasty(), math.inf)
         reasons = {t.number: t.user_attrs.get("reason") for t in journal.finished}
     assert reasons == {
         0: None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from huggingface_hub import get_token
 from rayapp.download.origins import drive, signed
 from rayapp.download.origins.catalogue import Catalogue, Source
 from rayapp.download.origins.drive import Drive, DriveAddress
-from rayapp.download.origins.faults import Action, Fault
-from rayapp.download.origins.governor import Gate, LocalGate, backoff_s
+from rayapp.download.origins.faults import Action, Fault, may_pass
+from rayapp.download.origins.governor import Gate, LocalGate
 from rayapp.download.origins.ranges import JoinedReader, LocalReader, pieces
 from rayapp.download.origins.reader import PATIENCE, Patience, Pin, Plain, Reader, Traffic
 from rayapp.download.origins.signed import SignedAddress
@@ -79,20 +78,16 @@ class S3Reader:
         return data
 
     def _tried(self, once: Callable[[], T]) -> T:
-        for attempt in range(self._patience.attempts):
+        def admitted() -> T:
             self._gate.admit(self.name)
             try:
                 return once()
-            except (ClientError, BotoCoreError, OSError, Fault) as error:
-                fault = self._fault(error)
-                if fault.action is not Action.RETRY or attempt + 1 == self._patience.attempts:
-                    raise fault from error
-                time.sleep(backoff_s(attempt, self._patience.base_s, self._patience.cap_s))
-        raise AssertionError("the last attempt raises")
+            except (ClientError, BotoCoreError, OSError) as error:
+                raise self._fault(error) from error
+
+        return self._patience.call(admitted, may_pass)
 
     def _fault(self, error: Exception) -> Fault:
-        if isinstance(error, Fault):
-            return error
         code = error_code(error) if isinstance(error, ClientError) else ""
         note = f"{self.name}: {code or error}"
         if code in ("PreconditionFailed", "412", "InvalidRange", "416"):
@@ -129,7 +124,8 @@ class Access:
     @cached_property
     def drive(self) -> Drive:
         """The Drive client, built when the first file on Drive is asked for."""
-        return Drive(self.catalogue.origin("drive").endpoint or drive.ENDPOINT)
+        endpoint = self.catalogue.origin("drive").endpoint or drive.ENDPOINT
+        return Drive(endpoint, self._patience)
 
     def gate(self, uri: str) -> Gate:
         """The quota governor of a URI's origin."""

@@ -14,7 +14,9 @@ from google.oauth2 import service_account
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 
-from rayapp.download.origins.faults import Action, Fault, classify
+from rayapp.download.origins.faults import Action, Fault, asked_s, classify, may_pass
+from rayapp.download.origins.reader import PATIENCE
+from rayapp.storage.retry import Tries
 
 ENDPOINT = "https://www.googleapis.com"
 VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -39,8 +41,8 @@ class Drive:
         Fault: FAIL when the account file is missing or is none.
     """
 
-    def __init__(self, endpoint: str = ENDPOINT):
-        self.endpoint = endpoint
+    def __init__(self, endpoint: str = ENDPOINT, tries: Tries = PATIENCE):
+        self.endpoint, self._tries = endpoint, tries
         path = os.environ.get(VARIABLE, "")
         try:
             self._credentials = service_account.Credentials.from_service_account_file(
@@ -99,8 +101,11 @@ class Drive:
         return sorted(found, key=lambda file: file.name)
 
     def _execute(self, call: Any, what: str) -> dict[str, Any]:
+        return self._tries.call(lambda: self._once(call, what), may_pass, asked_s)
+
+    def _once(self, call: Any, what: str) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = call.execute(http=self._http(), num_retries=5)
+            answer: dict[str, Any] = call.execute(http=self._http(), num_retries=0)
         except HttpError as error:
             headers = {key.title(): str(value) for key, value in error.resp.items()}
             raise classify(error.resp.status, headers, error.content, what) from error

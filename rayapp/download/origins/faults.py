@@ -55,6 +55,16 @@ class Fault(Exception):
         return (type(self), (self.action, self.reason, self.wait_s))
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may do well later."""
+    return isinstance(error, Fault) and error.action is Action.RETRY
+
+
+def asked_s(error: BaseException) -> float | None:
+    """Seconds that the server asked to wait, where it did."""
+    return error.wait_s if isinstance(error, Fault) else None
+
+
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait by `Retry-After` (seconds or HTTP date) or the hub's `RateLimit`, else None.
 

@@ -6,7 +6,6 @@ for the threads of one process; the pipeline puts it into one actor for the whol
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -181,8 +180,3 @@ def share(
                 publish(key, minted)
             return minted
         time.sleep(0.05)
-
-
-def backoff_s(attempt: int, base_s: float, cap_s: float) -> float:
-    """Full jitter: uniform between 0 and min(cap, base · 2^attempt)."""
-    return random.uniform(0.0, min(cap_s, base_s * 2**attempt))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from rayapp.download.origins.faults import Action, Fault
+from rayapp.storage.retry import Tries
 
 STREAM_BYTES = 8 << 20
 
@@ -60,12 +61,9 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long one request is tried: full jitter between attempts, times in seconds."""
+class Patience(Tries):
+    """How long one request is tried: attempts and pauses, and an answer's times in seconds."""
 
-    attempts: int = 8
-    base_s: float = 0.5
-    cap_s: float = 60.0
     connect_s: float = 10.0
     silence_s: float = 30.0
     min_bytes_per_s: float = 2_000.0

@@ -18,13 +18,14 @@ import urllib3
 from urllib3.exceptions import HTTPError, NameResolutionError, SSLError
 from urllib3.response import BaseHTTPResponse
 
-from rayapp.download.origins.faults import Action, Fault, classify, web_page
-from rayapp.download.origins.governor import Gate, LocalGate, backoff_s
+from rayapp.download.origins.faults import Action, Fault, classify, may_pass, web_page
+from rayapp.download.origins.governor import Gate, LocalGate
 from rayapp.download.origins.reader import PATIENCE, STREAM_BYTES, Address, Patience, Pin, Traffic
 
 T = TypeVar("T")
 
 _RECV_BYTES = 256 << 10
+_MOST_RENEWALS = 2
 _REDIRECTS_ONLY = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
 
 
@@ -115,29 +116,13 @@ class HttpReader:
                 yield piece
 
     def _tried(self, once: Callable[[], T]) -> T:
-        renewed = 0
-        for attempt in range(self._patience.attempts):
-            try:
-                value = once()
-            except Fault as fault:
-                self._after(fault, attempt, renewed)
-                renewed += fault.action is Action.RENEW
-            else:
-                self._gate.served()
-                return value
-        raise AssertionError("the last attempt raises")
-
-    def _after(self, fault: Fault, attempt: int, renewed: int) -> None:
-        """Wait before the next attempt, or raise where there is to be none."""
-        last = attempt + 1 >= self._patience.attempts
-        if fault.action is Action.RENEW and renewed < 2 and not last:
-            return
-        if fault.action is Action.RENEW:
-            raise Fault(Action.FAIL, f"{fault.reason}: refused again after renewing access")
-        if fault.action is not Action.RETRY or last:
-            raise fault
-        if fault.wait_s is None:
-            time.sleep(backoff_s(attempt, self._patience.base_s, self._patience.cap_s))
+        renewals = _Renewals()
+        try:
+            value = self._patience.call(once, renewals.again, _pause_s)
+        except Fault as fault:
+            raise renewals.last(fault) from None
+        self._gate.served()
+        return value
 
     def _request(self, headers: dict[str, str]) -> BaseHTTPResponse:
         self._gate.admit(self.name)
@@ -159,9 +144,9 @@ class HttpReader:
             return response
         body = self._body(response, 1 << 16)
         fault = classify(response.status, response.headers, body, self.name)
-        if fault.action in (Action.PARK, Action.PARK_ORIGIN) or (
-            fault.action is Action.RETRY and response.status in (403, 429, 503)
-        ):
+        slower = response.status in (403, 429, 503) or fault.wait_s is not None
+        parked = fault.action in (Action.PARK, Action.PARK_ORIGIN)
+        if parked or (fault.action is Action.RETRY and slower):
             self._gate.report(self.name, fault)
         if fault.action is Action.RENEW:
             self._address.renew(address)
@@ -276,15 +261,15 @@ class HttpReader:
     def _sequential(self) -> Iterator[bytes]:
         """One answer without ranges; when it breaks, it starts anew and skips what was had."""
         done = 0
-        for attempt in range(self._patience.attempts):
-            try:
-                for piece in self._skipping(done):
-                    done += len(piece)
-                    yield piece
-            except Fault as fault:
-                self._after(fault, attempt, 0)
-            else:
-                return
+        renewals = _Renewals()
+        try:
+            for attempt in self._patience.each(renewals.again, _pause_s):
+                with attempt:
+                    for piece in self._skipping(done):
+                        done += len(piece)
+                        yield piece
+        except Fault as fault:
+            raise renewals.last(fault) from None
 
     def _skipping(self, skip: int) -> Iterator[bytes]:
         response = self._request({})
@@ -314,6 +299,32 @@ class HttpReader:
                 if fault.action is Action.PARK:
                     self._gate.report(self.name, fault)
                 raise fault
+
+
+class _Renewals:
+    """Access that was refused is renewed, twice at most."""
+
+    def __init__(self) -> None:
+        self._num = 0
+
+    def again(self, error: BaseException) -> bool:
+        """Whether another attempt can mend what was raised."""
+        if isinstance(error, Fault) and error.action is Action.RENEW:
+            self._num += 1
+            return self._num <= _MOST_RENEWALS
+        return may_pass(error)
+
+    def last(self, fault: Fault) -> Fault:
+        """What the last attempt raised, in words that fit."""
+        if fault.action is not Action.RENEW:
+            return fault
+        return Fault(Action.FAIL, f"{fault.reason}: refused again after renewing access")
+
+
+def _pause_s(error: BaseException) -> float | None:
+    """None where the gate does not make all wait, and the access was not renewed."""
+    asked = isinstance(error, Fault) and error.wait_s is not None
+    return 0.0 if asked or not may_pass(error) else None
 
 
 def strong_etag(response: BaseHTTPResponse) -> str:

@@ -24,7 +24,7 @@ from rayapp.models.calibration.fits import (
     separated,
     smoothed_targets,
 )
-from rayapp.models.detector_spec import Method
+from rayapp.models.detector_spec import EVEN_ODDS, Method
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
 # advises against isotonic regression when there are far fewer than 1000 calibration samples.
@@ -85,7 +85,7 @@ class Calibration(BaseModel):
 
     method: Method
     parameters: Parameters
-    threshold: float = Field(0.5, ge=0, description="probability from which on: synthetic")
+    threshold: float = Field(EVEN_ODDS, ge=0, description="probability from which on: synthetic")
     band: tuple[float, float] | None = Field(None, description="abstain where low <= p < high")
     n: int = Field(ge=1, description="number of calibration items")
     items_hash: str = Field(description="hash of the list of calibration items")
@@ -129,17 +129,17 @@ class Calibration(BaseModel):
         share = self.holds_at
         if share is None:
             return lines
-        told = f"probabilities hold where {percent(share)} of the images are synthetic, "
-        told += "as was asked" if self.prevalence else "as in the calibration set"
+        text = f"probabilities hold where {percent(share)} of the images are synthetic, "
+        text += "as was asked" if self.prevalence else "as in the calibration set"
         if self.operating_point is None:
-            return [*lines, told]
+            return [*lines, text]
         observed, least = self.operating_point.precision(share)
         if least is not None:
-            told += f"; there at least {percent(least)} of what is called synthetic is, with both "
-            told += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
+            text += f"; there at least {percent(least)} of what is called synthetic is, with both "
+            text += f"rates at their bounds, and {percent(observed or 0)} by the observed ones"
         elif observed is not None:
-            told += f"; there {percent(observed)} of what is called synthetic is, by these rates"
-        return [*lines, told]
+            text += f"; there {percent(observed)} of what is called synthetic is, by these rates"
+        return [*lines, text]
 
     def decide(self, probabilities_N: ArrayLike) -> NDArray[np.int8]:
         """1 synthetic, 0 real, -1 undecided (inside the band)."""
@@ -174,6 +174,11 @@ class Calibration(BaseModel):
         fields = self.model_dump(mode="json", exclude={"observed", *unset})
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def decides_at(calibration: Calibration | None) -> float:
+    """The probability from which on an image is called synthetic."""
+    return EVEN_ODDS if calibration is None else calibration.threshold
 
 
 def at_prevalence(p_N: Floats, share_synthetic: float, prevalence: float) -> Floats:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import special
 
 from rayapp.config.errors import UserError
+from rayapp.models.detector_spec import EVEN_ODDS
 
 MIN_PER_CLASS_FOR_BAND = 50
 ALL = "all"  # the one slice where no column cuts the reals
@@ -137,7 +138,7 @@ def check_reals(
     short = {name: num for name, num in num_by_slice.items() if num < needed}
     if not short:
         return
-    told = f"a false-positive rate of {percent(fpr)} with {percent(confidence)} confidence needs "
+    text = f"a false-positive rate of {percent(fpr)} with {percent(confidence)} confidence needs "
     least = min(short.values())
     reachable = 1 - (1 - confidence) ** (1 / least) if least else 1.0
     if by:
@@ -146,13 +147,13 @@ def check_reals(
             for name, num in sorted(short.items(), key=lambda pair: (pair[1], pair[0]))
         ]
         more = len(named) - _MOST_NAMED
-        told += f"at least {needed:,} independent real calibration images of each {by}; missing: "
-        told += ", ".join(named[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        text += f"at least {needed:,} independent real calibration images of each {by}; missing: "
+        text += ", ".join(named[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
     else:
-        told += f"at least {needed:,} independent real calibration images, got {least:,}: "
-        told += f"{needed - least:,} are missing"
+        text += f"at least {needed:,} independent real calibration images, got {least:,}: "
+        text += f"{needed - least:,} are missing"
     instead = np.ceil(reachable * 1e4) / 1e4
-    raise UserError(told + (f"; these can promise {percent(instead)}" if instead < 1 else ""))
+    raise UserError(text + (f"; these can promise {percent(instead)}" if instead < 1 else ""))
 
 
 def reals_by_slice(
@@ -237,7 +238,7 @@ def rates_at(
 def abstain_band(
     probabilities_N: ArrayLike,
     labels_N: ArrayLike,
-    threshold: float = 0.5,
+    threshold: float = EVEN_ODDS,
     error: float = 0.05,
     prevalence: float | None = None,
 ) -> tuple[float, float] | None:

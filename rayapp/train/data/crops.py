@@ -17,7 +17,7 @@ from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.data.items import TrainItem
-from rayapp.transforms import PLAIN, ImageHWC, Protocol, SizeHW, Window, apply, split_window
+from rayapp.transforms import PLAIN, ImageHWC, Perturbation, SizeHW, Window, apply, split_window
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         self,
         items: Sequence[TrainItem],
         root: str,
-        protocol: Protocol,
+        perturbation: Perturbation,
         seed: int,
         source: PictureSource | None = None,
     ) -> None:
-        self.items, self._root, self._protocol, self._seed = items, root, protocol, seed
+        self.items, self._root, self._perturbation, self._seed = items, root, perturbation, seed
         self._source = source
 
     def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
@@ -127,9 +127,11 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._root)
         picture = self._source.open(item)
-        plans = self._protocol.draw(picture.size_HW, item.id, self._seed, epoch)
+        plans = self._perturbation.draw(picture.size_HW, item.id, self._seed, epoch)
         if PLAIN not in plans:
-            raise ImageError(f"{picture.size_HW} is too small for protocol {self._protocol.name}")
+            raise ImageError(
+                f"{picture.size_HW} is too small for perturbation {self._perturbation.name}"
+            )
         window, rest = split_window(plans[PLAIN], picture.size_HW)
         return apply(rest, picture.read(window))
 

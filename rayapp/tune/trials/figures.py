@@ -22,6 +22,7 @@ from rayapp.metrics.ranking import roc_auc
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
 from rayapp.metrics.testset import TestSet
+from rayapp.models.detector_spec import EVEN_ODDS
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -45,7 +46,7 @@ class Judged:
 
     def slices(self, scheme: LabelScheme) -> dict[str, Mask]:
         """Every slice that is large enough, by `column: name`."""
-        test = TestSet(dict(self.codes), self.logits_N, self.logits_N, None, 0.5)
+        test = TestSet(dict(self.codes), self.logits_N, self.logits_N, None, EVEN_ODDS)
         labels = self.labels_N
         return {
             f"{column}: {name}": mask

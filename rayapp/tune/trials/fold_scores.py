@@ -21,7 +21,7 @@ from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.data.crops import open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, RankContext
-from rayapp.transforms import ImageHWC, Protocol, Window, apply
+from rayapp.transforms import ImageHWC, Perturbation, Window, apply
 from rayapp.tune.trials.contract import TrialContext
 
 _BATCH = 16  # images of a forward pass
@@ -64,12 +64,14 @@ class Scorer:
         """Pooled features of each image [N, C]."""
         return self._scored(items, features=True)
 
-    def robustness(self, items: Sequence[TrainItem], protocol: Protocol) -> dict[str, Floats]:
-        """Logits [N] by variant of a protocol; NaN where an image is too small for it."""
-        found = {name: np.full(len(items), np.nan) for name in protocol.variant_names}
+    def robustness(
+        self, items: Sequence[TrainItem], perturbation: Perturbation
+    ) -> dict[str, Floats]:
+        """Logits [N] by variant of a perturbation; NaN where an image is too small for it."""
+        found = {name: np.full(len(items), np.nan) for name in perturbation.variant_names}
         for at, pixels_HWC in enumerate(self._pixels(items)):
             size_HW = pixels_HWC.shape[:2]
-            plans = protocol.draw(size_HW, items[at].id, self.job.settings.seed)
+            plans = perturbation.draw(size_HW, items[at].id, self.job.settings.seed)
             changed = [apply(plan, pixels_HWC) for plan in plans.values()]
             if changed:
                 logits_V = self._forward([self._views(one) for one in changed], False)[:, 0]

@@ -20,10 +20,10 @@ from rayapp.train.engine import Engine
 from rayapp.train.in_process import train_alone
 from rayapp.train.journal import METRICS_FILE
 from rayapp.train.outcome import DETECTOR_FOLDER, LAST_FOLDER, STATE_FILE
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import STAGE1, RankContext
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST, Fold
 from rayapp.tune.recipe import Recipe
 from rayapp.tune.trials.contract import Outcome, TrialContext
@@ -55,7 +55,7 @@ class TrainingWork:
         scheme: name of the label scheme.
         output: URI of the study; a trial's files lie in `trials/NNNN`.
         looks: epochs, of both stages together, after which a trial may be stopped.
-        robustness: protocol whose variants are scored too.
+        robustness: perturbation whose variants are scored too.
         on_workers: trains by Ray Train, where the recipe has workers.
     """
 
@@ -158,7 +158,7 @@ class _FoldRun:
         self.num_epochs = settings.stage1.epochs + settings.stage2.epochs
         self._store = open_store(settings.output)
         # With workers of Ray Train the GPUs are theirs; a trial itself holds none.
-        own_gpu = settings.gpu and not settings.num_workers
+        own_gpu = settings.gpus_per_worker and not settings.num_workers
         self._device = torch.device("cuda" if own_gpu else "cpu")
 
     def looked(self, recipe: Recipe, trial_context: TrialContext, epoch: int) -> Outcome:
@@ -166,7 +166,7 @@ class _FoldRun:
         if self._epochs() < epoch:
             with contextlib.suppress(_PausedError):
                 self._train(trial_context, epoch)
-        job, _ = plan(self.settings)
+        job, _ = make_job(self.settings)
         rank_context = RankContext(device=self._device)
         engine = Engine(job, rank_context)
         state = io.BytesIO(self._store.get(STATE_FILE))
@@ -189,7 +189,7 @@ class _FoldRun:
             self._train(trial_context, None)
         detector = load_detector(self._store.uri(DETECTOR_FOLDER), device=self._device.type)
         assert isinstance(detector.network, Network)  # training makes no ensembles
-        job, _ = plan(self.settings)
+        job, _ = make_job(self.settings)
         return Scorer(detector.network, job, RankContext(device=self._device), trial_context)
 
     def _epochs(self) -> int:
@@ -235,7 +235,7 @@ class _FoldRun:
         if self._work.robustness:
             variants = {}
             if not probing:
-                variants = scorer.robustness(items, load_protocol(self._work.robustness))
+                variants = scorer.robustness(items, load_perturbation(self._work.robustness))
             aucs = [held_out_auc(judged, logits_N) for logits_N in variants.values()]
             known = [auc for auc in aucs if auc is not None]
             figures["robustness_roc_auc"] = float(np.mean(known)) if known else None

@@ -36,16 +36,16 @@ def front(environment: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A proxy that a test may let fail, with the AWS environment pointing to it."""
     with proxy(environment) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        rayapp.s3._client_of.cache_clear()
+        rayapp.storage.s3._client_of.cache_clear()
         yield running
-    rayapp.s3._client_of.cache_clear()
+    rayapp.storage.s3._client_of.cache_clear()
 
 
 @pytest.fixture
 def environment(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    rayapp.s3._client_of.cache_clear()
+    rayapp.storage.s3._client_of.cache_clear()
     return s3
 
 
@@ -101,7 +101,7 @@ def test_46_refused_credentials_stop_the_task(
         run = Run("s3://test/refused", book, everything, tmp_path)
         plan = run.plan()
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "expired")
-        rayapp.s3._client_of.cache_clear()
+        rayapp.storage.s3._client_of.cache_clear()
         worker = Worker(run.store, run.access, SCHEME, book.sources, 2)
         (done,) = worker.run(plan.tasks[0])
     assert re.search("secret key is wrong|denied", done.fatal)

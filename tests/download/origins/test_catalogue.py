@@ -9,8 +9,8 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.download.origins.access import Access, origin_of, scheme_of
 from rayapp.download.origins.catalogue import load_catalogue
-from rayapp.download.plan_table import print_plans
-from rayapp.download.source_plan import Plan
+from rayapp.download.source_plan import SourcePlan
+from rayapp.download.source_plan_table import print_source_plans
 from rayapp.storage.uris import open_store
 from tests.download.helpers import catalogue
 
@@ -99,7 +99,7 @@ def test_26_a_plan_tells_of_a_local_archive_that_is_not_there(
     for name, told in (("here.zip", False), ("gone.zip", True)):
         book = catalogue({"at": [str(tmp_path / name)]})
         store = open_store(str(tmp_path))
-        print_plans(book, book.sources, store, [Plan("it", num_wanted=1)], 0)
+        print_source_plans(book, book.sources, store, [SourcePlan("it", num_wanted=1)], 0)
         assert (f"{tmp_path}/{name} (no such file here)" in capsys.readouterr().out) == told
 
 

@@ -9,14 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rayapp.download.origins.faults import Action, Fault
-from rayapp.download.origins.governor import (
-    EVERY_FILE,
-    Governor,
-    LocalGate,
-    Quota,
-    apply,
-    backoff_s,
-)
+from rayapp.download.origins.governor import EVERY_FILE, Governor, LocalGate, Quota, apply
 
 
 def test_uses_the_quota_and_never_more() -> None:
@@ -92,9 +85,3 @@ def test_a_failed_mint_frees_the_turn() -> None:
     with pytest.raises(Fault):
         gate.share("k", "", fail)
     assert gate.share("k", "", lambda: "url") == "url"
-
-
-def test_full_jitter() -> None:
-    pauses = [backoff_s(n, 1.0, 8.0) for n in range(10) for _ in range(200)]
-    assert max(pauses) <= 8
-    assert min(pauses) < 0.5

@@ -277,10 +277,11 @@ def test_17_a_weak_validator_is_none(server: Server) -> None:
     assert "if-range" not in server.requests[-1].headers
 
 
-def test_18_an_origin_that_asks_for_a_pause_gets_it(server: Server) -> None:
+@pytest.mark.parametrize("status", [429, 500])
+def test_18_an_origin_that_asks_for_a_pause_gets_it(server: Server, status: int) -> None:
     reader = http(f"{server.url}/a")
     reader.pin()
-    server.script = faulty(lambda right: Reply(429, {"Retry-After": "1"}))
+    server.script = faulty(lambda right: Reply(status, {"Retry-After": "1"}))
     start = time.monotonic()
     reader.read(0, 10)
     assert 0.9 < time.monotonic() - start < 2.5

@@ -120,5 +120,5 @@ def test_backbone_without_checkpointing_is_refused() -> None:
 
 
 def test_training_a_small_network_imports_no_timm() -> None:
-    code = "import sys, rayapp.jobs.train; sys.exit('timm' in sys.modules)"
+    code = "import sys, rayapp.jobs.train_workers; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

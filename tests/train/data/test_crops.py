@@ -12,18 +12,18 @@ from rayapp.pack.tile_rows import PackRows
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Crops, TileSource, Unreadable, collate
 from rayapp.train.data.items import TrainItem
-from rayapp.transforms import PLAIN, apply, load_protocol
+from rayapp.transforms import PLAIN, apply, load_perturbation
 
 
 def _crops(data: Path, *names: str, seed: int = 1) -> Crops:
     items = [TrainItem(name, name, (1, 0, 2, 2), 1) for name in names]
-    return Crops(items, str(data), load_protocol(str(data / "tiny.yaml")), seed)
+    return Crops(items, str(data), load_perturbation(str(data / "tiny.yaml")), seed)
 
 
 def test_a_crop_is_the_plan_applied_to_the_whole_image(data: Path) -> None:
     crops = _crops(data, "00.png", "01.png")
     whole = decode(open_store(data).get("01.png")).pixels_HWC
-    plan = crops._protocol.draw(whole.shape[:2], "01.png", 1, 5)[PLAIN]
+    plan = crops._perturbation.draw(whole.shape[:2], "01.png", 1, 5)[PLAIN]
     crop = crops[5, 1]
     assert not isinstance(crop, Unreadable)
     np.testing.assert_array_equal(crop[0], apply(plan, whole))
@@ -42,7 +42,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(data: Path, tmp_path:
     (tmp_path / "good.png").write_bytes((data / "00.png").read_bytes())
     (tmp_path / "bad.png").write_bytes((data / "00.png").read_bytes()[:60])
     items = [TrainItem(n, n, (0, 0, 4, 4), 0) for n in ("good.png", "bad.png", "gone.png")]
-    crops = Crops(items, str(tmp_path), load_protocol(str(data / "tiny.yaml")), 1)
+    crops = Crops(items, str(tmp_path), load_perturbation(str(data / "tiny.yaml")), 1)
     batch = collate([crops[0, index] for index in range(3)])
     assert len(batch) == 1
     assert batch.inputs.shape == (1, 16, 16, 3)

@@ -7,7 +7,7 @@ import torch
 from rayapp.models.detector import Detector, build_network
 from rayapp.train.data.features import feature_items
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import RankContext
 
@@ -17,7 +17,7 @@ Tiny = Callable[..., TrainSettings]
 def test_features_are_the_detector_s_and_are_made_once(
     tiny: Tiny, data: Path, tmp_path: Path
 ) -> None:
-    job, _ = plan(tiny(feature_cache=str(tmp_path / "kept")))
+    job, _ = make_job(tiny(feature_cache=str(tmp_path / "kept")))
     network = build_network(job.spec.architecture)
     items = job.stages[1].items
     made = feature_items(str(tmp_path / "kept"), network, job, items, RankContext())
@@ -41,7 +41,7 @@ def test_a_probe_trains_a_head_on_them(tiny: Tiny, tmp_path: Path) -> None:
         stage2__epochs=30,
         stage2__learning_rate=0.03,
     )
-    engine = Engine(plan(settings)[0])
+    engine = Engine(make_job(settings)[0])
     before = {k: v.clone() for k, v in engine.network.encoder.state_dict().items()}
     figures = list(engine.epochs())
     assert figures[-1]["loss"] < 0.75 * figures[0]["loss"]
@@ -50,7 +50,7 @@ def test_a_probe_trains_a_head_on_them(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_read_is_named(tiny: Tiny, data: Path, tmp_path: Path) -> None:
-    job, _ = plan(tiny(feature_cache=str(tmp_path / "kept")))
+    job, _ = make_job(tiny(feature_cache=str(tmp_path / "kept")))
     items = [job.stages[1].items[0], type(job.stages[1].items[0])("no", "no.png", (1, 0, 0, 0), 1)]
     network = build_network(job.spec.architecture)
     made = feature_items(str(tmp_path / "kept"), network, job, items, RankContext())

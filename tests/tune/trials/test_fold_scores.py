@@ -10,9 +10,9 @@ from rayapp.models.detector import Detector
 from rayapp.storage.store import LocalStore
 from rayapp.train.data.items import TrainItem
 from rayapp.train.engine import Engine
-from rayapp.train.prepare import plan
+from rayapp.train.prepare import make_job
 from rayapp.train.training_job import Job, RankContext
-from rayapp.transforms import load_protocol
+from rayapp.transforms import load_perturbation
 from rayapp.tune.recipe import load_recipe
 from rayapp.tune.trials.contract import OutOfTime, TrialContext
 from rayapp.tune.trials.fold_scores import Scorer, probe_logits
@@ -31,7 +31,7 @@ def job(training: Made, images: Path, tmp_path: Path) -> Job:
         scheme="demo",
         output=str(tmp_path / "out"),
     )
-    return plan(settings)[0]
+    return make_job(settings)[0]
 
 
 def scorer(job: Job, trial_context: TrialContext = ANY_TIME) -> Scorer:
@@ -46,7 +46,7 @@ def test_scores_are_those_of_the_detector(job: Job, images: Path) -> None:
     assert np.allclose(found.logits(items), expected, atol=1e-5)
     assert found.images == 20
     assert found.images_per_s > 0
-    plain = found.robustness(items, load_protocol(str(images / "tiny.yaml")))["plain"]
+    plain = found.robustness(items, load_perturbation(str(images / "tiny.yaml")))["plain"]
     assert plain.shape == (20,)
     assert not np.allclose(plain, expected)
 

@@ -1,4 +1,4 @@
-"""Protocols: how the images of a set are cut and disturbed, as data in `configs/protocols`."""
+"""Perturbations: how images are cut and disturbed, as data in `configs/perturbations`."""
 
 import copy
 import hashlib
@@ -14,15 +14,15 @@ from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan
 from rayapp.transforms.rules import DoesNotFitError, Rule
 
-PLAIN = "plain"  # the one variant of a protocol that lists none
+PLAIN = "plain"  # the one variant of a perturbation that lists none
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]  # safe in a path
 
 
-class Protocol(Settings):
+class Perturbation(Settings):
     """Steps done to every image, and for a grid the variants that each go on from there."""
 
-    name: Name = Field(description="names the draws too: protocols of one name draw alike")
+    name: Name = Field(description="names the draws too: perturbations of one name draw alike")
     steps: tuple[Rule, ...] = Field(description="done in this order; drawn once an image")
     variants: dict[Name, tuple[Rule, ...]] = Field(
         default_factory=dict, description="further steps by variant; none: one variant, 'plain'"
@@ -40,11 +40,16 @@ class Protocol(Settings):
         """Every variant that `draw` may give, in the file's order."""
         return tuple(self.variants) or (PLAIN,)
 
+    def ending_in_crop(self, side: int) -> "Perturbation":
+        """The same with a square of `side` px, at random, as its last step; for training."""
+        last = Rule.model_validate({"crop": {"side": side}})
+        return self.model_copy(update={"steps": (*self.steps, last)})
+
     def draw(self, size_HW: SizeHW, item_id: str, seed: int, epoch: int = 0) -> dict[str, Plan]:
         """The plan of each variant for one image, each complete in itself.
 
-        A variant's draws depend on seed, protocol name, variant name, item and epoch alone: other
-        variants may come and go. A variant that the image is too small for (`small: skip`) is
+        A variant's draws depend on seed, perturbation's name, variant's name, item and epoch alone:
+        other variants may come and go. A variant that the image is too small for (`small: skip`) is
         absent.
 
         Args:
@@ -76,11 +81,11 @@ def _fits(rules: tuple[Rule, ...], draft: Draft, dice: Dice) -> bool:
     return True
 
 
-def load_protocol(name_or_path: str) -> Protocol:
-    """A shipped protocol by name (`imaginet-test`), or a user's own YAML file by path.
+def load_perturbation(name_or_path: str) -> Perturbation:
+    """A shipped perturbation by name (`imaginet-test`), or a user's own YAML file by path.
 
     Raises:
-        UserError: no such protocol (the line lists those there are), or one with a wrong key or
+        UserError: no such perturbation (the line lists those there are), or one with a wrong key or
             value, named with file and line.
     """
-    return parse_yaml(resource("configs/protocols", name_or_path), Protocol)
+    return parse_yaml(resource("configs/perturbations", name_or_path), Perturbation)

@@ -29,7 +29,7 @@ _SMALL_FIRST = 8  # blocks of a quarter of a batch, so that something is done an
 _MOST_WORKERS = 4096
 _CUT_FOR = 256  # workers, where nobody knows how many there will be
 
-# Statuses of the rows that a worker hands back which could not start: the stage ends with these.
+# Statuses of the rows that a worker hands back which could not start: the job ends with these.
 _BROKEN: dict[str, type[Exception]] = {"wrong use": UserError, "broken": JobFailed}
 
 
@@ -57,8 +57,8 @@ class _Worker:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What all passes of a stage over its rows share."""
+class RowsOnRay:
+    """What all passes of a job over its rows share."""
 
     name: str
     parts: Parts

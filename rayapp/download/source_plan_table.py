@@ -9,18 +9,18 @@ from pathlib import Path
 
 from rayapp.download.origins.access import Access, scheme_of
 from rayapp.download.origins.catalogue import Catalogue, Source
-from rayapp.download.source_plan import Plan
+from rayapp.download.source_plan import SourcePlan
 from rayapp.run.record import duration
 from rayapp.storage.store import LocalStore, Store
 
 _WHOLE = re.compile(r"\.(tgz|tar|tar\.gz|7z)(\.[\d*]+)?$")  # no directory that ranges could use
 
 
-def print_plans(
+def print_source_plans(
     catalogue: Catalogue,
     sources: Mapping[str, Source],
     store: Store,
-    plans: Sequence[Plan],
+    plans: Sequence[SourcePlan],
     outside: int,
 ) -> None:
     """Per source: wanted, present, to fetch, bytes, requests, quota time, what is lacking."""

@@ -1,0 +1,213 @@
+"""Pairs on Ray Data: each real image read once, cut, rendered and written beside its partner."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from rayapp.cluster.map_rows import Resources, in_process, map_rows
+from rayapp.cluster.session import on_demand
+from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
+from rayapp.dataset.images import named_as, sha256
+from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
+from rayapp.download.entry import fetch_entry
+from rayapp.models.autoencoders.reconstruct import takes_noise
+from rayapp.models.autoencoders.spec import (
+    StoredAutoencoder,
+    load_autoencoder_spec,
+    stored_autoencoder,
+)
+from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_rows import PairRows
+from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
+from rayapp.reconstruct.written import (
+    ALL_IMAGES,
+    MANIFEST,
+    SCHEME,
+    TABLE,
+    Tally,
+    expand,
+    manifest_schema,
+    pairs_scheme,
+    row_schema,
+    taken_items,
+    write_lists,
+    write_pairs_table,
+    write_scheme,
+)
+from rayapp.run import record
+from rayapp.run.resume import check_still_there, nothing_left, outputs_there
+from rayapp.run.row_parts import Parts, drop_parts
+from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store, read_uri
+from rayapp.transforms import load_perturbation
+
+_BATCH = 4  # an image takes a second or so
+_SMALL = 32  # images that are done without Ray, on all CPUs
+_CARRIED = ("source", "licence", "group")
+
+
+def reconstruct(settings: ReconstructSettings) -> record.Run:
+    """Make the pair of every real image, or go on with it; images that failed are tried again.
+
+    Raises:
+        UserError: wrong lists, or an autoencoder that is not there or takes no such noise; an
+            output that belongs to another run.
+        JobFailed: images of a finished run are gone.
+    """
+    stored = _autoencoder(settings)
+    root = open_store(settings.root)
+    scheme, taken = _taken(settings, root, stored.spec.name)
+    run = _start(settings, stored, taken)
+    if nothing_left(run, retry_failed=True):
+        check_still_there(run, MANIFEST)
+    else:
+        with on_demand(settings):
+            made = _made(_work_list(taken, scheme, settings), root, stored, run, settings, scheme)
+        _finish(run, made, taken, scheme, stored, settings)
+    return run
+
+
+def _autoencoder(settings: ReconstructSettings) -> StoredAutoencoder:
+    spec = load_autoencoder_spec(settings.autoencoder)
+    files: Mapping[str, str] = {}
+    if settings.weights is None and spec.catalogue:
+        found = fetch_entry(spec.catalogue, settings.fetched, catalogue=settings.catalogue)
+        files = {one.key.rsplit("/", 1)[-1]: one.uri for one in found}
+    stored = stored_autoencoder(spec, settings.weights, files)
+    if settings.latent_noise and not takes_noise(stored):
+        raise UserError(f"--latent-noise: a {spec.kind} autoencoder shows no latent; leave it out")
+    return stored
+
+
+def _taken(
+    settings: ReconstructSettings, root: Store, name: str
+) -> tuple[LabelScheme, dict[str, list[Item]]]:
+    """The pairs' scheme, and the real images by list."""
+    if settings.annotations:
+        given = load_scheme(settings.scheme)
+        scheme = pairs_scheme(given, name)
+        return scheme, taken_items(read_lists(settings.annotations, given), scheme)
+    scheme = pairs_scheme(None, name)
+    keys = sorted(stat.key for stat in root.list() if named_as(stat.key) == "image")
+    if faults := [fault for key in keys if (fault := path_fault(key))]:
+        raise UserError(f"{root.root}: {faults[0]}")
+    if not keys:
+        raise UserError(f"{root.root}: --root holds no image")
+    return scheme, {ALL_IMAGES: [Item(item_id(key), key, (0, 0)) for key in keys]}
+
+
+def _start(
+    settings: ReconstructSettings, stored: StoredAutoencoder, taken: Mapping[str, Sequence[Item]]
+) -> record.Run:
+    inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
+    inputs |= {"autoencoder": stored.hash, "root": settings.root}
+    if not settings.annotations:
+        ids = [item.id.encode() for items in taken.values() for item in items]
+        inputs["images"] = record.digest(*ids)
+    if settings.manifest:
+        inputs[settings.manifest] = sha256(read_uri(settings.manifest))
+    if settings.perturbation:
+        inputs["perturbation"] = load_perturbation(settings.perturbation).hash
+    return record.start(
+        "reconstruct",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+    )
+
+
+def _work_list(
+    taken: Mapping[str, Sequence[Item]], scheme: LabelScheme, settings: ReconstructSettings
+) -> pa.Table:
+    """One row a real image: id, path, labels, and what its own manifest knows."""
+    table = manifest.item_rows([item for items in taken.values() for item in items], scheme)
+    if settings.manifest is None:
+        return table
+    known = manifest.read_table_uri(settings.manifest)
+    at = {item_id(path): index for index, path in enumerate(known["path"].to_pylist())}
+    places = [at.get(identity) for identity in table["id"].to_pylist()]
+    for column in _CARRIED:
+        if column in known.column_names:
+            values = known[column].to_pylist()
+            carried = [None if place is None else values[place] for place in places]
+            table = table.append_column(column, pa.array(carried, pa.string()))
+    return table
+
+
+def _made(
+    rows: pa.Table,
+    root: Store,
+    stored: StoredAutoencoder,
+    run: record.Run,
+    settings: ReconstructSettings,
+    scheme: LabelScheme,
+) -> Parts:
+    """Every row through the autoencoder, in this process or on Ray."""
+    resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
+    alone = in_process(run, rows.num_rows, resources, _SMALL)
+    work = PairRows(
+        root,
+        run.store,
+        stored,
+        PairDraws.of(settings),
+        settings.align,
+        load_perturbation(settings.perturbation) if settings.perturbation else None,
+        settings.format,
+        device="cuda" if settings.gpus_per_worker else "cpu",
+        at_once=(settings.cpus or len(os.sched_getaffinity(0))) if alone else 1,
+    )
+    return map_rows(
+        rows.sort_by("id"),
+        work,
+        row_schema(scheme),
+        run=run,
+        batch_size=max(_BATCH, 2 * work.at_once),
+        resources=resources,
+        wait_s=settings.wait_s,
+        max_block_rows=4 * _BATCH,
+        verify=outputs_there(run.store),
+        small=_SMALL,
+    )
+
+
+def _finish(
+    run: record.Run,
+    made: Parts,
+    taken: Mapping[str, Sequence[Item]],
+    scheme: LabelScheme,
+    stored: StoredAutoencoder,
+    settings: ReconstructSettings,
+) -> None:
+    """Write manifest, lists, table, scheme and run.json, in this order."""
+    tally = Tally()
+
+    def chunks() -> Iterator[pa.Table]:
+        for part in made.chunks():
+            yield expand(part, scheme, stored.hash, settings.format)
+
+    def counted() -> Iterator[pa.Table]:
+        for whole in chunks():
+            tally.add(whole)
+            yield whole
+
+    manifest.write_chunks(run.store, MANIFEST, counted(), manifest_schema(scheme))
+    keys = write_lists(run.store, taken, tally.failed, scheme, settings.format)
+    write_pairs_table(run.store, chunks(), stored.spec.name)
+    write_scheme(run.store, scheme)
+    pairs = tally.counts[manifest.STATUS_OK] // 2
+    counts = {"in": made.num_rows, "pairs": pairs, "failed": made.num_failed}
+    results = {
+        "lists": keys,
+        "misses": tally.misses,
+        "alignment": dict(tally.alignment.most_common()),
+        "autoencoder": stored.hash,
+        "files": dict(sorted(stored.sha256.items())),
+        "pixels_sha256": tally.pixels_sha256,
+    }
+    run.finish(counts, results, made=(MANIFEST, SCHEME, TABLE, *keys))
+    if not made.num_failed:
+        drop_parts(run.store)

@@ -1,0 +1,1 @@
+"""Autoencoders that photographs are passed through: what they are as data, and their networks."""

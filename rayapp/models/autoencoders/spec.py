@@ -1,0 +1,148 @@
+"""Which autoencoder an image is passed through: data in `configs/autoencoders`, or a file."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayapp.config.errors import UserError
+from rayapp.config.packaged import resource
+from rayapp.config.settings import Settings, parse_yaml
+from rayapp.dataset.images import sha256
+from rayapp.models.autoencoders.tiny import Family
+from rayapp.storage.uris import open_store, read_uri
+
+PYTHON, TORCHSCRIPT = ".py", (".pt", ".ts", ".torchscript")
+_WEIGHTS = (".safetensors", ".pth")  # tried in this order
+_SMALL_BYTES = 16 << 20
+Kind = Literal["taesd", "diffusers", "demo", "torchscript", "python"]
+# The files of each kind, by what they are for.
+_ROLES: Mapping[Kind, tuple[str, ...]] = {
+    "taesd": ("encoder", "decoder"),
+    "diffusers": ("config", "network"),
+    "demo": ("network",),
+    "torchscript": ("network",),
+    "python": ("network",),
+}
+
+
+class AutoencoderSpec(Settings):
+    """An autoencoder as data: what network it is, and which files hold it."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="the generator's name in lists and manifest"
+    )
+    kind: Kind = Field(
+        description="taesd: the TAESD family; diffusers: an AutoencoderKL folder; demo: one of the "
+        "demo's four; torchscript: images [N, 3, H, W] in 0..1 in and out; python: a file with "
+        "reconstruct(images)"
+    )
+    files: dict[str, str] = Field(
+        description="role: file name; without its ending, .safetensors is tried, then .pth"
+    )
+    latent_channels: int = Field(0, ge=0, description="taesd: 4, 16 or 32")
+    middle_blocks: bool = Field(False, description="taesd: whether it has middle blocks (TAEF2)")
+    family: Family | None = Field(None, description="demo: how it upsamples")
+    multiple: int = Field(8, ge=1, le=64, description="sides must be multiples of so many px")
+    catalogue: str = Field("", description="entry of annotations/sources.yaml with the files")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if tuple(sorted(self.files)) != tuple(sorted(_ROLES[self.kind])):
+            raise ValueError(f"files: kind {self.kind} takes {', '.join(_ROLES[self.kind])}")
+        if self.kind == "taesd" and not self.latent_channels:
+            raise ValueError("latent_channels: kind taesd needs their number")
+        if self.kind == "demo" and not self.family:
+            raise ValueError("family: kind demo needs it")
+        return self
+
+
+@dataclass(frozen=True)
+class StoredAutoencoder:
+    """An autoencoder and where its files lie; small ones travel to the workers.
+
+    Large ones they read themselves, and check that they are the same.
+    """
+
+    spec: AutoencoderSpec
+    uris: Mapping[str, str]  # by role
+    sha256: Mapping[str, str]
+    small: Mapping[str, bytes]
+
+    @property
+    def hash(self) -> str:
+        """Hex sha256 of all that decides what comes out; the name decides nothing."""
+        what = self.spec.model_dump_json(exclude={"name", "files", "catalogue"})
+        return sha256(
+            "\0".join([what, *(self.sha256[role] for role in sorted(self.uris))]).encode()
+        )
+
+    def read(self, role: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            UserError: it is gone, or another than it was.
+        """
+        if role in self.small:
+            return self.small[role]
+        data = read_uri(self.uris[role])
+        if sha256(data) != self.sha256[role]:
+            raise UserError(f"{self.uris[role]}: has changed since this run began")
+        return data
+
+
+def load_autoencoder_spec(name_or_path: str) -> AutoencoderSpec:
+    """A shipped autoencoder (`taef2`), a YAML file, or a .py or TorchScript file by itself.
+
+    Raises:
+        UserError: no such file or name, or a wrong key or value in it.
+    """
+    suffix = PurePosixPath(name_or_path).suffix
+    if suffix == PYTHON or suffix in TORCHSCRIPT:
+        stem = re.sub(r"[^a-z0-9._-]+", "-", PurePosixPath(name_or_path).stem.lower())
+        kind: Kind = "python" if suffix == PYTHON else "torchscript"
+        named = stem.strip("-._") or "own"
+        return AutoencoderSpec(name=named, kind=kind, files={"network": name_or_path})
+    return parse_yaml(resource("configs/autoencoders", name_or_path), AutoencoderSpec)
+
+
+def stored_autoencoder(
+    spec: AutoencoderSpec, weights: str | None, files: Mapping[str, str] | None = None
+) -> StoredAutoencoder:
+    """The autoencoder with its files found and hashed.
+
+    Args:
+        spec: what it is.
+        weights: folder or s3:// prefix in which its files lie; none where they are named by path.
+        files: file name → URI of those that were fetched.
+
+    Raises:
+        UserError: a file is not there; the line names it.
+    """
+    uris = {}
+    for role, name in spec.files.items():
+        if PurePosixPath(name).is_absolute() or "://" in name:
+            uris[role] = name
+        else:
+            uris[role] = _found(spec, name, weights, files or {})
+    hashes, small = {}, {}
+    for role, uri in uris.items():
+        data = read_uri(uri)
+        hashes[role] = sha256(data)
+        if len(data) <= _SMALL_BYTES:
+            small[role] = data
+    return StoredAutoencoder(spec, uris, hashes, small)
+
+
+def _found(spec: AutoencoderSpec, name: str, weights: str | None, files: Mapping[str, str]) -> str:
+    names = [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
+    for one in names:
+        if one in files:
+            return files[one]
+        if weights is not None and open_store(weights).stat(one) is not None:
+            return open_store(weights).uri(one)
+    where = f"{weights}: holds no" if weights else f"{spec.name}: --weights FOLDER, which holds"
+    raise UserError(f"{where} {' or '.join(names)}")

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+
+from rayapp.config.errors import UserError
+from rayapp.models.autoencoders.reconstruct import LatentNoise, open_autoencoder
+from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.taesd import Taesd
+from rayapp.models.autoencoders.tiny import Generator
+from tests.pictures import smooth
+
+PIXELS_HWC = np.asarray(smooth(32, 48)).copy()
+
+
+def opened(name, weights=None):
+    return open_autoencoder(stored_autoencoder(load_autoencoder_spec(str(name)), weights))
+
+
+def test_a_file_of_the_users_own_is_an_autoencoder(tmp_path):
+    own = tmp_path / "Mine.py"
+    own.write_text("def reconstruct(images):\n    return [255 - one for one in images]\n")
+    spec = load_autoencoder_spec(str(own))
+    assert (spec.name, spec.kind) == ("mine", "python")
+    assert np.array_equal(opened(own)(PIXELS_HWC), 255 - PIXELS_HWC)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def reconstruct(", "not Python"),
+        ("x = 1\n", "defines no reconstruct"),
+        ("def reconstruct(images):\n    return []\n", "reconstruct gave 0 images for 1"),
+        (
+            "def reconstruct(images):\n    return [one[:4] for one in images]\n",
+            r"reconstruct gave uint8 \[4, 48, 3\], uint8 \[32, 48, 3\] is wanted",
+        ),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wanted(tmp_path, text, said):
+    own = tmp_path / "mine.py"
+    own.write_text(text)
+    with pytest.raises(UserError, match=f"mine.py: {said}"):
+        opened(own)(PIXELS_HWC)
+
+
+def test_torchscript_and_the_demos_networks_do_what_the_network_does(tmp_path):
+    torch.manual_seed(0)
+    network = Generator("pixel shuffle").eval()
+    torch.save(network.state_dict(), tmp_path / "pixel-shuffle.pth")
+    (tmp_path / "pixel-shuffle.safetensors").write_bytes(_safetensors(network))
+    traced = torch.jit.trace(network, torch.rand(1, 3, 32, 48))
+    torch.jit.save(traced, tmp_path / "net.pt")
+    images = torch.from_numpy(PIXELS_HWC).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        wanted = (network(images).clamp(0, 1)[0] * 255).round().permute(1, 2, 0).numpy()
+    for found in (
+        opened("demo-pixel-shuffle", str(tmp_path))(PIXELS_HWC),
+        opened(tmp_path / "net.pt")(PIXELS_HWC),
+    ):
+        assert np.abs(found.astype(int) - wanted).max() <= 1
+    (tmp_path / "no.pt").write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match=r"no\.pt: no TorchScript network"):
+        opened(tmp_path / "no.pt")
+
+
+def _safetensors(network):
+    import safetensors.torch
+
+    return safetensors.torch.save(network.state_dict())
+
+
+def test_latent_noise_is_a_function_of_its_seed(tmp_path):
+    torch.manual_seed(0)
+    network = Taesd(4, middle_blocks=False)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(network, part).state_dict(), tmp_path / f"taesd_{part}.pth")
+    render = opened("taesd", str(tmp_path))
+    plain, one, same, other = (
+        render(PIXELS_HWC, noise)
+        for noise in (
+            None,
+            LatentNoise(0.5, seed=1),
+            LatentNoise(0.5, seed=1),
+            LatentNoise(0.5, seed=2),
+        )
+    )
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, plain)
+    assert np.array_equal(plain, render(PIXELS_HWC, LatentNoise(0.0, seed=1)))
+
+
+def test_a_diffusers_folder_gives_what_diffusers_gives(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    network = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+    network.save_pretrained(tmp_path)
+    found = opened("autoencoder-kl", str(tmp_path))(PIXELS_HWC)
+    images = torch.from_numpy(PIXELS_HWC).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        latents = network.encode(images * 2 - 1).latent_dist.mode()
+        wanted = ((network.decode(latents).sample + 1) / 2).clamp(0, 1)[0].permute(1, 2, 0)
+    assert np.abs(found / 255 - wanted.numpy()).max() < 0.003
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
+    with pytest.raises(UserError, match=r"config.json: is no config.json of an AutoencoderKL"):
+        opened("autoencoder-kl", str(tmp_path))
+
+
+def test_a_small_file_travels_and_a_large_one_that_changed_since_is_refused(tmp_path, monkeypatch):
+    own = tmp_path / "mine.py"
+    own.write_text("def reconstruct(images):\n    return images\n")
+    travels = stored_autoencoder(load_autoencoder_spec(str(own)), None)
+    monkeypatch.setattr("rayapp.models.autoencoders.spec._SMALL_BYTES", 10)
+    stored = stored_autoencoder(load_autoencoder_spec(str(own)), None)
+    own.write_text("def reconstruct(images):\n    return images[:]\n")
+    assert np.array_equal(open_autoencoder(travels)(PIXELS_HWC), PIXELS_HWC)
+    with pytest.raises(UserError, match="has changed since this run began"):
+        open_autoencoder(stored)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nkind: taesd\nfiles: {encoder: a}\n", "kind taesd takes encoder, decoder"),
+        ("name: x\nkind: taesd\nfiles: {encoder: a, decoder: b}\n", "latent_channels"),
+        ("name: x\nkind: demo\nfiles: {network: a}\n", "family: kind demo needs it"),
+    ],
+)
+def test_a_wrong_description_is_refused_by_file(tmp_path, text, said):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_autoencoder_spec(str(tmp_path / "x.yaml"))
