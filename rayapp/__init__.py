@@ -2,16 +2,27 @@
 
 from typing import TYPE_CHECKING
 
+from rayapp.config.defaults import __version__
+
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from rayapp.models.detector import Detector
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load_detector"]
 
 
-def load_detector(uri: "str | os.PathLike[str]", *, device: str = "cpu") -> "Detector":
+def load_detector(
+    uri: "str | os.PathLike[str]", *, device: str = "cpu", synthetic_labels: "Sequence[str]" = ()
+) -> "Detector":
     """The detector in a folder, a local path or `s3://…`, ready to score images.
+
+    Args:
+        uri: a folder of ours, a Hugging Face folder, or `hf://OWNER/NAME[@REVISION]`.
+        device: where it computes.
+        synthetic_labels: of a Hugging Face folder, the classes that mean synthetic, where their
+            names do not tell.
 
     Raises:
         UserError: no such detector, or files that do not belong together.
@@ -19,4 +30,4 @@ def load_detector(uri: "str | os.PathLike[str]", *, device: str = "cpu") -> "Det
     # Here, because torch takes seconds and most jobs do not need it.
     from rayapp.models.folder import load_detector
 
-    return load_detector(uri, device=device)
+    return load_detector(uri, device=device, synthetic_labels=synthetic_labels)

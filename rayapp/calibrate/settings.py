@@ -4,17 +4,22 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import ProtocolName
-from rayapp.models.detector_spec import EVEN_ODDS, Method
+from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
+from rayapp.models.detector_spec import Method
 
 
 class CalibrateSettings(JobSettings):
     """Fit the map from logit to probability, and the threshold and band, on calibration images."""
 
-    detector: Uri = Field(description="folder or s3:// prefix of the detector")
+    detector: Uri = Field(
+        description="folder or s3:// prefix of the detector, or hf://OWNER/NAME[@REVISION]"
+    )
+    synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     scores: tuple[Uri, ...] = Field(
         (), description="outputs of predict that hold the calibration images, or folders of them"
     )
@@ -65,6 +70,8 @@ class CalibrateSettings(JobSettings):
     protocol: ProtocolName = Field(
         "clean", description="legacy: calibrate on test images too, as the original does"
     )
+
+    _labelled = model_validator(mode="before")(labelled)
 
     @field_validator("scores", "against", mode="before")
     @classmethod

@@ -1,17 +1,17 @@
 """The detectors that are compared: their specs, hashes, and names in tables."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from rayapp import load_detector
 from rayapp.config.errors import UserError
+from rayapp.config.paths import slug
 from rayapp.dataset import manifest
 from rayapp.dataset.leakage import ITEMS_FILE
+from rayapp.models.adopted.uris import split_labels
 from rayapp.models.detector import DetectorSpec
-from rayapp.storage.uris import open_store
+from rayapp.models.folder import load_detector, own_store
 
 _GENERIC = {"detector", "last"}  # what the jobs call every detector's folder
 
@@ -52,23 +52,19 @@ def load_all(uris: Sequence[str], names: Sequence[str]) -> list[Measured]:
             raise UserError(f"detector {twice} stands twice")
     found = []
     for uri, name in zip(whole, names or short_names(whole), strict=True):
-        detector, store = load_detector(uri), open_store(uri)
-        there = store.stat(ITEMS_FILE) is not None
-        items = manifest.read_table(store, ITEMS_FILE) if there else None
+        detector, store = load_detector(uri), own_store(uri)
+        there = store is not None and store.stat(ITEMS_FILE) is not None
+        items = manifest.read_table(store, ITEMS_FILE) if store and there else None
         found.append(Measured(name, uri, detector.spec, detector.hash(), items))
     return found
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
     """The shortest ends of the paths that differ and say more than `detector`."""
-    parts = [[part for part in uri.split("/") if part] for uri in uris]
+    plain = [split_labels(uri)[0] for uri in uris]
+    parts = [[part for part in uri.split("/") if part] for uri in plain]
     for length in range(1, max(map(len, parts)) + 1):
         ends = ["/".join(one[-length:]) for one in parts]
         if len(set(ends)) == len(ends) and not _GENERIC & set(ends):
             return ends
     return list(uris)
-
-
-def slug(name: str) -> str:
-    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"

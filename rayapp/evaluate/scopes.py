@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from rayapp.config.errors import UserError
 from rayapp.metrics.evaluation import Evaluation, Results, Slice
-from rayapp.models.folder import SPEC_FILE, read_spec, write_scope
+from rayapp.models.folder import SPEC_FILE, own_store, read_spec, write_scope
 from rayapp.models.scope import Measured, Quantity, Scope
-from rayapp.storage.uris import open_store
 
 _RECORDED = (
     "roc_auc",
@@ -33,7 +32,10 @@ def record_scopes(results: Results, date: str) -> list[str]:
     lines = []
     for uri in dict.fromkeys(one.detector for one in results.evaluations):
         mine = [one for one in results.evaluations if one.detector == uri]
-        store = open_store(uri)
+        store = own_store(uri)
+        if store is None:
+            lines.append(f"{uri}: is a detector of others, into which nothing is written")
+            continue
         try:
             spec, _ = read_spec(uri)
             calibration = spec.calibration.hash if spec.calibration else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayapp.config.defaults import NUM_RESAMPLES
 from rayapp.config.errors import UserError
@@ -10,6 +10,7 @@ from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
+from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import View
 
 PLACEMENT = frozenset({"record"})  # no figure depends on it
@@ -19,8 +20,11 @@ class EvaluateSettings(JobSettings):
     """Measure detectors on suites from their stored scores: every table, with intervals."""
 
     detector: tuple[Uri, ...] = Field(
-        min_length=1, description="folders or s3:// prefixes of (calibrated) detectors"
+        min_length=1,
+        description="folders or s3:// prefixes of (calibrated) detectors, or "
+        "hf://OWNER/NAME[@REVISION]",
     )
+    synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     names: tuple[str, ...] = Field(
         (), description="their names in tables; from their paths if none"
     )
@@ -61,6 +65,8 @@ class EvaluateSettings(JobSettings):
     )
     resamples: int = Field(NUM_RESAMPLES, ge=100, description="bootstrap resamples")
     seed: int = Field(42, description="seed of the resampling, and of reals that legacy draws")
+
+    _labelled = model_validator(mode="before")(labelled)
 
     @field_validator(
         "detector",

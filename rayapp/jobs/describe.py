@@ -34,8 +34,14 @@ def _network(spec: DetectorSpec) -> Rows:
     several = f", {built.num_networks} of them averaged" if built.num_networks else ""
     if spec.scope.about:
         yield "is", [spec.scope.about]
-    yield "network", [f"{built.backbone}{several}; sees an image as {seen.view}, {seen.size} px"]
+    view = f"{seen.view}, {seen.size} px"
+    if seen.processor:
+        view = f"its own processor does, {seen.shape_HW[1]}×{seen.shape_HW[0]} px"
+    yield "network", [f"{built.backbone}{several}; sees an image as {view}"]
     yield "tells", [", ".join(spec.labels.classes)]
+    if spec.adopted:
+        named = [spec.adopted.classes[index] for index in spec.adopted.synthetic]
+        yield "synthetic", [f"{' + '.join(named) or 'none of'} ({', '.join(spec.adopted.classes)})"]
     for name in _TERMS:
         if value := spec.provenance.get(name):
             yield name, [", ".join(value) if isinstance(value, list) else str(value)]

@@ -3,31 +3,36 @@
 Shapes: N images · K classes · C channels or features · H W.
 """
 
+import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
 from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
-from rayapp.models.backbones import create_backbone
+from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.adopted.spec import Adopted
+from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, View
+from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.inference.scoring_network import without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
+from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -44,6 +49,7 @@ class DetectorSpec(Settings):
     preprocessing: Preprocessing = Field(description="from pixels to the network's input")
     labels: Labels = Field(Labels(), description="what the outputs mean")
     calibration: Calibration | None = Field(None, description="from logit to probability")
+    adopted: Adopted | None = Field(None, description="a network of others; none: one of ours")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
     scope: Scope = Field(Scope(), description="what its verdicts rest on")
     min_side_px: int | None = Field(
@@ -77,8 +83,24 @@ def build_network(
         options=architecture.options,
         weights=weights,
     )
-    head = ClassificationHead(backbone.num_features, **architecture.head.model_dump())
-    return Network(Encoder(backbone), head)
+    pool = _token_pool(backbone, architecture.head)
+    num_features = pool.num_features if pool else backbone.num_features
+    settings = architecture.head.model_dump(exclude={"pool", "layers"})
+    return Network(Encoder(backbone), ClassificationHead(num_features, **settings), pool)
+
+
+def _token_pool(backbone: Backbone, settings: HeadSettings) -> TokenPool | None:
+    if settings.pool is None:
+        return None
+    model = cast(Any, backbone.model)
+    if not hasattr(model, "num_features"):
+        raise UserError("head.pool wants a ViT of timm's, which has tokens")
+    if settings.pool == "cls" and not getattr(model, "num_prefix_tokens", 0):
+        raise UserError("head.pool cls: the backbone has no class token; take mean or attention")
+    pool = TokenPool(settings.pool, settings.layers or (-1,), model.num_features)
+    with torch.no_grad():  # what does not fit is refused here, not in the first batch
+        copy.deepcopy(backbone).to("meta").tokens(backbone.blank_image("meta"), pool.layers)
+    return pool
 
 
 def build_scorer(architecture: Architecture) -> Network | Ensemble:
@@ -87,6 +109,11 @@ def build_scorer(architecture: Architecture) -> Network | Ensemble:
         return build_network(architecture)
     alone = architecture.model_copy(update={"num_networks": None})
     return Ensemble([build_network(alone) for _ in range(architecture.num_networks)])
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes; one may have no parameters, but its weights as bytes."""
+    return next(itertools.chain(network.parameters(), network.buffers())).device
 
 
 class Detector:
@@ -98,7 +125,7 @@ class Detector:
         UserError: the network does not have the strides that the spec names.
     """
 
-    def __init__(self, network: Network | Ensemble, spec: DetectorSpec) -> None:
+    def __init__(self, network: Network | Ensemble | AdoptedNetwork, spec: DetectorSpec) -> None:
         for actual in (backbone.strides() for backbone in network.backbones):
             if actual == spec.strides:
                 continue
@@ -120,6 +147,8 @@ class Detector:
         wanted = own.seen_as(view or own.view, size or own.size)
         if wanted == own:
             return self
+        if self.spec.adopted and wanted.shape_HW != own.shape_HW:
+            raise UserError(f"the detector takes {own.size} px, not {wanted.size}: leave view_size")
         if self.spec.calibration:
             raise UserError(
                 f"the detector was calibrated under the view {own.view} at {own.size} px; under "
@@ -194,9 +223,27 @@ class Detector:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""
         return self._scored(self.network.features, images, batch_size)
 
+    def patch_logits(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """Logits of each patch of the view float32 [N, gh, gw] (or [N, gh, gw, K]), row by row.
+
+        Raises:
+            UserError: a head that is not on patches, or a view that is several.
+        """
+        return self._scored(self._of_one_view().patch_logits, images, batch_size)
+
+    def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
+        return self._scored(self._of_one_view().patch_attention, images, batch_size)
+
+    def _of_one_view(self) -> Network:
+        several = self.spec.preprocessing.view in ("five", "tiles")
+        if several or not isinstance(self.network, Network):
+            raise UserError("patches are of one network and one view: take centre or resize")
+        return self.network
+
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
-        named = {"architecture", "strides", "preprocessing"}
+        named = {"architecture", "strides", "preprocessing", "adopted"}
         text = json.dumps(
             self.spec.model_dump(mode="json", include=named, exclude_none=True), sort_keys=True
         )
@@ -223,7 +270,7 @@ class Detector:
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
-        device = next(self.network.parameters()).device
+        device = device_of(self.network)
         means = []
         with torch.inference_mode(), without_tf32():
             for views_KHWC, counts in self._views(images, batch_size, unread, nothing):

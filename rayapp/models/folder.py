@@ -2,25 +2,30 @@
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
+from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.adopted.spec import Adopted
+from rayapp.models.adopted.uris import HUB, split_labels
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
-from rayapp.models.foreign import load_strictly
-from rayapp.models.published_weights import LAYOUTS
+from rayapp.models.detector_spec import LAYOUTS
+from rayapp.models.foreign import load_strictly, without_prefix
 from rayapp.models.scope import Scope
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
+_HUB_CONFIG = "config.json"
 _MOST_OF_WEIGHTS = 2  # the network's bytes against the file's: equal but for 16-bit files
 _HARMLESS_BYTES = 256 << 20  # below it, what is wrong with the weights is the better word
 
@@ -49,10 +54,16 @@ def save_detector(detector: Detector, store: Store) -> str:
 def read_spec(uri: str | os.PathLike[str]) -> tuple[DetectorSpec, str]:
     """What a detector's folder says of it, and its hash, without reading the weights.
 
+    A detector of others says neither: it is loaded.
+
     Raises:
         UserError: no such detector, or a file of another kind.
     """
-    saved = _read_spec(open_store(uri))
+    plain, _ = split_labels(os.fspath(uri))
+    if is_adopted(plain):
+        detector = load_detector(uri)
+        return detector.spec, detector.hash()
+    saved = _read_spec(open_store(plain))
     return DetectorSpec(**_spec_fields(saved)), saved.detector_hash
 
 
@@ -71,22 +82,30 @@ def write_scope(store: Store, scope: Scope, detector_hash: str) -> None:
         store.put(SPEC_FILE, changed.model_dump_json(indent=2).encode())
 
 
-def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detector:
+def load_detector(
+    uri: str | os.PathLike[str], *, device: str = "cpu", synthetic_labels: Sequence[str] = ()
+) -> Detector:
     """The detector in a folder (local path or `s3://…`), in evaluation mode.
+
+    Args:
+        uri: a folder of ours, a Hugging Face folder or `hf://OWNER/NAME[@REVISION]`.
+        device: where it computes.
+        synthetic_labels: of a Hugging Face folder, classes that mean synthetic.
 
     Raises:
         UserError: no such detector; files of another kind; weights, strides or calibration that
             belong to another detector.
     """
-    store = open_store(uri)
+    plain, labels = split_labels(os.fspath(uri))
+    if is_adopted(plain):
+        return _adopted(plain, tuple(synthetic_labels) or labels).to(device)
+    store = open_store(plain)
     saved = _read_spec(store)
-    try:
-        _check_size(store, saved)
-        network = build_scorer(saved.architecture)
+    if saved.adopted:
+        network = _load_adopted(store, saved.adopted)
         detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
-    except UserError as error:
-        raise UserError(f"{store.uri(SPEC_FILE)}: {error}") from None
-    _load_weights(store, network)
+    else:
+        detector = _built(store, saved)
     digest = detector.hash()
     if digest != saved.detector_hash:
         raise UserError(
@@ -99,8 +118,50 @@ def load_detector(uri: str | os.PathLike[str], *, device: str = "cpu") -> Detect
             f"{store.uri(SPEC_FILE)}: the calibration was made for other weights or another view "
             f"(detector {calibration.detector_hash[:12]}, this is {digest[:12]}); calibrate again"
         )
-    network.eval()
+    detector.network.eval()
     return detector.to(device)
+
+
+def own_store(uri: str) -> Store | None:
+    """Where a detector's folder may be read and written; None: it is one of others."""
+    plain, _ = split_labels(uri)
+    return None if is_adopted(plain) else open_store(plain)
+
+
+def is_adopted(uri: str) -> bool:
+    """Whether a name is that of a detector of others: on the hub, or a folder in its form."""
+    if uri.startswith(HUB):
+        return True
+    store = open_store(uri)
+    try:
+        return store.stat(SPEC_FILE) is None and store.stat(_HUB_CONFIG) is not None
+    except NotADirectoryError:
+        return False
+
+
+def _adopted(uri: str, labels: Sequence[str]) -> Detector:
+    # On demand: few need it, and it brings what most do without.
+    from rayapp.models.adopted import transformers_folder
+
+    return transformers_folder.load(uri, labels)
+
+
+def _load_adopted(store: Store, adopted: Adopted) -> AdoptedNetwork:
+    from rayapp.models.adopted import transformers_network
+
+    tensors = without_prefix(_tensors(store), "model.")
+    return transformers_network.build(adopted, tensors, store.uri())
+
+
+def _built(store: Store, saved: _SavedSpec) -> Detector:
+    try:
+        _check_size(store, saved)
+        network = build_scorer(saved.architecture)
+        detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
+    except UserError as error:
+        raise UserError(f"{store.uri(SPEC_FILE)}: {error}") from None
+    load_strictly(network, _tensors(store), store.uri(WEIGHTS_FILE))
+    return detector
 
 
 def _read_spec(store: Store) -> _SavedSpec:
@@ -146,12 +207,11 @@ def _spec_fields(saved: _SavedSpec) -> dict[str, Any]:
     return {name: getattr(saved, name) for name in DetectorSpec.model_fields}
 
 
-def _load_weights(store: Store, network: nn.Module) -> None:
+def _tensors(store: Store) -> dict[str, Tensor]:
     where = store.uri(WEIGHTS_FILE)
     try:
-        given = safetensors.torch.load(store.get(WEIGHTS_FILE))
+        return dict(safetensors.torch.load(store.get(WEIGHTS_FILE)))
     except FileNotFoundError:
         raise UserError(f"{where}: no such file; the detector is not whole") from None
     except safetensors.SafetensorError as error:
         raise UserError(f"{where}: not a safetensors file: {error}") from None
-    load_strictly(network, given, where)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rayapp.dataset.images import MAX_PIXELS, ImageError
+from rayapp.models.adopted.processing import processed, seen_box
 from rayapp.models.detector_spec import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -44,9 +45,16 @@ def normalise(views_KHWC: Tensor, preprocessing: Preprocessing) -> Tensor:
 def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Views uint8 [K, size, size, C]: K is 1, for `five` 5, for `tiles` what the image takes.
 
+    A published processor's is one, which may be oblong, and float32 where that does not round.
+
     Raises:
         ImageError: the tiles would take more memory than any image may.
     """
+    if preprocessing.processor:
+        processor = preprocessing.processor
+        # What is seen of a very long image is its middle, where there is a crop.
+        seen_HWC = _middle(pixels_HWC) if processor.shorter else pixels_HWC
+        return processed(seen_HWC, processor)[None]
     size = preprocessing.size
     if preprocessing.view == "resize":
         side = max(preprocessing.resize_to or size, size)
@@ -61,6 +69,8 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[Box]:
     """Which parts of an image its views show: top, left, bottom, right as shares of its sides."""
+    if preprocessing.processor:
+        return [seen_box(size_HW, preprocessing.processor)]
     size = preprocessing.size
     if preprocessing.view == "resize":
         side = max(preprocessing.resize_to or size, size)

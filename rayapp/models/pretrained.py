@@ -121,25 +121,29 @@ def unfetched(name: str) -> str:
 
 
 def _is_offline(name: str) -> bool:
-    """Whether the weights are on the hub and that cannot be reached.
+    """Whether the weights are on the hub and that cannot be reached."""
+    import timm
+
+    return bool(timm.get_pretrained_cfg(name).hf_hub_id) and not hub_answers()
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached, and may be.
 
     Asked first, because the hub's client would try each of its files for half a minute.
     """
     import huggingface_hub
-    import timm
 
-    if not timm.get_pretrained_cfg(name).hf_hub_id:
-        return False
     if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return True
+        return False
     request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")  # noqa: S310
     try:
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT_S).close()  # noqa: S310
     except urllib.error.HTTPError:
-        return False
-    except OSError:
         return True
-    return False
+    except OSError:
+        return False
+    return True
 
 
 def _cached_weights(name: str) -> str:

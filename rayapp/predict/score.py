@@ -3,17 +3,27 @@
 Shapes: K views of an image · H W · C channels · E outputs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from rayapp.models.detector import Detector
+from rayapp.models.detector import device_of
 from rayapp.models.inference.scoring_network import for_scoring, without_tf32
+<<<<<<< HEAD
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise
+=======
+from rayapp.models.preprocessing import cut_views, normalise
+
+if TYPE_CHECKING:
+    from rayapp.models.detector import Detector
+    from rayapp.models.preprocessing import Pixels
+>>>>>>> main
 
 Logits = tuple[float, ...]  # one, or one a class
 
@@ -64,7 +74,7 @@ class NetworkScorer:
         self._preprocessing = detector.spec.preprocessing
         self._min_side_px = detector.spec.min_side_px
         self.preprocessing_hash = self._preprocessing.hash
-        self._device = next(detector.network.parameters()).device
+        self._device = device_of(detector.network)
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
         self._gpu_share = gpu_share
         self.at_once = at_once or self._measured()
@@ -92,8 +102,7 @@ class NetworkScorer:
 
     def _measured(self) -> int:
         """As many views as a forward pass may take, by what one view takes."""
-        side = self._preprocessing.size
-        view = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        view = torch.zeros(1, *self._preprocessing.shape_HW, 3, dtype=torch.uint8)
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             before = torch.cuda.memory_allocated(self._device)

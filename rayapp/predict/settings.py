@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
+from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Precision, View
 
 # What only says where and how fast work is done: a run may go on with other values.
@@ -30,8 +31,10 @@ class PredictSettings(JobSettings):
     }
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of a detector, or a Python file with predict(images)"
+        description="folder or s3:// prefix of a detector, a Hugging Face folder or "
+        "hf://OWNER/NAME[@REVISION], or a Python file with predict(images)"
     )
+    synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
         description="image, folder, s3:// prefix, pattern, list (.txt), table of paths or images "
         "(.csv, .parquet), manifest or .tar"
@@ -78,3 +81,5 @@ class PredictSettings(JobSettings):
         False, description="compile the network too; pays on a GPU from thousands of images on"
     )
     gallery: int = Field(500, ge=0, description="images in gallery.html; 0: no gallery")
+
+    _labelled = model_validator(mode="before")(labelled)

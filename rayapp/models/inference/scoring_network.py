@@ -15,6 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.backbones import Backbone
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
 
@@ -44,7 +46,9 @@ def without_tf32() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def for_scoring(network: Network | Ensemble, *, bf16: bool, compiled: bool = False) -> nn.Module:
+def for_scoring(
+    network: Network | Ensemble | AdoptedNetwork, *, bf16: bool, compiled: bool = False
+) -> nn.Module:
     """A copy of the network, on its device, that maps normalised images to logits faster.
 
     Args:
@@ -52,13 +56,19 @@ def for_scoring(network: Network | Ensemble, *, bf16: bool, compiled: bool = Fal
         bf16: compute in bf16 what comes after the first convolution; logits are float32.
         compiled: through torch.compile as well; needs a C++ compiler, and minutes at the start.
     """
-    if isinstance(network, Ensemble):
-        ready: nn.Module = _Mean([_Ready(cast(Network, one), bf16) for one in network.networks])
+    if isinstance(network, AdoptedNetwork):
+        ready: nn.Module = _Adopted(network, bf16)
+    elif isinstance(network, Ensemble):
+        ready = _Mean([_ready(cast(Network, one), bf16) for one in network.networks])
     else:
-        ready = _Ready(network, bf16)
+        ready = _ready(network, bf16)
     if compiled:
         ready.compile()
     return ready.eval()
+
+
+def _ready(network: Network, bf16: bool) -> nn.Module:
+    return _Ready(network, bf16) if network.pool is None else _ReadyTokens(network, bf16)
 
 
 class _Ready(nn.Module):
@@ -80,6 +90,37 @@ class _Ready(nn.Module):
         # Pooled in float32: the mean of a thousand positions deserves its digits.
         features_NC = self._model[0].forward_head(maps.float(), pre_logits=True)
         return cast(Tensor, self.head(features_NC)).float()
+
+
+class _ReadyTokens(nn.Module):
+    """One network whose head is on a ViT's tokens."""
+
+    def __init__(self, network: Network, bf16: bool) -> None:
+        super().__init__()
+        assert network.pool is not None
+        self.autocast, self.pool, self.head = bf16, network.pool, network.head
+        backbone = network.encoder.backbone
+        self.backbone = cast(Backbone, _pixels_in_float32(backbone) if bf16 else backbone)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits float32 [N] or [N, K]."""
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
+            class_NF, patches_NHWF = self.backbone.tokens(images_NCHW, self.pool.layers)
+        features_NF = self.pool(class_NF.float(), patches_NHWF.flatten(1, 2).float())
+        return cast(Tensor, self.head(features_NF)).float()
+
+
+class _Adopted(nn.Module):
+    """A network of others; with bf16 what sees the pixels keeps to float32."""
+
+    def __init__(self, network: AdoptedNetwork, bf16: bool) -> None:
+        super().__init__()
+        self.network = _pixels_in_float32(network) if bf16 else network
+        self.autocast = bf16
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
+            return cast(Tensor, self.network(images_NCHW))
 
 
 class _Mean(nn.Module):
@@ -104,14 +145,17 @@ class _Maps(nn.Module):
 
 def _unfused_maps(model: nn.Module, bf16: bool) -> nn.Module:
     """The backbone as it is, but that with bf16 what sees the pixels keeps to float32."""
-    if not bf16:
-        return _Maps(model)
+    return _Maps(_pixels_in_float32(model) if bf16 else model)
+
+
+def _pixels_in_float32(model: nn.Module) -> nn.Module:
+    """A copy whose convolutions of pixels compute in float32 under autocast too."""
     model = copy.deepcopy(model)
     for name, module in list(model.named_modules()):
         if is_plain_conv(module) and cast(nn.Conv2d, module).in_channels == 3:
             conv = FusedConv(cast(nn.Conv2d, module), torch.float32, torch.float32)
             model.set_submodule(name, conv)
-    return _Maps(model)
+    return model
 
 
 def _has_more_than_convolutions(maps: nn.Module) -> bool:

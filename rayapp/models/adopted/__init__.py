@@ -1,0 +1,1 @@
+"""Detectors of others, run as they are: Hugging Face folders and ONNX files."""
