@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rayapp.dataset.images import Pixels
 from rayapp.models.detector_spec import Preprocessing
-from rayapp.models.preprocessing import Pixels
 
 ONE_COLOUR = "nothing but one colour"
 GRADIENT = "nothing but a smooth gradient"

@@ -3,13 +3,10 @@
 Shapes: N images · K classes.
 """
 
-<<<<<<< HEAD
-import math
-from collections.abc import Iterable, Sequence
-=======
 from __future__ import annotations
 
->>>>>>> main
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

@@ -14,16 +14,12 @@ from torch import nn
 
 from rayapp.models.detector import device_of
 from rayapp.models.inference.scoring_network import for_scoring, without_tf32
-<<<<<<< HEAD
 from rayapp.models.nothing_to_judge import nothing_to_judge
-from rayapp.models.preprocessing import Pixels, cut_views, normalise
-=======
 from rayapp.models.preprocessing import cut_views, normalise
 
 if TYPE_CHECKING:
     from rayapp.models.detector import Detector
     from rayapp.models.preprocessing import Pixels
->>>>>>> main
 
 Logits = tuple[float, ...]  # one, or one a class
 

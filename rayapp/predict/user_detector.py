@@ -22,12 +22,7 @@ import numpy as np
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.images import sha256
-<<<<<<< HEAD
 from rayapp.models.nothing_to_judge import nothing_to_judge
-from rayapp.models.preprocessing import Pixels
-from rayapp.predict.score import Logits
-=======
->>>>>>> main
 from rayapp.storage.uris import read_uri
 
 if TYPE_CHECKING:
