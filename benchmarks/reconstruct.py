@@ -36,11 +36,11 @@ from rayapp.cluster.session import session
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
-from rayapp.models.autoencoders.reconstruct import TILE_PX, open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import TILE_PX, open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.autoencoders.tiny import Generator
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
@@ -215,7 +215,7 @@ def _told_apart(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     columns = {name: [row.get(name) for row in rows] for name in (
         "path", "container", "quality", "tables", "subsampling", "width", "height", "bytes",
         "metadata", "brightness", "chroma", "noise")}  # fmt: skip
-    columns["path"] = [path.partition("/")[2] for path in columns["path"]]
+    columns["path"] = [str(path).partition("/")[2] for path in columns["path"]]
     synthetic_N = np.array([row["origin"] for row in rows])
     groups = [row["group"] for row in rows]
     found = shortcuts(features(pa.table(columns)), synthetic_N, groups)

@@ -27,7 +27,7 @@ from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from rayapp.models.detector import device_of
-from rayapp.models.inference.scoring_network import for_scoring, without_tf32
+from rayapp.models.inference.precision import without_tf32
+from rayapp.models.inference.scoring_network import for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import cut_views, normalise
 
