@@ -54,20 +54,20 @@ def probe_results(
 ) -> Iterator[Result]:
     """The probe by every way of leaving out, trained on clean images, judged on each condition."""
     data = [pictures.read(at) for at in range(len(pictures.pictures))]
-    found = {
-        one: features.of(
-            [source_of(d, p.path, one) for d, p in zip(data, pictures.pictures, strict=True)],
-            f"features, {one.title}",
-        )
-        for one in conditions
-    }
+
+    def seen(one: Condition) -> NDArray[np.float32]:
+        sources = [source_of(d, p.path, one) for d, p in zip(data, pictures.pictures, strict=True)]
+        return features.of(sources, f"features, {one.title}")
+
+    trained = [one for one in conditions if one.level == "clean"]
+    found = {one: seen(one) for one in trained}
+    pairs_of = pair_features(*aligned, trained, features) if aligned else {}
+    found |= {one: seen(one) for one in conditions if one not in found}
     folds: dict[str, list[Fold]] = {
         LEAVE_FAMILY_OUT: list(leave_family_out(pictures)),
         LEAVE_SOURCE_OUT: list(leave_source_out(pictures)),
         HALF: list(half_against_half(pictures)),
     }
-    trained = [one for one in conditions if one.level == "clean"]
-    pairs_of = pair_features(*aligned, trained, features) if aligned else {}
     for equalised in dict.fromkeys(one.equalised for one in conditions):
         judged = {one.level: f for one, f in found.items() if one.equalised == equalised}
         for way, several in folds.items():

@@ -63,7 +63,7 @@ class Condition:
         return ",".join(load_perturbation(name).hash for name in self.perturbations)
 
 
-CONDITIONS = tuple(Condition(level, equalised) for equalised in (True, False) for level in LEVELS)
+CONDITIONS = tuple(Condition(level, equalised) for level in LEVELS for equalised in (True, False))
 Source = tuple[str, Callable[[], ImageHWC]]  # an id, and how its pixels are made
 
 
