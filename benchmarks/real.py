@@ -38,6 +38,7 @@ from benchmarks.real_page import (
 from benchmarks.real_partners import Partners, Photographs, judge_aligned, pair_features
 from benchmarks.real_set import RealSet, read_real_set
 from rayapp.config.errors import UserError
+from rayapp.dataset.images import sha256
 from rayapp.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def probe_results(
     aligned: tuple[Photographs, Partners] | None,
 ) -> Iterator[Result]:
     """The probe by every way of leaving out, trained on clean images, judged on each condition."""
-    data = [pictures.read(at) for at in range(len(pictures.pictures))]
+    files = pictures.files
+    known = [
+        (f, sha256(f.read_bytes()), p.path) for f, p in zip(files, pictures.pictures, strict=True)
+    ]
 
     def seen(one: Condition) -> NDArray[np.float32]:
-        sources = [source_of(d, p.path, one) for d, p in zip(data, pictures.pictures, strict=True)]
-        return features.of(sources, f"features, {one.title}")
+        return features.of([source_of(*image, one) for image in known], f"features, {one.title}")
 
     trained = [one for one in conditions if one.level == "clean"]
     found = {one: seen(one) for one in trained}
@@ -111,8 +114,8 @@ def _logits(
 ) -> NDArray[np.float64]:
     logits = np.empty(len(pictures.pictures))
     with Progress(title, len(logits), unit="images") as progress:
-        for at, picture in enumerate(pictures.pictures):
-            pixels = pixels_of(pictures.read(at), picture.path)
+        for at, (file, picture) in enumerate(zip(pictures.files, pictures.pictures, strict=True)):
+            pixels = pixels_of(file.read_bytes(), picture.path)
             logits[at] = detector.logits([condition.apply(pixels, picture.path)])[0]
             progress.update()
     return logits
