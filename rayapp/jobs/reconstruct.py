@@ -44,8 +44,9 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri
 from rayapp.transforms.perturbations import load_perturbation
 
-_BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
+_FEW = 4
+_BLOCK_ROWS = 16  # of one task of Ray: an image takes a second or so
 _PX_AT_ONCE = 1 << 20  # of cuts that one process renders at a time: 2 GB (measured: 1.2)
 _CARRIED = ("source", "licence", "group")
 
@@ -94,7 +95,9 @@ def _taken(
         scheme = pairs_scheme(given, name)
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
     scheme = pairs_scheme(None, name)
-    keys = sorted(stat.key for stat in root.list() if named_as(stat.key) == "image")
+    own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
+    listed = (stat.key for stat in root.list() if named_as(stat.key) == "image")
+    keys = sorted(key for key in listed if not key.startswith(own))  # what was made is no input
     if faults := [fault for key in keys if (fault := path_fault(key))]:
         raise UserError(f"{root.root}: {faults[0]}")
     if not keys:
@@ -155,7 +158,7 @@ def _made(
     cpus = settings.cpus or len(os.sched_getaffinity(0))
     at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
     # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
-    small = _SMALL if at_once == cpus else _BATCH
+    small = _SMALL if at_once == cpus else _FEW
     alone = in_process(run, rows.num_rows, resources, small)
     work = PairRows(
         root,
@@ -173,10 +176,10 @@ def _made(
         work,
         row_schema(scheme),
         run=run,
-        batch_size=max(_BATCH, 2 * work.at_once),
+        batch_size=max(settings.batch_size, 2 * work.at_once),
         resources=resources,
         wait_s=settings.wait_s,
-        max_block_rows=4 * _BATCH,
+        max_block_rows=max(_BLOCK_ROWS, settings.batch_size),
         verify=outputs_there(run.store),
         small=small,
     )

@@ -127,13 +127,12 @@ def test_the_partner_is_compressed_as_the_real_was(tmp_path):
 
 
 @pytest.mark.parametrize("more", [{}, {"blend": 0.7, "perturbation": "demo-train"}])
-def test_batch_and_threads_change_nothing(tmp_path, monkeypatch, more):
+def test_batch_and_threads_change_nothing(tmp_path, more):
     folder = photographs(tmp_path / "in")
     found = set()
     for size, cpus in ((1, 1), (4, 2), (16, 1)):
-        monkeypatch.setattr("rayapp.jobs.reconstruct._BATCH", size)
-        out = tmp_path / f"{size}"
-        found.add(reconstruct(settings(folder, out, cpus=cpus, **more)).results["pixels_sha256"])
+        made = settings(folder, tmp_path / f"{size}", batch_size=size, cpus=cpus, **more)
+        found.add(reconstruct(made).results["pixels_sha256"])
     assert len(found) == 1
 
 
@@ -197,6 +196,14 @@ def test_a_folder_without_lists_is_all_real(tmp_path):
     assert run.counts == {"in": 5, "pairs": 5, "failed": 0}
     assert (out / "lists/pairs.txt").read_text().count("\n") == 10
     assert json.loads((out / "run.json").read_text())["counts"]["pairs"] == 5
+
+
+def test_an_output_below_the_images_is_no_input(tmp_path):
+    folder = photographs(tmp_path / "in", 4)
+    for _ in range(2):
+        run = reconstruct(settings(folder, folder / "pairs", annotations=(), num_workers=None))
+        assert run.counts["in"] == 5
+    assert run.state == "done"
 
 
 def test_a_preview_shows_pairs_and_is_no_part_of_the_run(tmp_path):
