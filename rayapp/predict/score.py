@@ -4,13 +4,14 @@ Shapes: K views of an image · H W · C channels · E outputs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from rayapp.models.detector import Detector, device_of
+from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.inference.scoring_network import for_scoring, without_tf32
 from rayapp.models.preprocessing import Pixels, cut_views, normalise
 
@@ -22,6 +23,13 @@ _MOST_VIEWS = 64
 _GPU_SHARE = 0.4
 
 
+class Seen(Protocol):
+    """What a scorer keeps of an image; its length is that of the image's views."""
+
+    def __len__(self) -> int:
+        """Views."""
+
+
 class Scorer(Protocol):
     """What a worker scores with: a network, or a user's own code."""
 
@@ -29,10 +37,10 @@ class Scorer(Protocol):
     preprocessing_hash: str
     at_once: int
 
-    def see(self, pixels_HWC: Pixels) -> Pixels:
-        """What it keeps of an image, [K, H, W, C]; called in threads, images at most some."""
+    def see(self, pixels_HWC: Pixels) -> Seen:
+        """What it keeps of an image; called in threads, images at most some."""
 
-    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+    def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Logits of images that were seen."""
 
 
@@ -60,6 +68,7 @@ class NetworkScorer:
         self._preprocessing = detector.spec.preprocessing
         self.preprocessing_hash = self._preprocessing.hash
         self._device = device_of(detector.network)
+        assert not isinstance(detector.network, FusedNetwork)  # see fused_score
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
         self._gpu_share = gpu_share
         self.at_once = at_once or self._measured()
@@ -68,7 +77,7 @@ class NetworkScorer:
         """The detector's views uint8 [K, size, size, C]; the image itself need not be kept."""
         return cut_views(pixels_HWC, self._preprocessing)
 
-    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+    def score(self, seen: Sequence[Any]) -> list[Logits]:
         """The mean over its views of each image's logits."""
         views = torch.from_numpy(np.concatenate(seen))
         logits = torch.cat([self._forward(part) for part in torch.split(views, self.at_once)])

@@ -20,8 +20,9 @@ from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.detector_spec import View
 from rayapp.models.preprocessing import Pixels
+from rayapp.predict.fused_score import make_scorer, score_with_reasons
 from rayapp.predict.members import advice, read_image
-from rayapp.predict.score import Logits, NetworkScorer, Scorer
+from rayapp.predict.score import Logits, Scorer, Seen
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.storage.store import LocalStore, Store
@@ -51,7 +52,7 @@ class ScorerSpec:
         if isinstance(self.detector, UserDetector):
             return UserScorer(self.detector, self.at_once)
         detector = load_detector(self.detector).seen_as(self.view, self.view_size)
-        return NetworkScorer(
+        return make_scorer(
             detector.to(self.device),
             bf16=self.bf16,
             at_once=self.at_once,
@@ -104,7 +105,7 @@ class PredictRows:
         start = time.perf_counter()
         images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
         results: list[row_work.Row] = []
-        waiting: list[tuple[row_work.Row, Pixels]] = []
+        waiting: list[tuple[row_work.Row, Seen]] = []
         at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
         for seen in _ahead(self._readers, self._see, images, 2 * _READERS, at_once):
             results += [row for row, views in seen if views is None]
@@ -123,7 +124,7 @@ class PredictRows:
         at = {row["id"]: row for row in results}
         return [{**at[row["id"]], **taken} for row in batch]
 
-    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Pixels | None]]:
+    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Seen | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
         row = same[0]
@@ -151,7 +152,7 @@ class PredictRows:
 
     def _views(
         self, same: list[row_work.Row], image: DecodedImage
-    ) -> Iterator[tuple[row_work.Row, Pixels | None]]:
+    ) -> Iterator[tuple[row_work.Row, Seen | None]]:
         if self.disturbed is None:
             views = self._scorer.see(image.pixels_HWC)
             yield from ((row, views) for row in same)
@@ -162,13 +163,13 @@ class PredictRows:
         for row, name in zip(same, names, strict=True):
             yield row, self._scorer.see(variants[name]) if name in variants else None
 
-    def _scored(self, waiting: Sequence[tuple[row_work.Row, Pixels]]) -> list[row_work.Row]:
+    def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
         if not waiting:
             return []
-        logits = self._scorer.score([views for _, views in waiting])
+        scored = score_with_reasons(self._scorer, [views for _, views in waiting])
         return [
             {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
-            for (row, _), one in zip(waiting, logits, strict=True)
+            for (row, _), (one, _reason) in zip(waiting, scored, strict=True)
         ]
 
 
