@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.ingest import mosaics
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.jobs.pack import pack
 from rayapp.models.detector import build_network

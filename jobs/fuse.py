@@ -4,7 +4,7 @@ imaginet fuse --detectors DIR DIR… --annotations LIST --root URI --output DIR
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 from rayapp.fuse.settings import FuseSettings
 
 

@@ -23,7 +23,9 @@ from rayapp.config.errors import UserError
 from rayapp.train.data.crops import Batch, Crops, PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, Stage
-from rayapp.transforms import ImageHWC, Perturbation, generator
+from rayapp.transforms.draws import generator
+from rayapp.transforms.operations import ImageHWC
+from rayapp.transforms.perturbations import Perturbation
 
 # Of a CPU: less than all that Ray Train's workers leave of a small machine, where reading would
 # else never be scheduled, without a word.

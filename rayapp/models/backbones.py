@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector_spec import Option
+from rayapp.models.detector_spec import RESNET50_NODOWN, Option
 from rayapp.models.highpass import HighPassNetwork
 from rayapp.models.pretrained import (
     Weights,
@@ -20,7 +20,6 @@ from rayapp.models.pretrained import (
     unfetched,
 )
 
-RESNET50_NODOWN = "resnet50-nodown"
 HIGHPASS_SMALL = "highpass-small"
 
 # The weights that ImagiNet and GRIP start from (torchvision IMAGENET1K_V2); timm's plain `resnet50`

@@ -12,14 +12,13 @@ from pydantic import Field, model_validator
 from rayapp.config.settings import Settings
 
 Option = bool | int | float | str | tuple[int, ...]
-# The threshold where nothing else is decided: no calibration, or no rate asked of one.
-EVEN_ODDS = 0.5
 Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
 Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
+RESNET50_NODOWN = "resnet50-nodown"  # without the first strides
 
 
 class HeadSettings(Settings):
@@ -161,3 +160,27 @@ class Preprocessing(Settings):
     def shape_HW(self) -> tuple[int, int]:
         """Height and width of a view."""
         return (self.processor and self.processor.shape) or (self.size, self.size)
+
+
+# --- published detectors --------------------------------------------------------------------------
+
+_IMAGENET: dict[str, Channels] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LINEAR_HEAD = HeadSettings(norm="none", hidden=0)
+_NODOWN = Architecture(backbone=RESNET50_NODOWN, head=LINEAR_HEAD)
+_CLIP = HeadSettings(norm="length", projection=1024, hidden=0)
+_VIEW = Preprocessing(**_IMAGENET)
+# What each published detector is, and what it sees.
+LAYOUTS = {
+    "imaginet": (Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,)), _VIEW),
+    "imaginet_corvi": (_NODOWN, _VIEW),
+    "corvi2022": (_NODOWN.model_copy(update={"num_networks": 2}), _VIEW),
+    "grag2021": (_NODOWN, _VIEW),
+    "lasted": (
+        Architecture(backbone="resnet50x64_clip.openai", head=_CLIP),
+        Preprocessing(size=448, **_IMAGENET),
+    ),
+    "commfor": (
+        Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=LINEAR_HEAD),
+        Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET),
+    ),
+}

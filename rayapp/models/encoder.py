@@ -4,17 +4,21 @@ Shapes: N images · V exits (sub-networks first, the backbone last) · C feature
 · K classes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.backbones import Backbone
-from rayapp.models.detector_spec import HeadNorm
 from rayapp.models.token_pool import TokenPool
+
+if TYPE_CHECKING:
+    from rayapp.models.backbones import Backbone
+    from rayapp.models.detector_spec import HeadNorm
 
 
 class Encoder(nn.Module):

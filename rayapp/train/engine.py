@@ -21,7 +21,7 @@ from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
-from rayapp.train.data.batches import Order, RankSteps, share
+from rayapp.train.data.batches import RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
 from rayapp.train.data.readers import reading
@@ -31,7 +31,7 @@ from rayapp.train.optimisation import create_optimizer, learning_rate, set_learn
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
-from rayapp.transforms import generator
+from rayapp.transforms.draws import generator
 
 State = dict[str, Any]
 
@@ -44,6 +44,14 @@ class _Sums:
     images: int = 0
     waited_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The images of a step, and where among them this rank's begin."""
+
+    num_images: int
+    start: int
 
 
 class Engine:
@@ -186,14 +194,15 @@ class Engine:
         sums = _Sums(torch.zeros((), device=self.rank_context.device))
         if self._loaded is None:
             self._loaded = iter(self._loader())
-        for num_images in stage.step_sizes[start:]:
+        for step in self._shares(epoch)[start:]:
+            num_images = step.num_images
             waiting = time.monotonic()
             batch = next(self._loaded)
             sums.waited_s += time.monotonic() - waiting
             self.unreadable |= batch.failures
             if not len(batch):
                 raise ImageError(f"no image of a step could be read; {_first(batch.failures)}")
-            self._turn_to(num_images)
+            self._turn_to(step)
             sums.loss += self.step(batch) * num_images
             self.step_at += 1
             sums.images += num_images
@@ -208,27 +217,41 @@ class Engine:
         if stage.num_streamed:
             assert self.rank_context.stream, "a streamed stage needs a stream"
             return self.rank_context.stream(stage, self.step_at)
-        sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
-        order = Order(*sizes, settings.seed, stage.name)
-        steps = RankSteps(order, self.step_at, self.rank_context.rank, num_ranks())
+        rank = self.rank_context.rank
+        steps = RankSteps(stage.order(settings.seed), self.step_at, rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
-            Crops(stage.items, settings.root, stage.perturbation, settings.seed, stage.second),
+            Crops(
+                stage.items,
+                settings.root,
+                stage.perturbation,
+                settings.seed,
+                stage.second,
+                shared_draws=settings.shared_draws,
+            ),
             batch_sampler=steps,
             collate_fn=collate,
             pin_memory=self.rank_context.device.type == "cuda",
             **reading(settings.loader_processes),
         )
 
-    def _turn_to(self, num_images: int) -> None:
+    def _shares(self, epoch: int) -> list[_Share]:
+        """How large each step of an epoch is, and where this rank's part of it begins."""
+        stage, place = self.stage, (self.rank_context.rank, num_ranks())
+        if stage.num_streamed:
+            return [_Share(size, share(size, *place).start) for size in stage.step_sizes]
+        order = stage.order(self.job.settings.seed)
+        steps = order.steps(epoch)
+        return [_Share(len(one), order.share(one, *place).start) for one in steps]
+
+    def _turn_to(self, step: _Share) -> None:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
         torch.manual_seed(seed + self.rank_context.rank)
         views = 2 if self.stage.second else 1
-        mine = share(num_images, self.rank_context.rank, num_ranks())
-        self.step_seed.seed, self.step_seed.num_items = seed, views * num_images
-        self.step_seed.offset = views * mine.start
+        self.step_seed.seed, self.step_seed.num_items = seed, views * step.num_images
+        self.step_seed.offset = views * step.start
 
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""

@@ -83,6 +83,17 @@ class TrainSettings(JobSettings):
         (), description="annotation lists that choose the best epoch; none: the last is taken"
     )
     root: Uri = Field(description="folder, s3:// prefix or tile store that holds the images")
+    manifest: Uri | None = Field(
+        None,
+        description="the images' manifest: those of one group, as a photograph and its partner "
+        "(reconstruct), stand in one batch",
+    )
+    shared_draws: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="chance that images of one group are cut and disturbed alike in an epoch",
+    )
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
@@ -179,6 +190,8 @@ class TrainSettings(JobSettings):
             raise ValueError("encoder and pretrained both say where to start; set one of them")
         if self.encoder is not None and self.backbone_weights is not None:
             raise ValueError("encoder and backbone_weights both say where to start; set one")
+        if self.shared_draws and self.manifest is None:
+            raise ValueError("shared_draws: goes with manifest, which holds the groups")
         if self.ingest == "stream":
             self._streams_fit()
         self._adaptation_fits()
@@ -205,7 +218,9 @@ class TrainSettings(JobSettings):
             )
 
     def _streams_fit(self) -> None:
-        """Ray Data deals out equal parts, and knows neither indices nor features."""
+        """Ray Data deals out equal parts, and knows neither indices, features nor groups."""
+        if self.manifest is not None:
+            raise ValueError("ingest stream keeps no groups together; leave manifest out")
         if not self.num_workers or self.min_workers is not None or self.feature_cache is not None:
             raise ValueError(
                 "ingest stream wants num_workers above 0, no min_workers and no feature_cache"

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from rayapp.config.packaged import resource
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan

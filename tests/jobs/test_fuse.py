@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import special
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.dataset.labels import load_scheme
 from rayapp.fuse.settings import FuseSettings
 from rayapp.fuse.summary import lines

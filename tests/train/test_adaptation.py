@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.models.detector import build_network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora, merged
@@ -23,7 +23,7 @@ from rayapp.train.data.batches import share
 from rayapp.train.data.crops import Crops, Unreadable
 from rayapp.train.dropout import StepSeed, share_dropout
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
+from rayapp.train.loop import train_alone
 from rayapp.train.objectives import create_objective, set_trained
 from rayapp.train.optimisation import create_optimizer, set_learning_rate
 from rayapp.train.prepare import make_job
