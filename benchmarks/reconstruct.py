@@ -36,11 +36,11 @@ from rayapp.cluster.session import session
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
-from rayapp.models.autoencoders.reconstruct import TILE_PX, open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import TILE_PX, open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.autoencoders.tiny import Generator
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store

@@ -10,8 +10,8 @@ from rayapp.evaluate.settings import EvaluateJobSettings
 
 def job(settings: EvaluateJobSettings) -> None:
     """Evaluate, print every table, then say where they are."""
-    from rayapp.evaluate.checks import CSV_FILE
     from rayapp.evaluate.csv_tables import as_text
+    from rayapp.evaluate.evaluation_inputs import CSV_FILE
     from rayapp.jobs.evaluate import embedding_uris, measure
     from rayapp.metrics.evaluation import EVALUATION_FILE, Results
     from rayapp.run.record import command

@@ -5,12 +5,10 @@ when the first such file comes by. No other decoder of Pillow's is ever tried.
 """
 
 import codecs
-import contextlib
 import functools
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Iterator
 from typing import Literal
 
 from PIL import Image, features
@@ -180,28 +178,3 @@ def why_not(data: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     return f"not a {READ} image" if "\0" in text else "text, not an image"
-
-
-def decoder_versions() -> dict[str, str]:
-    """Versions of the libraries that decode: they decide pixels as much as the code does."""
-    return {name: version for name, version in _decoder_versions() if version}
-
-
-def _decoder_versions() -> Iterator[tuple[str, str | None]]:
-    modules = {
-        "libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "libavif": "avif",
-        "openjpeg": "jpg_2000", "libtiff": "libtiff", "littlecms": "littlecms2",
-    }  # fmt: skip
-    for name, feature in modules.items():
-        yield name, features.version(feature)
-    with contextlib.suppress(ImportError):
-        yield "libheif", importlib.import_module("pillow_heif").libheif_version()
-    for name in ("pillow-heif", "pillow-jxl-plugin"):
-        try:
-            yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    import cv2  # here: it takes a fifth of a second
-
-    for name, built in re.findall(r"^ +(JPEG|WEBP): +(.+)$", cv2.getBuildInformation(), re.M):
-        yield f"OpenCV's {name}", built.strip()

@@ -49,12 +49,6 @@ def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> p
     return columns.with_metadata(known)
 
 
-def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
-    """Write the score table; paths start from `images_root`."""
-    schema = with_root(table.schema, images_root)
-    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(schema.metadata))
-
-
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
     """Read a score table.
 

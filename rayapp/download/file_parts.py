@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
 
 from rayapp.download.archives.zip_spans import in_parallel
 from rayapp.download.origins.reader import Reader
@@ -49,11 +48,7 @@ def fetch(store: Store, reader: Reader, revision: str) -> bytes:
 
 def discard(store: Store, uri: str) -> None:
     """Remove what is kept of an object: it is in place, or it was wrong."""
-    store.delete(list(_keys(store, uri)))
-
-
-def _keys(store: Store, uri: str) -> Iterator[str]:
-    return (stat.key for stat in store.list(_folder(uri)))
+    store.delete([stat.key for stat in list(store.list(_folder(uri)))])
 
 
 def _folder(uri: str) -> str:

@@ -8,7 +8,9 @@ from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
 from rayapp.evaluate.bench import Bench, Pairing
-from rayapp.evaluate.checks import (
+from rayapp.evaluate.csv_tables import as_csv, published_tables
+from rayapp.evaluate.detectors import load_all
+from rayapp.evaluate.evaluation_inputs import (
     CSV_FILE,
     _changes,
     _check,
@@ -17,8 +19,6 @@ from rayapp.evaluate.checks import (
     _record,
     _spreads,
 )
-from rayapp.evaluate.csv_tables import as_csv, published_tables
-from rayapp.evaluate.detectors import load_all
 from rayapp.evaluate.measurements import Task
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results

@@ -12,10 +12,10 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
 from rayapp.config.scoring import ScoringSettings
-from rayapp.dataset import leakage
+from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, load_scheme, read_list
-from rayapp.dataset.scores import photographs, read_matching, schema, select, write_scores
+from rayapp.dataset.scores import SCORES_FILE, photographs, read_matching, schema, select, with_root
 from rayapp.evaluate.detectors import short_names
 from rayapp.fuse import fit
 from rayapp.fuse.settings import FuseSettings
@@ -162,8 +162,10 @@ def _write_scores(run: record.Run, fused: Detector, rows: pa.Table, logits_N: np
         "detector_hash": pa.array([fused.hash()] * rows.num_rows),
         "preprocessing_hash": pa.array([fused.spec.preprocessing.hash] * rows.num_rows),
     }
+    table = pa.table(columns)
+    wanted = with_root(table.schema, rows["root"][0].as_py())
     store = open_store(run.store.uri(SCORES_FOLDER))
-    write_scores(store, pa.table(columns), rows["root"][0].as_py())
+    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(wanted.metadata))
 
 
 def _calibration(settings: FuseSettings, run: record.Run) -> CalibrateSettings:

@@ -10,15 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.cluster import headstart
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
-from rayapp.cluster.session import on_demand, start
+from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
-from rayapp.models.inference.scoring_network import has_fast_bf16
+from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
@@ -52,7 +51,7 @@ def predict(settings: PredictSettings) -> record.Run:
     """
     subject = _subject(settings)
     with contextlib.ExitStack() as opened:
-        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
+        inputs = meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
         disturbed = None
         if settings.perturbation:

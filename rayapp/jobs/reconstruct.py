@@ -12,13 +12,13 @@ from rayapp.dataset import manifest
 from rayapp.dataset.images import named_as, sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
 from rayapp.download.entry import fetch_entry
-from rayapp.models.autoencoders.reconstruct import takes_noise
-from rayapp.models.autoencoders.spec import (
+from rayapp.models.autoencoders.autoencoder_spec import (
     StoredAutoencoder,
     load_autoencoder_spec,
     stored_autoencoder,
 )
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.models.autoencoders.round_trip import takes_noise
+from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
 from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (

@@ -14,7 +14,8 @@ from torch import nn
 
 from rayapp.models.detector import device_of
 from rayapp.models.fused_network import FusedNetwork
-from rayapp.models.inference.scoring_network import for_scoring, without_tf32
+from rayapp.models.inference.precision import without_tf32
+from rayapp.models.inference.scoring_network import for_scoring
 from rayapp.models.preprocessing import cut_views, normalise
 
 if TYPE_CHECKING:

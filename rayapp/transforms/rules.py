@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
-from rayapp.transforms.operations import Channels, Filter, Place, window_at
-from rayapp.transforms.ranges import (
+from rayapp.transforms.bounds import (
     CountRange,
     Grey,
     KernelRange,
@@ -27,6 +26,7 @@ from rayapp.transforms.ranges import (
     Side,
     SideRange,
 )
+from rayapp.transforms.operations import Channels, Filter, Place, window_at
 
 if TYPE_CHECKING:
     from rayapp.transforms.draws import Dice

@@ -80,8 +80,11 @@ def test_each_real_image_gets_its_partner(tmp_path):
         if group == "photos/5.jpeg":
             assert (partner_HWC == partner_HWC[:, :, :1]).all(), "a grey photograph's is grey"
     assert run.results["alignment"] == {
-        "JPEG 4:2:0": 3, "JPEG grey": 1, "PNG": 2, "WEBP, not aligned": 2
-    }  # fmt: skip
+        "JPEG 4:2:0": 3,
+        "JPEG grey": 1,
+        "PNG": 2,
+        "WEBP, not aligned": 2,
+    }
 
 
 def test_lists_and_table_hold_both_of_a_pair_side_by_side(tmp_path):
@@ -146,8 +149,10 @@ def test_a_perturbation_does_the_same_to_both(tmp_path):
     for row in rows_of(tmp_path / "out"):
         assert (row["height"], row["width"], row["format"]) == (40, 40, "PNG")
         if row["origin"]:
-            pair = [tmp_path / "out" / kind / f"{row['group']}.png" for kind in
-                    ("real", "reconstructed")]  # fmt: skip
+            pair = [
+                tmp_path / "out" / kind / f"{row['group']}.png"
+                for kind in ("real", "reconstructed")
+            ]
             assert np.array_equal(*(pixels_of(path.read_bytes()) for path in pair))
 
 

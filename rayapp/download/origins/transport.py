@@ -78,10 +78,6 @@ class HttpReader:
                     self._pin = self._tried(self._probe)
             return self._pin
 
-    def repin(self, pin: Pin) -> None:
-        """Hold the object to what it was in an earlier run."""
-        self._pin = pin
-
     def read(self, start: int, num_bytes: int) -> bytes:
         """Exactly `num_bytes` bytes from `start`; raises Fault when no retry helps."""
         pin = self.pin()
