@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("efficiency", "memory", "seams", "audit"))
     parser.add_argument("--weights", type=Path, help="folder with TAEF2's two files")
     parser.add_argument("--photos", type=Path, help="folder of photographs, for the audit")
+    parser.add_argument("--rows", type=int, default=10_000, help="of the efficiency")
     parser.add_argument("--pairs", type=int, default=500, help="of the audit")
     parser.add_argument("--side", type=int, default=256, help="px of the audit's cuts")
     given = parser.parse_args()
@@ -249,7 +250,7 @@ def main() -> None:
         parts: dict[str, Callable[[], dict[str, float]]] = {
             "memory": lambda: measure_memory(folder / "memory", weights),
             "seams": lambda: measure_seams(weights, 264 if quick else 1024),
-            "efficiency": lambda: measure_efficiency(folder / "rows", 160 if quick else 10_000),
+            "efficiency": lambda: measure_efficiency(folder / "rows", 160 if quick else given.rows),
             "audit": lambda: measure_audit(
                 folder / "audit", pairs, weights, given.photos, 64 if quick else given.side
             ),

@@ -12,19 +12,11 @@ import yaml
 from rayapp.annotate.folder_layout import Labelled
 from rayapp.annotate.found_images import Found
 from rayapp.annotate.settings import AnnotateSettings
-from rayapp.annotate.split import (
-    SPLITS,
-    Split,
-    check,
-    deal,
-    deal_subsets,
-    joined,
-    open_to,
-    parse_shares,
-)
+from rayapp.annotate.split import SPLITS, Split, check, deal, deal_subsets, open_to, parse_shares
 from rayapp.annotate.words import REAL, SYNTHETIC, Origin, Subset, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
+from rayapp.dataset.grouping import joined
 from rayapp.dataset.labels import Item, LabelScheme, item_id, path_fault, write_list
 from rayapp.run import record
 from rayapp.storage.store import Store

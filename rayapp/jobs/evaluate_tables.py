@@ -19,6 +19,7 @@ from rayapp.evaluate.evaluation_inputs import (
     _record,
     _spreads,
 )
+from rayapp.evaluate.left_out import gather
 from rayapp.evaluate.measurements import Task
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
@@ -70,6 +71,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         evaluations=evaluations,
         comparisons=comparisons,
         changes=_changes(pairings, run.store),
+        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
         spreads=_spreads(evaluations) if settings.same_recipe else [],
         command=command,
     )

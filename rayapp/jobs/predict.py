@@ -127,6 +127,7 @@ def _record(
         "failures": tally.failures,
         "unnamed": tally.unnamed,
         "verdicts": {word: selection.counts[word] for word in subject.judge.words},
+        "nothing_to_judge": dict(selection.nothing.most_common()),
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(inputs.left_out.most_common()),

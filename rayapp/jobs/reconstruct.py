@@ -46,6 +46,7 @@ from rayapp.transforms.perturbations import load_perturbation
 
 _BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
+_PX_AT_ONCE = 1 << 20  # of cuts that one process renders at a time: 2 GB (measured: 1.2)
 _CARRIED = ("source", "licence", "group")
 
 
@@ -151,7 +152,11 @@ def _made(
 ) -> Parts:
     """Every row through the autoencoder, in this process or on Ray."""
     resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
-    alone = in_process(run, rows.num_rows, resources, _SMALL)
+    cpus = settings.cpus or len(os.sched_getaffinity(0))
+    at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
+    # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
+    small = _SMALL if at_once == cpus else _BATCH
+    alone = in_process(run, rows.num_rows, resources, small)
     work = PairRows(
         root,
         run.store,
@@ -161,7 +166,7 @@ def _made(
         load_perturbation(settings.perturbation) if settings.perturbation else None,
         settings.format,
         device="cuda" if settings.gpus_per_worker else "cpu",
-        at_once=(settings.cpus or len(os.sched_getaffinity(0))) if alone else 1,
+        at_once=at_once if alone else 1,
     )
     return map_rows(
         rows.sort_by("id"),
@@ -173,7 +178,7 @@ def _made(
         wait_s=settings.wait_s,
         max_block_rows=4 * _BATCH,
         verify=outputs_there(run.store),
-        small=_SMALL,
+        small=small,
     )
 
 

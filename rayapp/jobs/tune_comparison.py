@@ -149,7 +149,7 @@ def _mean_slices(
         each = [found[name, seed, fold.name]["slices"] for seed in seeds]
         for slice_name in each[0]:
             values = [one[slice_name] for one in each]
-            means[f"{fold.generator} held out · {slice_name}"] = float(np.mean(values))
+            means[f"{fold.left_out} held out · {slice_name}"] = float(np.mean(values))
     return means
 
 

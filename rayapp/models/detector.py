@@ -30,6 +30,7 @@ from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
 from rayapp.models.inference.precision import without_tf32
+from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
@@ -55,6 +56,9 @@ class DetectorSpec(Settings):
     fusion: Fusion | None = Field(None, description="several detectors as one; none: one alone")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
     scope: Scope = Field(Scope(), description="what its verdicts rest on")
+    min_side_px: int | None = Field(
+        None, ge=1, description="an image with a shorter side below it gets no verdict"
+    )
 
     @model_validator(mode="after")
     def _outputs_have_names(self) -> Self:
@@ -212,11 +216,12 @@ class Detector:
         if threshold is not None and not 0 < threshold < 1:
             raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
         unread: dict[int, str] = {}
-        logits = self._scored(self.network, images, batch_size, unread)
+        nothing: list[str] = []
+        logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
         classes = spec.labels.classes if several else ()
         judge = Judge(spec.preprocessing.view, spec.calibration, threshold, classes)
-        judged = iter(judge.judged(logits))
+        judged = iter(judge.judged(logits, nothing))
         return [
             Judgement.failed(unread[at]) if at in unread else next(judged)
             for at in range(len(images))
@@ -264,17 +269,21 @@ class Detector:
         images: Sequence[ImageInput],
         batch_size: int,
         unread: dict[int, str] | None = None,
+        nothing: list[str] | None = None,
     ) -> Floats:
-        """Means over the views; what can't be read is left out, and named in `unread` if given."""
+        """Means over the views; what can't be read is left out, and named in `unread` if given.
+
+        Of each image scored `nothing` is told why it holds nothing to judge.
+        """
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
         if isinstance(self.network, FusedNetwork) and score is self.network:
-            return self._fused(images, batch_size, unread)
+            return self._fused(images, batch_size, unread, nothing)
         device = device_of(self.network)
         means = []
         with torch.inference_mode(), without_tf32():
-            for views_KHWC, counts in self._views(images, batch_size, unread):
+            for views_KHWC, counts in self._views(images, batch_size, unread, nothing):
                 # Normalised a batch at a time: a large image has hundreds of tiles.
                 batches = torch.split(views_KHWC, batch_size)
                 scores = [
@@ -293,15 +302,24 @@ class Detector:
         return [Detector(cast(Network, net), DetectorSpec(**one.spec)) for net, one in pairs]
 
     def _fused(
-        self, images: Sequence[ImageInput], batch_size: int, unread: dict[int, str] | None
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str] | None,
+        nothing: list[str] | None,
     ) -> Floats:
         """Fused logits float32 [N]; each image is decoded once for all parts."""
         assert self.spec.fusion is not None
         parts, logits = self.parts, [np.zeros(0)]
         for start in range(0, len(images), _FUSED_AT_ONCE):
             pixels = list(self._decoded(images[start : start + _FUSED_AT_ONCE], start, unread))
-            logits_NP = [part.logits(pixels, batch_size=batch_size) for part in parts]
-            logits.append(self.spec.fusion.fused(np.stack(logits_NP, axis=1)))
+            each = [part.logits(pixels, batch_size=batch_size) for part in parts]
+            logits_NP = np.stack(each, axis=1)
+            logits.append(self.spec.fusion.fused(logits_NP))
+            if nothing is not None:
+                apart_N = self.spec.fusion.reasons(logits_NP)
+                empty_N = [_nothing_for_all(image_HWC, parts) for image_HWC in pixels]
+                nothing += [one or other for one, other in zip(empty_N, apart_N, strict=True)]
         return np.concatenate(logits).astype(np.float32)
 
     def _decoded(
@@ -317,17 +335,40 @@ class Detector:
                 unread[index] = str(error)
 
     def _views(
-        self, images: Sequence[ImageInput], batch_size: int, unread: dict[int, str] | None
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str] | None,
+        nothing: list[str] | None,
     ) -> Iterator[tuple[Tensor, list[int]]]:
         """Views uint8 [K, H, W, C] of some whole images, at least a batch, and how many of each."""
         pending: list[Tensor] = []
+        seen = self.spec.preprocessing
         for pixels_HWC in self._decoded(images, 0, unread):
-            pending.append(torch.from_numpy(cut_views(pixels_HWC, self.spec.preprocessing)))
+            views_KHWC = cut_views(pixels_HWC, seen)
+            if nothing is not None:
+                size_HW = pixels_HWC.shape[:2]
+                nothing.append(nothing_to_judge(views_KHWC, size_HW, seen, self.spec.min_side_px))
+            pending.append(torch.from_numpy(views_KHWC))
             if sum(map(len, pending)) >= batch_size:
                 yield torch.cat(pending), [len(views) for views in pending]
                 pending = []
         if pending:
             yield torch.cat(pending), [len(views) for views in pending]
+
+
+def _nothing_for_all(pixels_HWC: Pixels, parts: Sequence[Detector]) -> str:
+    """Why none of the parts of a fusion finds anything to judge in an image; else empty."""
+    found = [
+        nothing_to_judge(
+            cut_views(pixels_HWC, part.spec.preprocessing),
+            pixels_HWC.shape[:2],
+            part.spec.preprocessing,
+            part.spec.min_side_px,
+        )
+        for part in parts
+    ]
+    return found[0] if all(found) else ""
 
 
 def _name(image: ImageInput, index: int) -> str:

@@ -42,6 +42,12 @@ class FusedScorer:
         """Each part's views."""
         return SeenByEach(tuple(part.see(pixels_HWC) for part in self.parts))
 
+    def nothing_in(self, seen: SeenByEach, size_HW: tuple[int, int]) -> str:
+        """As the first part finds, where none finds anything to judge."""
+        pairs = zip(self.parts, seen.views, strict=True)
+        found = [part.nothing_in(views, size_HW) for part, views in pairs]
+        return found[0] if all(found) else ""
+
     def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Fused logits."""
         return [logits for logits, _ in self.score_with_reasons(seen)]

@@ -20,6 +20,7 @@ from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
+from rayapp.models.verdicts import logit_fault
 from rayapp.predict.fused_score import make_scorer, score_with_reasons
 from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import Logits, Scorer, Seen
@@ -139,10 +140,10 @@ class PredictRows:
                 del data
                 known |= _facts(image)
                 return [
-                    (_failed({**row, **known}, "too small for this variant"), None)
+                    (_failed({**one, **known}, "too small for this variant"), None)
                     if views is None
-                    else ({**row, **known}, views)
-                    for row, views in self._views(same, image)
+                    else ({**one, **known}, views)
+                    for one, views in self._views(same, image)
                 ]
         except ImageError as error:
             message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
@@ -156,21 +157,30 @@ class PredictRows:
     ) -> Iterator[tuple[row_work.Row, Seen | None]]:
         if self.disturbed is None:
             views = self._scorer.see(image.pixels_HWC)
-            yield from ((row, views) for row in same)
+            reason = self._scorer.nothing_in(views, (image.height, image.width))
+            yield from (({**row, "reason": reason}, views) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
         item_id = same[0]["id"].removesuffix(f"@{names[0]}")
         variants = self.disturbed.apply(image, item_id, names)
         for row, name in zip(same, names, strict=True):
-            yield row, self._scorer.see(variants[name]) if name in variants else None
+            if name not in variants:
+                yield row, None
+                continue
+            views = self._scorer.see(variants[name])
+            reason = self._scorer.nothing_in(views, variants[name].shape[:2])
+            yield {**row, "reason": reason}, views
 
     def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
         if not waiting:
             return []
         scored = score_with_reasons(self._scorer, [views for _, views in waiting])
         return [
-            {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
-            for (row, _), (one, _reason) in zip(waiting, scored, strict=True)
+            _failed({**row, "reason": None}, fault)
+            if (fault := logit_fault(one))
+            else {**row, "status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
+            | _as_columns(one)
+            for (row, _), (one, apart) in zip(waiting, scored, strict=True)
         ]
 
 

@@ -58,11 +58,14 @@ def _each(
 
 
 def _by_training(one: Evidence) -> dict[str, Scored]:
-    """Generators seen in training apart from those held out of it."""
+    """Generators and models seen in training apart from those held out of it."""
     assert one.table is not None
-    names = one.scheme.names("generator")
-    codes = one.table["generator"].to_numpy()
-    unseen = np.isin(codes, [c for c, name in names.items() if name in one.evaluation.held_out])
+    unseen = np.zeros(one.table.num_rows, dtype=bool)
+    for column in ("generator", "model"):
+        if column in one.scheme.columns and column in one.table.column_names:
+            names = one.scheme.names(column)
+            held = [code for code, name in names.items() if name in one.evaluation.held_out]
+            unseen |= np.isin(one.table[column].to_numpy(), held)
     real = one.truth_N == 0
     return {
         "all": one.scored(),

@@ -1,5 +1,6 @@
 """The job: from scores, or from images, to one calibrated detector that predict takes."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,12 @@ def test_from_images_to_predict_which_scores_as_the_detector_does(
 ) -> None:
     root = tmp_path / "images"
     listed(tmp_path / "few.txt", _images(root), load_scheme("demo"))
-    fuse(made(annotations=str(tmp_path / "few.txt"), root=str(root), scores=[], fusion="mean"))
+    fuse(
+        made(
+            annotations=str(tmp_path / "few.txt"), root=str(root), scores=[], fusion="mean",
+            disagree_above=0.1,
+        )
+    )  # fmt: skip
     uri = str(tmp_path / "out/detector")
     run = predict(
         PredictSettings(detector=uri, input=str(root), output=str(tmp_path / "p"), gallery=4)
@@ -154,4 +160,13 @@ def test_from_images_to_predict_which_scores_as_the_detector_does(
     assert detector.spec.fusion is not None
     parts_NP = np.column_stack([part.logits(files) for part in detector.parts])
     p_NP = special.expit(detector.spec.fusion.log_odds(parts_NP))
-    assert p_NP.shape == (24, 3)
+    apart = p_NP.max(1) - p_NP.min(1) > 0.1
+    assert 0 < apart.sum() < 24, p_NP
+    assert scored["reason"].to_pylist() == ["detectors disagree" if one else "" for one in apart]
+    lines_ = csv.DictReader((tmp_path / "p/scores.csv").open(encoding="utf-8-sig"))
+    told = {row["path"]: (row["verdict"], row["reason"]) for row in lines_}
+    judged = detector.judge(files)
+    for path, one, unsure in zip(scored["path"].to_pylist(), judged, apart, strict=True):
+        assert told[path] == (one.verdict, one.reason)
+        if unsure:
+            assert told[path] == ("unsure", "detectors disagree")
