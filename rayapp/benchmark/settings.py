@@ -56,6 +56,7 @@ class BenchmarkSettings(JobSettings):
         (), description="catalogue entries to download; none: the images are in place"
     )
     recipe: Packaged = Field(description="recipe of training: a name in configs/, or a file")
+    clean: bool = Field(False, description="measure the test images as they are, too")
     tiles: bool = Field(False, description="train on lossless tiles, packed once")
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +34,7 @@ os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", "2")
 
 
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
+K = TypeVar("K")
 T = TypeVar("T")
 _LONG_S = 1.0  # few images are listed by then, and need no Ray
 
@@ -248,3 +249,13 @@ def _into(found: Future[T], work: Callable[[], T]) -> None:
         found.set_result(work())
     except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
         found.set_exception(error)
+
+
+def as_completed(tasks: Mapping[Any, K]) -> Iterator[tuple[K, Any]]:
+    """What each of Ray's tasks gives, with what `tasks` calls it, as they end."""
+    import ray
+
+    pending = list(tasks)
+    while pending:
+        (done,), pending = ray.wait(pending, num_returns=1)
+        yield tasks[done], ray.get(done)

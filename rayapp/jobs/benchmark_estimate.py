@@ -126,6 +126,11 @@ def _guarded(at: Places, made: Any, counted: _Counted) -> Work:
     return tested + costs.calibrate(trained, looks, costs.IMAGE_BYTES)
 
 
+def _cleanly(at: Places, made: Any, counted: _Counted) -> Work:
+    scored = costs.predict(counted.tested, made.gpus_per_worker > 0, costs.IMAGE_BYTES)
+    return scored + costs.evaluate(counted.tested)
+
+
 def _read(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.evaluate(counted.tested)
 
@@ -140,6 +145,7 @@ _WORK: Mapping[str, Callable[[Places, Any, _Counted], Work]] = {
     "predict": _scored,
     "calibrate": _guarded,
     "evaluate": _read,
+    "evaluate clean": _cleanly,
     "report": _read,
 }
 

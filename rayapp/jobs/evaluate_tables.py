@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayapp.cluster.session import on_demand, spared, start
+from rayapp.cluster.session import as_completed, on_demand, spared, start
 from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
@@ -147,9 +147,8 @@ def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:
         pending[remote.remote(task.call, task.arguments, *shared)] = key
     found = {}
     with Progress("evaluate", len(pending), unit="slices") as progress:
-        while pending:
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            found[pending.pop(done)] = ray.get(done)
+        for key, value in as_completed(pending):
+            found[key] = value
             progress.update()
     return found
 

@@ -7,11 +7,12 @@ import pyarrow as pa
 
 from rayapp.cluster.map_rows import Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import named_as, sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
 from rayapp.download.entry import fetch_entry
+from rayapp.download.origins.catalogue import load_catalogue
 from rayapp.models.autoencoders.autoencoder_spec import (
     StoredAutoencoder,
     load_autoencoder_spec,
@@ -44,8 +45,9 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri
 from rayapp.transforms.perturbations import load_perturbation
 
-_BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
+_FEW = 4
+_BLOCK_ROWS = 16  # of one task of Ray: an image takes a second or so
 _PX_AT_ONCE = 1 << 20  # of cuts that one process renders at a time: 2 GB (measured: 1.2)
 _CARRIED = ("source", "licence", "group")
 
@@ -75,14 +77,29 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
 
 def _autoencoder(settings: ReconstructSettings) -> StoredAutoencoder:
     spec = load_autoencoder_spec(settings.autoencoder)
-    files: Mapping[str, str] = {}
-    if settings.weights is None and spec.catalogue:
-        found = fetch_entry(spec.catalogue, settings.fetched, catalogue=settings.catalogue)
-        files = {one.key.rsplit("/", 1)[-1]: one.uri for one in found}
+    fetched = settings.weights is None and spec.catalogue
+    files = _fetched(spec.catalogue, settings) if fetched else {}
     stored = stored_autoencoder(spec, settings.weights, files)
     if settings.latent_noise and not takes_noise(stored):
         raise UserError(f"--latent-noise: a {spec.kind} autoencoder shows no latent; leave it out")
     return stored
+
+
+def _fetched(entry: str, settings: ReconstructSettings) -> Mapping[str, str]:
+    """File name → URI of an entry's files, fetched once.
+
+    Raises:
+        UserError, JobFailed: they could not be had; the line says what to do by hand.
+    """
+    try:
+        found = fetch_entry(entry, settings.fetched, catalogue=settings.catalogue)
+    except (UserError, JobFailed) as error:
+        source = load_catalogue(settings.catalogue).sources.get(entry)
+        page = f" from {source.page}" if source and source.page else ""
+        raise type(error)(
+            f"{error}; or fetch them by hand{page} and give --weights FOLDER"
+        ) from None
+    return {one.key.rsplit("/", 1)[-1]: one.uri for one in found}
 
 
 def _taken(
@@ -94,7 +111,9 @@ def _taken(
         scheme = pairs_scheme(given, name)
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
     scheme = pairs_scheme(None, name)
-    keys = sorted(stat.key for stat in root.list() if named_as(stat.key) == "image")
+    own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
+    listed = (stat.key for stat in root.list() if named_as(stat.key) == "image")
+    keys = sorted(key for key in listed if not key.startswith(own))  # what was made is no input
     if faults := [fault for key in keys if (fault := path_fault(key))]:
         raise UserError(f"{root.root}: {faults[0]}")
     if not keys:
@@ -155,7 +174,7 @@ def _made(
     cpus = settings.cpus or len(os.sched_getaffinity(0))
     at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
     # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
-    small = _SMALL if at_once == cpus else _BATCH
+    small = _SMALL if at_once == cpus else _FEW
     alone = in_process(run, rows.num_rows, resources, small)
     work = PairRows(
         root,
@@ -173,10 +192,10 @@ def _made(
         work,
         row_schema(scheme),
         run=run,
-        batch_size=max(_BATCH, 2 * work.at_once),
+        batch_size=max(settings.batch_size, 2 * work.at_once),
         resources=resources,
         wait_s=settings.wait_s,
-        max_block_rows=4 * _BATCH,
+        max_block_rows=max(_BLOCK_ROWS, settings.batch_size),
         verify=outputs_there(run.store),
         small=small,
     )

@@ -4,12 +4,10 @@ import itertools
 import resource
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from typing import TypeVar
 
 import cv2
 import torch
@@ -26,6 +24,7 @@ from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import Logits, Scorer, Seen
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
+from rayapp.run.concurrency import read_ahead
 from rayapp.storage.store import LocalStore, Store
 from rayapp.transforms.perturbations import PLAIN, Perturbation
 from rayapp.transforms.plans import apply_each
@@ -33,8 +32,6 @@ from rayapp.transforms.plans import apply_each
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
 _DECODERS = 2  # images at least whose pixels are in memory whole at once; else one a thread
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class PredictRows:
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, Seen]] = []
         at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
-        for seen in _ahead(self._readers, self._see, images, 2 * _READERS, at_once):
+        for seen in read_ahead(self._readers, self._see, images, 2 * _READERS, at_once):
             results += [row for row, views in seen if views is None]
             waiting += [(row, views) for row, views in seen if views is not None]
             if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
@@ -182,27 +179,6 @@ class PredictRows:
             | _as_columns(one)
             for (row, _), (one, apart) in zip(waiting, scored, strict=True)
         ]
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, do: Callable[[T], R], items: Sequence[T], depth: int, at_once: int
-) -> Iterator[R]:
-    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken.
-
-    A thread does `at_once` in a row: to hand over each of many small images costs a tenth of the
-    time.
-    """
-    under_way: deque[Future[list[R]]] = deque()
-    for at in range(0, len(items), at_once):
-        if len(under_way) * at_once >= depth:
-            yield from under_way.popleft().result()
-        under_way.append(pool.submit(_each, do, items[at : at + at_once]))
-    while under_way:
-        yield from under_way.popleft().result()
-
-
-def _each(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    return [do(item) for item in items]
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

@@ -65,6 +65,7 @@ class PairRows:
         """Open the autoencoder; one thread of torch and OpenCV for each image."""
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
+        torch.backends.cudnn.deterministic = True
         self._reconstructor = open_autoencoder(self.stored, self.device)
         self._threads = ThreadPoolExecutor(self.at_once + _READ_AHEAD)
         self._rendering = threading.Semaphore(self.at_once)

@@ -11,7 +11,8 @@ from rayapp.dataset import manifest
 from rayapp.dataset.images import pixels_of
 from rayapp.reconstruct.pair_rows import PARTNER, REAL
 from rayapp.storage.store import Store
-from rayapp.transforms import ImageHWC, contact_sheet
+from rayapp.transforms.operations import ImageHWC
+from rayapp.transforms.sheet import contact_sheet
 
 PREVIEW = "preview.png"
 _CELL = 256  # px of a side shown; an image no larger is shown as it is

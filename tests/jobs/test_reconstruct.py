@@ -4,6 +4,8 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from rayapp.cluster import session
@@ -11,6 +13,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
+from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.reconstruct.preview import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
@@ -127,13 +130,12 @@ def test_the_partner_is_compressed_as_the_real_was(tmp_path):
 
 
 @pytest.mark.parametrize("more", [{}, {"blend": 0.7, "perturbation": "demo-train"}])
-def test_batch_and_threads_change_nothing(tmp_path, monkeypatch, more):
+def test_batch_and_threads_change_nothing(tmp_path, more):
     folder = photographs(tmp_path / "in")
     found = set()
     for size, cpus in ((1, 1), (4, 2), (16, 1)):
-        monkeypatch.setattr("rayapp.jobs.reconstruct._BATCH", size)
-        out = tmp_path / f"{size}"
-        found.add(reconstruct(settings(folder, out, cpus=cpus, **more)).results["pixels_sha256"])
+        made = settings(folder, tmp_path / f"{size}", batch_size=size, cpus=cpus, **more)
+        found.add(reconstruct(made).results["pixels_sha256"])
     assert len(found) == 1
 
 
@@ -199,6 +201,14 @@ def test_a_folder_without_lists_is_all_real(tmp_path):
     assert json.loads((out / "run.json").read_text())["counts"]["pairs"] == 5
 
 
+def test_an_output_below_the_images_is_no_input(tmp_path):
+    folder = photographs(tmp_path / "in", 4)
+    for _ in range(2):
+        run = reconstruct(settings(folder, folder / "pairs", annotations=(), num_workers=None))
+        assert run.counts["in"] == 5
+    assert run.state == "done"
+
+
 def test_a_preview_shows_pairs_and_is_no_part_of_the_run(tmp_path):
     folder, out = photographs(tmp_path / "in", 4), tmp_path / "out"
     reconstruct(settings(folder, out))
@@ -232,6 +242,32 @@ def test_the_same_pairs_lie_in_s3(tmp_path, s3, monkeypatch):
     assert run.results["pixels_sha256"] == local.results["pixels_sha256"]
     table = pq.read_table(io.BytesIO(open_store(f"{there}/out").get("manifest.parquet")))
     assert table.equals(pq.read_table(tmp_path / "out/manifest.parquet"))
+
+
+def test_weights_are_fetched_by_the_catalogue_or_asked_for(tmp_path):
+    folder, kept = photographs(tmp_path / "in", 4), tmp_path / "kept"
+    kept.mkdir()
+    torch.manual_seed(0)
+    network = Taesd(4, middle_blocks=False)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(network, part).state_dict(), kept / f"taesd_{part}.pth")
+    names = [f"autoencoder_taesd/taesd_{part}.pth" for part in ("encoder", "decoder")]
+    source = {"about": "x", "kind": "weights", "at": [f"{kept}/{{name}}"], "form": "files",
+              "paths": {"autoencoder_taesd/": ""}, "files": dict.fromkeys(names, ""),
+              "page": "https://example.org"}  # fmt: skip
+    book = {"origins": {}, "sources": {"autoencoder_taesd": source}}
+    (tmp_path / "book.yaml").write_text(yaml.safe_dump(book))
+    fetched = {"autoencoder": "taesd", "catalogue": str(tmp_path / "book.yaml")}
+    fetched |= {"fetched": str(tmp_path / "fetched"), "side": 32}
+    (kept / "taesd_decoder.pth").rename(tmp_path / "later.pth")
+    with pytest.raises(JobFailed, match=r"by hand from https://example\.org and give --weights"):
+        reconstruct(settings(folder, tmp_path / "out", **fetched))
+    (tmp_path / "later.pth").rename(kept / "taesd_decoder.pth")
+    run = reconstruct(settings(folder, tmp_path / "out", latent_noise=0.2, **fetched))
+    assert run.counts["pairs"] == 4
+    assert {row["latent_noise"] > 0 for row in rows_of(tmp_path / "out") if row["origin"]} == {True}
+    given = settings(folder, tmp_path / "out", latent_noise=0.2, weights=str(kept), **fetched)
+    assert reconstruct(given).state == "done", "where the weights lie changes nothing"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 
 from rayapp.config.errors import UserError
 from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
-from rayapp.transforms import ImageHWC
+from rayapp.transforms.operations import ImageHWC
 
 _INPUT, _OUTPUT = "data", "output"  # blobs of Real-ESRGAN's and its kin
 
