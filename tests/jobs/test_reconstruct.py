@@ -1,6 +1,7 @@
 import io
 import json
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -81,6 +82,9 @@ def test_each_real_image_gets_its_partner(tmp_path):
         assert np.array_equal(real_HWC, apply(Plan.from_json(one["plan"]), source_HWC))
         partner_HWC = pixels_of((out / other["path"]).read_bytes())
         assert 0 < np.abs(partner_HWC.astype(int) - real_HWC).mean() < 12
+        rendered_HWC = cv2.GaussianBlur(real_HWC, (3, 3), 0.8)  # what OWN does
+        replayed_HWC = apply(Plan.from_json(other["plan"]), rendered_HWC, real_HWC)
+        assert np.array_equal(partner_HWC, replayed_HWC), "the plan says all that was done"
         if group == "photos/5.jpeg":
             assert (partner_HWC == partner_HWC[:, :, :1]).all(), "a grey photograph's is grey"
     assert run.results["alignment"] == {
