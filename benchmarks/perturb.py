@@ -30,7 +30,7 @@ from rayapp.jobs.perturb import perturb
 from rayapp.perturb.file_names import targets
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows
-from rayapp.storage.uris import open_store
+from rayapp.storage.uris import open_store, split_uri
 from rayapp.transforms import Plan, apply_each, decode_fast, encode_lossless, load_perturbation
 
 CORES = 2
@@ -120,7 +120,7 @@ def measure_speed(folder: Path, count: int) -> dict[str, float]:
     our_s = timed(lambda: perturb(ours))
     second, more = _pool(tasks[half:], published_method, 20)
     their_s, their_bytes = first + second, sum(sizes + more)
-    made = manifest.read_table_uri(f"{folder}/ours/manifest.parquet").to_pylist()
+    made = manifest.read_table(*split_uri(f"{folder}/ours/manifest.parquet")).to_pylist()
     for row in made[:: max(1, count // 300)]:
         pair = [folder / "ours" / row["path"], folder / "theirs" / Path(row["source_path"]).name]
         one, other = (np.asarray(Image.open(path)) for path in pair)

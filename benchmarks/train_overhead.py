@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.demo.settings import DemoDataSettings
 from rayapp.jobs.demo_data import build
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.ingest import mosaics
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.jobs.pack import pack
 from rayapp.models.detector import build_network
@@ -71,7 +71,7 @@ def plain_step(job: Job, device: torch.device) -> Callable[[Batch], Tensor]:
     torch.manual_seed(job.settings.seed)
     network = build_network(job.spec.architecture)
     objective = create_objective(network, "stage1", job.settings, True).to(device).train()
-    optimizer = create_optimizer(objective.parameters(), job.settings.stage1)
+    optimizer = create_optimizer(objective, job.settings.stage1)
 
     def step(batch: Batch) -> Tensor:
         images = normalise(batch.inputs.to(device), job.spec.preprocessing).contiguous()

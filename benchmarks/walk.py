@@ -30,7 +30,8 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from rayapp.config.settings import Settings, parse_settings
+from rayapp.config.command_line import parse_settings
+from rayapp.config.settings import Settings
 from rayapp.dataset.images import DecodedImage
 from rayapp.models.detector import Detector, DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing

@@ -28,12 +28,11 @@ import numpy as np
 import torch
 
 from rayapp.config.packaged import resource as shipped
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.models.backbones import HIGHPASS_SMALL
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
-from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
+from rayapp.models.detector_spec import LAYOUTS, Architecture, HeadSettings, Preprocessing
 from rayapp.models.preprocessing import Pixels, normalise
-from rayapp.models.published_weights import LAYOUTS
 from rayapp.predict.score import NetworkScorer
 
 WAYS = "published", "exact", "bf16", "compiled"

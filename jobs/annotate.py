@@ -5,7 +5,8 @@ imaginet annotate --input DIR --output DIR [--layout 'real,synthetic/GENERATOR']
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.annotate.settings import AnnotateSettings
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 
 
 def job(settings: AnnotateSettings) -> int:

@@ -5,7 +5,8 @@ imaginet audit --root URI --annotations LIST… --output DIR [--lists-only]
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.audit.settings import AuditSettings
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 
 
 def job(settings: AuditSettings) -> int:

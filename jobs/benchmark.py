@@ -5,7 +5,8 @@ imaginet benchmark --config imaginet --output URI [--estimate]
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.benchmark.settings import BenchmarkSettings
-from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE
 
 
 def job(settings: BenchmarkSettings) -> int:

@@ -5,7 +5,7 @@ imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.calibrate.settings import CalibrateJobSettings
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 
 
 def job(settings: CalibrateJobSettings) -> None:

@@ -6,7 +6,7 @@ imaginet describe DETECTOR
 import sys
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 from rayapp.describe.settings import DescribeSettings
 
 

@@ -4,7 +4,7 @@ imaginet evaluate --detector DIR… --annotations LIST… --root URI --output DI
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 from rayapp.evaluate.settings import EvaluateJobSettings
 
 

@@ -6,7 +6,8 @@ imaginet export DETECTOR --to onnx|huggingface --output DIR
 import sys
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE
 from rayapp.export.settings import ExportSettings
 
 

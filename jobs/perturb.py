@@ -6,7 +6,8 @@ imaginet perturb --annotations LIST… --root URI --output URI --perturbation im
 import os
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 from rayapp.perturb.settings import PerturbSettings
 
 

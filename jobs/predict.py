@@ -4,7 +4,8 @@ imaginet predict --detector DIR --input FOLDER --output DIR
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 from rayapp.predict.settings import PredictSettings
 
 

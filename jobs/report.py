@@ -4,7 +4,7 @@ imaginet report --evaluations DIR… --output DIR
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 from rayapp.report.settings import ReportSettings
 
 

@@ -6,7 +6,8 @@ imaginet weights imaginet
 import sys
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
-from rayapp.config.settings import EXIT_DONE, run_job
+from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE
 from rayapp.weights.settings import WeightsSettings
 
 

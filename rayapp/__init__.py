@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from rayapp.config.defaults import __version__
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
     from rayapp.models.detector import Detector
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load_detector"]
 
 
 def load_detector(

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.config.packaged import shipped_folder
 
 _USAGE = """usage: imaginet JOB [--config FILE.yaml] [--OPTION VALUE …]

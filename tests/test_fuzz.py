@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from rayapp import load_detector
 from rayapp.benchmark.settings import BenchmarkSettings
 from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.command_line import parse_settings, run_job
 from rayapp.config.errors import UserError
-from rayapp.config.settings import parse_settings, run_job
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode
 from rayapp.dataset.labels import load_scheme, read_list

@@ -9,7 +9,7 @@ from rayapp.annotate.folder_layout import Labelled, made_by
 from rayapp.annotate.words import CODES, Origin, origin_of, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
-from rayapp.storage.uris import read_uri
+from rayapp.storage.uris import read_uri, split_uri
 
 # What people call the columns; the first is our own word.
 _NAMES = {
@@ -29,7 +29,7 @@ def from_table(uri: str) -> list[Labelled]:
         UserError: no such columns, an origin that is none, an image twice.
     """
     if uri.endswith(".parquet"):
-        rows = manifest.read_table_uri(uri).to_pylist()
+        rows = manifest.read_table(*split_uri(uri)).to_pylist()
     else:
         try:
             rows = list(csv.DictReader(io.StringIO(read_uri(uri).decode("utf-8-sig"))))

@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import __version__
 from rayapp.audit.findings import Copies, Finding, Pair
 from rayapp.audit.shortcuts import ALARM, Shortcut
+from rayapp.config.defaults import __version__
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode
 from rayapp.pages.blocks import (
@@ -153,10 +153,11 @@ def _balance(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _shortcuts(found: Sequence[Shortcut]) -> list[Block]:
     rows: list[list[Value]] = [[one.feature, one.auc, "; ".join(one.telling)] for one in found]
-    drawn = {"origin from the file's outside": {one.feature: one.auc for one in found}}
+    drawn = {"origin without any trace": {one.feature: one.auc for one in found}}
     return [
         Prose(
-            "How well origin can be told without looking at a picture. 0.5 is chance; whatever is "
+            "How well origin can be told without looking for a trace: by the file's outside, and "
+            "by the brightness, chroma and noise of its pixels. 0.5 is chance; whatever is "
             f"far above (here: surely above {ALARM}) a detector will learn instead of the "
             "generator's traces, and lose where files come in another way."
         ),

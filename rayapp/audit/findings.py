@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from rayapp.audit import lists as of_lists
 from rayapp.audit.lists import APART, Listed
-from rayapp.audit.shortcuts import TOGETHER, Shortcut
+from rayapp.audit.shortcuts import OF_PIXELS, TOGETHER, Shortcut
 from rayapp.dataset import manifest, near_duplicates
 
 _SHOWN = 3
@@ -224,13 +224,16 @@ def of_the_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     """The shortcuts that alarm."""
     found = []
     alarming = [one for one in shortcuts if one.alarms]
-    single = [one for one in alarming if one.feature != TOGETHER]
-    for one in single or alarming:
+    outside = [one for one in alarming if one.feature not in OF_PIXELS]
+    single = [one for one in outside if one.feature != TOGETHER]
+    for one in [*(single or outside), *(one for one in alarming if one.feature in OF_PIXELS)]:
         what = "all the outside of files" if one.feature == TOGETHER else one.feature
         text = f"{what} alone tells origin with a ROC AUC of {one.auc.value:.3f}"
-        text += "; a detector will learn that instead"
+        of_pixels = one.feature in OF_PIXELS
+        text += "; a detector may" if of_pixels else "; a detector will"
+        text += " learn that instead"
         text += f" ({_some(one.telling)})" if one.telling else ""
-        found.append(Finding("shortcut", text, 1))
+        found.append(Finding("shortcut", text, 1, wrong=not of_pixels))
     return found
 
 

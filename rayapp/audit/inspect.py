@@ -10,20 +10,26 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from rayapp.audit.pixel_facts import pixel_facts
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
 from rayapp.run import row_work
 from rayapp.storage.store import Store
+from rayapp.transforms.jpeg_layouts import read_jpeg_layout
 
 EXTRA = {
     "container": pa.string(),
     "quality": pa.int16(),
     "tables": pa.string(),
+    "subsampling": pa.string(),
     "metadata": pa.string(),
     "bit_depth": pa.int8(),
     "orientation": pa.int8(),
     "note": pa.string(),
     "perceptual_hash": pa.string(),
+    "brightness": pa.float32(),
+    "chroma": pa.float32(),
+    "noise": pa.float32(),
 }
 _METADATA = {"exif": "EXIF", "icc_profile": "ICC", "xmp": "XMP", "comment": "comment"}
 
@@ -64,12 +70,13 @@ def inspect(data: bytes) -> dict[str, Any]:
         "orientation": image.orientation,
         "note": image.note,
         "perceptual_hash": perceptual_hash(image.pixels_HWC),
+        **pixel_facts(image.pixels_HWC),
         **container(data),
     }
 
 
 def container(data: bytes) -> dict[str, Any]:
-    """What an encoder left: container, JPEG quality and tables, kinds of metadata."""
+    """What an encoder left: container, JPEG quality, tables and subsampling, kinds of metadata."""
     image = open_image(data)
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     tables = getattr(image, "quantization", None) or {}
@@ -81,6 +88,8 @@ def container(data: bytes) -> dict[str, Any]:
     if tables:
         flat = bytes(b for key in sorted(tables) for v in tables[key] for b in v.to_bytes(2, "big"))
         facts["tables"] = hashlib.sha256(flat).hexdigest()[:12]
+        layout = read_jpeg_layout(image)
+        facts["subsampling"] = layout.subsampling if layout else None
         facts["quality"] = _qualities().get(tuple(tables[min(tables)]))
     return facts
 

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id
 
 # Part of a list's name → what its images are for; the first that fits.

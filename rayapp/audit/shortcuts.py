@@ -19,6 +19,8 @@ from rayapp.metrics.compare import compare_auc
 from rayapp.metrics.measure import Floats, Ints, Measure
 
 TOGETHER = "all together"
+# Of the pixels, not of the file's outside: contents may differ in them, and so may a trace.
+OF_PIXELS = frozenset({"brightness", "chroma", "noise level"})
 ALARM = 0.6  # a lower end of the AUC's interval above this is a shortcut
 _FOLDS, _BINS = 5, 32
 _PRIOR = 2.0  # images of the base rate that each value is given
@@ -52,11 +54,15 @@ def features(table: pa.Table) -> dict[str, list[str]]:
             f"quality {q}" if q else t or "none"
             for q, t in zip(columns["quality"], columns["tables"], strict=True)
         ],
+        "subsampling": [text or "none" for text in columns["subsampling"]],
         "dimensions": [f"{int(w)}×{int(h)}" for w, h in zip(width, height, strict=True)],
         "pixels": _bins(width * height, "px"),
         "file size": _bins(size, "bytes"),
         "bytes a pixel": _bins(size / (width * height), "bytes/px"),
         "metadata": [text or "none" for text in columns["metadata"]],
+        "brightness": _bins(np.array(columns["brightness"], float), "levels"),
+        "chroma": _bins(np.array(columns["chroma"], float), "levels"),
+        "noise level": _bins(np.array(columns["noise"], float), "levels"),
     }
 
 
@@ -79,7 +85,7 @@ def _number(value: float) -> str:
 def shortcuts(
     found: Mapping[str, Sequence[str]], synthetic_N: Ints, groups: Sequence[str]
 ) -> list[Shortcut]:
-    """Each feature, and all of them together (naive Bayes), the most telling one first.
+    """Each feature, and all of the files' outside together (naive Bayes), the most telling first.
 
     Args:
         found: feature → value of each image.
@@ -88,15 +94,17 @@ def shortcuts(
     """
     fold_N = np.array([hashlib.sha256(g.encode()).digest()[0] % _FOLDS for g in groups])
     codes = np.unique(np.array(groups), return_inverse=True)[1]
-    evidence = np.zeros(len(synthetic_N))
+    evidence, num_outside = np.zeros(len(synthetic_N)), 0
     result = []
     for name, values in found.items():
         rate_N = _rates(values, synthetic_N, fold_N)
-        evidence += np.log(rate_N) - np.log1p(-rate_N)
+        if name not in OF_PIXELS:
+            evidence += np.log(rate_N) - np.log1p(-rate_N)
+            num_outside += 1
         result.append(
             Shortcut(name, _auc(synthetic_N, rate_N, codes), _telling(values, synthetic_N))
         )
-    if len(result) > 1:
+    if num_outside > 1:
         result.append(Shortcut(TOGETHER, _auc(synthetic_N, evidence, codes), ()))
     return sorted(result, key=lambda one: -(one.auc.value or 0))
 

@@ -16,6 +16,7 @@ CPU_S: Mapping[str, float] = {
     "perturb": 0.016,  # of about half a megapixel, the published test protocol
     "predict": 0.009,  # decoding only; the network is on the GPU
     "evaluate": 0.0005,
+    "identify": 0.005,  # decoded, sha256, and a hash of its look
 }
 # ResNet-50 without early strides: 64 million crops of 96 px in 9 hours (bf16, compiled).
 TRAINED_CROPS_PER_GPU_S = 2_000.0
@@ -123,6 +124,13 @@ def predict(images: int, gpu: bool, image_bytes: int = PERTURBED_BYTES) -> Work:
     cpu_s = images * CPU_S["predict"] + (0.0 if gpu else images / SCORED_VIEWS_PER_CPU_S)
     gpu_s = images / SCORED_VIEWS_PER_GPU_S if gpu else 0.0
     return Work(images, cpu_s, gpu_s, images * image_bytes, images * _ROW_BYTES, images)
+
+
+def calibrate(images: int, looks: bool, image_bytes: int = PERTURBED_BYTES) -> Work:
+    """Every image that the guard compares read and hashed once, where it compares looks."""
+    if not looks:
+        return Work(images, images * CPU_S["evaluate"], read_bytes=images * _ROW_BYTES)
+    return Work(images, images * CPU_S["identify"], 0.0, images * image_bytes, 0.0, images)
 
 
 def evaluate(images: int) -> Work:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from rayapp import load_detector
 from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
@@ -17,12 +17,11 @@ from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
 from rayapp.models.detector import Detector
-from rayapp.models.detector_spec import EVEN_ODDS
-from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, save_detector
+from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
 from rayapp.models.scope import Images
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
-from rayapp.storage.uris import read_uri
+from rayapp.storage.uris import read_uri, split_uri
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
     forbidden = _tables(settings, scheme)
-    known = [manifest.read_table_uri(settings.identities)] if settings.identities else []
+    known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
     own = leakage.identities(items, [*known, rows])
     leaked = _guarded(own, forbidden, settings)
     slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
@@ -195,7 +194,7 @@ def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Ta
     found = {}
     for uri in settings.against:
         if uri.endswith(".parquet"):
-            table = manifest.read_table_uri(uri)
+            table = manifest.read_table(*split_uri(uri))
             missing = {"path"} - set(table.column_names)
             if missing:
                 raise UserError(f"{uri}: no manifest, it has no column path")

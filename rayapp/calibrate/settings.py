@@ -4,12 +4,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import ProtocolName
 from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import EVEN_ODDS, Method
+from rayapp.models.detector_spec import Method
 
 
 class CalibrateSettings(JobSettings):

@@ -106,3 +106,8 @@ def _name_or_file(text: str) -> str:
 Uri = Annotated[str, AfterValidator(_whole)]
 OutputUri = Annotated[str, AfterValidator(_output)]
 Packaged = Annotated[str, AfterValidator(_name_or_file)]
+
+
+def slug(name: str) -> str:
+    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"

@@ -13,7 +13,9 @@ class ScoringSettings(Settings):
 
     renamed: ClassVar[Mapping[str, str]] = {"gpus": "gpus_per_worker", "workers": "num_workers"}
 
-    batch_size: int = Field(16, ge=1, description="images of one batch, where scores are missing")
+    batch_size: int | None = Field(
+        None, ge=1, description="views of a forward pass; by measured memory if none"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of one worker that scores")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker that scores; 0: CPU")
     num_workers: int | None = Field(None, ge=1, description="workers that score, at most")

@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
 

@@ -1,18 +1,21 @@
 """The manifest: one Parquet row an image, what it is, where it is from, what became of it."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rayapp.config.errors import UserError
-from rayapp.dataset.labels import Item, LabelScheme
 from rayapp.storage.disk import scratch_file
-from rayapp.storage.store import Store
-from rayapp.storage.uris import split_uri
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import Item, LabelScheme
+    from rayapp.storage.store import Store
 
 STATUS_OK = "ok"
 STATUS_FAILED = "failed"
@@ -111,11 +114,6 @@ def read_table(store: Store, key: str) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{store.uri(key)}: not a Parquet file, or a damaged one: {why}") from None
-
-
-def read_table_uri(uri: str) -> pa.Table:
-    """Read one Parquet file by its URI."""
-    return read_table(*split_uri(uri))
 
 
 def count_failed(table: pa.Table) -> int:

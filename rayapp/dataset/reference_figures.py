@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic import Field
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 
 MEAN = "Mean"
 _FILE = (

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id, load_scheme, read_list
 from rayapp.storage.store import Store
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from rayapp.dataset.images import ImageError
 from rayapp.dataset.manifest import STATUS_OK, read_table
 from rayapp.storage.store import Store
-from rayapp.transforms import ImageHWC, SizeHW, Window, decode_fast, encode_lossless
+from rayapp.transforms.codecs import decode_fast, encode_lossless
+from rayapp.transforms.operations import ImageHWC, SizeHW, Window
 
 INDEX_FILE = "tiles.parquet"
 TILE_PX = 128

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode, open_image
 from rayapp.dataset.labels import LabelScheme

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rayapp.download.fetch_task import Done
-from rayapp.download.source_plan import SourcePlan
 from rayapp.run.record import duration
+
+if TYPE_CHECKING:
+    from rayapp.download.fetch_task import Done
+    from rayapp.download.source_plan import SourcePlan
 
 _TURN_S = 3.0
 

@@ -22,10 +22,10 @@ from rayapp.evaluate.measurements import (
     sweep_measurements,
 )
 from rayapp.evaluate.settings import EvaluateSettings
-from rayapp.models.calibration.calibrators import decides_at
+from rayapp.models.verdicts import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import PLAIN, load_perturbation
+from rayapp.transforms.perturbations import PLAIN, load_perturbation
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,18 @@
 """The list of images that two detectors call differently."""
 
+from __future__ import annotations
+
 import csv
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rayapp.evaluate.detectors import slug
-from rayapp.evaluate.judge import Judged
+from rayapp.config.paths import slug
 from rayapp.metrics.changes import Changes, changed_sides
+
+if TYPE_CHECKING:
+    from rayapp.evaluate.judge import Judged
 
 
 def list_changes(

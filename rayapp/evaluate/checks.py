@@ -1,26 +1,33 @@
 """What evaluate checks and hashes before it measures."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import LabelScheme, load_scheme
+from rayapp.dataset.labels import load_scheme
 from rayapp.dataset.reference_figures import load_published
-from rayapp.dataset.suites import Suite
-from rayapp.evaluate.bench import Bench, Pairing
 from rayapp.evaluate.changed_images import list_changes
-from rayapp.evaluate.detectors import Measured
-from rayapp.evaluate.judge import Judged
 from rayapp.evaluate.measurements import Task, compare
 from rayapp.evaluate.scopes import record_scopes
-from rayapp.evaluate.settings import EvaluateSettings
-from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results, SeedSpread
+from rayapp.metrics.evaluation import EVALUATION_FILE, Results, SeedSpread
 from rayapp.metrics.slices import spread
 from rayapp.run import record
-from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
+    from rayapp.dataset.suites import Suite
+    from rayapp.evaluate.bench import Bench, Pairing
+    from rayapp.evaluate.detectors import Measured
+    from rayapp.evaluate.judge import Judged
+    from rayapp.evaluate.settings import EvaluateSettings
+    from rayapp.metrics.changes import Changes
+    from rayapp.metrics.evaluation import Evaluation
+    from rayapp.storage.store import Store
 
 CSV_FILE = "metrics.csv"
 

@@ -1,18 +1,25 @@
 """The files that evaluate writes beside metrics.json: CSV tables, and the scored images."""
 
+from __future__ import annotations
+
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from rayapp.dataset.suites import Suite
-from rayapp.evaluate.detectors import slug
-from rayapp.evaluate.judge import Judged
+from rayapp.config.paths import slug
 from rayapp.metrics.binary import FIGURES
-from rayapp.metrics.evaluation import Evaluation, Slice, difference
-from rayapp.metrics.false_positives import FalsePositives
-from rayapp.models.calibration.decisions import Rate, percent
+from rayapp.metrics.evaluation import difference
+from rayapp.models.calibration.decisions import percent
+
+if TYPE_CHECKING:
+    from rayapp.dataset.suites import Suite
+    from rayapp.evaluate.judge import Judged
+    from rayapp.metrics.evaluation import Evaluation, Slice
+    from rayapp.metrics.false_positives import FalsePositives
+    from rayapp.models.calibration.decisions import Rate
 
 SHORT = {
     "balanced_accuracy": "balanced accuracy",

@@ -1,18 +1,17 @@
 """The detectors that are compared: their specs, hashes, and names in tables."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from rayapp import load_detector
 from rayapp.config.errors import UserError
+from rayapp.config.paths import slug
 from rayapp.dataset import manifest
 from rayapp.dataset.leakage import ITEMS_FILE
 from rayapp.models.adopted.uris import split_labels
 from rayapp.models.detector import DetectorSpec
-from rayapp.models.folder import own_store
+from rayapp.models.folder import load_detector, own_store
 
 _GENERIC = {"detector", "last"}  # what the jobs call every detector's folder
 
@@ -69,8 +68,3 @@ def short_names(uris: Sequence[str]) -> list[str]:
         if len(set(ends)) == len(ends) and not _GENERIC & set(ends):
             return ends
     return list(uris)
-
-
-def slug(name: str) -> str:
-    """A detector's name as a file's name: `runs/a b` → `runs-a-b`."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "detector"

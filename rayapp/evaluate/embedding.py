@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from rayapp import load_detector
 from rayapp.config.paths import Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.models.detector import Detector
+from rayapp.models.folder import load_detector
 from rayapp.run import row_work
 from rayapp.storage.store import Store
 

@@ -4,9 +4,12 @@
 logistic regression without smoothing, fitted on published images that stay in the test set.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +17,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import special
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage
-from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id
+from rayapp.dataset.labels import item_id
 from rayapp.dataset.scores import names_by, select
-from rayapp.dataset.suites import BY_LIST, ProtocolName, Suite, TestItems
-from rayapp.evaluate.detectors import Measured
-from rayapp.metrics.false_positives import FalsePositives, count_false_positives
-from rayapp.metrics.testset import Part, TestSet
+from rayapp.dataset.suites import BY_LIST
+from rayapp.metrics.false_positives import count_false_positives
+from rayapp.metrics.testset import TestSet
 from rayapp.models.calibration import calibrators
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import percent
-from rayapp.models.detector_spec import EVEN_ODDS, Method
 from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import AnnotationList, Item, LabelScheme
+    from rayapp.dataset.suites import ProtocolName, Suite, TestItems
+    from rayapp.evaluate.detectors import Measured
+    from rayapp.metrics.false_positives import FalsePositives
+    from rayapp.metrics.testset import Part
+    from rayapp.models.detector_spec import Method
 
 _ORIGINAL_C, _ORIGINAL_STEPS = 1e10, 1000
 Floats = NDArray[np.float64]

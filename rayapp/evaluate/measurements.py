@@ -1,13 +1,14 @@
 """What is measured of one detector on one suite: independent pieces of work, and their assembly."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rayapp.dataset.reference_figures import MEAN, Pair
-from rayapp.evaluate.judge import Judged
+from rayapp.dataset.reference_figures import MEAN
 from rayapp.metrics.bootstrap import compare_figures
 from rayapp.metrics.compare import compare_auc, compare_balanced_accuracy
 from rayapp.metrics.evaluation import (
@@ -22,11 +23,16 @@ from rayapp.metrics.evaluation import (
     runs_against,
     worst_slices,
 )
-from rayapp.metrics.identification import Identification, identify_with_intervals
+from rayapp.metrics.identification import identify_with_intervals
 from rayapp.metrics.slices import cross_source_auc
-from rayapp.metrics.testset import Part, TestSet
 from rayapp.run.record import digest
 from rayapp.transforms.draws import generator
+
+if TYPE_CHECKING:
+    from rayapp.dataset.reference_figures import Pair
+    from rayapp.evaluate.judge import Judged
+    from rayapp.metrics.identification import Identification
+    from rayapp.metrics.testset import Part, TestSet
 
 COMPARED = ("balanced_accuracy", "tpr_at_fpr_5pct", "nll")
 _MOST_SOURCES = 24

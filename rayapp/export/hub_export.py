@@ -37,6 +37,8 @@ def export_folder(detector: Detector, digest: str) -> Exported:
     network = detector.network
     if not isinstance(network, Network):
         raise _unfit("a detector of others, or the mean of several networks")
+    if network.pool is not None:
+        raise _unfit("a head on pooled tokens")
     backbone = spec.architecture.backbone
     if backbone in (HIGHPASS_SMALL, RESNET50_NODOWN):
         raise _unfit(f"the backbone {backbone}, which is none of timm's")

@@ -5,23 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayapp.benchmark.settings import ROOT, BenchmarkSettings
-from rayapp.calibrate.fit import calibrate
-from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.calibrate.settings import CalibrateJobSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import (
-    EXIT_DONE,
-    EXIT_MISSES,
-    Settings,
-    named_now,
-    read_renamed,
-    validated,
-)
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, Settings
+from rayapp.config.yaml_files import named_now, read_renamed, validated
 from rayapp.download.settings import DownloadSettings
-from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.evaluate.settings import EvaluateJobSettings
+from rayapp.jobs.calibrate import calibrate_from_images
 from rayapp.jobs.download import download
-from rayapp.jobs.evaluate_tables import evaluate
+from rayapp.jobs.evaluate import measure
 from rayapp.jobs.pack import pack
 from rayapp.jobs.perturb import perturb
 from rayapp.jobs.predict import predict
@@ -192,12 +186,13 @@ def _calibrate(at: Places) -> Settings:
     wanted = {
         "detector": at.detector,
         "scores": at.at("scores"),
+        "root": at.at("perturbed"),
         "annotations": at.perturbed(at.lists.calibration),
         "against": tuple(map(at.perturbed, at.lists.test)),
         "scheme": s.scheme,
     }
     made: Settings = _made(
-        CalibrateSettings, "calibrate", wanted | at.common("detector"), s.calibrate
+        CalibrateJobSettings, "calibrate", wanted | at.common("detector"), s.calibrate
     )
     return made
 
@@ -214,7 +209,7 @@ def _evaluate(at: Places) -> Settings:
         "seed": s.seed,
     }
     made: Settings = _made(
-        EvaluateSettings, "evaluate", wanted | at.common("evaluation"), s.evaluate
+        EvaluateJobSettings, "evaluate", wanted | at.common("evaluation"), s.evaluate
     )
     return made
 
@@ -239,8 +234,8 @@ _PARTS: dict[str, type[Settings]] = {
     "perturb": PerturbSettings,
     "train": TrainSettings,
     "predict": PredictSettings,
-    "calibrate": CalibrateSettings,
-    "evaluate": EvaluateSettings,
+    "calibrate": CalibrateJobSettings,
+    "evaluate": EvaluateJobSettings,
     "report": ReportSettings,
 }
 # A step more is a line here, its settings above, and its cost in `benchmark_estimate.py`.
@@ -252,8 +247,8 @@ _STEPS = (
     Step("pack", "tiles", _pack, pack, lambda s: s.tiles),
     Step("train", "train", _train, train),
     Step("predict", "scores", _predict, predict),
-    Step("calibrate", "detector", _calibrate, calibrate),
-    Step("evaluate", "evaluation", _evaluate, evaluate),
+    Step("calibrate", "detector", _calibrate, calibrate_from_images),
+    Step("evaluate", "evaluation", _evaluate, measure),
     Step("report", "report", _report, report),
 )
 

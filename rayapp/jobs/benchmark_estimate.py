@@ -15,7 +15,7 @@ from rayapp.jobs.benchmark import Places, Step, steps
 from rayapp.run.record import RUN_FILE, START_FILE, duration
 from rayapp.storage.uris import open_store, split_uri
 from rayapp.train.settings import StageSettings
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 
 _SINGLE_FILES = {"files", "ffhq"}  # forms of which each image is a request of its own
 
@@ -119,6 +119,13 @@ def _scored(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.predict(counted.tested, made.gpus_per_worker > 0)
 
 
+def _guarded(at: Places, made: Any, counted: _Counted) -> Work:
+    trained = max(counted.train, counted.head)  # the head's images are training images
+    looks = made.guard == "look" and made.protocol == "clean"
+    tested = costs.calibrate(counted.tested, looks)
+    return tested + costs.calibrate(trained, looks, costs.IMAGE_BYTES)
+
+
 def _read(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.evaluate(counted.tested)
 
@@ -131,7 +138,7 @@ _WORK: Mapping[str, Callable[[Places, Any, _Counted], Work]] = {
     "pack": _packed,
     "train": _trained,
     "predict": _scored,
-    "calibrate": _read,
+    "calibrate": _guarded,
     "evaluate": _read,
     "report": _read,
 }

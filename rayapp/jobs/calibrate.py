@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rayapp import load_detector
 from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin
 from rayapp.calibrate.settings import CalibrateJobSettings, CalibrateSettings
 from rayapp.cluster.session import kept_open
@@ -16,8 +15,9 @@ from rayapp.dataset.leakage import identities, leaks, refuse, training_lists
 from rayapp.dataset.suites import load_suite
 from rayapp.jobs.calibrate_identities import identify
 from rayapp.jobs.predict_missing import score_missing
+from rayapp.models.folder import load_detector
 from rayapp.run import record
-from rayapp.storage.uris import open_store
+from rayapp.storage.uris import open_store, split_uri
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _manifest(one: _Set, folder: str, looks: bool, settings: CalibrateJobSetting
     if looks and one.root:
         paths = [item.path for item in one.items]
         uri = identify(paths, one.root, f"{folder}/identities", settings)
-        known.append(manifest.read_table_uri(uri))
+        known.append(manifest.read_table(*split_uri(uri)))
     store = open_store(folder)
     key = f"against/{one.name}.parquet"
     manifest.write_table(store, key, identities(one.items, known))

@@ -8,7 +8,7 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_renamed, validated
+from rayapp.config.yaml_files import read_renamed, validated
 from rayapp.demo.generators import HELD_OUT
 from rayapp.demo.settings import DemoDataSettings, DemoSettings
 from rayapp.evaluate.settings import EvaluateSettings

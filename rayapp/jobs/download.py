@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-from rayapp import __version__
 from rayapp.cluster.capacity import demand, workers
 from rayapp.cluster.quotas import Quotas, RayGate
 from rayapp.cluster.session import beside_driver, session
 from rayapp.config import clock
+from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, JobSettings
 from rayapp.dataset import manifest

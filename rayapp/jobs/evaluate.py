@@ -5,13 +5,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
-from rayapp import load_detector
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
+from rayapp.config.paths import slug
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_perturbation
-from rayapp.evaluate.detectors import Measured, load_all, slug
+from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.embedding import EmbedSettings
 from rayapp.evaluate.settings import EvaluateJobSettings, EvaluateSettings, load_suites
 from rayapp.jobs.evaluate_embedding import EMBEDDING_FILE, embed
@@ -19,7 +19,7 @@ from rayapp.jobs.evaluate_tables import evaluate
 from rayapp.jobs.perturb import perturb
 from rayapp.jobs.predict_missing import score_missing
 from rayapp.metrics.evaluation import Results
-from rayapp.models.folder import save_detector
+from rayapp.models.folder import load_detector, save_detector
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.run import record
 from rayapp.storage.uris import open_store

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import load_detector
 from rayapp.cluster.map_rows import Resources, map_rows
 from rayapp.cluster.session import on_demand
+from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id
 from rayapp.evaluate.embedding import EmbedSettings, FeatureRows, flattened
+from rayapp.models.folder import load_detector
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
@@ -19,6 +20,7 @@ from rayapp.storage.uris import open_store
 from rayapp.transforms.draws import generator
 
 EMBEDDING_FILE = "embedding.parquet"
+_BATCH = 16
 _SCHEMA = manifest.schema(extra={"features": pa.list_(pa.float32())})
 
 
@@ -33,7 +35,12 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
     chosen = sorted(item_id(paths[at]) for at in order[: settings.num_images])
     inputs = {"detector": detector.hash(), "images": record.digest(*(p.encode() for p in chosen))}
     run = record.start(
-        "embed", settings, inputs, output=settings.output, overwrite=settings.overwrite
+        "embed",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=frozenset(ScoringSettings.model_fields),
     )
     if nothing_left(run):
         return run
@@ -45,7 +52,7 @@ def embed(settings: EmbedSettings, paths: Sequence[str]) -> record.Run:
             work,
             _SCHEMA,
             run=run,
-            batch_size=settings.batch_size,
+            batch_size=_BATCH,
             resources=Resources(settings.threads, settings.gpus_per_worker, settings.num_workers),
             wait_s=settings.wait_s,
         ).table()

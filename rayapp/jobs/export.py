@@ -79,7 +79,7 @@ def _written(files: Mapping[str, bytes]) -> Iterator[str]:
 
 def print_summary(run: record.Run) -> None:
     """Print what was written, how near it is, and what is not as in the detector."""
-    run.print_summary({"exported": ", ".join(run.results["files"])})
+    run.print_summary({f"file {at}": name for at, name in enumerate(run.results["files"], 1)})
     print(
         f"  largest difference in probability: {run.results['largest_difference']:.2g} "
         f"(at most {run.results['bound']:g}), on images made for that"

@@ -29,8 +29,8 @@ from rayapp.run import record
 from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import Perturbation, load_perturbation
+from rayapp.storage.uris import open_store, read_uri, split_uri
+from rayapp.transforms.perturbations import Perturbation, load_perturbation
 
 _BATCH = 16
 _SMALL = 32  # images that are perturbed without Ray: each takes as long as many that are scored
@@ -126,7 +126,7 @@ def _work_list(
     table = table.append_column("name", pa.array([t.name for t in flat], pa.string()))
     if settings.manifest is None:
         return table
-    known = manifest.read_table_uri(settings.manifest)
+    known = manifest.read_table(*split_uri(settings.manifest))
     at = {path: index for index, path in enumerate(known["path"].to_pylist())}
     for column in _CARRIED:
         if column in known.column_names:

@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp import load_detector
 from rayapp.cluster import headstart
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.models.detector import Detector
-from rayapp.models.folder import save_detector
+from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.inference.scoring_network import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
@@ -35,7 +34,7 @@ from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 _BLOCK_ROWS = 64  # read ahead together

@@ -40,8 +40,8 @@ from rayapp.run import record
 from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import load_perturbation
+from rayapp.storage.uris import open_store, read_uri, split_uri
+from rayapp.transforms.perturbations import load_perturbation
 
 _BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
@@ -127,7 +127,7 @@ def _work_list(
     table = manifest.item_rows([item for items in taken.values() for item in items], scheme)
     if settings.manifest is None:
         return table
-    known = manifest.read_table_uri(settings.manifest)
+    known = manifest.read_table(*split_uri(settings.manifest))
     at = {item_id(path): index for index, path in enumerate(known["path"].to_pylist())}
     places = [at.get(identity) for identity in table["id"].to_pylist()]
     for column in _CARRIED:

@@ -1,6 +1,6 @@
 """One page from evaluations: what was measured, beside what was published, and on what grounds."""
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.dataset.images import sha256
 from rayapp.metrics.evaluation import EVALUATION_FILE
 from rayapp.pages.page import Page

@@ -5,9 +5,7 @@ from rayapp.run import record
 from rayapp.run.progress import Progress
 from rayapp.run.resume import nothing_left
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_here
-from rayapp.train.loop import note
-from rayapp.train.outcome import images_before
+from rayapp.train.loop import images_before, note, train_here
 from rayapp.train.prepare import make_job, open_run
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import Job

@@ -23,7 +23,9 @@ from rayapp.config.errors import UserError
 from rayapp.train.data.crops import Batch, Crops, PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, Stage
-from rayapp.transforms import ImageHWC, Perturbation, generator
+from rayapp.transforms.draws import generator
+from rayapp.transforms.operations import ImageHWC
+from rayapp.transforms.perturbations import Perturbation
 
 # Of a CPU: less than all that Ray Train's workers leave of a small machine, where reading would
 # else never be scheduled, without a word.
@@ -130,7 +132,7 @@ class _Read:
     board: Any
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        crops = Crops([], self.root, self.perturbation, self.seed, _source(self.root))
+        crops = Crops([], self.root, self.perturbation, self.seed, source=_source(self.root))
         epoch = ray.get(self.board.epoch.remote(self.stage))
         rows = []
         for row in block.to_pylist():

@@ -29,8 +29,16 @@ from rayapp.run.progress import Progress
 from rayapp.storage.disk import naming, scratch_folder
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
-from rayapp.train.loop import Figures, note, train_rank
-from rayapp.train.outcome import CHECKPOINTS, MADE, STATE_FILE, images_before, newest_state
+from rayapp.train.loop import (
+    CHECKPOINTS,
+    MADE,
+    STATE_FILE,
+    Figures,
+    images_before,
+    newest_state,
+    note,
+    train_rank,
+)
 from rayapp.train.training_job import Job, RankContext
 
 _POST_EVERY_S = 1.0

@@ -1,8 +1,10 @@
 """Best against the recipe: both trained anew with new seeds on every fold, on Ray."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -14,18 +16,22 @@ from rayapp.metrics.bootstrap import compare_figures
 from rayapp.metrics.probability import log_losses
 from rayapp.run.progress import Progress
 from rayapp.run.row_work import format_error
-from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.transforms.draws import generator
 from rayapp.tune.comparison_verdict import COMPARISON_FILE, Pair, Verdict, verdict_over_seeds
 from rayapp.tune.goals import FIGURES
-from rayapp.tune.recipe import TRAIN, Recipe
+from rayapp.tune.recipe import TRAIN
 from rayapp.tune.results import best_trial
-from rayapp.tune.search_plan import SearchPlan
-from rayapp.tune.settings import RECIPE, TuneSettings
-from rayapp.tune.study import Journal
+from rayapp.tune.settings import RECIPE
 from rayapp.tune.trials.figures import cross_fitted
-from rayapp.tune.trials.training import TrainingWork
+
+if TYPE_CHECKING:
+    from rayapp.storage.store import Store
+    from rayapp.tune.recipe import Recipe
+    from rayapp.tune.search_plan import SearchPlan
+    from rayapp.tune.settings import TuneSettings
+    from rayapp.tune.study import Journal
+    from rayapp.tune.trials.training import TrainingWork
 
 BEST = "best"
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.metrics import probability, ranking
 from rayapp.metrics.measure import Floats, Measure, class_reason
 from rayapp.metrics.scored import Scored
-from rayapp.models.detector_spec import EVEN_ODDS
 
 TITLES = {
     "balanced_accuracy": "Balanced accuracy",

@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from rayapp.config.defaults import NUM_RESAMPLES
+from rayapp.config.defaults import EVEN_ODDS, NUM_RESAMPLES
 from rayapp.metrics.binary import FIGURES, Weighted, evaluate, finish
 from rayapp.metrics.measure import Difference, Floats, Ints, Measure
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
-from rayapp.models.detector_spec import EVEN_ODDS
 
 LEVELS = (0.025, 0.975)
 _MAX_CELLS = 2**20

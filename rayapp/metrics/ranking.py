@@ -5,13 +5,19 @@ resamples are R rows of weights. A figure that is not defined in a row is NaN th
 outside this room get a Measure with the reason instead.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rayapp.metrics.measure import Floats, Ints, Measure, class_reason
-from rayapp.metrics.scored import Scored
+from rayapp.metrics.measure import Measure, class_reason
+
+if TYPE_CHECKING:
+    from rayapp.metrics.measure import Floats, Ints
+    from rayapp.metrics.scored import Scored
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
 """Scored test images, and the slices that they are cut into."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import special
 
-from rayapp.dataset.labels import LabelScheme
 from rayapp.metrics.scored import Scored
-from rayapp.models.calibration.calibrators import Calibration, decides_at
+from rayapp.models.verdicts import decides_at
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
+    from rayapp.models.calibration.calibrators import Calibration
 
 Mask = NDArray[np.bool_]
 Part = tuple[str, str, Mask]
@@ -28,7 +34,7 @@ class TestSet:
     __test__ = False  # no test class, whatever its name
 
     @classmethod
-    def of(cls, table: pa.Table, scheme: LabelScheme, calibration: Calibration | None) -> "TestSet":
+    def of(cls, table: pa.Table, scheme: LabelScheme, calibration: Calibration | None) -> TestSet:
         """From a table of scores with label columns; probability by the calibration."""
         logits = table["logit"].to_numpy().astype(np.float64)
         probabilities = calibration.apply(logits) if calibration else special.expit(logits)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector_spec import Option
+from rayapp.models.detector_spec import RESNET50_NODOWN, Option
 from rayapp.models.highpass import HighPassNetwork
 from rayapp.models.pretrained import (
     Weights,
@@ -20,7 +20,6 @@ from rayapp.models.pretrained import (
     unfetched,
 )
 
-RESNET50_NODOWN = "resnet50-nodown"
 HIGHPASS_SMALL = "highpass-small"
 
 # The weights that ImagiNet and GRIP start from (torchvision IMAGENET1K_V2); timm's plain `resnet50`
@@ -79,6 +78,51 @@ class Backbone(nn.Module):
         return cast(
             Tensor, model.forward_head(model.forward_features(images_NCHW), pre_logits=True)
         )
+
+    def tokens(self, images_NCHW: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Class tokens [N, F] and patch tokens [N, gh, gw, F] of a ViT's blocks, side by side.
+
+        Each block's tokens pass the final norm. A ViT without a class token gives [N, 0].
+
+        Raises:
+            UserError: no ViT, or no such block.
+        """
+        model = cast(Any, self.model)
+        if not hasattr(model, "num_prefix_tokens") or not hasattr(model, "blocks"):
+            raise UserError("head.pool wants a ViT of timm's, which has tokens")
+        try:
+            found = model.forward_intermediates(
+                images_NCHW,
+                indices=list(layers),
+                return_prefix_tokens=True,
+                norm=True,
+                stop_early=True,
+                intermediates_only=True,
+            )
+        except AssertionError:
+            raise UserError(
+                f"head.layers {list(layers)}: the backbone has {len(model.blocks)} blocks"
+            ) from None
+        if not model.num_prefix_tokens:
+            found = [
+                (maps_NCHW, images_NCHW.new_zeros(len(images_NCHW), 1, 0)) for maps_NCHW in found
+            ]
+        patches = torch.cat([maps_NCHW for maps_NCHW, _ in found], 1).permute(0, 2, 3, 1)
+        return torch.cat([prefix[:, 0] for _, prefix in found], 1), patches
+
+    def beyond(self, layers: Sequence[int]) -> list[nn.Parameter]:
+        """Weights of a ViT that have no say in the tokens of these blocks."""
+        num_blocks = len(cast(Any, self.model).blocks)
+        last = max(layer % num_blocks for layer in layers)
+        above = tuple(f"blocks.{block}." for block in range(last + 1, num_blocks))
+        ends = (*above, "fc_norm.", "attn_pool.", "head.")
+        return [p for name, p in self.model.named_parameters() if name.startswith(ends)]
+
+    def blank_image(self, device: str) -> Tensor:
+        """An image [1, 3, H, W] of the size that a ViT was built for; of 224 px for others."""
+        built_for = getattr(getattr(self.model, "patch_embed", None), "img_size", None)
+        height, width = built_for or (224, 224)
+        return torch.zeros(1, 3, height, width, device=device)
 
     def strides(self) -> dict[str, tuple[int, ...]]:
         """Every module that steps by more than one pixel, and its step: no state dict tells it."""

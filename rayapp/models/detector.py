@@ -3,12 +3,13 @@
 Shapes: N images · K classes · C channels or features · H W.
 """
 
+import copy
 import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -22,14 +23,15 @@ from rayapp.config.settings import Settings
 from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.backbones import create_backbone
+from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector_spec import Architecture, Labels, Preprocessing, View
+from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.inference.scoring_network import without_tf32
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
+from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
@@ -77,8 +79,24 @@ def build_network(
         options=architecture.options,
         weights=weights,
     )
-    head = ClassificationHead(backbone.num_features, **architecture.head.model_dump())
-    return Network(Encoder(backbone), head)
+    pool = _token_pool(backbone, architecture.head)
+    num_features = pool.num_features if pool else backbone.num_features
+    settings = architecture.head.model_dump(exclude={"pool", "layers"})
+    return Network(Encoder(backbone), ClassificationHead(num_features, **settings), pool)
+
+
+def _token_pool(backbone: Backbone, settings: HeadSettings) -> TokenPool | None:
+    if settings.pool is None:
+        return None
+    model = cast(Any, backbone.model)
+    if not hasattr(model, "num_features"):
+        raise UserError("head.pool wants a ViT of timm's, which has tokens")
+    if settings.pool == "cls" and not getattr(model, "num_prefix_tokens", 0):
+        raise UserError("head.pool cls: the backbone has no class token; take mean or attention")
+    pool = TokenPool(settings.pool, settings.layers or (-1,), model.num_features)
+    with torch.no_grad():  # what does not fit is refused here, not in the first batch
+        copy.deepcopy(backbone).to("meta").tokens(backbone.blank_image("meta"), pool.layers)
+    return pool
 
 
 def build_scorer(architecture: Architecture) -> Network | Ensemble:
@@ -199,6 +217,24 @@ class Detector:
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""
         return self._scored(self.network.features, images, batch_size)
+
+    def patch_logits(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """Logits of each patch of the view float32 [N, gh, gw] (or [N, gh, gw, K]), row by row.
+
+        Raises:
+            UserError: a head that is not on patches, or a view that is several.
+        """
+        return self._scored(self._of_one_view().patch_logits, images, batch_size)
+
+    def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
+        """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
+        return self._scored(self._of_one_view().patch_attention, images, batch_size)
+
+    def _of_one_view(self) -> Network:
+        several = self.spec.preprocessing.view in ("five", "tiles")
+        if several or not isinstance(self.network, Network):
+            raise UserError("patches are of one network and one view: take centre or resize")
+        return self.network
 
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""

@@ -5,20 +5,20 @@ Nothing here imports torch: every job's settings are parsed before that.
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
 
 Option = bool | int | float | str | tuple[int, ...]
-# The threshold where nothing else is decided: no calibration, or no rate asked of one.
-EVEN_ODDS = 0.5
 Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
+Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
+RESNET50_NODOWN = "resnet50-nodown"  # without the first strides
 
 
 class HeadSettings(Settings):
@@ -29,6 +29,39 @@ class HeadSettings(Settings):
     hidden: int = Field(1024, ge=0, description="width of the hidden layer; 0: a linear probe")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units dropped in training")
     num_outputs: int = Field(1, ge=1, description="1: a logit of synthetic; K: one a class")
+    # None, not a default of their own: the hash of a detector without them stays what it was.
+    pool: Pool | None = Field(
+        None,
+        description="of a ViT's tokens: cls, mean of the patches, or attention over them, which is "
+        "trained with the head; none: as timm pools",
+    )
+    layers: tuple[int, ...] | None = Field(
+        None,
+        min_length=1,
+        description="blocks whose tokens are pooled, side by side, from 0, or from the end with "
+        "-1; none: the last",
+    )
+
+    @model_validator(mode="after")
+    def _layers_are_pooled(self) -> Self:
+        if self.layers is not None and self.pool is None:
+            raise ValueError("layers are of the tokens that are pooled: set pool too")
+        return self
+
+
+class LoraSettings(Settings):
+    """Adapt a ViT by maps of low rank beside its own, which stay as they are (arXiv 2106.09685)."""
+
+    rank: int = Field(8, ge=1, le=1024, description="rank of a map")
+    alpha: float = Field(8.0, gt=0, description="what a map adds counts alpha / rank times")
+    layers: tuple[int, ...] = Field(
+        (), description="blocks that are adapted, from 0, or from the end with -1; none: all"
+    )
+    targets: tuple[str, ...] = Field(
+        ("attn.qkv", "attn.proj"),
+        min_length=1,
+        description="linear maps of a block that are adapted, by the end of their name",
+    )
 
 
 class Architecture(Settings):
@@ -46,6 +79,12 @@ class Architecture(Settings):
         le=1000,
         description="networks of this kind whose logits are averaged; none: one",
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_features(self) -> Self:
+        if self.head.pool is not None and self.tap_depths:
+            raise ValueError("tap_depths and head.pool both say what features are: set one")
+        return self
 
 
 class Labels(Settings):
@@ -121,3 +160,27 @@ class Preprocessing(Settings):
     def shape_HW(self) -> tuple[int, int]:
         """Height and width of a view."""
         return (self.processor and self.processor.shape) or (self.size, self.size)
+
+
+# --- published detectors --------------------------------------------------------------------------
+
+_IMAGENET: dict[str, Channels] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LINEAR_HEAD = HeadSettings(norm="none", hidden=0)
+_NODOWN = Architecture(backbone=RESNET50_NODOWN, head=LINEAR_HEAD)
+_CLIP = HeadSettings(norm="length", projection=1024, hidden=0)
+_VIEW = Preprocessing(**_IMAGENET)
+# What each published detector is, and what it sees.
+LAYOUTS = {
+    "imaginet": (Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,)), _VIEW),
+    "imaginet_corvi": (_NODOWN, _VIEW),
+    "corvi2022": (_NODOWN.model_copy(update={"num_networks": 2}), _VIEW),
+    "grag2021": (_NODOWN, _VIEW),
+    "lasted": (
+        Architecture(backbone="resnet50x64_clip.openai", head=_CLIP),
+        Preprocessing(size=448, **_IMAGENET),
+    ),
+    "commfor": (
+        Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=LINEAR_HEAD),
+        Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET),
+    ),
+}

@@ -4,15 +4,21 @@ Shapes: N images · V exits (sub-networks first, the backbone last) · C feature
 · K classes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rayapp.models.backbones import Backbone
-from rayapp.models.detector_spec import HeadNorm
+from rayapp.config.errors import UserError
+from rayapp.models.token_pool import TokenPool
+
+if TYPE_CHECKING:
+    from rayapp.models.backbones import Backbone
+    from rayapp.models.detector_spec import HeadNorm
 
 
 class Encoder(nn.Module):
@@ -116,12 +122,23 @@ class UnitLength(nn.Module):
 
 
 class Network(nn.Module):
-    """Encoder and head: normalised images float32 [N, 3, H, W] → logits [N] or [N, K]."""
+    """Encoder and head: normalised images float32 [N, 3, H, W] → logits [N] or [N, K].
 
-    def __init__(self, encoder: Encoder, head: ClassificationHead) -> None:
+    With a `pool` the head is on tokens of the backbone, which must be a ViT.
+    """
+
+    def __init__(
+        self, encoder: Encoder, head: ClassificationHead, pool: TokenPool | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.pool = pool
+
+    @property
+    def num_features(self) -> int:
+        """Width of what the head is given."""
+        return self.pool.num_features if self.pool else self.encoder.num_features
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Logits [N] of the backbone's exit, or [N, K]."""
@@ -130,7 +147,34 @@ class Network(nn.Module):
 
     def features(self, images_NCHW: Tensor) -> Tensor:
         """Pooled features of the backbone [N, C], before the head."""
-        return self.encoder.features(images_NCHW)
+        if self.pool is None:
+            return self.encoder.features(images_NCHW)
+        class_NF, patches_NHWF = self.encoder.backbone.tokens(images_NCHW, self.pool.layers)
+        features_NF: Tensor = self.pool(class_NF, patches_NHWF.flatten(1, 2))
+        return features_NF
+
+    def patch_logits(self, images_NCHW: Tensor) -> Tensor:
+        """What the head says of each patch alone [N, gh, gw], or [N, gh, gw, K].
+
+        Raises:
+            UserError: the features are not a mean of patches.
+        """
+        _, patches_NHWF = self._patches(images_NCHW)
+        grid = patches_NHWF.shape[:3]
+        logits: Tensor = self.head(patches_NHWF.flatten(0, 2))
+        return logits.view(*grid, *logits.shape[1:])
+
+    def patch_attention(self, images_NCHW: Tensor) -> Tensor:
+        """How much each patch counts in the features [N, gh, gw]; each image's add up to 1."""
+        pool, patches_NHWF = self._patches(images_NCHW)
+        return pool.attention(patches_NHWF.flatten(1, 2)).view(patches_NHWF.shape[:3])
+
+    def _patches(self, images_NCHW: Tensor) -> tuple[TokenPool, Tensor]:
+        if self.pool is None or self.pool.kind == "cls":
+            raise UserError(
+                "the head is not on patches: train one with head.pool mean or attention"
+            )
+        return self.pool, self.encoder.backbone.tokens(images_NCHW, self.pool.layers)[1]
 
     @property
     def backbones(self) -> list[Backbone]:

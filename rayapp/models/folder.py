@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.adopted.uris import HUB, split_labels
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector_spec import LAYOUTS
 from rayapp.models.foreign import load_strictly, without_prefix
-from rayapp.models.published_weights import LAYOUTS
 from rayapp.models.scope import Scope
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store

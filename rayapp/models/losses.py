@@ -110,6 +110,31 @@ def class_cross_entropy(logits_NK: Tensor, classes_N: Tensor) -> Tensor:
     return _global_mean(losses, counted)
 
 
+def consistency_loss(
+    features_N2C: Tensor, logits: Tensor, *, feature_weight: float, logit_weight: float
+) -> Tensor:
+    """How far two views of an image are apart: mean over images, 0 where they are alike.
+
+    feature_weight · (1 - cosine of the features) + logit_weight · ½ (KL(p, q) + KL(q, p)), with p
+    and q the two views' probabilities.
+
+    Shapes: features_N2C [N, 2, C]; logits [N, 2], or [N, 2, K] of K classes.
+
+    Source: DCPT, arXiv 2604.10102.
+    """
+    features_N2C, logits = _at_least_float32(features_N2C), _at_least_float32(logits)
+    with torch.autocast(logits.device.type, enabled=False):
+        apart_N = 1 - F.cosine_similarity(features_N2C[:, 0], features_N2C[:, 1], dim=1)
+        if logits.ndim == 2:  # of one logit the second class has 0
+            logits = torch.stack([logits, torch.zeros_like(logits)], 2)
+        logs_N2K = logits.log_softmax(2)
+        # KL(p, q) + KL(q, p) = Σ (p - q) (log p - log q)
+        change_NK = logs_N2K.exp()[:, 0] - logs_N2K.exp()[:, 1]
+        symmetric_N = (change_NK * (logs_N2K[:, 0] - logs_N2K[:, 1])).sum(1) / 2
+        losses = feature_weight * apart_N + logit_weight * symmetric_N
+    return _global_mean(losses, torch.ones_like(losses, dtype=torch.bool))
+
+
 def _selfcon_term(
     rows_NVD: Tensor, labels_N: Tensor, mine_n: Tensor, temperature: float, base_temperature: float
 ) -> Tensor:

@@ -9,46 +9,24 @@ Shapes: N images · D embedding.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.backbones import RESNET50_NODOWN
 from rayapp.models.detector import Detector, DetectorSpec, ImageInput, build_scorer
-from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
+from rayapp.models.detector_spec import LAYOUTS, LINEAR_HEAD, Architecture, Preprocessing
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of, without_prefix
 
 Files = Mapping[str, bytes]  # by name
-_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _BACKBONE = "encoder.backbone.model."
-_LINEAR = HeadSettings(norm="none", hidden=0)
 # Training's projections, which no score uses.
 _IMAGINET_UNUSED = ("head.", "sub_heads.")
 _TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 _LASTED_UNUSED = ("output_layer.", "fc.")
-
-_NODOWN = Architecture(backbone=RESNET50_NODOWN, head=_LINEAR)
-_CLIP = HeadSettings(norm="length", projection=1024, hidden=0)
-_VIEW = Preprocessing(**_IMAGENET)
-# What each published detector is, and what it sees.
-LAYOUTS = {
-    "imaginet": (Architecture(backbone=RESNET50_NODOWN, tap_depths=(0.5,)), _VIEW),
-    "imaginet_corvi": (_NODOWN, _VIEW),
-    "corvi2022": (_NODOWN.model_copy(update={"num_networks": 2}), _VIEW),
-    "grag2021": (_NODOWN, _VIEW),
-    "lasted": (
-        Architecture(backbone="resnet50x64_clip.openai", head=_CLIP),
-        Preprocessing(size=448, **_IMAGENET),
-    ),
-    "commfor": (
-        Architecture(backbone="vit_small_patch16_384.augreg_in21k_ft_in1k", head=_LINEAR),
-        Preprocessing(view="resize", size=384, resize_to=440, filter="bilinear", **_IMAGENET),
-    ),
-}
 
 
 def convert(name: str, files: Files, anchors: Sequence[ImageInput] = ()) -> Detector:
@@ -142,7 +120,7 @@ def _lasted(files: Files, anchors: Sequence[ImageInput]) -> Detector:
             f"{where}: is no LASTED checkpoint: {(others or ['it has no visual tower'])[0]}"
         )
     architecture, seen = LAYOUTS["lasted"]
-    backbone = build_scorer(Architecture(backbone=architecture.backbone, head=_LINEAR))
+    backbone = build_scorer(Architecture(backbone=architecture.backbone, head=LINEAR_HEAD))
     timm_model = cast(Network, backbone).encoder.backbone.model
     renamed = {}
     for key, tensor in checkpoint_filter_fn(visual, timm_model).items():

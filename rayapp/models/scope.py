@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from rayapp.config.settings import Settings, read_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import read_yaml
 
 UNKNOWN = "what it was trained on is not recorded"
 UNMEASURED = "not measured on any test set: how often it is wrong is not known"

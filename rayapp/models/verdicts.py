@@ -3,13 +3,19 @@
 Shapes: N images · K classes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from scipy import special
 
-from rayapp.models.calibration.calibrators import Calibration, decides_at
+from rayapp.config.defaults import EVEN_ODDS
+
+if TYPE_CHECKING:
+    from rayapp.models.calibration.calibrators import Calibration
 
 UNCALIBRATED = "uncalibrated"
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
@@ -44,9 +50,14 @@ class Judgement:
     error: str = ""
 
     @classmethod
-    def failed(cls, error: str) -> "Judgement":
+    def failed(cls, error: str) -> Judgement:
         """Of an image that could not be scored."""
         return cls(None, "", "", None, error)
+
+
+def decides_at(calibration: Calibration | None) -> float:
+    """The probability from which on an image is called synthetic."""
+    return EVEN_ODDS if calibration is None else calibration.threshold
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rayapp.dataset import manifest
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, write_list
 from rayapp.perturb.file_names import Target, list_name
 from rayapp.storage.store import Store
-from rayapp.transforms import PLAIN
+from rayapp.transforms.perturbations import PLAIN
 
 MANIFEST = "manifest.parquet"
 STATUS_SKIPPED = "skipped"  # the variant asks for a larger image (`small: skip`)

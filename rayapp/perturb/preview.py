@@ -10,7 +10,7 @@ import pyarrow as pa
 from rayapp.dataset import manifest
 from rayapp.dataset.images import decode
 from rayapp.storage.store import Store
-from rayapp.transforms import contact_sheet
+from rayapp.transforms.sheet import contact_sheet
 
 PREVIEW = "preview.png"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList
 from rayapp.perturb.file_names import Target
-from rayapp.transforms import PUBLISHED_WORKERS, SizeHW, published_draws, published_items
+from rayapp.transforms.operations import SizeHW
+from rayapp.transforms.published_draws import PUBLISHED_WORKERS, published_draws, published_items
 
 _UNKNOWN: SizeHW = (1, 1)
 

@@ -11,7 +11,10 @@ from rayapp.dataset.images import ImageError, open_image, pixel_sha256, pixels_o
 from rayapp.perturb.manifest_rows import output_path
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import PLAIN, Perturbation, Plan, SizeHW, apply_each, encode_lossless
+from rayapp.transforms.codecs import encode_lossless
+from rayapp.transforms.operations import SizeHW
+from rayapp.transforms.perturbations import PLAIN, Perturbation
+from rayapp.transforms.plans import Plan, apply_each
 
 _THREADS = 4  # of a worker: one computes while the others read and write
 _HEADER_BYTES = 64 * 1024

@@ -3,16 +3,22 @@
 Shapes: K views of an image · H W · C channels · E outputs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from rayapp.models.detector import Detector, device_of
+from rayapp.models.detector import device_of
 from rayapp.models.inference.scoring_network import for_scoring, without_tf32
-from rayapp.models.preprocessing import Pixels, cut_views, normalise
+from rayapp.models.preprocessing import cut_views, normalise
+
+if TYPE_CHECKING:
+    from rayapp.models.detector import Detector
+    from rayapp.models.preprocessing import Pixels
 
 Logits = tuple[float, ...]  # one, or one a class
 

@@ -14,18 +14,19 @@ from typing import TypeVar
 import cv2
 import torch
 
-from rayapp import load_detector
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.detector_spec import View
+from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.storage.store import LocalStore, Store
-from rayapp.transforms import PLAIN, Perturbation, apply_each
+from rayapp.transforms.perturbations import PLAIN, Perturbation
+from rayapp.transforms.plans import apply_each
 
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them

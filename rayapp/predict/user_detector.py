@@ -7,22 +7,26 @@ With `LOGITS = True` at the top of the file the numbers are logits. What a model
 the top of the file: it runs once in every worker.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.images import sha256
-from rayapp.models.preprocessing import Pixels
-from rayapp.predict.score import Logits
 from rayapp.storage.uris import read_uri
+
+if TYPE_CHECKING:
+    from rayapp.models.preprocessing import Pixels
+    from rayapp.predict.score import Logits
 
 SUFFIX = ".py"
 _LARGEST_LOGIT = 36.0  # beyond that a probability is 0 or 1 in float64

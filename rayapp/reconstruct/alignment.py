@@ -10,7 +10,9 @@ from PIL import Image
 
 from rayapp.dataset.images import open_image
 from rayapp.dataset.pixels import orientation_of
-from rayapp.transforms import JpegLayout, SizeHW, Step, read_jpeg_layout
+from rayapp.transforms.jpeg_layouts import JpegLayout, read_jpeg_layout
+from rayapp.transforms.operations import SizeHW
+from rayapp.transforms.plans import Step
 
 _GRID: SizeHW = (16, 16)  # of files that are no JPEG, but may have been one, or are lossy WebP
 _LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF"})

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from rayapp.config.errors import UserError
 from rayapp.models.autoencoders.reconstruct import LatentNoise
 from rayapp.reconstruct.settings import ReconstructSettings
-from rayapp.transforms import SizeHW, Step, Window
 from rayapp.transforms.draws import Dice
+from rayapp.transforms.operations import SizeHW, Window
+from rayapp.transforms.plans import Step
 
 _SEEDS = 2**62
 _HIGHEST = 0.71  # cycles a pixel, along the diagonal

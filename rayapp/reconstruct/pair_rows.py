@@ -19,7 +19,10 @@ from rayapp.reconstruct.alignment import FileHistory, read_history
 from rayapp.reconstruct.draws import PairDraws, Strength
 from rayapp.run import row_work
 from rayapp.storage.store import Store
-from rayapp.transforms import PLAIN, ImageHWC, Perturbation, Plan, Step, apply, encode_lossless
+from rayapp.transforms.codecs import encode_lossless
+from rayapp.transforms.operations import ImageHWC
+from rayapp.transforms.perturbations import PLAIN, Perturbation
+from rayapp.transforms.plans import Plan, Step, apply
 
 Format = Literal["webp", "png"]
 REAL, PARTNER = "real", "reconstructed"

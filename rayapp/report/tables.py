@@ -1,15 +1,23 @@
 """The tables of a report: figures beside published ones, detectors beside each other."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
 
-from rayapp.dataset.reference_figures import Published, PublishedSuite
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from rayapp.metrics.binary import TITLES
-from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, SeedSpread, Slice, difference
+from rayapp.metrics.evaluation import difference
 from rayapp.metrics.measure import Measure
-from rayapp.models.calibration.decisions import OperatingPoint, percent
-from rayapp.pages.blocks import Block, Notice, Prose, Table, Value
-from rayapp.report.evidence import Evidence
+from rayapp.models.calibration.decisions import percent
+from rayapp.pages.blocks import Notice, Prose, Table
+
+if TYPE_CHECKING:
+    from rayapp.dataset.reference_figures import Published, PublishedSuite
+    from rayapp.metrics.changes import Changes
+    from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, SeedSpread, Slice
+    from rayapp.models.calibration.decisions import OperatingPoint
+    from rayapp.pages.blocks import Block, Value
+    from rayapp.report.evidence import Evidence
 
 SHOWN = (
     "balanced_accuracy",

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from rayapp import __version__
 from rayapp.config import clock
+from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.packaged import shipped_folder
 from rayapp.config.paths import nearby, portable, submitted

@@ -15,7 +15,7 @@ from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.train.data.crops import Crops, Unreadable
 from rayapp.train.data.views import ItemViews
-from rayapp.train.objectives import create_objective
+from rayapp.train.objectives import create_objective, set_trained
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 
 _SAMPLED = 32
@@ -47,7 +47,9 @@ def check(network: Network, job: Job, rank_context: RankContext) -> None:
 
 def _check_images(stage: Stage, job: Job) -> None:
     # The same items on every rank: all come to the same end without asking each other.
-    crops = Crops(stage.items, job.settings.root, stage.perturbation, job.settings.seed)
+    crops = Crops(
+        stage.items, job.settings.root, stage.perturbation, job.settings.seed, stage.second
+    )
     read = [crops.read(item, 0) for item in _sample(stage.items)]
     _check_read(stage.name, read, job)
     sizes = {one[0].shape for one in read if not isinstance(one, Unreadable)}
@@ -75,7 +77,7 @@ def _sample(sequence: Sequence[T]) -> list[T]:
 def _fits(network: Network, stage: Stage, job: Job, rank_context: RankContext) -> bool:
     """Whether a step of the stage goes through, on a copy of the network."""
     settings = job.settings
-    crops = Crops(stage.items, settings.root, stage.perturbation, settings.seed)
+    crops = Crops(stage.items, settings.root, stage.perturbation, settings.seed, stage.second)
     shape = next(
         one[0].shape
         for one in (crops[0, index] for index in range(len(stage.items)))
@@ -83,9 +85,12 @@ def _fits(network: Network, stage: Stage, job: Job, rank_context: RankContext) -
     )
     num_images = -(-max(stage.step_sizes) // num_ranks())
     try:
+        set_trained(network, stage.name)
         objective = create_objective(network, stage.name, settings, job.by_generator)
         objective.to(rank_context.device).train()
-        images = torch.zeros(num_images, shape[2], shape[0], shape[1], device=rank_context.device)
+        num_images *= 2 if stage.second else 1
+        height, width, channels = shape[-3:]
+        images = torch.zeros(num_images, channels, height, width, device=rank_context.device)
         with torch.autocast(
             rank_context.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
         ):

@@ -19,18 +19,19 @@ from rayapp.models.distributed.batchnorm import checkpoint_activations, convert_
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
+from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
-from rayapp.train.data.batches import Order, RankSteps, share
+from rayapp.train.data.batches import RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
 from rayapp.train.data.readers import reading
 from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
-from rayapp.train.objectives import Objective, create_objective
-from rayapp.train.optimisation import create_optimizer, learning_rate
+from rayapp.train.objectives import Objective, create_objective, set_trained
+from rayapp.train.optimisation import create_optimizer, learning_rate, set_learning_rate
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
-from rayapp.transforms import generator
+from rayapp.transforms.draws import generator
 
 State = dict[str, Any]
 
@@ -43,6 +44,14 @@ class _Sums:
     images: int = 0
     waited_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The images of a step, and where among them this rank's begin."""
+
+    num_images: int
+    start: int
 
 
 class Engine:
@@ -69,6 +78,8 @@ class Engine:
                     f"encoder: {settings.encoder} is the mean of several networks, or not of ours"
                 )
             self.network.encoder.load_state_dict(trained.encoder.state_dict())
+        if settings.lora:
+            add_lora(self.network.encoder.backbone, settings.lora)
         if settings.checkpoint_activations:
             side = job.spec.preprocessing.size
             checkpoint_activations(self.network.encoder.backbone, torch.zeros(2, 3, side, side))
@@ -128,7 +139,7 @@ class Engine:
             return
         settings, stage = self.job.settings, self.stage
         torch.manual_seed(_seed(settings.seed, f"weights/{stage.name}", 0))
-        self.network.encoder.requires_grad_(stage.name != STAGE2)
+        set_trained(self.network, stage.name)
         objective = create_objective(self.network, stage.name, settings, self.job.by_generator)
         objective.to(self.rank_context.device)
         if settings.channels_last:
@@ -137,7 +148,10 @@ class Engine:
         self._loaded: Iterator[Batch] | None = None
         self._objective = objective
         self._optimizer = create_optimizer(
-            objective.parameters(), stage.settings, fused=self.rank_context.device.type == "cuda"
+            objective,
+            stage.settings,
+            backbone=self.network.encoder.backbone,
+            fused=self.rank_context.device.type == "cuda",
         )
         self._wrapped = self.rank_context.wrap(objective) if self.rank_context.wrap else objective
         self._forward: Callable[[Tensor], Tensor] = self._wrapped
@@ -180,14 +194,15 @@ class Engine:
         sums = _Sums(torch.zeros((), device=self.rank_context.device))
         if self._loaded is None:
             self._loaded = iter(self._loader())
-        for num_images in stage.step_sizes[start:]:
+        for step in self._shares(epoch)[start:]:
+            num_images = step.num_images
             waiting = time.monotonic()
             batch = next(self._loaded)
             sums.waited_s += time.monotonic() - waiting
             self.unreadable |= batch.failures
             if not len(batch):
                 raise ImageError(f"no image of a step could be read; {_first(batch.failures)}")
-            self._turn_to(num_images)
+            self._turn_to(step)
             sums.loss += self.step(batch) * num_images
             self.step_at += 1
             sums.images += num_images
@@ -202,33 +217,49 @@ class Engine:
         if stage.num_streamed:
             assert self.rank_context.stream, "a streamed stage needs a stream"
             return self.rank_context.stream(stage, self.step_at)
-        sizes = len(stage.items), stage.settings.batch_size, stage.settings.epochs
-        order = Order(*sizes, settings.seed, stage.name)
-        steps = RankSteps(order, self.step_at, self.rank_context.rank, num_ranks())
+        rank = self.rank_context.rank
+        steps = RankSteps(stage.order(settings.seed), self.step_at, rank, num_ranks())
         if self._features:
             return map(self._features.batch, steps)
         return DataLoader(
-            Crops(stage.items, settings.root, stage.perturbation, settings.seed),
+            Crops(
+                stage.items,
+                settings.root,
+                stage.perturbation,
+                settings.seed,
+                stage.second,
+                shared_draws=settings.shared_draws,
+            ),
             batch_sampler=steps,
             collate_fn=collate,
             pin_memory=self.rank_context.device.type == "cuda",
             **reading(settings.loader_processes),
         )
 
-    def _turn_to(self, num_images: int) -> None:
+    def _shares(self, epoch: int) -> list[_Share]:
+        """How large each step of an epoch is, and where this rank's part of it begins."""
+        stage, place = self.stage, (self.rank_context.rank, num_ranks())
+        if stage.num_streamed:
+            return [_Share(size, share(size, *place).start) for size in stage.step_sizes]
+        order = stage.order(self.job.settings.seed)
+        steps = order.steps(epoch)
+        return [_Share(len(one), order.share(one, *place).start) for one in steps]
+
+    def _turn_to(self, step: _Share) -> None:
         """Seed all that is random in this step."""
         seed = _seed(self.job.settings.seed, f"step/{self.stage.name}", self.step_at)
         torch.manual_seed(seed + self.rank_context.rank)
-        self.step_seed.seed, self.step_seed.num_items = seed, num_images
-        self.step_seed.offset = share(num_images, self.rank_context.rank, num_ranks()).start
+        views = 2 if self.stage.second else 1
+        self.step_seed.seed, self.step_seed.num_items = seed, views * step.num_images
+        self.step_seed.offset = views * step.start
 
     def step(self, batch: Batch) -> Tensor:
         """One optimiser step; the mean over ranks of what it returns is the batch's loss."""
         stage = self.stage
         warmup = round(stage.settings.warmup_epochs * stage.steps_per_epoch)
         peak = stage.settings.learning_rate
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.step_at, stage.num_steps, warmup, peak)
+        rate = learning_rate(self.step_at, stage.num_steps, warmup, peak)
+        set_learning_rate(self._optimizer, rate)
         loss = self.loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -240,6 +271,8 @@ class Engine:
         device, settings = self.rank_context.device, self.job.settings
         inputs = batch.inputs.to(device, non_blocking=True)
         if inputs.dtype == torch.uint8:
+            # The views of an image, where there are two, become rows beside each other.
+            inputs = inputs.flatten(0, inputs.ndim - 4)
             inputs = normalise(inputs, self.job.spec.preprocessing)
             if settings.channels_last:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)

@@ -1,26 +1,36 @@
 """From settings to the job: what may be wrong in them is found before anything starts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.config.errors import UserError
 from rayapp.config.paths import portable
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import LabelScheme, load_scheme, read_lists
+from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_lists
+from rayapp.dataset.manifest import read_table
 from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
-from rayapp.storage.uris import read_uri
-from rayapp.train.data.items import LOSS_COLUMNS, ORIGIN, TrainItem, describe, train_items
-from rayapp.train.settings import PLACEMENT, TrainSettings
+from rayapp.storage.uris import read_uri, split_uri
+from rayapp.train.data.batches import MOST_OF_BATCH
+from rayapp.train.data.items import (
+    LOSS_COLUMNS,
+    ORIGIN,
+    TrainItem,
+    describe,
+    train_items,
+    with_groups,
+)
+from rayapp.train.settings import PLACEMENT, StageSettings, TrainSettings
 from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import Perturbation, load_perturbation
 
 
 def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
@@ -36,17 +46,25 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     head_lists = settings.head_annotations or settings.annotations
     for uri in {*settings.annotations, *head_lists, *settings.validation}:
         inputs[uri] = sha256(read_uri(uri))
+    groups = _groups(settings.manifest)
+    if settings.manifest:
+        inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     for name, stage, uris in (
         (STAGE1, settings.stage1, settings.annotations),
         (STAGE2, settings.stage2, head_lists),
     ):
         if not stage.epochs:
             continue
-        perturbation = load_perturbation(stage.perturbation)
-        if stage.crop_px:
-            perturbation = perturbation.ending_in_crop(stage.crop_px)
+        perturbation = _ending(load_perturbation(stage.perturbation), stage)
         inputs[f"perturbation of {name}"] = perturbation.hash
+        second = None
+        if settings.consistency and name == STAGE1:
+            second = _ending(load_perturbation(settings.consistency.perturbation), stage).second()
+            inputs["perturbation of consistency"] = second.hash
         items = train_items(read_lists(uris, scheme), settings.target)
+        if settings.manifest:
+            items = with_groups(items, groups)
+            _check_groups(items, stage.batch_size, name)
         if name == STAGE2 or settings.loss == "ce":
             items = _with_class(items, settings, uris)
         if settings.ingest == "stream" and len(items) < stage.batch_size:
@@ -54,7 +72,7 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"{', '.join(uris)}: {len(items)} images are less than a batch of {name} "
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
-        stages.append(Stage(name, stage, perturbation, items))
+        stages.append(Stage(name, stage, perturbation, items, second=second))
     validation = []
     if settings.validation:
         validation = train_items(read_lists(settings.validation, scheme), settings.target)
@@ -74,6 +92,11 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
 
 
+def _ending(perturbation: Perturbation, stage: StageSettings) -> Perturbation:
+    """The perturbation, with the crop that the stage ends it in."""
+    return perturbation.ending_in_crop(stage.crop_px) if stage.crop_px else perturbation
+
+
 def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
     """The run at the settings' output: new, to be resumed, or done; on whatever machines.
 
@@ -88,6 +111,36 @@ def open_run(settings: TrainSettings, inputs: Mapping[str, str]) -> record.Run:
         overwrite=settings.overwrite,
         placement=PLACEMENT,
     )
+
+
+def _groups(manifest_uri: str | None) -> dict[str, str | None]:
+    """Path → group of the images in a manifest.
+
+    Raises:
+        UserError: it has no such columns.
+    """
+    if manifest_uri is None:
+        return {}
+    table = read_table(*split_uri(manifest_uri))
+    for column in ("path", "group"):
+        if column not in table.column_names:
+            raise UserError(f"{manifest_uri}: has no column {column}")
+    paths = (item_id(path) for path in table["path"].to_pylist())
+    return dict(zip(paths, table["group"].to_pylist(), strict=True))
+
+
+def _check_groups(items: Sequence[TrainItem], batch_size: int, stage: str) -> None:
+    """Nothing where groups fit in batches.
+
+    Raises:
+        UserError: one is too large.
+    """
+    ((group, count),) = Counter(item.group for item in items if item.group).most_common(1)
+    if count > batch_size // MOST_OF_BATCH:
+        raise UserError(
+            f"{stage}.batch_size {batch_size}: group {group} has {count} images, and a batch "
+            f"{MOST_OF_BATCH} times as many at least"
+        )
 
 
 def _with_class(

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings, Settings
-from rayapp.models.detector_spec import Architecture
+from rayapp.models.detector_spec import Architecture, LoraSettings
 
 # Where training runs and how it is kept going: a run may be resumed with other ones.
 PLACEMENT = frozenset(
@@ -46,7 +46,28 @@ class StageSettings(Settings):
     learning_rate: float = Field(gt=0, description="at its peak, after the warm-up")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(0.0, ge=0, description="L2 in sgd, decoupled in adamw")
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="factor on the learning rate of a layer of the backbone for each layer above "
+        "it; none: all learn alike",
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up, then cosine")
+
+
+class ConsistencySettings(Settings):
+    """Terms that hold two perturbations of one image together (DCPT, arXiv 2604.10102)."""
+
+    perturbation: Packaged = Field(
+        description="of the second view, drawn apart from the first: a shipped one, or a YAML file"
+    )
+    features: float = Field(
+        1.0, ge=0, description="weight of 1 - cosine of the two views' features"
+    )
+    logits: float = Field(
+        1.0, ge=0, description="weight of the symmetric KL of the two views' probabilities"
+    )
 
 
 class TrainSettings(JobSettings):
@@ -62,6 +83,17 @@ class TrainSettings(JobSettings):
         (), description="annotation lists that choose the best epoch; none: the last is taken"
     )
     root: Uri = Field(description="folder, s3:// prefix or tile store that holds the images")
+    manifest: Uri | None = Field(
+        None,
+        description="the images' manifest: those of one group, as a photograph and its partner "
+        "(reconstruct), stand in one batch",
+    )
+    shared_draws: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="chance that images of one group are cut and disturbed alike in an epoch",
+    )
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     target: str = Field("origin", description="label column that the detector tells; see classes")
     architecture: Architecture = Field(description="backbone, taps and head")
@@ -97,6 +129,14 @@ class TrainSettings(JobSettings):
         description="folder or, for workers on several machines, s3:// prefix for features of the "
         "frozen encoder: stage 2 is then a probe on them, of the detector's own views without "
         "augmentation",
+    )
+    lora: LoraSettings | None = Field(
+        None,
+        description="in stage 1, adapt the backbone, a ViT of timm's, by maps of low rank, which "
+        "are merged into its weights in the detector; none: train it whole",
+    )
+    consistency: ConsistencySettings | None = Field(
+        None, description="in stage 1 with loss ce, hold two views of an image together"
     )
     seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
     ingest: Literal["indexed", "stream"] = Field(
@@ -150,14 +190,37 @@ class TrainSettings(JobSettings):
             raise ValueError("encoder and pretrained both say where to start; set one of them")
         if self.encoder is not None and self.backbone_weights is not None:
             raise ValueError("encoder and backbone_weights both say where to start; set one")
+        if self.shared_draws and self.manifest is None:
+            raise ValueError("shared_draws: goes with manifest, which holds the groups")
         if self.ingest == "stream":
             self._streams_fit()
+        self._adaptation_fits()
         if not self.stage1.epochs and not self.stage2.epochs:
             raise ValueError("both stages have 0 epochs")
         return self
 
+    def _adaptation_fits(self) -> None:
+        """Pools, LoRA and consistency where the stage that they are for can use them."""
+        for name in ("lora", "consistency"):
+            if getattr(self, name) is not None and not self.stage1.epochs:
+                raise ValueError(f"{name} is for stage 1, and stage1.epochs is 0")
+        if self.consistency is not None and (self.loss != "ce" or self.ingest == "stream"):
+            raise ValueError("consistency wants loss ce and ingest indexed")
+        if self.consistency is not None and self.architecture.tap_depths:
+            raise ValueError("consistency is of the backbone's own features: set no tap_depths")
+        pool = self.architecture.head.pool
+        if pool is not None and self.loss != "ce" and self.stage1.epochs:
+            raise ValueError("architecture.head.pool: stage 1 trains it with loss ce only")
+        if pool == "attention" and self.feature_cache is not None:
+            raise ValueError(
+                "architecture.head.pool attention is trained on tokens; a feature_cache keeps "
+                "pooled features only: leave one out"
+            )
+
     def _streams_fit(self) -> None:
-        """Ray Data deals out equal parts, and knows neither indices nor features."""
+        """Ray Data deals out equal parts, and knows neither indices, features nor groups."""
+        if self.manifest is not None:
+            raise ValueError("ingest stream keeps no groups together; leave manifest out")
         if not self.num_workers or self.min_workers is not None or self.feature_cache is not None:
             raise ValueError(
                 "ingest stream wants num_workers above 0, no min_workers and no feature_cache"

@@ -1,17 +1,23 @@
 """What a rank is told: the stages of a training run, and the place it has in it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from rayapp.models.detector import DetectorSpec
-from rayapp.train.data.batches import step_sizes
-from rayapp.train.data.crops import Batch
-from rayapp.train.data.items import TrainItem
-from rayapp.train.settings import StageSettings, TrainSettings
-from rayapp.transforms import Perturbation
+from rayapp.train.data.batches import Order, step_sizes
+from rayapp.train.data.items import group_numbers
+
+if TYPE_CHECKING:
+    from rayapp.models.detector import DetectorSpec
+    from rayapp.train.data.crops import Batch
+    from rayapp.train.data.items import TrainItem
+    from rayapp.train.settings import StageSettings, TrainSettings
+    from rayapp.transforms.perturbations import Perturbation
 
 STAGE1, STAGE2 = "stage1", "stage2"
 
@@ -19,6 +25,8 @@ STAGE1, STAGE2 = "stage1", "stage2"
 @dataclass(frozen=True)
 class Stage:
     """One stage's name, settings, augmentation and items.
+
+    `second`: each item comes as two views, by `perturbation` and by this.
 
     `num_streamed`: so many items come from a stream (Place.stream), and `items` is a sample.
     """
@@ -28,15 +36,21 @@ class Stage:
     perturbation: Perturbation
     items: list[TrainItem]
     num_streamed: int = 0
+    second: Perturbation | None = None
 
     @property
     def num_items(self) -> int:
         """Images of the stage's list."""
         return self.num_streamed or len(self.items)
 
+    def order(self, seed: int) -> Order:
+        """The order in which its items are taken."""
+        sizes = len(self.items), self.settings.batch_size, self.settings.epochs
+        return Order(*sizes, seed, self.name, group_numbers(self.items))
+
     @property
     def step_sizes(self) -> list[int]:
-        """Images of each step of an epoch; a stream has whole batches only."""
+        """Images of each step of an epoch, up to whole groups; a stream has whole batches only."""
         size = self.settings.batch_size
         if self.num_streamed:
             return [size] * (self.num_streamed // size)

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from rayapp.config.packaged import resource
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan
@@ -44,6 +45,10 @@ class Perturbation(Settings):
         """The same with a square of `side` px, at random, as its last step; for training."""
         last = Rule.model_validate({"crop": {"side": side}})
         return self.model_copy(update={"steps": (*self.steps, last)})
+
+    def second(self) -> "Perturbation":
+        """The same with draws of its own: for a second view of an image."""
+        return self.model_copy(update={"name": f"{self.name}.second"})
 
     def draw(self, size_HW: SizeHW, item_id: str, seed: int, epoch: int = 0) -> dict[str, Plan]:
         """The plan of each variant for one image, each complete in itself.

@@ -4,16 +4,16 @@ Every rule is a mapping with the operation's name as its one key: `jpeg: {qualit
 A pair `[low, high]` is drawn uniformly, both ends included; a single number is fixed.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
-from rayapp.transforms.draws import Dice
-from rayapp.transforms.operations import Axis, Channels, Filter, Place, window_at
-from rayapp.transforms.plans import Draft
+from rayapp.transforms.operations import Channels, Filter, Place, window_at
 from rayapp.transforms.ranges import (
     CountRange,
     Grey,
@@ -27,6 +27,11 @@ from rayapp.transforms.ranges import (
     Side,
     SideRange,
 )
+
+if TYPE_CHECKING:
+    from rayapp.transforms.draws import Dice
+    from rayapp.transforms.operations import Axis
+    from rayapp.transforms.plans import Draft
 
 
 class DoesNotFitError(Exception):
@@ -243,7 +248,7 @@ class Choice(Settings):
     """One of the ways that `one_of` may go."""
 
     weight: Positive = Field(1.0, description="how likely, relative to the other choices")
-    steps: tuple["Rule", ...] = Field(description="what is done")
+    steps: tuple[Rule, ...] = Field(description="what is done")
 
 
 class OneOf(Settings):

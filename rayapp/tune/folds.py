@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
 from rayapp.dataset.labels import Item, LabelScheme, item_id, read_lists, write_list
-from rayapp.dataset.manifest import read_table_uri
 from rayapp.storage.store import Store
+from rayapp.storage.uris import split_uri
 from rayapp.tune.settings import TuneSettings
 
 TRAIN_LIST, HEAD_LIST, JUDGE_LIST = "train.txt", "head.txt", "validation.txt"
@@ -97,7 +98,7 @@ def _listed(settings: TuneSettings, scheme: LabelScheme) -> _Listed:
         raise UserError(f"{settings.annotations[0]}: {short.path} names no generator")
     groups: dict[str, str] = {}
     if settings.manifest:
-        table = read_table_uri(settings.manifest)
+        table = manifest.read_table(*split_uri(settings.manifest))
         if "group" not in table.column_names:
             raise UserError(f"{settings.manifest}: has no column group")
         pairs = zip(table["path"].to_pylist(), table["group"].to_pylist(), strict=True)

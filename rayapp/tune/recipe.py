@@ -16,11 +16,11 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.renamed import old_names
-from rayapp.config.settings import read_renamed, validated
+from rayapp.config.yaml_files import read_renamed, validated
 from rayapp.models.detector import build_network
 from rayapp.storage.store import LocalStore, Store
 from rayapp.train.settings import TrainSettings
-from rayapp.transforms import Perturbation, load_perturbation
+from rayapp.transforms.perturbations import Perturbation, load_perturbation
 from rayapp.tune.settings import Dimension, TuneSettings
 
 TRAIN, CALIBRATE, AUGMENT = "train", "calibrate", "augment"

@@ -1,23 +1,29 @@
 """What a search leaves behind: best.yaml, trials.parquet and tune.html."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from rayapp.dataset import manifest
-from rayapp.storage.store import Store
-from rayapp.train.settings import TrainSettings
 from rayapp.tune.comparison_verdict import COMPARISON_FILE, Verdict
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST
-from rayapp.tune.goals import FIGURES, Goal, front
-from rayapp.tune.search_plan import SearchPlan
-from rayapp.tune.settings import TuneSettings
-from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, Journal
+from rayapp.tune.goals import FIGURES, front
+from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR
 from rayapp.tune.tune_page import PAGE_FILE, page
+
+if TYPE_CHECKING:
+    from rayapp.storage.store import Store
+    from rayapp.train.settings import TrainSettings
+    from rayapp.tune.goals import Goal
+    from rayapp.tune.search_plan import SearchPlan
+    from rayapp.tune.settings import TuneSettings
+    from rayapp.tune.study import Journal
 
 BEST_FILE, TRIALS_FILE = "best.yaml", "trials.parquet"
 BEST_FOLDER = "best"

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayapp import load_detector
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, load_scheme
+from rayapp.models.folder import load_detector
 from rayapp.run.record import digest
 from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import LocalStore, Store
 from rayapp.storage.uris import open_store, read_uri
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 from rayapp.tune.folds import Fold, make_folds
 from rayapp.tune.goals import Goal
 from rayapp.tune.recipe import AUGMENT, CALIBRATE, TRAIN, Recipe, load_recipe, whole, whole_space

@@ -1,19 +1,20 @@
 """tune.html: what was found, how the search went, what mattered, and whether it is real."""
 
+from __future__ import annotations
+
 import json
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from rayapp import __version__
+from rayapp.config.defaults import __version__
 from rayapp.metrics.measure import Measure
 from rayapp.pages.blocks import (
-    Block,
     Commands,
     Figures,
     Highlight,
@@ -22,7 +23,6 @@ from rayapp.pages.blocks import (
     Notice,
     Prose,
     Table,
-    Value,
 )
 from rayapp.pages.charts import slices_figure
 from rayapp.pages.page import Page, Section
@@ -36,11 +36,16 @@ from rayapp.pages.searches import (
 )
 from rayapp.run import record
 from rayapp.run.record import duration
-from rayapp.tune.comparison_verdict import Verdict
 from rayapp.tune.goals import FIGURES, TIMED, front, title
-from rayapp.tune.search_plan import SearchPlan
-from rayapp.tune.settings import RECIPE, TuneSettings
-from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, STUDY_FILE, Journal
+from rayapp.tune.settings import RECIPE
+from rayapp.tune.study import FIGURES_ATTR, REASON, SECONDS, START_ATTR, STUDY_FILE
+
+if TYPE_CHECKING:
+    from rayapp.pages.blocks import Block, Value
+    from rayapp.tune.comparison_verdict import Verdict
+    from rayapp.tune.search_plan import SearchPlan
+    from rayapp.tune.settings import TuneSettings
+    from rayapp.tune.study import Journal
 
 PAGE_FILE = "tune.html"
 _MOST_AXES = 8

@@ -6,6 +6,7 @@ from PIL import Image, PngImagePlugin
 
 from rayapp.audit.inspect import AuditRows, container, inspect
 from rayapp.storage.uris import open_store
+from tests.pictures import smooth
 
 PHOTO = Image.fromarray(
     (np.add.outer(np.arange(40) * 5, np.arange(50) * 4)[:, :, None] + [0, 9, 18]).astype(np.uint8)
@@ -64,3 +65,16 @@ def test_facts_of_sound_and_broken_files(tmp_path):
     assert len(cut["sha256"]) == 64  # which file it was
     assert gone["error"] == "no such file"
     assert inspect(saved("PNG"))["format"] == "PNG"
+
+
+def test_subsampling_is_named_and_pixels_are_measured():
+    assert container(saved("JPEG", subsampling=1))["subsampling"] == "4:2:2"
+    rng = np.random.default_rng(0)
+    for sigma in (2.0, 8.0):
+        luma = np.clip(rng.normal(120, sigma, (200, 200, 1)), 0, 255)
+        flat = Image.fromarray(np.repeat(luma, 3, axis=2).round().astype(np.uint8))
+        facts = inspect(saved("PNG", flat))
+        assert facts["noise"] == pytest.approx(sigma, rel=0.05)
+        assert facts["brightness"] == pytest.approx(120, abs=0.5)
+        assert facts["chroma"] < 0.5
+    assert inspect(saved("PNG", smooth(64, 96)))["noise"] < 0.5, "a slope is no noise"

@@ -112,7 +112,8 @@ import sys
 import ray
 from rayapp.cluster.session import session
 from rayapp.config.errors import UserError
-from rayapp.config.settings import JobSettings, run_job
+from rayapp.config.settings import JobSettings
+from rayapp.config.command_line import run_job
 from tests.ray_session import start_ray
 
 def job(settings):

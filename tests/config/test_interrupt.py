@@ -70,7 +70,7 @@ def test_ctrl_c_at_any_import_of_any_job(script: Path, library: str) -> None:
 
 
 def test_whoever_uses_the_package_keeps_their_ctrl_c() -> None:
-    code = "import signal, rayapp.config.settings as s; assert s"
+    code = "import signal, rayapp.config.command_line as s; assert s"
     code += "; assert signal.getsignal(2) is signal.default_int_handler"
     environment = {**os.environ, "PYTHONPATH": str(JOBS[0].parents[1])}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
@@ -78,7 +78,8 @@ def test_whoever_uses_the_package_keeps_their_ctrl_c() -> None:
 
 SWALLOWS = """
 import time
-from rayapp.config.settings import JobSettings, run_job
+from rayapp.config.settings import JobSettings
+from rayapp.config.command_line import run_job
 
 def job(settings):
     try:

@@ -8,9 +8,10 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from rayapp.benchmark.settings import ListUri
+from rayapp.config.command_line import parse_settings
 from rayapp.config.errors import UserError
 from rayapp.config.paths import OutputUri, Packaged, Uri, nearby, portable
-from rayapp.config.settings import JobSettings, parse_settings
+from rayapp.config.settings import JobSettings
 from rayapp.demo.settings import DemoSettings
 from rayapp.weights.settings import WeightsSettings
 from tests.job_settings import JOBS, fields_of, parts_of, settings_of

@@ -9,16 +9,11 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from rayapp.config.command_line import parse_settings
 from rayapp.config.errors import UserError
 from rayapp.config.renamed import old_names, say_renamed
-from rayapp.config.settings import (
-    JobSettings,
-    Settings,
-    named_now,
-    parse_settings,
-    parse_yaml,
-    read_yaml,
-)
+from rayapp.config.settings import JobSettings, Settings
+from rayapp.config.yaml_files import named_now, parse_yaml, read_yaml
 from rayapp.dataset.suites import ProtocolName
 from rayapp.run import record as runs
 from tests.job_settings import JOBS, fields_of, parts_of, settings_of

@@ -11,8 +11,10 @@ from typing import Literal
 import pytest
 from pydantic import Field, field_validator
 
+from rayapp.config.command_line import parse_settings, run_job
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.settings import JobSettings, Settings, parse_settings, parse_yaml, run_job
+from rayapp.config.settings import JobSettings, Settings
+from rayapp.config.yaml_files import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -261,7 +263,8 @@ SCRIPT = """
 import sys, time
 from pydantic import Field
 from rayapp.config.errors import JobFailed
-from rayapp.config.settings import EXIT_MISSES, JobSettings, run_job
+from rayapp.config.settings import EXIT_MISSES, JobSettings
+from rayapp.config.command_line import run_job
 
 class Job(JobSettings):
     end: str = Field("done", description="how to end")

@@ -12,6 +12,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import Item, load_scheme
 from rayapp.storage.store import LocalStore
+from rayapp.storage.uris import split_uri
 
 IMAGINET, CORVI = load_scheme("imaginet"), load_scheme("corvi")
 ROW = {"id": "b", "path": "b", "origin": 1, "bytes": 1 << 40, "status": "ok", "error": ""}
@@ -34,7 +35,7 @@ def test_rows_are_sorted_and_survive_the_file(tmp_path: Path) -> None:
     manifest.write_table(store, "manifest.parquet", table)
     for read in (
         manifest.read_table(store, "manifest.parquet"),
-        manifest.read_table_uri(store.uri("manifest.parquet")),
+        manifest.read_table(*split_uri(store.uri("manifest.parquet"))),
     ):
         assert read.schema.equals(schema, check_metadata=True)
         assert read["id"].to_pylist() == ["a", "b", "ä"]
@@ -78,7 +79,7 @@ def test_what_is_no_parquet_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "manifest.parquet"
     path.write_bytes(data)
     with pytest.raises(UserError, match="not a Parquet file") as caught:
-        manifest.read_table_uri(str(path))
+        manifest.read_table(*split_uri(str(path)))
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -95,7 +96,7 @@ def test_cut_off_anywhere_is_named(tmp_path: Path) -> None:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.parquet: no such file"):
-        manifest.read_table_uri(str(tmp_path / "absent.parquet"))
+        manifest.read_table(*split_uri(str(tmp_path / "absent.parquet")))
 
 
 def test_arrow_gets_no_python_file_to_read_whole() -> None:

@@ -140,6 +140,11 @@ def test_the_shipped_weights() -> None:
         "weights_grag2021",
         "weights_lasted",
         "weights_commfor",
+        "autoencoder_taesd",
+        "autoencoder_taesdxl",
+        "autoencoder_taesd3",
+        "autoencoder_taef1",
+        "autoencoder_taef2",
     }
     assert all(is_whole(source) and not source.in_all for source in weights.values())
     assert all(path.startswith(f"{n}/") for n, source in weights.items() for path in source.files)

@@ -16,8 +16,9 @@ from rayapp.export.settings import ExportSettings
 from rayapp.jobs.export import export
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import Detector, DetectorSpec, build_network
-from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
+from rayapp.models.detector_spec import Architecture, HeadSettings, LoraSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.lora import add_lora, merged
 from rayapp.models.scope import Images, Measured, Quantity, Scope
 from rayapp.storage.uris import open_store
 from tests.hub_folders import pipeline_probability, save_folder
@@ -208,6 +209,7 @@ def test_a_detector_of_others_becomes_onnx_as_well(tmp_path: Path) -> None:
         (NODOWN, "the backbone resnet50-nodown"),
         (made("test_vit", HeadSettings(norm="length", hidden=0), RESIZED), "unit length"),
         (made("test_vit", HeadSettings(), RESIZED), "hidden layer"),
+        (made("test_vit", HeadSettings(norm="none", hidden=0, pool="mean"), RESIZED), "tokens"),
         (made("test_vit", LINEAR, Preprocessing(view="tiles", size=160)), "in several parts"),
         (made("test_vit", LINEAR, Preprocessing(view="resize", size=160)), "by area"),
         (made("test_vit", LINEAR, CENTRE.model_copy(update={"input_scale": 1.0})), "not scaled"),
@@ -231,3 +233,19 @@ def test_without_a_login_nothing_is_pushed(tmp_path: Path, monkeypatch) -> None:
         exported(VIT, tmp_path, to="huggingface", push="me/mine")
     with pytest.raises(ValueError, match="push goes with --to huggingface"):
         ExportSettings(detector="x", output="y", to="onnx", push="me/mine")
+
+
+def test_a_vit_that_was_adapted_by_lora_and_merged(tmp_path: Path) -> None:
+    plain = made("test_vit", LINEAR, RESIZED)
+    network = plain.network
+    add_lora(network.encoder.backbone, LoraSettings(rank=2, alpha=4))
+    for name, parameter in network.named_parameters():
+        if "lora" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    detector = Detector(merged(network), plain.spec)
+    for to in ("onnx", "huggingface"):
+        (tmp_path / to).mkdir()
+        folder, results = exported(detector, tmp_path / to, to=to)
+        assert results["largest_difference"] <= 1e-4
+        found = load_detector(folder).probability(probe_images())
+        assert np.abs(found - VIT.probability(probe_images())).max() > 1e-3

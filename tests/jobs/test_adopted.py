@@ -10,8 +10,8 @@ from PIL import Image
 
 from rayapp import load_detector
 from rayapp.calibrate.settings import CalibrateJobSettings
+from rayapp.config.command_line import parse_settings
 from rayapp.config.errors import UserError
-from rayapp.config.settings import parse_settings
 from rayapp.describe.settings import DescribeSettings
 from rayapp.evaluate.settings import EvaluateJobSettings
 from rayapp.jobs.calibrate import calibrate_from_images

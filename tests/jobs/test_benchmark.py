@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from rayapp.benchmark.settings import BenchmarkSettings
+from rayapp.config.command_line import parse_settings
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import parse_settings, read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.benchmark import Places, exit_code, steps
 from rayapp.jobs.benchmark_estimate import estimate, format_estimate

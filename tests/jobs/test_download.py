@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rayapp.config.settings import run_job
+from rayapp.config.command_line import run_job
 from rayapp.download.settings import DownloadSettings
 from rayapp.jobs.download import download
 from tests.doubles.server import Server, files_handler

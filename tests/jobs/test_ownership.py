@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rayapp.benchmark.settings import BenchmarkSettings
+from rayapp.config.command_line import parse_settings
 from rayapp.config.errors import UserError
-from rayapp.config.settings import parse_settings
 from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.benchmark import run_benchmark
 from rayapp.jobs.demo import run_demo

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.settings import JobSettings, read_yaml, validated
+from rayapp.config.settings import JobSettings
+from rayapp.config.yaml_files import read_yaml, validated
 from rayapp.dataset.labels import Item, load_scheme, read_list
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.backbones import HIGHPASS_SMALL, RESNET50_NODOWN, create_backbone, normalisation
+from rayapp.models.backbones import HIGHPASS_SMALL, create_backbone, normalisation
+from rayapp.models.detector_spec import RESNET50_NODOWN
 
 
 class PlainBottleneck(nn.Module):

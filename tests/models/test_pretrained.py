@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.models.backbones import check_start, create_backbone
 from rayapp.models.pretrained import Weights, read_weights
 

@@ -440,7 +440,8 @@ import sys, time
 time.sleep(1.5)  # as torch and Ray take while they are imported
 from rayapp.config import clock
 from rayapp.run import record
-from rayapp.config.settings import JobSettings, run_job
+from rayapp.config.settings import JobSettings
+from rayapp.config.command_line import run_job
 
 def job(settings):
     for stage in ("first", "second"):

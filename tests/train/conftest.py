@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings

@@ -36,7 +36,7 @@ def test_optimizers_leave_frozen_weights_alone(kind: str) -> None:
         perturbation="demo-train", epochs=1, batch_size=8, learning_rate=0.1, optimizer=kind
     )
     before = [parameter.clone() for parameter in model.parameters()]
-    optimizer = create_optimizer(model.parameters(), settings)
+    optimizer = create_optimizer(model, settings)
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import timm
@@ -8,7 +10,7 @@ import torch
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml
+from rayapp.config.yaml_files import read_yaml
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
@@ -22,6 +24,8 @@ RECIPES = (
     "probe",
     "probe-dinov3",
     "probe-pe",
+    "aligned-probe",
+    "aligned-small",
 )
 
 
@@ -63,6 +67,10 @@ def test_settings_that_cannot_work_say_why(tiny: Tiny, changes: dict, message: s
 def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> None:
     recipe, _ = read_yaml(resource("configs", name))
     (tmp_path / "list.txt").write_text("a.png,0,0,4,4\nb.png,1,0,3,3\nc.png,1,0,1,1\n")
+    if name.startswith("aligned"):
+        groups = pa.table({"path": ["a.png", "b.png"], "group": ["a", "a"]})
+        pq.write_table(groups, tmp_path / "pairs.parquet")
+        recipe |= {"scheme": "demo", "manifest": str(tmp_path / "pairs.parquet")}
     if recipe["scheme"] == "imaginet":
         (tmp_path / "list.txt").write_text("a.png,0,0,4,8\nb.png,1,0,3,7\nc.png,1,0,1,3\n")
     recipe |= {

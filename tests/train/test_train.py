@@ -10,7 +10,7 @@ from rayapp.config.errors import UserError
 from rayapp.jobs.train import train
 from rayapp.models.folder import load_detector
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
+from rayapp.train.loop import train_alone
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 

@@ -4,7 +4,7 @@ import pytest
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import read_yaml, validated
+from rayapp.config.yaml_files import read_yaml, validated
 from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import open_store
 from rayapp.train.settings import TrainSettings

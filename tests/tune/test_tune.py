@@ -15,13 +15,13 @@ import yaml
 from rayapp import load_detector
 from rayapp.calibrate.settings import CalibrateJobSettings
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.settings import parse_yaml
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.labels import read_list
 from rayapp.jobs.calibrate import calibrate_from_images
 from rayapp.jobs.tune import search, tune
 from rayapp.metrics.ranking import roc_auc
 from rayapp.storage.store import LocalStore
-from rayapp.train.in_process import train_alone
+from rayapp.train.loop import train_alone
 from rayapp.train.settings import TrainSettings
 from rayapp.tune.search_plan import make_search_plan
 from rayapp.tune.study import NumberedSampler, open_study

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.paths import Uri
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.download.origins.governor import Quota
 
 

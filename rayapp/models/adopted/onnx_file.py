@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from rayapp.config.errors import UserError
-from rayapp.config.settings import validated
+from rayapp.config.yaml_files import validated
 from rayapp.dataset.images import sha256
 from rayapp.models.adopted.checks import check_inside, read_json
 from rayapp.models.adopted.labels import synthetic_classes

@@ -3,12 +3,18 @@
 Shapes: N images · K outputs.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.adopted.spec import Adopted
-from rayapp.models.backbones import Backbone
+
+if TYPE_CHECKING:
+    from rayapp.models.adopted.spec import Adopted
+    from rayapp.models.backbones import Backbone
 
 _LEAST = 1e-12  # a probability nearer to 0 or 1 is not told from it
 

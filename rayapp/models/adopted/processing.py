@@ -6,6 +6,8 @@ with black. It is our own here, so that a score does not depend on which version
 Shapes: H W · C channels.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rayapp.models.detector_spec import Processor
-
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import InterpolationMode
+
+    from rayapp.models.detector_spec import Processor
 
 Pixels = NDArray[Any]  # uint8; float32 where the processor does not round
 
@@ -69,7 +71,7 @@ def _resized(pixels_HWC: Pixels, size_HW: tuple[int, int], processor: Processor)
 
 
 @functools.cache
-def _interpolation(name: str) -> "InterpolationMode":
+def _interpolation(name: str) -> InterpolationMode:
     from torchvision.transforms.v2 import InterpolationMode
 
     return InterpolationMode(name)

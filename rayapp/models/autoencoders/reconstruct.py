@@ -27,7 +27,7 @@ from rayapp.models.autoencoders.taesd import load_taesd
 from rayapp.models.autoencoders.tiny import Generator
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of
 from rayapp.models.inference.scoring_network import without_tf32
-from rayapp.transforms import ImageHWC
+from rayapp.transforms.operations import ImageHWC
 
 TILE_PX = 640  # of a side, done at once beside its halo: under 1 GB
 _KINDS_WITH_LATENTS = ("taesd", "diffusers")

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
-from rayapp.config.settings import Settings, parse_yaml
+from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.images import sha256
 from rayapp.models.autoencoders.tiny import Family
 from rayapp.storage.uris import open_store, read_uri

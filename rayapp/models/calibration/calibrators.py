@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import special
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.models.calibration.decisions import OperatingPoint, percent
 from rayapp.models.calibration.direction import Direction, checked, warnings
@@ -24,7 +25,7 @@ from rayapp.models.calibration.fits import (
     separated,
     smoothed_targets,
 )
-from rayapp.models.detector_spec import EVEN_ODDS, Method
+from rayapp.models.detector_spec import Method
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
 # advises against isotonic regression when there are far fewer than 1000 calibration samples.
@@ -174,11 +175,6 @@ class Calibration(BaseModel):
         fields = self.model_dump(mode="json", exclude={"observed", *unset})
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def decides_at(calibration: Calibration | None) -> float:
-    """The probability from which on an image is called synthetic."""
-    return EVEN_ODDS if calibration is None else calibration.threshold
 
 
 def at_prevalence(p_N: Floats, share_synthetic: float, prevalence: float) -> Floats:

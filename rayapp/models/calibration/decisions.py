@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import special
 
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
-from rayapp.models.detector_spec import EVEN_ODDS
 
 MIN_PER_CLASS_FOR_BAND = 50
 ALL = "all"  # the one slice where no column cuts the reals

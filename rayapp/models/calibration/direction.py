@@ -1,14 +1,19 @@
 """What a calibration refuses of its items, and what it warns of."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rayapp.config.errors import UserError
-from rayapp.models.calibration.fits import Floats, Parameters, probabilities, separated
-from rayapp.models.detector_spec import Method
+from rayapp.models.calibration.fits import probabilities, separated
+
+if TYPE_CHECKING:
+    from rayapp.models.calibration.fits import Floats, Parameters
+    from rayapp.models.detector_spec import Method
 
 _CHANCE = 0.025
 _SHIFT = 0.1

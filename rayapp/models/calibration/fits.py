@@ -4,12 +4,18 @@ Fitted in float64 by Newton's method on a handful of parameters. Shape suffixes:
 features of the fit.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector_spec import Method
+
+if TYPE_CHECKING:
+    from rayapp.models.detector_spec import Method
 
 Floats = NDArray[np.float64]
 Parameters = dict[str, float | list[float]]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.backbones import Backbone
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
 
@@ -58,12 +59,16 @@ def for_scoring(
     if isinstance(network, AdoptedNetwork):
         ready: nn.Module = _Adopted(network, bf16)
     elif isinstance(network, Ensemble):
-        ready = _Mean([_Ready(cast(Network, one), bf16) for one in network.networks])
+        ready = _Mean([_ready(cast(Network, one), bf16) for one in network.networks])
     else:
-        ready = _Ready(network, bf16)
+        ready = _ready(network, bf16)
     if compiled:
         ready.compile()
     return ready.eval()
+
+
+def _ready(network: Network, bf16: bool) -> nn.Module:
+    return _Ready(network, bf16) if network.pool is None else _ReadyTokens(network, bf16)
 
 
 class _Ready(nn.Module):
@@ -85,6 +90,24 @@ class _Ready(nn.Module):
         # Pooled in float32: the mean of a thousand positions deserves its digits.
         features_NC = self._model[0].forward_head(maps.float(), pre_logits=True)
         return cast(Tensor, self.head(features_NC)).float()
+
+
+class _ReadyTokens(nn.Module):
+    """One network whose head is on a ViT's tokens."""
+
+    def __init__(self, network: Network, bf16: bool) -> None:
+        super().__init__()
+        assert network.pool is not None
+        self.autocast, self.pool, self.head = bf16, network.pool, network.head
+        backbone = network.encoder.backbone
+        self.backbone = cast(Backbone, _pixels_in_float32(backbone) if bf16 else backbone)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits float32 [N] or [N, K]."""
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
+            class_NF, patches_NHWF = self.backbone.tokens(images_NCHW, self.pool.layers)
+        features_NF = self.pool(class_NF.float(), patches_NHWF.flatten(1, 2).float())
+        return cast(Tensor, self.head(features_NF)).float()
 
 
 class _Adopted(nn.Module):

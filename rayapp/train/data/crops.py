@@ -3,21 +3,31 @@
 Shapes: N images of this rank's part of a step · H W C · 4 label columns.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rayapp.dataset.images import ImageError, pixels_of
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
-from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.train.data.items import TrainItem
-from rayapp.transforms import PLAIN, ImageHWC, Perturbation, SizeHW, Window, apply, split_window
+from rayapp.transforms.draws import Dice
+from rayapp.transforms.perturbations import PLAIN
+from rayapp.transforms.plans import apply, split_window
+
+if TYPE_CHECKING:
+    from rayapp.storage.store import Store
+    from rayapp.train.data.items import TrainItem
+    from rayapp.transforms.operations import ImageHWC, SizeHW, Window
+    from rayapp.transforms.perturbations import Perturbation
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.targets_N)
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> Batch:
         """In page-locked memory, from which a GPU copies while it computes; torch calls this."""
         inputs, labels_N4, targets_N = (
             tensor.pin_memory() for tensor in (self.inputs, self.labels_N4, self.targets_N)
@@ -98,7 +108,10 @@ class Unreadable:
 
 
 class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
-    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone."""
+    """The crop of (epoch, index): its augmentation is drawn from seed, epoch and item id alone.
+
+    `shared_draws`: chance that images of one group, and one size, are cut and disturbed alike.
+    """
 
     def __init__(
         self,
@@ -106,16 +119,19 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
         root: str,
         perturbation: Perturbation,
         seed: int,
+        second: Perturbation | None = None,
         source: PictureSource | None = None,
+        shared_draws: float = 0.0,
     ) -> None:
         self.items, self._root, self._perturbation, self._seed = items, root, perturbation, seed
+        self._second, self._shared_draws = second, shared_draws
         self._source = source
 
-    def __getitem__(self, key: tuple[int, int]) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+    def __getitem__(self, key: tuple[int, int]) -> tuple[ImageHWC, TrainItem] | Unreadable:
         epoch, index = key
         return self.read(self.items[index], epoch)
 
-    def read(self, item: TrainItem, epoch: int) -> "tuple[ImageHWC, TrainItem] | Unreadable":
+    def read(self, item: TrainItem, epoch: int) -> tuple[ImageHWC, TrainItem] | Unreadable:
         """The item with its crop, or why there is none."""
         try:
             return self.crop(item, epoch), item
@@ -123,17 +139,34 @@ class Crops(Dataset["tuple[ImageHWC, TrainItem] | Unreadable"]):
             return Unreadable(item.id, f"{type(error).__name__}: {error}")
 
     def crop(self, item: TrainItem, epoch: int) -> ImageHWC:
-        """RGB uint8 [H, W, 3] after augmentation; only the window it looks at is read."""
+        """RGB uint8 [H, W, 3] after augmentation, or [2, H, W, 3]; only what is seen is read."""
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._root)
         picture = self._source.open(item)
-        plans = self._perturbation.draw(picture.size_HW, item.id, self._seed, epoch)
+        first_HWC = self._view(picture, self._perturbation, item, epoch)
+        if self._second is None:
+            return first_HWC
+        second_HWC = self._view(picture, self._second, item, epoch)
+        if second_HWC.shape != first_HWC.shape:
+            raise ImageError(f"views of {first_HWC.shape} and {second_HWC.shape}: set crop_px")
+        return np.stack([first_HWC, second_HWC])
+
+    def _view(
+        self, picture: Picture, perturbation: Perturbation, item: TrainItem, epoch: int
+    ) -> ImageHWC:
+        drawn_for = self._drawn_for(item, epoch)
+        plans = perturbation.draw(picture.size_HW, drawn_for, self._seed, epoch)
         if PLAIN not in plans:
-            raise ImageError(
-                f"{picture.size_HW} is too small for perturbation {self._perturbation.name}"
-            )
+            raise ImageError(f"{picture.size_HW} is too small for perturbation {perturbation.name}")
         window, rest = split_window(plans[PLAIN], picture.size_HW)
         return apply(rest, picture.read(window))
+
+    def _drawn_for(self, item: TrainItem, epoch: int) -> str:
+        """Whose draws an item gets: its own, or those that all of its group get in this epoch."""
+        if not (item.group and self._shared_draws):
+            return item.id
+        dice = Dice(self._seed, "shared draws", item.group, epoch)
+        return f"group {item.group}" if dice.chance(self._shared_draws) else item.id
 
 
 class TileSource:
@@ -154,7 +187,7 @@ def open_source(root: str) -> PictureSource:
     return FileSource(store) if store.stat(INDEX_FILE) is None else TileSource(store)
 
 
-def collate(read: Sequence["tuple[ImageHWC, TrainItem] | Unreadable"]) -> Batch:
+def collate(read: Sequence[tuple[ImageHWC, TrainItem] | Unreadable]) -> Batch:
     """One batch of what could be read."""
     good = [one for one in read if not isinstance(one, Unreadable)]
     failures = {one.id: one.reason for one in read if isinstance(one, Unreadable)}

@@ -58,7 +58,7 @@ def feature_items(
     found = scored(network.features, [item for chunk in mine for item in chunk], job, rank_context)
     for chunk in mine:
         features = [feature for _, feature in itertools.islice(found, len(chunk))]
-        none = torch.full((network.encoder.num_features,), torch.nan)
+        none = torch.full((network.num_features,), torch.nan)
         features_NC = torch.stack([none if isinstance(f, str) else f for f in features])
         store.put(_name(chunk), safetensors.torch.save({"features": features_NC}))
     # Every rank has written its chunks; on a GPU only the value, not the call, waits for that.
@@ -78,6 +78,8 @@ def _key(network: Network, job: Job) -> str:
     digest.update(json.dumps(sorted(architecture.options.items())).encode())
     digest.update(job.spec.preprocessing.hash.encode())
     digest.update(f"{job.settings.root}\0{architecture.backbone}".encode())
+    if network.pool:
+        digest.update(f"{network.pool.kind}\0{network.pool.layers}".encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

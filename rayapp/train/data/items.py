@@ -1,7 +1,11 @@
 """From annotation lists to what is trained on: labels of the losses, classes of the head."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id
@@ -18,13 +22,15 @@ class TrainItem:
     """One image to train on.
 
     `labels` are the codes of the loss's columns, 0 for a column that the scheme lacks; `target` is
-    the class that the head tells, -1 where the image has none.
+    the class that the head tells, -1 where the image has none; `group` names what it belongs
+    together with, empty where nothing.
     """
 
     id: str
     path: str
     labels: tuple[int, ...]
     target: int
+    group: str = ""
 
 
 def train_items(lists: Sequence[AnnotationList], target: str) -> list[TrainItem]:
@@ -40,6 +46,27 @@ def train_items(lists: Sequence[AnnotationList], target: str) -> list[TrainItem]
             identity = item_id(item.path)
             items.setdefault(identity, TrainItem(identity, identity, labels, number))
     return list(items.values())
+
+
+def with_groups(items: Sequence[TrainItem], group_of: Mapping[str, str | None]) -> list[TrainItem]:
+    """The items with the groups of their paths; one of no group is by itself.
+
+    Raises:
+        UserError: no two items share a group.
+    """
+    grouped = [replace(item, group=group_of.get(item.path) or "") for item in items]
+    if max(Counter(item.group for item in grouped if item.group).values(), default=0) < 2:
+        raise UserError("manifest: no two images of the lists share a group")
+    return grouped
+
+
+def group_numbers(items: Sequence[TrainItem]) -> NDArray[np.int64] | None:
+    """A number for each item's group, in their order of appearance; None where there is none."""
+    if not any(item.group for item in items):
+        return None
+    numbers: dict[tuple[str, int], int] = {}
+    keys = [(item.group, 0 if item.group else at + 1) for at, item in enumerate(items)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def describe(scheme: LabelScheme, target: str) -> Labels:

@@ -19,7 +19,7 @@ from rayapp.train.data.crops import PictureSource, Unreadable, open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.data.readers import reading
 from rayapp.train.training_job import Job, RankContext
-from rayapp.transforms import Window
+from rayapp.transforms.operations import Window
 
 _VIEWS_AT_ONCE = 64
 

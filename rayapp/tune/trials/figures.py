@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rayapp.calibrate.fit import decide, fit_calibrator
 from rayapp.calibrate.settings import CalibrateSettings
+from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import LabelScheme
 from rayapp.metrics.binary import evaluate
@@ -22,7 +23,6 @@ from rayapp.metrics.ranking import roc_auc
 from rayapp.metrics.scored import Scored
 from rayapp.metrics.slices import macro
 from rayapp.metrics.testset import TestSet
-from rayapp.models.detector_spec import EVEN_ODDS
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]

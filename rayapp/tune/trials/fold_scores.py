@@ -21,7 +21,9 @@ from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.data.crops import open_source
 from rayapp.train.data.items import TrainItem
 from rayapp.train.training_job import Job, RankContext
-from rayapp.transforms import ImageHWC, Perturbation, Window, apply
+from rayapp.transforms.operations import ImageHWC, Window
+from rayapp.transforms.perturbations import Perturbation
+from rayapp.transforms.plans import apply
 from rayapp.tune.trials.contract import TrialContext
 
 _BATCH = 16  # images of a forward pass

@@ -17,13 +17,12 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.data.items import LOSS_COLUMNS, TrainItem, train_items
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
 from rayapp.train.journal import METRICS_FILE
-from rayapp.train.outcome import DETECTOR_FOLDER, LAST_FOLDER, STATE_FILE
+from rayapp.train.loop import DETECTOR_FOLDER, LAST_FOLDER, STATE_FILE, train_alone
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 from rayapp.train.training_job import STAGE1, RankContext
-from rayapp.transforms import load_perturbation
+from rayapp.transforms.perturbations import load_perturbation
 from rayapp.tune.folds import HEAD_LIST, JUDGE_LIST, TRAIN_LIST, Fold
 from rayapp.tune.recipe import Recipe
 from rayapp.tune.trials.contract import Outcome, TrialContext

@@ -15,8 +15,7 @@ from rayapp.jobs.train import train
 from rayapp.models.folder import load_detector
 from rayapp.storage.store import LocalStore
 from rayapp.train.engine import Engine
-from rayapp.train.in_process import train_alone
-from rayapp.train.outcome import newest_state
+from rayapp.train.loop import newest_state, train_alone
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
 
@@ -80,7 +79,7 @@ def test_one_worker_on_a_cpu_needs_no_ray(tiny: Tiny, tmp_path: Path) -> None:
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     code = (
         "import sys\n"
-        "from rayapp.config.settings import parse_yaml\n"
+        "from rayapp.config.yaml_files import parse_yaml\n"
         "from rayapp.jobs.train import train\n"
         "from rayapp.train.settings import TrainSettings\n"
         "run = train(parse_yaml(sys.argv[1], TrainSettings))\n"
