@@ -42,6 +42,7 @@ from rayapp.download.origins.ranges import LocalReader
 from rayapp.download.origins.reader import Plain
 from rayapp.download.origins.transport import HttpReader, new_pool
 from rayapp.download.source_plan import Planner
+from rayapp.run.concurrency import as_completed
 from rayapp.storage.uris import open_store
 from tests.doubles.drive import Drive
 from tests.doubles.server import Server, Spawned, files_handler
@@ -82,7 +83,7 @@ def zip_part(quick: bool) -> Figures:
             reader = HttpReader("zip", Plain(url), new_pool(32))
             index = zips.read_index(reader, Wanted(names))
             got = 0
-            for span in zip_spans.in_parallel(
+            for span in as_completed(
                 partial(span_contents, reader), zip_spans.coalesce(index.members), 32
             ):
                 got += sum(isinstance(content, bytes) for _, content in span)

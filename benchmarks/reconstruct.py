@@ -36,11 +36,11 @@ from rayapp.cluster.session import session
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
-from rayapp.models.autoencoders.reconstruct import TILE_PX, open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import TILE_PX, open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.autoencoders.tiny import Generator
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
@@ -215,7 +215,7 @@ def _told_apart(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     columns = {name: [row.get(name) for row in rows] for name in (
         "path", "container", "quality", "tables", "subsampling", "width", "height", "bytes",
         "metadata", "brightness", "chroma", "noise")}  # fmt: skip
-    columns["path"] = [path.partition("/")[2] for path in columns["path"]]
+    columns["path"] = [str(path).partition("/")[2] for path in columns["path"]]
     synthetic_N = np.array([row["origin"] for row in rows])
     groups = [row["group"] for row in rows]
     found = shortcuts(features(pa.table(columns)), synthetic_N, groups)
@@ -237,6 +237,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("efficiency", "memory", "seams", "audit"))
     parser.add_argument("--weights", type=Path, help="folder with TAEF2's two files")
     parser.add_argument("--photos", type=Path, help="folder of photographs, for the audit")
+    parser.add_argument("--rows", type=int, default=10_000, help="of the efficiency")
     parser.add_argument("--pairs", type=int, default=500, help="of the audit")
     parser.add_argument("--side", type=int, default=256, help="px of the audit's cuts")
     given = parser.parse_args()
@@ -249,7 +250,7 @@ def main() -> None:
         parts: dict[str, Callable[[], dict[str, float]]] = {
             "memory": lambda: measure_memory(folder / "memory", weights),
             "seams": lambda: measure_seams(weights, 264 if quick else 1024),
-            "efficiency": lambda: measure_efficiency(folder / "rows", 160 if quick else 10_000),
+            "efficiency": lambda: measure_efficiency(folder / "rows", 160 if quick else given.rows),
             "audit": lambda: measure_audit(
                 folder / "audit", pairs, weights, given.photos, 64 if quick else given.side
             ),

@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from benchmarks.photographs import lay_out
 from rayapp.benchmark import costs
-from rayapp.benchmark.costs import Fleet, Prices, Work
+from rayapp.benchmark.costs import Fleet, Work
 from rayapp.cluster.map_rows import map_rows
 from rayapp.config.settings import JobSettings
 from rayapp.dataset import manifest
@@ -312,6 +312,27 @@ def items_part(quick: bool) -> Figures:
 SIZES = {"ImagiNet": 200_000, "10 million": 10_000_000, "1 billion": 1_000_000_000}
 NODES = (1, 10, 100)
 NODE_CPUS, NODE_BYTES_PER_S = 16, 400e6  # of a node; the network is what one sustains
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What things cost, in one currency."""
+
+    cpu_hour: float = 0.0
+    gpu_hour: float = 0.0
+    million_requests: float = 0.0
+    gb_read: float = 0.0
+
+    def of(self, work: Work) -> float:
+        """The price of the work: machines, requests, and bytes that leave a source."""
+        return (
+            work.cpu_s / 3600 * self.cpu_hour
+            + work.gpu_s / 3600 * self.gpu_hour
+            + work.requests / 1e6 * self.million_requests
+            + work.read_bytes / 1e9 * self.gb_read
+        )
+
+
 EXAMPLE = Prices(cpu_hour=0.02, gpu_hour=2.0, million_requests=2.0)
 
 

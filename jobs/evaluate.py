@@ -10,8 +10,9 @@ from rayapp.evaluate.settings import EvaluateJobSettings
 
 def job(settings: EvaluateJobSettings) -> None:
     """Evaluate, print every table, then say where they are."""
-    from rayapp.evaluate.checks import CSV_FILE
     from rayapp.evaluate.csv_tables import as_text
+    from rayapp.evaluate.evaluation_inputs import CSV_FILE
+    from rayapp.evaluate.left_out import as_text as left_out_text
     from rayapp.jobs.evaluate import embedding_uris, measure
     from rayapp.metrics.evaluation import EVALUATION_FILE, Results
     from rayapp.run.record import command
@@ -20,6 +21,8 @@ def job(settings: EvaluateJobSettings) -> None:
     results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
     for evaluation in results.evaluations:
         print(f"\n{as_text(evaluation)}")
+    if results.left_out:
+        print(f"\n{left_out_text(results.left_out)}")
     embeddings = embedding_uris(settings.output, results)
     more = {"embeddings": embeddings} if embeddings else {}
     then = command("report", evaluations=run.store.root, output="DIR", **more)

@@ -12,12 +12,14 @@ from rayapp.reconstruct.settings import ReconstructSettings
 def job(settings: ReconstructSettings) -> int:
     """Make the pairs, then say how they were aligned, and name what could not be made."""
     from rayapp.jobs.reconstruct import reconstruct
+    from rayapp.reconstruct.preview import PREVIEW
     from rayapp.reconstruct.written import MANIFEST, SCHEME, TABLE
     from rayapp.run.record import command
 
     run = reconstruct(settings)
     lists = [run.store.uri(key) for key in run.results["lists"]]
-    where = {"manifest": MANIFEST, "lists": "lists"} if lists else {"manifest": MANIFEST}
+    where = {"manifest": MANIFEST} | ({"lists": "lists"} if lists else {})
+    where |= {"preview": PREVIEW} if settings.preview and lists else {}
     run.print_summary(
         where | {"table": TABLE, "scheme": SCHEME},
         command(

@@ -55,7 +55,9 @@ def saved_scores(
         for at, (item, logit) in enumerate(zip(items, logits, strict=True))
     ]
     table: pa.Table = manifest.from_rows(rows, scores.schema())
-    scores.write_scores(open_store(folder), table, str(folder))
+    schema = scores.with_root(table.schema, str(folder))
+    whole = table.replace_schema_metadata(schema.metadata)
+    manifest.write_table(open_store(folder), scores.SCORES_FILE, whole)
     return str(folder)
 
 

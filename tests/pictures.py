@@ -68,3 +68,13 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     sink = io.BytesIO()
     image.save(sink, kind, **options)
     return sink.getvalue()
+
+
+def photographed(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """RGB uint8 with detail of every size, falling off as in photographs: something to judge."""
+    rng = np.random.default_rng(seed)
+    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    falling = 1 / np.maximum(np.hypot(y, x), 1 / max(height, width))
+    spectrum = np.fft.rfft2(rng.normal(size=(3, height, width))) * falling
+    values = np.fft.irfft2(spectrum, (height, width)).transpose(1, 2, 0)
+    return np.clip(128 + 45 * values / values.std(), 0, 255).round().astype(np.uint8)

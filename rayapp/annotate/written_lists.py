@@ -4,29 +4,20 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import yaml
 
 from rayapp.annotate.folder_layout import Labelled
 from rayapp.annotate.found_images import Found
-from rayapp.annotate.scheme import labels_of, scheme_of
 from rayapp.annotate.settings import AnnotateSettings
-from rayapp.annotate.split import (
-    SPLITS,
-    Split,
-    check,
-    deal,
-    deal_subsets,
-    joined,
-    open_to,
-    parse_shares,
-)
+from rayapp.annotate.split import SPLITS, Split, check, deal, deal_subsets, open_to, parse_shares
 from rayapp.annotate.words import REAL, SYNTHETIC, Origin, Subset, subset_of
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
-from rayapp.dataset.labels import Item, LabelScheme, write_list
+from rayapp.dataset.grouping import joined
+from rayapp.dataset.labels import Item, LabelScheme, item_id, path_fault, write_list
 from rayapp.run import record
 from rayapp.storage.store import Store
 
@@ -216,3 +207,36 @@ def _leak(group: int, groups: Sequence[int], listed: Sequence[Labelled], sound: 
 def _subset(one: Labelled) -> Subset:
     """What lies in no folder of the published split may be trained on, and not tested on."""
     return subset_of(one.subset) or "train"
+
+
+def name_fault(path: str) -> str | None:
+    """Why a file's name can't stand in a list, or None."""
+    if item_id(path) != path:
+        return "its name is not in the usual Unicode form (NFC): rename it"
+    return path_fault(path)
+
+
+def scheme_of(images: Sequence[Labelled], name: str) -> LabelScheme:
+    """The label scheme of the images: origin, content where it is known, generator; real last."""
+    makers = sorted({one.generator for one in images if one.origin == SYNTHETIC})
+    if REAL in makers:
+        raise UserError(f"a generator is called {REAL!r}; that name is for real images")
+    contents = sorted({one.content for one in images})
+    columns = {"origin": dict(enumerate(get_args(Origin)))}
+    if contents != [""]:
+        columns["content"] = {code: word or "unknown" for code, word in enumerate(contents)}
+    columns["generator"] = dict(enumerate([*makers, REAL]))
+    real = len(makers)
+    rules: list[dict[str, Any]] = [{"when": {"origin": 0}, "then": {"generator": [real]}}]
+    if makers:
+        rules.append({"when": {"origin": 1}, "then": {"generator": list(range(real))}})
+    return LabelScheme.model_validate({"name": name, "columns": columns, "rules": rules})
+
+
+def labels_of(one: Labelled, scheme: LabelScheme) -> tuple[int, ...]:
+    """The codes of an image."""
+    words = {"origin": one.origin, "content": one.content or "unknown", "generator": one.generator}
+    codes = {
+        column: {w: code for code, w in names.items()} for column, names in scheme.columns.items()
+    }
+    return tuple(codes[column][words[column]] for column in scheme.columns)

@@ -68,25 +68,6 @@ class Fleet:
         return limits[limit], limit if limits[limit] else "–"
 
 
-@dataclass(frozen=True)
-class Prices:
-    """What things cost, in one currency; 0 where not given."""
-
-    cpu_hour: float = 0.0
-    gpu_hour: float = 0.0
-    million_requests: float = 0.0
-    gb_read: float = 0.0
-
-    def of(self, work: Work) -> float:
-        """The price of the work: machines, requests, and bytes that leave a source."""
-        return (
-            work.cpu_s / 3600 * self.cpu_hour
-            + work.gpu_s / 3600 * self.gpu_hour
-            + work.requests / 1e6 * self.million_requests
-            + work.read_bytes / 1e9 * self.gb_read
-        )
-
-
 def download(images: int, num_bytes: float, quota_s: float = 0.0) -> Work:
     """Every image read from its source and written to the store: a read and a put each."""
     cpu_s = images * CPU_S["download"]

@@ -36,15 +36,11 @@ class Expected(Settings):
 
 
 class Reckoning(Settings):
-    """What the estimate's hours and cost are reckoned with."""
+    """The machines that the estimate reckons with."""
 
     cpus: int = Field(16, ge=1, description="CPUs at work together")
     gpus: int = Field(0, ge=0, description="GPUs at work together")
     mb_per_s: float = Field(200.0, gt=0, description="bytes to and from the store, of all nodes")
-    cpu_hour: float = Field(0.0, ge=0, description="price of a CPU for an hour")
-    gpu_hour: float = Field(0.0, ge=0, description="price of a GPU for an hour, its CPUs included")
-    million_requests: float = Field(0.0, ge=0, description="price of a million requests")
-    gb_read: float = Field(0.0, ge=0, description="price of a GB that is read")
 
 
 class BenchmarkSettings(JobSettings):
@@ -60,6 +56,7 @@ class BenchmarkSettings(JobSettings):
         (), description="catalogue entries to download; none: the images are in place"
     )
     recipe: Packaged = Field(description="recipe of training: a name in configs/, or a file")
+    clean: bool = Field(False, description="measure the test images as they are, too")
     tiles: bool = Field(False, description="train on lossless tiles, packed once")
     seed: int = Field(42, description="seed of perturbation, training and resampling")
     download: dict[str, Any] = Field({}, description="more settings of the download")
@@ -74,4 +71,4 @@ class BenchmarkSettings(JobSettings):
     report: dict[str, Any] = Field({}, description="more settings of the report")
     estimate: bool = Field(False, description="print what each step will take, and stop")
     expected: Expected = Field(Expected(), description="images of the lists, where not there yet")
-    reckoning: Reckoning = Field(Reckoning(), description="machines and prices of the estimate")
+    reckoning: Reckoning = Field(Reckoning(), description="machines of the estimate")

@@ -10,9 +10,11 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
@@ -32,6 +34,9 @@ os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", "2")
 
 
 _OBJECT_STORE_BYTES = 1 << 30  # only small rows travel; images never do
+K = TypeVar("K")
+T = TypeVar("T")
+_LONG_S = 1.0  # few images are listed by then, and need no Ray
 
 _kept: contextlib.ExitStack | None = None
 _own = False  # whether the open session is one that this module opened
@@ -216,3 +221,41 @@ def _native_chatter_in_a_file() -> Iterator[None]:
         os.dup2(terminal, 2)
         os.close(terminal)
         sys.stderr = python_stderr
+
+
+def meanwhile(settings: JobSettings, opened: contextlib.ExitStack, work: Callable[[], T]) -> T:
+    """What `work` gives; if that takes long, with a Ray session that was opened meanwhile.
+
+    Args:
+        settings: of the session.
+        opened: closes the session, which cluster.session later finds open.
+        work: done in a thread.
+
+    Raises:
+        JobFailed: the cluster can't be reached; and what `work` raises.
+    """
+    found: Future[T] = Future()
+    # A daemon, so that Ctrl-C need not wait for it.
+    threading.Thread(target=_into, args=(found, work), daemon=True).start()
+    with contextlib.suppress(TimeoutError):
+        found.exception(_LONG_S)
+    if not found.done():
+        opened.enter_context(session(settings))
+    return found.result()
+
+
+def _into(found: Future[T], work: Callable[[], T]) -> None:
+    try:
+        found.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        found.set_exception(error)
+
+
+def as_completed(tasks: Mapping[Any, K]) -> Iterator[tuple[K, Any]]:
+    """What each of Ray's tasks gives, with what `tasks` calls it, as they end."""
+    import ray
+
+    pending = list(tasks)
+    while pending:
+        (done,), pending = ray.wait(pending, num_returns=1)
+        yield tasks[done], ray.get(done)

@@ -28,6 +28,7 @@ EXTRA = {
     "preprocessing_hash": pa.string(),
     "orientation": pa.int8(),
     "note": pa.string(),
+    "reason": pa.string(),  # why the image holds nothing to judge by; its logit stands
     "variant": pa.string(),
     "group": pa.string(),
     "etag": pa.string(),
@@ -47,12 +48,6 @@ def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> p
     known = {**(columns.metadata or {}), _ROOT_KEY: images_root.encode()}
     known |= {_PERTURBATION_KEY: perturbation.encode()} if perturbation else {}
     return columns.with_metadata(known)
-
-
-def write_scores(store: Store, table: pa.Table, images_root: str) -> None:
-    """Write the score table; paths start from `images_root`."""
-    schema = with_root(table.schema, images_root)
-    manifest.write_table(store, SCORES_FILE, table.replace_schema_metadata(schema.metadata))
 
 
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
@@ -190,14 +185,14 @@ def names_by(
     """
     tables = [rows]
     store = open_store(root) if root else None
-    if column not in rows.column_names and store and store.stat(_MANIFEST) is not None:
+    empty = column not in rows.column_names or rows[column].null_count == rows.num_rows
+    if empty and store and store.stat(_MANIFEST) is not None:
         tables.append(manifest.read_table(store, _MANIFEST))
     known = tables[-1]
     if column not in known.column_names or known[column].null_count == known.num_rows:
         there = [c for one in tables for c in one.column_names if one[c].null_count < one.num_rows]
         raise UserError(
-            f"no column {column} of the calibration images (known: "
-            f"{', '.join(dict.fromkeys(there))})"
+            f"no column {column} of the images (known: {', '.join(dict.fromkeys(there))})"
         )
     values = known[column].to_pylist()
     if known is not rows:

@@ -18,7 +18,7 @@ from rayapp.download.archives import streams, zip_spans
 from rayapp.download.archives.names import Wanted
 from rayapp.download.archives.seven import seven_stream
 from rayapp.download.archives.streams import Found, ResumePoint
-from rayapp.download.archives.zip_spans import Span, in_parallel
+from rayapp.download.archives.zip_spans import Span
 from rayapp.download.archives.zips import Member
 from rayapp.download.handover import BATCH, batches, load_point, point_key, save_point
 from rayapp.download.origins.access import Access, scheme_of
@@ -27,6 +27,7 @@ from rayapp.download.origins.faults import Action, Fault
 from rayapp.download.origins.reader import Reader
 from rayapp.download.origins.transport import HttpReader
 from rayapp.download.source_plan import NO_MEMBER, Task
+from rayapp.run.concurrency import as_completed
 from rayapp.storage.disk import NO_ROOM, scratch_folder
 from rayapp.storage.store import Store
 
@@ -159,7 +160,7 @@ class Worker:
             found = zip_spans.read_span(reader, span)
             return [self._keep(task, source, by_name[m.name], c, True) for m, c in found]
 
-        for done in in_parallel(span_rows, spans, self._threads):
+        for done in as_completed(span_rows, spans, self._threads):
             yield from done
 
     def _singles(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
@@ -177,7 +178,7 @@ class Worker:
                 file_parts.discard(self._store, row["uri"])
             return done
 
-        yield from in_parallel(single, rows, self._threads)
+        yield from as_completed(single, rows, self._threads)
 
     def _stream(self, task: Task, source: Source, rows: list[Row]) -> Iterator[Row]:
         left = {row["inside"]: row for row in rows}
@@ -187,7 +188,7 @@ class Worker:
             for batch, point in batches(lambda put: self._unpack(task, source, set(left), put)):
                 fresh = [(found, left.pop(found.name)) for found in batch if found.name in left]
                 done = list(
-                    in_parallel(
+                    as_completed(
                         lambda pair: self._keep_found(task, source, *pair), fresh, self._threads
                     )
                 )

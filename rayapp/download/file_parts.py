@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
 
-from rayapp.download.archives.zip_spans import in_parallel
 from rayapp.download.origins.reader import Reader
 from rayapp.download.wanted import STATE
+from rayapp.run.concurrency import as_completed
 from rayapp.storage.store import Store
 
 PART_BYTES = 64 << 20  # few: on Drive every request costs quota
@@ -39,7 +38,7 @@ def fetch(store: Store, reader: Reader, revision: str) -> bytes:
         if kept is None or kept.size != num_bytes:
             store.put(key, reader.read(start, num_bytes))
 
-    for _ in in_parallel(part, wanted, _THREADS):
+    for _ in as_completed(part, wanted, _THREADS):
         pass
     content = io.BytesIO()
     for key, _, _ in wanted:
@@ -49,11 +48,7 @@ def fetch(store: Store, reader: Reader, revision: str) -> bytes:
 
 def discard(store: Store, uri: str) -> None:
     """Remove what is kept of an object: it is in place, or it was wrong."""
-    store.delete(list(_keys(store, uri)))
-
-
-def _keys(store: Store, uri: str) -> Iterator[str]:
-    return (stat.key for stat in store.list(_folder(uri)))
+    store.delete([stat.key for stat in list(store.list(_folder(uri)))])
 
 
 def _folder(uri: str) -> str:

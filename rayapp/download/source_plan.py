@@ -73,7 +73,6 @@ class Planner:
         self, store: Store, access: Access, scheme: LabelScheme, name: str, source: Source
     ):
         self._store, self._access, self._name, self._source = store, access, name, source
-        self._scheme = scheme
         self._ledger_schema = ledger.schema(scheme)
         extra = {**ledger.PROVENANCE, **_MEMBER_FIELDS}
         self._plan_schema = manifest.schema(scheme, extra)

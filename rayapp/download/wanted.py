@@ -80,7 +80,7 @@ def cut_up(
         UserError: a list that is wrong, two lines that give one path other labels, or two paths
             that are one file where the target does not tell upper from lower case.
     """
-    _clear(store, "wanted/")
+    store.delete([stat.key for stat in list(store.list(f"{STATE}/wanted/"))])
     folds = _folds_case(store)
     sizes = [_size(uri) for uri in lists]
     num_buckets = min(max(1, -(-sum(sizes) // _BUCKET_BYTES)), _MOST_BUCKETS)
@@ -179,15 +179,6 @@ def _by_source(
 def _table(items: list[Item], insides: list[str], scheme: LabelScheme) -> pa.Table:
     table = manifest.item_rows(items, scheme)
     return table.append_column("inside", pa.array(insides, pa.string()))
-
-
-def _clear(store: Store, prefix: str) -> None:
-    store.delete([stat.key for stat in list(store.list(f"{STATE}/{prefix}"))])
-
-
-def label_columns(table: pa.Table) -> list[str]:
-    """Names of the label columns of a wanted table."""
-    return [name for name in table.column_names if name not in ("id", "path", "inside")]
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items, strength
 from rayapp.evaluate.csv_tables import evidence, evidence_key
 from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
+from rayapp.evaluate.left_out import own_slices, resampled
 from rayapp.evaluate.measurements import (
     Measurements,
     identification_measurements,
@@ -199,16 +200,20 @@ class Bench:
         settings = self.settings
         (level,) = levels(suite, settings)
         judged = self._judged(detector, suite, level)
-        held_out = settings.held_out if suite.name == FOLDER else ()
-        parts = slices_of(suite, judged, settings.protocol, settings.seed, held_out)
+        parts = slices_of(suite, judged, settings.protocol, settings.seed)
+        held: dict[str, Any] = {}
+        if suite.name == FOLDER:
+            judged = resampled(judged, settings.resample_by, level.root)
+            parts, held = own_slices(detector, judged, settings, level.root)
         in_table = parts[1:] if suite.slices else [p for p in parts if p[0] == "generator"]
         fields = self._fields(detector, suite, level) | _judged_fields(judged)
         trained = _trained(detector, judged, level.root)
         kept, unknown = promise(judged, level.root)
         fields["notes"] = (*trained, *_view(detector, suite), *judged.notes, *unknown)
-        fields["operating_point"] = own.operating_point if (own := judged.calibration) else None
+        calibration = judged.calibration
+        fields["operating_point"] = calibration.operating_point if calibration else None
         fields["false_positives"] = kept
-        fields |= {"held_out": held_out, "evidence": evidence_key(suite.name, detector.name)}
+        fields |= held | {"evidence": evidence_key(suite.name, detector.name)}
         names = {str(file): name for name, file in suite.slices.items()}
         measurements = origin_measurements(
             fields, judged, parts, in_table, names, settings.seed, settings.resamples

@@ -195,8 +195,5 @@ def _beside(part: Slice, name: str, known: bool) -> list[str]:
         return [text]
     found = difference(part, name)
     beside = "" if found is None else f"{found[0]:+.4f}{' (within)' if found[1] else ''}"
-    return [text, _number(part.published.get(name)), beside]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    published = part.published.get(name)
+    return [text, "" if published is None else f"{published:.4f}", beside]

@@ -242,12 +242,10 @@ def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...
     return found, notes
 
 
-def slices_of(
-    suite: Suite, judged: Judged, protocol: ProtocolName, seed: int, held_out: tuple[str, ...]
-) -> list[Part]:
+def slices_of(suite: Suite, judged: Judged, protocol: ProtocolName, seed: int) -> list[Part]:
     """The whole, then the slices of the suite's table; all label columns where it has none."""
     if not suite.slices:
-        return judged.test.slices(judged.items.scheme, held_out)
+        return judged.test.slices(judged.items.scheme)
     real = judged.test.codes["origin"] == 0
     names = np.asarray(judged.items.lists_N)
     rule = suite.reals.model_dump()[protocol]

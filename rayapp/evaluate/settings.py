@@ -1,6 +1,6 @@
 """What evaluate is told: which detectors, which suites, under which protocol."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
 from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import View
 
+LeaveOut = Literal["generator", "model", "source"]
 PLACEMENT = frozenset({"record"})  # no figure depends on it
 
 
@@ -48,7 +49,17 @@ class EvaluateSettings(JobSettings):
     scheme: Packaged = Field("imaginet", description="suite folder: label scheme of the lists")
     name: str = Field("Own images", description="suite folder: name of the test set in tables")
     held_out: tuple[str, ...] = Field(
-        (), description="suite folder: generators (names of the scheme) that were never trained on"
+        (), description="suite folder: generators or models (names of the scheme) never trained on"
+    )
+    leave_out: LeaveOut | None = Field(
+        None,
+        description="suite folder: judge each detector on what its own training lists lack, as "
+        "those of tune's folds do: families (generator), models, or sources of real images",
+    )
+    resample_by: tuple[str, ...] = Field(
+        (),
+        description="suite folder: columns of the scores or the images' manifest (prompt, source): "
+        "intervals resample images that share a value as one; photographs alone if none",
     )
     published_as: tuple[str, ...] = Field(
         ("imaginet",),
@@ -75,6 +86,7 @@ class EvaluateSettings(JobSettings):
         "scores",
         "annotations",
         "held_out",
+        "resample_by",
         "published_as",
         mode="before",
     )

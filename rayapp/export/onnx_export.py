@@ -6,7 +6,7 @@ Shapes: N images · H W.
 import copy
 import io
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class _Scored(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         given = images_NCHW.half() if self.fp16 else images_NCHW
-        logits_N = self.network(given).float()
+        logits_N: Tensor = self.network(given).float()
         return (logits_N * self.slope + self.offset).reshape(-1, 1)
 
 
@@ -60,7 +60,7 @@ def export_onnx(detector: Detector, digest: str, fp16: bool = False) -> Exported
             torch.onnx.export(
                 scored,
                 (images,),
-                sink,
+                cast(Any, sink),  # torch takes a file as well, though its types do not say so
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=["images"],

@@ -8,11 +8,10 @@ import pyarrow as pa
 
 from rayapp.annotate.folder_layout import Labelled
 from rayapp.annotate.found_images import find
-from rayapp.annotate.scheme import name_fault
 from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.split import parse_shares
 from rayapp.annotate.words import SYNTHETIC
-from rayapp.annotate.written_lists import SCHEME, list_name, write
+from rayapp.annotate.written_lists import SCHEME, list_name, name_fault, write
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError

@@ -32,6 +32,7 @@ from rayapp.run import record
 from rayapp.run.ownership import own_output
 from rayapp.train.settings import TrainSettings
 
+EVALUATION, CLEAN = "evaluation", "evaluation-clean"  # folders of the two
 _ESTIMATE = ("estimate", "expected", "reckoning")  # fields that change no result
 
 
@@ -198,19 +199,33 @@ def _calibrate(at: Places) -> Settings:
 
 
 def _evaluate(at: Places) -> Settings:
-    s = at.settings
+    named = {"name": "perturbed test images"} if at.settings.clean else {}
+    lists = tuple(map(at.perturbed, at.lists.test))
+    return _evaluated(at, EVALUATION, at.at("scores"), at.at("perturbed"), lists, named)
+
+
+def _evaluate_clean(at: Places) -> Settings:
+    """Of the images as they are; those that the scores lack are scored on the way."""
+    named = {"name": "clean test images"}
+    return _evaluated(at, CLEAN, at.at("scores-clean"), at.root, at.lists.test, named)
+
+
+def _evaluated(
+    at: Places, folder: str, scores: str, root: str, lists: tuple[str, ...], named: dict[str, Any]
+) -> Settings:
     wanted = {
         "detector": at.at("detector"),
         "names": "the detector",
-        "scores": at.at("scores"),
-        "root": at.at("perturbed"),
-        "annotations": tuple(map(at.perturbed, at.lists.test)),
-        "scheme": s.scheme,
-        "seed": s.seed,
+        "scores": scores,
+        "root": root,
+        "annotations": lists,
+        "scheme": at.settings.scheme,
+        "seed": at.settings.seed,
+        "embedding": 0,  # the report of a benchmark shows none
+        **named,
+        **at.common(folder),
     }
-    made: Settings = _made(
-        EvaluateJobSettings, "evaluate", wanted | at.common("evaluation"), s.evaluate
-    )
+    made: Settings = _made(EvaluateJobSettings, "evaluate", wanted, at.settings.evaluate)
     return made
 
 
@@ -218,7 +233,9 @@ def _report(at: Places) -> Settings:
     # A prune looks at the files each time and says so anew; a report of it would never be done.
     listed = [one for one in steps(at.settings)[:-1] if one.folder and one.name != "prune"]
     wanted = {
-        "evaluations": (at.at("evaluation"),),
+        "evaluations": tuple(
+            at.at(step.folder) for step in listed if step.folder in (EVALUATION, CLEAN)
+        ),
         "runs": tuple(at.at(step.folder) for step in listed),
     }
     made: Settings = _made(
@@ -248,7 +265,8 @@ _STEPS = (
     Step("train", "train", _train, train),
     Step("predict", "scores", _predict, predict),
     Step("calibrate", "detector", _calibrate, calibrate_from_images),
-    Step("evaluate", "evaluation", _evaluate, measure),
+    Step("evaluate", EVALUATION, _evaluate, measure),
+    Step("evaluate clean", CLEAN, _evaluate_clean, measure, lambda s: s.clean),
     Step("report", "report", _report, report),
 )
 
@@ -269,12 +287,26 @@ def run_benchmark(settings: BenchmarkSettings) -> dict[str, record.Run | int]:
         JobFailed: a step failed; the same command goes on from there.
     """
     at = Places(settings)
-    wanted = [(step, step.settings(at)) for step in steps(settings)]
+    wanted = checked_steps(at)
     # Images may have been there before.
     images = at.root.removeprefix(f"{at.output}/").partition("/")[0]
     owned = own_output("benchmark", settings, placement=_ESTIMATE, beside={images}, parts=_PARTS)
     with owned, kept_open():
-        return {step.name: _timed(step, made) for step, made in wanted}
+        return run_steps(wanted)
+
+
+def checked_steps(at: Places) -> list[tuple[Step, Settings]]:
+    """The steps in order, each with its settings.
+
+    Raises:
+        UserError: those of a step are wrong.
+    """
+    return [(step, step.settings(at)) for step in steps(at.settings)]
+
+
+def run_steps(wanted: list[tuple[Step, Settings]]) -> dict[str, record.Run | int]:
+    """Each step, skipped where it is done; what each gave, by name."""
+    return {step.name: _timed(step, made) for step, made in wanted}
 
 
 def _timed(step: Step, made: Settings) -> record.Run | int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayapp.benchmark import costs
-from rayapp.benchmark.costs import Fleet, Prices, Work
+from rayapp.benchmark.costs import Fleet, Work
 from rayapp.benchmark.settings import BenchmarkSettings
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import load_scheme, read_list
@@ -126,6 +126,11 @@ def _guarded(at: Places, made: Any, counted: _Counted) -> Work:
     return tested + costs.calibrate(trained, looks, costs.IMAGE_BYTES)
 
 
+def _cleanly(at: Places, made: Any, counted: _Counted) -> Work:
+    scored = costs.predict(counted.tested, made.gpus_per_worker > 0, costs.IMAGE_BYTES)
+    return scored + costs.evaluate(counted.tested)
+
+
 def _read(at: Places, made: Any, counted: _Counted) -> Work:
     return costs.evaluate(counted.tested)
 
@@ -140,6 +145,7 @@ _WORK: Mapping[str, Callable[[Places, Any, _Counted], Work]] = {
     "predict": _scored,
     "calibrate": _guarded,
     "evaluate": _read,
+    "evaluate clean": _cleanly,
     "report": _read,
 }
 
@@ -148,9 +154,8 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
     """The forecast as a table, with what it was reckoned from."""
     r = settings.reckoning
     fleet = Fleet(r.cpus, r.gpus, r.mb_per_s * 1e6)
-    prices = Prices(r.cpu_hour, r.gpu_hour, r.million_requests, r.gb_read)
     head = ("step", "state", "images", "GB in", "GB out", "requests", "CPU h", "GPU h")
-    lines = [(*head, "takes", "limit", "price")]
+    lines = [(*head, "takes", "limit")]
     total = sum((one.work for one in found), Work())
     for name, state, work in (*((f.step.name, f.state, f.work) for f in found), ("all", "", total)):
         seconds, limit = fleet.seconds(work)
@@ -168,16 +173,14 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
                 f"{work.gpu_s / 3600:,.2f}",
                 duration(seconds),
                 limit,
-                f"{prices.of(work):,.2f}" if prices != Prices() else "–",
             )
         )
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    text = [
-        "  ".join(
-            _cell(c, w, at) for at, (c, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    text = []
+    for line in lines:
+        cells = enumerate(zip(line, widths, strict=True))
+        padded = [c.ljust(w) if at < 2 or at == 9 else c.rjust(w) for at, (c, w) in cells]
+        text.append("  ".join(padded).rstrip())
     return "\n".join(
         [
             *text,
@@ -185,7 +188,3 @@ def format_estimate(found: list[Estimate], settings: BenchmarkSettings) -> str:
             "step that is done is not done again",
         ]
     )
-
-
-def _cell(text: str, width: int, at: int) -> str:
-    return text.ljust(width) if at < 2 or at == 9 else text.rjust(width)

@@ -120,5 +120,7 @@ def _manifest(one: _Set, folder: str, looks: bool, settings: CalibrateJobSetting
         known.append(manifest.read_table(*split_uri(uri)))
     store = open_store(folder)
     key = f"against/{one.name}.parquet"
-    manifest.write_table(store, key, identities(one.items, known))
+    table = identities(one.items, known)
+    if store.stat(key) is None or not manifest.read_table(store, key).equals(table):
+        manifest.write_table(store, key, table)
     return store.uri(key)

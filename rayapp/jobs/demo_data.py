@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from rayapp.cluster.map_rows import map_rows
-from rayapp.cluster.session import session
+from rayapp.cluster.session import as_completed, session
 from rayapp.config.errors import JobFailed
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
@@ -88,9 +88,8 @@ def _train_generators(
     }
     with Progress("demo generators", len(FAMILIES), unit="generators") as progress:
         progress.skip(len(FAMILIES) - len(pending))
-        while pending:
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            store.put(_weights_key(pending.pop(done)), ray.get(done))
+        for family, weights in as_completed(pending):
+            store.put(_weights_key(family), weights)
             progress.update()
     return {f: safetensors.torch.load(store.get(_weights_key(f))) for f in FAMILIES}
 

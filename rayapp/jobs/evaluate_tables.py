@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayapp.cluster.session import on_demand, spared, start
+from rayapp.cluster.session import as_completed, on_demand, spared, start
 from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
 from rayapp.evaluate.bench import Bench, Pairing
-from rayapp.evaluate.checks import (
+from rayapp.evaluate.csv_tables import as_csv, published_tables
+from rayapp.evaluate.detectors import load_all
+from rayapp.evaluate.evaluation_inputs import (
     CSV_FILE,
     _changes,
     _check,
@@ -17,8 +19,7 @@ from rayapp.evaluate.checks import (
     _record,
     _spreads,
 )
-from rayapp.evaluate.csv_tables import as_csv, published_tables
-from rayapp.evaluate.detectors import load_all
+from rayapp.evaluate.left_out import gather
 from rayapp.evaluate.measurements import Task
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
@@ -70,6 +71,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         evaluations=evaluations,
         comparisons=comparisons,
         changes=_changes(pairings, run.store),
+        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
         spreads=_spreads(evaluations) if settings.same_recipe else [],
         command=command,
     )
@@ -145,9 +147,8 @@ def _on_ray(tasks: dict[Any, Task]) -> dict[Any, Any]:
         pending[remote.remote(task.call, task.arguments, *shared)] = key
     found = {}
     with Progress("evaluate", len(pending), unit="slices") as progress:
-        while pending:
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            found[pending.pop(done)] = ray.get(done)
+        for key, value in as_completed(pending):
+            found[key] = value
             progress.update()
     return found
 

@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.cluster import headstart
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
-from rayapp.cluster.session import on_demand, start
+from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector, save_detector
-from rayapp.models.inference.scoring_network import has_fast_bf16
+from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
@@ -51,7 +50,7 @@ def predict(settings: PredictSettings) -> record.Run:
     """
     subject = _subject(settings)
     with contextlib.ExitStack() as opened:
-        inputs = headstart.meanwhile(settings, opened, lambda: _listed(settings))
+        inputs = meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
         disturbed = None
         if settings.perturbation:
@@ -127,6 +126,7 @@ def _record(
         "failures": tally.failures,
         "unnamed": tally.unnamed,
         "verdicts": {word: selection.counts[word] for word in subject.judge.words},
+        "nothing_to_judge": dict(selection.nothing.most_common()),
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(inputs.left_out.most_common()),

@@ -12,14 +12,15 @@ from rayapp.dataset import manifest
 from rayapp.dataset.images import named_as, sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
 from rayapp.download.entry import fetch_entry
-from rayapp.models.autoencoders.reconstruct import takes_noise
-from rayapp.models.autoencoders.spec import (
+from rayapp.models.autoencoders.autoencoder_spec import (
     StoredAutoencoder,
     load_autoencoder_spec,
     stored_autoencoder,
 )
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.models.autoencoders.round_trip import takes_noise
+from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import PairRows
+from rayapp.reconstruct.preview import write_preview
 from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (
     ALL_IMAGES,
@@ -43,8 +44,10 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri
 from rayapp.transforms.perturbations import load_perturbation
 
-_BATCH = 4  # an image takes a second or so
 _SMALL = 32  # images that are done without Ray, on all CPUs
+_FEW = 4
+_BLOCK_ROWS = 16  # of one task of Ray: an image takes a second or so
+_PX_AT_ONCE = 1 << 20  # of cuts that one process renders at a time: 2 GB (measured: 1.2)
 _CARRIED = ("source", "licence", "group")
 
 
@@ -66,6 +69,8 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
         with on_demand(settings):
             made = _made(_work_list(taken, scheme, settings), root, stored, run, settings, scheme)
         _finish(run, made, taken, scheme, stored, settings)
+    if settings.preview and run.counts["pairs"]:
+        write_preview(run.store, manifest.read_table(run.store, MANIFEST), settings.preview)
     return run
 
 
@@ -90,7 +95,9 @@ def _taken(
         scheme = pairs_scheme(given, name)
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
     scheme = pairs_scheme(None, name)
-    keys = sorted(stat.key for stat in root.list() if named_as(stat.key) == "image")
+    own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
+    listed = (stat.key for stat in root.list() if named_as(stat.key) == "image")
+    keys = sorted(key for key in listed if not key.startswith(own))  # what was made is no input
     if faults := [fault for key in keys if (fault := path_fault(key))]:
         raise UserError(f"{root.root}: {faults[0]}")
     if not keys:
@@ -148,7 +155,11 @@ def _made(
 ) -> Parts:
     """Every row through the autoencoder, in this process or on Ray."""
     resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
-    alone = in_process(run, rows.num_rows, resources, _SMALL)
+    cpus = settings.cpus or len(os.sched_getaffinity(0))
+    at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
+    # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
+    small = _SMALL if at_once == cpus else _FEW
+    alone = in_process(run, rows.num_rows, resources, small)
     work = PairRows(
         root,
         run.store,
@@ -158,19 +169,19 @@ def _made(
         load_perturbation(settings.perturbation) if settings.perturbation else None,
         settings.format,
         device="cuda" if settings.gpus_per_worker else "cpu",
-        at_once=(settings.cpus or len(os.sched_getaffinity(0))) if alone else 1,
+        at_once=at_once if alone else 1,
     )
     return map_rows(
         rows.sort_by("id"),
         work,
         row_schema(scheme),
         run=run,
-        batch_size=max(_BATCH, 2 * work.at_once),
+        batch_size=max(settings.batch_size, 2 * work.at_once),
         resources=resources,
         wait_s=settings.wait_s,
-        max_block_rows=4 * _BATCH,
+        max_block_rows=max(_BLOCK_ROWS, settings.batch_size),
         verify=outputs_there(run.store),
-        small=_SMALL,
+        small=small,
     )
 
 

@@ -2,7 +2,6 @@
 
 import os
 import time
-from typing import Any
 
 # Read by Ray Tune. The study keeps all that its loggers and checkpoints would; Ctrl-C is ours.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -150,9 +149,10 @@ def search(
                 settings.early_stopping, search_plan.most_epochs, goal, journal
             )
         trainable = raytune.with_parameters(run_trial, work=work, goal=goal, deadline=deadline)
+        bundles = raytune.PlacementGroupFactory([trial_bundle(settings, search_plan)])
         with scratch_folder() as folder:  # Ray Tune's own files, not needed afterwards
             raytune.Tuner(
-                raytune.with_resources(trainable, _resources(settings, search_plan)),
+                raytune.with_resources(trainable, bundles),
                 tune_config=raytune.TuneConfig(
                     num_samples=left,
                     search_alg=searcher,
@@ -167,7 +167,3 @@ def search(
                     failure_config=raytune.FailureConfig(max_failures=settings.retries),
                 ),
             ).fit()
-
-
-def _resources(settings: TuneSettings, search_plan: SearchPlan) -> Any:
-    return raytune.PlacementGroupFactory([trial_bundle(settings, search_plan)])

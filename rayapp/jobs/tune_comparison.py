@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from rayapp.cluster.session import session
+from rayapp.cluster.session import as_completed, session
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.jobs.train import train
 from rayapp.metrics.bootstrap import compare_figures
@@ -149,7 +149,7 @@ def _mean_slices(
         each = [found[name, seed, fold.name]["slices"] for seed in seeds]
         for slice_name in each[0]:
             values = [one[slice_name] for one in each]
-            means[f"{fold.generator} held out · {slice_name}"] = float(np.mean(values))
+            means[f"{fold.left_out} held out · {slice_name}"] = float(np.mean(values))
     return means
 
 
@@ -173,15 +173,13 @@ def _train_all(
                 num_gpus=0 if workers else settings.gpus_per_trial,
                 max_retries=settings.retries,
             )(_train_one)
-            pending = []
+            pending = {}
             shared = ray.put(work)
             for name, seed, fold in todo:
                 recipe = recipes[name].with_values({f"{TRAIN}.seed": seed})
                 at = folders[name, seed, fold]
-                pending.append(task.remote(shared, recipe, folds[fold], at))
-            while pending:
-                (done,), pending = ray.wait(pending, num_returns=1)
-                fault = ray.get(done)
+                pending[task.remote(shared, recipe, folds[fold], at)] = at
+            for _, fault in as_completed(pending):
                 if fault:
                     raise JobFailed(f"compare: {fault}")
                 progress.update()

@@ -40,7 +40,7 @@ def weights(settings: WeightsSettings) -> record.Run:
     )
     if nothing_left(run):
         return run
-    files = _own(settings.files) or _fetched(settings, entry, source)
+    files = {uri: read_uri(uri) for uri in settings.files} or _fetched(settings, entry, source)
     detector = convert(settings.name, dict(files), _anchors(settings))
     provenance = {
         "published": settings.name,
@@ -65,10 +65,6 @@ def print_summary(run: record.Run) -> None:
     run.print_summary({"detector": SPEC_FILE, "weights": WEIGHTS_FILE})
     print(f"  the detector: {published_scope(run.results['published']).line()}")
     print(f"  licence: {run.results['licence']}; to be named: {run.results['attribution']}")
-
-
-def _own(uris: tuple[str, ...]) -> Mapping[str, bytes]:
-    return {uri: read_uri(uri) for uri in uris}
 
 
 def _fetched(settings: WeightsSettings, entry: str, source: Source) -> Mapping[str, bytes]:

@@ -114,6 +114,19 @@ class SeedSpread(Settings):
     maximum: float = Field(description="highest of the runs")
 
 
+class LeftOut(Settings):
+    """A detector on what it was never trained on."""
+
+    suite: str = Field(description="name of the suite")
+    column: str = Field(description="generator, model, or source of real images")
+    name: str = Field(description="the generator, model or source")
+    detector: str = Field(description="name of the detector")
+    num_real: int = Field(description="real images")
+    num_synthetic: int = Field(description="synthetic images")
+    roc_auc: Figure = Field(description="area under the ROC curve")
+    balanced_accuracy: Figure = Field(description="at the detector's threshold")
+
+
 Task = Literal["origin", "identification"]
 HEADLINES: dict[Task, tuple[str, str]] = {
     "origin": ("balanced_accuracy", "roc_auc"),
@@ -134,6 +147,9 @@ class Evaluation(Settings):
     annotations: tuple[str, ...] = Field(description="URIs of the lists of test images")
     scheme: str = Field(description="label scheme of the lists")
     held_out: tuple[str, ...] = Field((), description="generators never trained on")
+    left_out: tuple[str, ...] = Field(
+        (), description="of the column asked for, what this detector was never trained on"
+    )
     detector_hash: str = Field(description="hash of weights, architecture, preprocessing")
     calibration_hash: str | None = Field(description="hash of the calibration; none: uncalibrated")
     calibration: str = Field("", description="where the calibration comes from, in words")
@@ -216,6 +232,7 @@ class Results(Settings):
     changes: list[Changes] = Field(
         [], description="images that pairs of detectors call differently"
     )
+    left_out: list[LeftOut] = Field([], description="detectors on what each was not trained on")
     spreads: list[SeedSpread] = Field([], description="runs of one recipe")
     command: str = Field("", description="the command that repeats it")
 

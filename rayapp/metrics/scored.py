@@ -1,6 +1,5 @@
 """Scored items in one canonical order, so that sharded and single-process figures are equal."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,23 +50,6 @@ class Scored:
             scores[order],
             probabilities[order],
             None if groups is None else groups[order],
-        )
-
-    @classmethod
-    def merge(cls, blocks: Sequence["Scored"]) -> "Scored":
-        """One summary of all blocks; all of them have groups, or none has.
-
-        Raises:
-            ValueError: no block, or only some of the blocks name groups.
-        """
-        groups = [block.groups_N for block in blocks if block.groups_N is not None]
-        if not blocks or len(groups) not in (0, len(blocks)):
-            raise ValueError(f"{len(groups)} of {len(blocks)} blocks name groups")
-        return cls.of(
-            np.concatenate([block.labels_N for block in blocks]),
-            np.concatenate([block.scores_N for block in blocks]),
-            np.concatenate([block.probabilities_N for block in blocks]),
-            np.concatenate(groups) if groups else None,
         )
 
     @property

@@ -53,15 +53,13 @@ class TestSet:
         """Every slice as (column, name, mask over images), the whole first.
 
         A slice by generator or model holds its synthetic images and all real ones; a slice by
-        any other column its own images of both classes. `held_out` names generators never
-        trained on: with them, `seen` and `held-out` are slices of the column `training`.
+        any other column its own images of both classes. `held_out` names generators or models
+        never trained on: with them, `seen` and `held-out` are slices of the column `training`.
         """
         real = self.codes["origin"] == 0
         found = [("", "all", np.ones(len(real), dtype=bool))]
         if held_out:
-            names = scheme.names("generator")
-            unseen_codes = [code for code, name in names.items() if name in held_out]
-            unseen = ~real & np.isin(self.codes["generator"], unseen_codes)
+            unseen = ~real & self._named(scheme, held_out)
             found += [("training", "seen", ~unseen), ("training", "held-out", real | unseen)]
         for column, codes_N in self.codes.items():
             if column == "origin":
@@ -72,6 +70,14 @@ class TestSet:
                 if (mine & ~real).any() if by_source else mine.any():
                     found.append((column, name, mine | real if by_source else mine))
         return _without_repeats(found)
+
+    def _named(self, scheme: LabelScheme, wanted: tuple[str, ...]) -> Mask:
+        """Images whose generator or model has one of these names."""
+        found = np.zeros(len(self.logits_N), dtype=bool)
+        for column in {"generator", "model"} & self.codes.keys():
+            names = scheme.names(column)
+            found |= np.isin(self.codes[column], [c for c, name in names.items() if name in wanted])
+        return found
 
     def scored(self, mask_N: Mask, *, grouped: bool = False) -> Scored:
         """The images of a slice, for the metrics; `grouped`: each image at least its own group."""

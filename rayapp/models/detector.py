@@ -27,7 +27,8 @@ from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
+from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
@@ -51,6 +52,9 @@ class DetectorSpec(Settings):
     adopted: Adopted | None = Field(None, description="a network of others; none: one of ours")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
     scope: Scope = Field(Scope(), description="what its verdicts rest on")
+    min_side_px: int | None = Field(
+        None, ge=1, description="an image with a shorter side below it gets no verdict"
+    )
 
     @model_validator(mode="after")
     def _outputs_have_names(self) -> Self:
@@ -204,11 +208,12 @@ class Detector:
         if threshold is not None and not 0 < threshold < 1:
             raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
         unread: dict[int, str] = {}
-        logits = self._scored(self.network, images, batch_size, unread)
+        nothing: list[str] = []
+        logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
         classes = spec.labels.classes if several else ()
         judge = Judge(spec.preprocessing.view, spec.calibration, threshold, classes)
-        judged = iter(judge.judged(logits))
+        judged = iter(judge.judged(logits, nothing))
         return [
             Judgement.failed(unread[at]) if at in unread else next(judged)
             for at in range(len(images))
@@ -256,15 +261,19 @@ class Detector:
         images: Sequence[ImageInput],
         batch_size: int,
         unread: dict[int, str] | None = None,
+        nothing: list[str] | None = None,
     ) -> Floats:
-        """Means over the views; what can't be read is left out, and named in `unread` if given."""
+        """Means over the views; what can't be read is left out, and named in `unread` if given.
+
+        Of each image scored `nothing` is told why it holds nothing to judge.
+        """
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
         device = device_of(self.network)
         means = []
         with torch.inference_mode(), without_tf32():
-            for views_KHWC, counts in self._views(images, batch_size, unread):
+            for views_KHWC, counts in self._views(images, batch_size, unread, nothing):
                 # Normalised a batch at a time: a large image has hundreds of tiles.
                 batches = torch.split(views_KHWC, batch_size)
                 scores = [
@@ -274,10 +283,15 @@ class Detector:
         return torch.stack(means).float().cpu().numpy() if means else np.zeros(0, np.float32)
 
     def _views(
-        self, images: Sequence[ImageInput], batch_size: int, unread: dict[int, str] | None
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str] | None,
+        nothing: list[str] | None,
     ) -> Iterator[tuple[Tensor, list[int]]]:
         """Views uint8 [K, H, W, C] of some whole images, at least a batch, and how many of each."""
         pending: list[Tensor] = []
+        seen = self.spec.preprocessing
         for index, image in enumerate(images):
             try:
                 pixels_HWC = _pixels(image)
@@ -286,7 +300,11 @@ class Detector:
                     raise UserError(f"{_name(image, index)}: {error}") from None
                 unread[index] = str(error)
                 continue
-            pending.append(torch.from_numpy(cut_views(pixels_HWC, self.spec.preprocessing)))
+            views_KHWC = cut_views(pixels_HWC, seen)
+            if nothing is not None:
+                size_HW = pixels_HWC.shape[:2]
+                nothing.append(nothing_to_judge(views_KHWC, size_HW, seen, self.spec.min_side_px))
+            pending.append(torch.from_numpy(views_KHWC))
             if sum(map(len, pending)) >= batch_size:
                 yield torch.cat(pending), [len(views) for views in pending]
                 pending = []

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.token_pool import TokenPool
 
 if TYPE_CHECKING:
     from rayapp.models.backbones import Backbone
     from rayapp.models.detector_spec import HeadNorm
+    from rayapp.models.token_pool import TokenPool
 
 
 class Encoder(nn.Module):

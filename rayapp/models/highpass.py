@@ -56,7 +56,8 @@ class HighPassNetwork(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Output of the last block, and of the blocks named in `indices`; all [N, C, H, W]."""
         assert output_fmt == "NCHW"
-        maps = F.conv2d(images_NCHW, self._kernels_as(images_NCHW), groups=3)
+        kernels: Any = self.kernels
+        maps = F.conv2d(images_NCHW, kernels.to(images_NCHW.dtype), groups=3)
         maps = maps.clamp(-self.clamp, self.clamp)
         taken = []
         for index, block in enumerate(self.blocks):
@@ -73,10 +74,6 @@ class HighPassNetwork(nn.Module):
         """Mean over all positions [N, C]."""
         assert pre_logits
         return maps_NCHW.mean((2, 3))
-
-    def _kernels_as(self, images_NCHW: Tensor) -> Tensor:
-        kernels: Any = self.kernels
-        return kernels.to(images_NCHW.dtype)  # type: ignore[no-any-return]
 
 
 def _block(before: int, after: int, stride: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ Each rank returns (W / M) · (sum over its own rows), with W ranks and M rows in
 With the gradient carried through the gather, and DDP's mean over ranks, every parameter then
 receives exactly the gradient of the loss of the global batch in one process, for shards of any
 size. A mean taken rank by rank would not: ranks hold different numbers of synthetic images.
-`mean_over_ranks` in `models/distributed/collectives` turns the returned value into the loss to log.
+The loss to log is the mean of what the ranks return.
 """
 
 from collections.abc import Sequence

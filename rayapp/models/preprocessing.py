@@ -61,7 +61,7 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
         pixels_HWC = _shorter_side_to(_middle(pixels_HWC), side, preprocessing.filter)
     height, width = pixels_HWC.shape[:2]
     corners = _corners((height, width), preprocessing)
-    if len(corners) * size**2 > 2 * MAX_PIXELS:
+    if len(corners) * size**2 > 3 * MAX_PIXELS // 2:  # a GB, with the image
         raise ImageError(f"{width}×{height} pixels: too narrow to be tiled by {size} px")
     cut = (pixels_HWC[top : top + size, left : left + size] for top, left in corners)
     return np.stack([_pad_to(view_HWC, size) for view_HWC in cut])

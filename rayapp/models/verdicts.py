@@ -5,6 +5,8 @@ Shapes: N images · K classes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,14 +26,16 @@ _WORDS = {1: SYNTHETIC, 0: REAL, -1: UNSURE}
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One entry an image: probability of synthetic, word, and probability minus threshold.
+    """One entry an image: probability of synthetic, word, probability minus threshold, reason.
 
-    Of several classes: the probability of the likeliest, its name, and its lead.
+    Of several classes: the probability of the likeliest, its name, and its lead. A reason says what
+    limits the word; `` where it stands as it is.
     """
 
     probabilities_N: np.ndarray
     words: list[str]
     margins_N: np.ndarray
+    reasons: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Judge:
     @property
     def words(self) -> tuple[str, ...]:
         """Every verdict there is."""
-        return self.classes or (SYNTHETIC, REAL, UNSURE)
+        return (*(self.classes or (SYNTHETIC, REAL)), UNSURE)
 
     @property
     def band(self) -> tuple[float, float] | None:
@@ -100,8 +104,8 @@ class Judge:
         """What stands behind each verdict of a detector that was not calibrated."""
         return "" if self.calibration or self.classes else f" ({UNCALIBRATED})"
 
-    def of(self, logits_N: np.ndarray) -> Verdicts:
-        """Verdicts of single logits."""
+    def of(self, logits_N: np.ndarray, nothing_N: Sequence[str] = ()) -> Verdicts:
+        """Verdicts of single logits; `unsure` where an image is said to hold nothing to judge."""
         if self.calibration is None:
             probabilities = special.expit(np.asarray(logits_N, dtype=np.float64))
         else:
@@ -111,14 +115,24 @@ class Judge:
         else:
             decisions = self.calibration.decide(probabilities)
         words = [_WORDS[int(decision)] + self.mark for decision in decisions]
-        return Verdicts(probabilities, words, probabilities - self.decides_at)
+        words, reasons = self._explained(words, nothing_N)
+        return Verdicts(probabilities, words, probabilities - self.decides_at, reasons)
 
-    def of_classes(self, logits_NK: np.ndarray) -> Verdicts:
+    def of_classes(self, logits_NK: np.ndarray, nothing_N: Sequence[str] = ()) -> Verdicts:
         """The likeliest class of each, its probability, and how far ahead of the second it is."""
         p_NK = special.softmax(np.asarray(logits_NK, dtype=np.float64), axis=1)
         order = np.sort(p_NK, axis=1)
         words = [self.classes[int(k)] for k in p_NK.argmax(axis=1)]
-        return Verdicts(order[:, -1], words, order[:, -1] - order[:, -2])
+        words, reasons = self._explained(words, nothing_N)
+        return Verdicts(order[:, -1], words, order[:, -1] - order[:, -2], reasons)
+
+    def _explained(self, words: list[str], nothing_N: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The words, `unsure` where nothing can be judged, and what limits each."""
+        nothing_N = nothing_N or [""] * len(words)
+        return (
+            [UNSURE if nothing else word for word, nothing in zip(words, nothing_N, strict=True)],
+            [nothing or self.reason(word) for word, nothing in zip(words, nothing_N, strict=True)],
+        )
 
     def table(self, scores: pa.Table) -> tuple[np.ndarray, np.ndarray, Verdicts]:
         """Rows of a score table that have one, their logit (of classes: the largest), verdicts."""
@@ -126,23 +140,30 @@ class Judge:
             rows = np.flatnonzero(~np.asarray(scores["logits"].is_null()))
             logits = np.array(scores["logits"].take(pa.array(rows)).to_pylist(), dtype=np.float64)
             logits = logits.reshape(len(rows), len(self.classes))
-            return rows, logits.max(axis=1, initial=-np.inf), self.of_classes(logits)
+            verdicts = self.of_classes(logits, no_basis(scores, rows))
+            return rows, logits.max(axis=1, initial=-np.inf), verdicts
         values = scores["logit"].to_numpy(zero_copy_only=False).astype(np.float64)
         rows = np.flatnonzero(~np.isnan(values))
-        return rows, values[rows], self.of(values[rows])
+        return rows, values[rows], self.of(values[rows], no_basis(scores, rows))
 
-    def judged(self, logits_N: np.ndarray) -> list[Judgement]:
-        """A judgement an image, of single logits or of one a class."""
+    def judged(self, logits_N: np.ndarray, nothing_N: Sequence[str] = ()) -> list[Judgement]:
+        """A judgement an image, of single logits or of one a class.
+
+        Args:
+            logits_N: or [N, K].
+            nothing_N: where an image holds nothing to judge, why; empty: of none.
+        """
         if len(logits_N) == 0:
             return []
-        verdicts = self.of_classes(logits_N) if self.classes else self.of(logits_N)
+        verdicts = (self.of_classes if self.classes else self.of)(logits_N, nothing_N)
         threshold = None if self.classes else self.decides_at
         words = [word.removesuffix(self.mark) for word in verdicts.words]
+        faults = [logit_fault(np.atleast_1d(one)) for one in np.asarray(logits_N)]
         return [
-            Judgement(float(p), word, self.reason(word), threshold)
-            if np.isfinite(p)
-            else Judgement.failed("the network gave no finite number")
-            for p, word in zip(verdicts.probabilities_N, words, strict=True)
+            Judgement.failed(fault) if fault else Judgement(float(p), word, reason, threshold)
+            for fault, p, word, reason in zip(
+                faults, verdicts.probabilities_N, words, verdicts.reasons, strict=True
+            )
         ]
 
     def reason(self, word: str) -> str:
@@ -151,3 +172,18 @@ class Judge:
             low, high = self.band
             return f"the probability lies in {low:.3g} … {high:.3g}, where the detector is unsure"
         return "" if self.calibration or self.classes else UNCALIBRATED
+
+
+def logit_fault(logits: Iterable[float]) -> str:
+    """What is wrong with an image's logits, by name; `` where they are finite numbers."""
+    values = list(logits)
+    if any(math.isnan(one) for one in values):
+        return "the detector gave NaN"
+    return "the detector gave an infinite score" if any(map(math.isinf, values)) else ""
+
+
+def no_basis(scores: pa.Table, rows: np.ndarray) -> list[str]:
+    """Of each row why it holds nothing to judge; tables of before know nothing of it."""
+    if "reason" not in scores.column_names:
+        return []
+    return [one or "" for one in scores["reason"].take(pa.array(rows)).to_pylist()]

@@ -18,6 +18,7 @@ _COLUMNS = (
     "verdict",
     "probability",
     "margin",
+    "reason",
     "width",
     "height",
     "bytes",
@@ -58,19 +59,20 @@ class Sheet:
     def add(self, scores: pa.Table) -> None:
         """Keep the lines of a table of scores; an image that failed has its error."""
         rows, logits, verdicts = self.judge.table(scores)
-        order = self.judge.classes or _ORDER
+        order = self._order
         places = np.zeros(scores.num_rows, _PLACE)
-        places["rank"] = order.index(_NOT_SCORED) if _NOT_SCORED in order else len(order)
+        places["rank"] = order.index(_NOT_SCORED)
         words = [word.removesuffix(self.judge.mark) for word in verdicts.words]
         places["rank"][rows] = [order.index(word) for word in words]
         places["p"][rows] = verdicts.probabilities_N
         figures = {
-            int(row): (word, f"{p:.6f}", f"{margin:+.6f}", f"{logit:.6g}")
-            for row, word, p, margin, logit in zip(
+            int(row): (word, f"{p:.6f}", f"{margin:+.6f}", reason, f"{logit:.6g}")
+            for row, word, p, margin, reason, logit in zip(
                 rows,
                 verdicts.words,
                 verdicts.probabilities_N,
                 verdicts.margins_N,
+                verdicts.reasons,
                 logits,
                 strict=True,
             )
@@ -83,10 +85,14 @@ class Sheet:
         self._end += int(places["bytes"].sum())
         self._places.append(places)
 
+    @property
+    def _order(self) -> tuple[str, ...]:
+        return (*self.judge.classes, UNSURE, _NOT_SCORED) if self.judge.classes else _ORDER
+
     def _line(self, row: dict[str, Any], figures: tuple[str, ...] | None) -> bytes:
-        word, probability, margin, logit = figures or ("", "", "", "")
+        word, probability, margin, reason, logit = figures or [""] * 5
         folder, _, name = row["path"].rpartition("/")
-        cells = [_no_formula(folder), _no_formula(name), word, probability, margin]
+        cells = [_no_formula(folder), _no_formula(name), word, probability, margin, reason]
         cells += [row[fact] for fact in _FACTS]
         cells += [row["error"], _no_formula(row["path"]), logit, self.judge.preprocessing]
         return _csv_line([*cells, *([row["variant"]] if self.variants else [])])

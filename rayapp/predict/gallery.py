@@ -10,8 +10,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from rayapp.models.detector_spec import Preprocessing
+from rayapp.models.nothing_to_judge import kind_of
 from rayapp.models.preprocessing import seen_boxes
-from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge, no_basis
 from rayapp.pages.blocks import (
     Block,
     Gallery,
@@ -47,6 +48,7 @@ class GallerySelection:
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
+    nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -54,6 +56,7 @@ class GallerySelection:
     def add(self, scores: pa.Table) -> None:
         """Look at a table."""
         rows, _, verdicts = self.judge.table(scores)
+        nothing = no_basis(scores, rows) or [""] * len(rows)
         origins = scores["origin"].to_pylist() if "origin" in scores.column_names else None
         paths, variants = scores["path"].to_pylist(), scores["variant"].to_pylist()
         for at, row in enumerate(rows):
@@ -67,8 +70,11 @@ class GallerySelection:
                 "p": float(verdicts.probabilities_N[at]),
                 "margin": margin,
                 "origin": origin,
+                "reason": verdicts.reasons[at] if word == UNSURE else "",
             }
             self.counts[word] += 1
+            if nothing[at]:
+                self.nothing[kind_of(nothing[at])] += 1
             if not self.most:
                 continue
             if word == UNSURE or abs(margin) <= NEAR:
@@ -76,7 +82,8 @@ class GallerySelection:
             else:
                 is_real = margin < 0 and not self.judge.classes
                 self._push("real" if is_real else "synthetic", abs(margin), entry)
-            if origin is not None and not self.judge.classes and (margin >= 0) != bool(origin):
+            is_judged = origin is not None and not self.judge.classes and not nothing[at]
+            if is_judged and (margin >= 0) != bool(origin):
                 self._push("wrong", abs(margin), entry)
 
     def _push(self, part: str, by: float, entry: dict[str, Any]) -> None:
@@ -167,6 +174,8 @@ class Gallerist:
         except (OSError, ValueError):  # gone since it was scored
             return None
         lines = [f"p = {one['p']:.3f}", f"margin {one['margin']:+.3f}"]
+        if one["reason"]:
+            lines.append(one["reason"])
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")

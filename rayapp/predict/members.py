@@ -149,14 +149,10 @@ def rows_of_parquet(store: Store, file: Stat, column: str) -> pa.Table:
         names = pc.struct_field(found, "path").to_pylist()
     width = len(str(max(total - 1, 0)))
     rows = [
-        {"path": f"{file.key}/{number:0{width}d}{_suffixed(name)}", "offset": number}
-        for number, name in enumerate(names)
+        {"path": f"{file.key}/{number:0{width}d}{suffix}", "offset": number}
+        for number, suffix in enumerate(f"_{posixpath.basename(n)}" if n else "" for n in names)
     ]
     return _table(file, rows, column)
-
-
-def _suffixed(name: str | None) -> str:
-    return f"_{posixpath.basename(name)}" if name else ""
 
 
 def _table(container: Stat, rows: list[dict[str, Any]], column: str | None) -> pa.Table:

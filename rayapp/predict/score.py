@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from rayapp.models.detector import device_of
-from rayapp.models.inference.scoring_network import for_scoring, without_tf32
+from rayapp.models.inference.precision import without_tf32
+from rayapp.models.inference.scoring_network import for_scoring
+from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import cut_views, normalise
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class Scorer(Protocol):
 
     def see(self, pixels_HWC: Pixels) -> Pixels:
         """What it keeps of an image, [K, H, W, C]; called in threads, images at most some."""
+
+    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+        """Why an image of that size, so seen, holds nothing to judge; `` where it does."""
 
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
         """Logits of images that were seen."""
@@ -64,6 +69,7 @@ class NetworkScorer:
     ) -> None:
         self.detector_hash = detector.hash()
         self._preprocessing = detector.spec.preprocessing
+        self._min_side_px = detector.spec.min_side_px
         self.preprocessing_hash = self._preprocessing.hash
         self._device = device_of(detector.network)
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
@@ -73,6 +79,10 @@ class NetworkScorer:
     def see(self, pixels_HWC: Pixels) -> Pixels:
         """The detector's views uint8 [K, size, size, C]; the image itself need not be kept."""
         return cut_views(pixels_HWC, self._preprocessing)
+
+    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+        """As `nothing_to_judge` finds."""
+        return nothing_to_judge(seen, size_HW, self._preprocessing, self._min_side_px)
 
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
         """The mean over its views of each image's logits."""

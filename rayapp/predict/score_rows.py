@@ -4,12 +4,10 @@ import itertools
 import resource
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from typing import TypeVar
 
 import cv2
 import torch
@@ -20,10 +18,12 @@ from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
+from rayapp.models.verdicts import logit_fault
 from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import Logits, NetworkScorer, Scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
+from rayapp.run.concurrency import read_ahead
 from rayapp.storage.store import LocalStore, Store
 from rayapp.transforms.perturbations import PLAIN, Perturbation
 from rayapp.transforms.plans import apply_each
@@ -31,8 +31,6 @@ from rayapp.transforms.plans import apply_each
 _READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
 _DECODERS = 2  # images at least whose pixels are in memory whole at once; else one a thread
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class PredictRows:
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, Pixels]] = []
         at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
-        for seen in _ahead(self._readers, self._see, images, 2 * _READERS, at_once):
+        for seen in read_ahead(self._readers, self._see, images, 2 * _READERS, at_once):
             results += [row for row, views in seen if views is None]
             waiting += [(row, views) for row, views in seen if views is not None]
             if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
@@ -138,10 +136,10 @@ class PredictRows:
                 del data
                 known |= _facts(image)
                 return [
-                    (_failed({**row, **known}, "too small for this variant"), None)
+                    (_failed({**one, **known}, "too small for this variant"), None)
                     if views is None
-                    else ({**row, **known}, views)
-                    for row, views in self._views(same, image)
+                    else ({**one, **known}, views)
+                    for one, views in self._views(same, image)
                 ]
         except ImageError as error:
             message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
@@ -155,43 +153,30 @@ class PredictRows:
     ) -> Iterator[tuple[row_work.Row, Pixels | None]]:
         if self.disturbed is None:
             views = self._scorer.see(image.pixels_HWC)
-            yield from ((row, views) for row in same)
+            reason = self._scorer.nothing_in(views, (image.height, image.width))
+            yield from (({**row, "reason": reason}, views) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
         item_id = same[0]["id"].removesuffix(f"@{names[0]}")
         variants = self.disturbed.apply(image, item_id, names)
         for row, name in zip(same, names, strict=True):
-            yield row, self._scorer.see(variants[name]) if name in variants else None
+            if name not in variants:
+                yield row, None
+                continue
+            views = self._scorer.see(variants[name])
+            reason = self._scorer.nothing_in(views, variants[name].shape[:2])
+            yield {**row, "reason": reason}, views
 
     def _scored(self, waiting: Sequence[tuple[row_work.Row, Pixels]]) -> list[row_work.Row]:
         if not waiting:
             return []
         logits = self._scorer.score([views for _, views in waiting])
         return [
-            {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
+            _failed({**row, "reason": None}, fault)
+            if (fault := logit_fault(one))
+            else {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
             for (row, _), one in zip(waiting, logits, strict=True)
         ]
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, do: Callable[[T], R], items: Sequence[T], depth: int, at_once: int
-) -> Iterator[R]:
-    """`do(item)` of each, in order; at most `depth` are done or under way before they are taken.
-
-    A thread does `at_once` in a row: to hand over each of many small images costs a tenth of the
-    time.
-    """
-    under_way: deque[Future[list[R]]] = deque()
-    for at in range(0, len(items), at_once):
-        if len(under_way) * at_once >= depth:
-            yield from under_way.popleft().result()
-        under_way.append(pool.submit(_each, do, items[at : at + at_once]))
-    while under_way:
-        yield from under_way.popleft().result()
-
-
-def _each(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    return [do(item) for item in items]
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

@@ -22,6 +22,7 @@ import numpy as np
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.images import sha256
+from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.storage.uris import read_uri
 
 if TYPE_CHECKING:
@@ -86,23 +87,26 @@ class UserScorer:
         """The whole image [1, H, W, C]."""
         return pixels_HWC[None]
 
+    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+        """As `nothing_to_judge` finds of whole images."""
+        return nothing_to_judge(seen, size_HW, None)
+
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
-        """Logits; probabilities are turned into them."""
+        """Logits; probabilities are turned into them. What is no finite number is given on."""
         given = np.asarray(self._predict([one[0] for one in seen]), dtype=np.float64).reshape(-1)
         if len(given) != len(seen):
             raise UserError(
                 f"{self._name}: predict gave {len(given)} scores for {len(seen)} images"
             )
-        if not np.isfinite(given).all():
-            raise UserError(f"{self._name}: predict gave a score that is no finite number")
         if self._gives_logits:
             return [(float(one),) for one in given]
-        if given.min(initial=0.0) < 0 or given.max(initial=1.0) > 1:
+        wrong = given[np.isfinite(given) & ((given < 0) | (given > 1))]
+        if wrong.size:
             raise UserError(
-                f"{self._name}: predict gave {given[np.argmax(np.abs(given - 0.5))]:g}, "
+                f"{self._name}: predict gave {wrong[np.argmax(np.abs(wrong - 0.5))]:g}, "
                 "a probability is wanted (or set LOGITS = True in the file)"
             )
-        return [(_logit(float(one)),) for one in given]
+        return [(_logit(float(one)) if np.isfinite(one) else float(one),) for one in given]
 
 
 def _logit(p: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from rayapp.dataset.images import open_image
-from rayapp.dataset.pixels import orientation_of
+from rayapp.dataset.pixels import has_srgb_colours, orientation_of
 from rayapp.transforms.jpeg_layouts import JpegLayout, read_jpeg_layout
 from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Step
@@ -95,4 +95,6 @@ def _said(image: Image.Image, layout: JpegLayout | None, orientation: int) -> st
         words.append("progressive")  # which changes no pixel
     if orientation != 1:
         words.append(f"turned back from EXIF orientation {orientation}")
+    if not has_srgb_colours(image):
+        words.append("compressed as sRGB, not in its own colours")
     return ", ".join(words)

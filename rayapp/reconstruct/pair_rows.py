@@ -13,10 +13,10 @@ from PIL import Image
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import pixel_sha256, pixels_of, sha256
-from rayapp.models.autoencoders.reconstruct import Reconstructor, open_autoencoder
-from rayapp.models.autoencoders.spec import StoredAutoencoder
+from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
+from rayapp.models.autoencoders.round_trip import Reconstructor, open_autoencoder
 from rayapp.reconstruct.alignment import FileHistory, read_history
-from rayapp.reconstruct.draws import PairDraws, Strength
+from rayapp.reconstruct.pair_draws import PairDraws, Strength
 from rayapp.run import row_work
 from rayapp.storage.store import Store
 from rayapp.transforms.codecs import encode_lossless
@@ -65,6 +65,7 @@ class PairRows:
         """Open the autoencoder; one thread of torch and OpenCV for each image."""
         cv2.setNumThreads(1)
         torch.set_num_threads(1)
+        torch.backends.cudnn.deterministic = True
         self._reconstructor = open_autoencoder(self.stored, self.device)
         self._threads = ThreadPoolExecutor(self.at_once + _READ_AHEAD)
         self._rendering = threading.Semaphore(self.at_once)

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings
 
-# Where the work is done: the same pairs come out.
-PLACEMENT = frozenset({"gpus_per_worker", "num_workers", "fetched", "catalogue", "preview"})
+# Where and how the work is done: the same pairs come out. Of the weights, their hash counts.
+PLACEMENT = frozenset(
+    {"batch_size", "catalogue", "fetched", "gpus_per_worker", "num_workers", "preview", "weights"}
+)
 
 
 class ReconstructSettings(JobSettings):
@@ -65,6 +67,9 @@ class ReconstructSettings(JobSettings):
     format: Literal["webp", "png"] = Field("webp", description="lossless WebP, or PNG")
     preview: int = Field(
         0, ge=0, le=50, description="so many pairs and their differences on a sheet, preview.png"
+    )
+    batch_size: int = Field(
+        4, ge=1, le=256, description="images that a worker takes at once; each is rendered alone"
     )
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs a worker")
     num_workers: int | None = Field(

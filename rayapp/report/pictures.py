@@ -58,11 +58,14 @@ def _each(
 
 
 def _by_training(one: Evidence) -> dict[str, Scored]:
-    """Generators seen in training apart from those held out of it."""
+    """Generators and models seen in training apart from those held out of it."""
     assert one.table is not None
-    names = one.scheme.names("generator")
-    codes = one.table["generator"].to_numpy()
-    unseen = np.isin(codes, [c for c, name in names.items() if name in one.evaluation.held_out])
+    unseen = np.zeros(one.table.num_rows, dtype=bool)
+    for column in ("generator", "model"):
+        if column in one.scheme.columns and column in one.table.column_names:
+            names = one.scheme.names(column)
+            held = [code for code, name in names.items() if name in one.evaluation.held_out]
+            unseen |= np.isin(one.table[column].to_numpy(), held)
     real = one.truth_N == 0
     return {
         "all": one.scored(),
@@ -78,19 +81,13 @@ def by_slice(several: Sequence[Evidence]) -> list[Figure]:
         drawn: dict[str, dict[str, Measure]] = {}
         for one in several:
             rows = rows_of(one.evaluation)
-            drawn[one.evaluation.detector_name] = {
-                f"{p.column}: {p.name}"
-                if _mixed(one.evaluation) and p.column
-                else p.name: p.figures[figure].measure()
-                for p in rows
-            }
+            mixed = len({part.column for part in rows if part.column}) > 1
+            names = [f"{p.column}: {p.name}" if mixed and p.column else p.name for p in rows]
+            measures = [part.figures[figure].measure() for part in rows]
+            drawn[one.evaluation.detector_name] = dict(zip(names, measures, strict=True))
         reference = _CHANCE.get(figure) if several[0].evaluation.task == "origin" else None
         found.append(slices_figure(drawn, heading(figure), reference=reference))
     return found
-
-
-def _mixed(one: Evaluation) -> bool:
-    return len({part.column for part in rows_of(one) if part.column}) > 1
 
 
 def robustness(several: Sequence[Evidence]) -> list[Figure]:

@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from rayapp.pages.blocks import Block, Value
     from rayapp.report.evidence import Evidence
 
-SHOWN = (
-    "balanced_accuracy",
-    "roc_auc",
-    "average_precision",
-    "tpr_at_fpr_1pct",
-    "tpr_at_fpr_5pct",
-    "eer",
-    "nll",
-    "brier",
-    "calibration_error",
-)
 NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy_real": "accuracy, reals",

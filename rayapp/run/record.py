@@ -36,6 +36,7 @@ from rayapp.storage.uris import open_store
 RUN_FILE = "run.json"
 START_FILE = "started.json"
 _SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
+_DECODER = "rayapp.dataset.images"
 # Where work is done, not what is done: these never make two runs differ.
 _PLACEMENT = frozenset({"output", "cpus", "address", "on_ray", "wait_s", "overwrite", "verbose"})
 
@@ -361,6 +362,10 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if _DECODER in sys.modules:  # of no other job is the decoder part of the result
+        from rayapp.dataset.formats import decoder_versions
+
+        found |= decoder_versions()
     return found
 
 

@@ -21,14 +21,14 @@ from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
+from rayapp.models.pretrained import weights_at
 from rayapp.train.data.batches import RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
-from rayapp.train.data.readers import reading
+from rayapp.train.data.views import reading
 from rayapp.train.dropout import StepSeed, leave_dropout_eager, share_dropout
 from rayapp.train.objectives import Objective, create_objective, set_trained
 from rayapp.train.optimisation import create_optimizer, learning_rate, set_learning_rate
-from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE2, Job, RankContext, Stage
 from rayapp.train.validation import validation_loss
 from rayapp.transforms.draws import generator
@@ -69,7 +69,7 @@ class Engine:
         self.network = build_network(
             job.spec.architecture,
             pretrained=settings.pretrained,
-            weights=backbone_weights(settings),
+            weights=weights_at(settings.backbone_weights),
         )
         if settings.encoder:
             trained = load_detector(settings.encoder).network

@@ -15,6 +15,7 @@ from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
+from rayapp.models.pretrained import weights_at
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
 from rayapp.storage.uris import read_uri, split_uri
@@ -28,7 +29,6 @@ from rayapp.train.data.items import (
     with_groups,
 )
 from rayapp.train.settings import PLACEMENT, StageSettings, TrainSettings
-from rayapp.train.start_weights import backbone_weights
 from rayapp.train.training_job import STAGE1, STAGE2, Job, Stage
 from rayapp.transforms.perturbations import Perturbation, load_perturbation
 
@@ -79,7 +79,7 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         validation = _with_class(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
-    weights = backbone_weights(settings)
+    weights = weights_at(settings.backbone_weights)
     if settings.backbone_weights:
         inputs[settings.backbone_weights] = sha256(read_uri(settings.backbone_weights))
     built = settings.built

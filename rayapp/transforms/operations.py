@@ -19,7 +19,6 @@ Channels = Literal["rgb", "bgr"]
 Axis = Literal["horizontal", "vertical", "both"]
 Place = Literal["centre", "top_left", "top_right", "bottom_left", "bottom_right"]
 
-FIVE_PLACES: tuple[Place, ...] = ("top_left", "top_right", "bottom_left", "bottom_right", "centre")
 _FILTERS = {"lanczos4": cv2.INTER_LANCZOS4, "area": cv2.INTER_AREA}
 _FLIPS = {"horizontal": 1, "vertical": 0, "both": -1}
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
@@ -63,25 +62,6 @@ def crop(image_HWC: ImageHWC, top: int, left: int, height: int, width: int) -> I
             f"{image_HWC.shape[0]}×{image_HWC.shape[1]} px"
         )
     return image_HWC[top:bottom, left:right]
-
-
-def centre_crop(image_HWC: ImageHWC, side: int) -> ImageHWC:
-    """The central square, [side, side, C]; a smaller image is padded by reflection first."""
-    return crop(pad(image_HWC, side, side), *_window(image_HWC, side, "centre"))
-
-
-def five_crops(image_HWC: ImageHWC, side: int) -> tuple[ImageHWC, ...]:
-    """Squares [side, side, C] at the four corners and the centre, in the order of FIVE_PLACES.
-
-    A smaller image is padded by reflection first.
-    """
-    padded_HWC = pad(image_HWC, side, side)
-    return tuple(crop(padded_HWC, *_window(image_HWC, side, place)) for place in FIVE_PLACES)
-
-
-def _window(image_HWC: ImageHWC, side: int, place: Place) -> Window:
-    height, width = image_HWC.shape[:2]
-    return window_at((max(height, side), max(width, side)), side, place)
 
 
 def pad(image_HWC: ImageHWC, height: int, width: int) -> ImageHWC:

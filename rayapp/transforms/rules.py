@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
-from rayapp.transforms.operations import Channels, Filter, Place, window_at
-from rayapp.transforms.ranges import (
+from rayapp.transforms.bounds import (
     CountRange,
     Grey,
     KernelRange,
@@ -27,6 +26,7 @@ from rayapp.transforms.ranges import (
     Side,
     SideRange,
 )
+from rayapp.transforms.operations import Channels, Filter, Place, window_at
 
 if TYPE_CHECKING:
     from rayapp.transforms.draws import Dice
@@ -115,32 +115,43 @@ class RandomResizedCrop(Settings):
 
 
 class Resize(Settings):
-    """The whole image to a square of `side`, by a factor, or down to a longer side."""
+    """The whole image to a square of `side`, by a factor, down to a longer or to a shorter side."""
 
     side: Side | None = Field(None, description="side of the result in px")
     scale: ScaleOrRange | None = Field(None, description="factor, each axis, or a pair")
     longest: SideRange | None = Field(
         None, description="longer side in px at most, or a pair; a smaller image stays as it is"
     )
-    filter: Filter = Field("lanczos4", description="how to resize")
+    shortest: SideRange | None = Field(
+        None, description="shorter side in px, or a pair; a smaller image is enlarged to it"
+    )
+    filter: Filter | Literal["fitting"] = Field(
+        "lanczos4", description="how to resize; fitting: area to shrink, lanczos4 to enlarge"
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
-        given = [size for size in (self.side, self.scale, self.longest) if size is not None]
-        if len(given) != 1:
-            raise ValueError("give either side or scale or longest")
+        sizes = (self.side, self.scale, self.longest, self.shortest)
+        if sum(size is not None for size in sizes) != 1:
+            raise ValueError("give either side or scale or longest or shortest")
         return self
 
     def draw(self, draft: Draft, dice: Dice) -> None:
-        """Draw the factor or the longer side, where it is a pair."""
+        """Draw the factor, the longer or the shorter side, where it is a pair."""
         height, width = self._size(draft, dice)
-        draft.reshape("resize", height, width, filter=self.filter)
+        filter = self.filter
+        if filter == "fitting":
+            smaller = height * width < draft.height * draft.width
+            filter = "area" if smaller else "lanczos4"
+        draft.reshape("resize", height, width, filter=filter)
 
     def _size(self, draft: Draft, dice: Dice) -> tuple[int, int]:
         if self.side is not None:
             return self.side, self.side
         if self.longest is not None:
             factor = min(dice.integer(*self.longest) / max(draft.height, draft.width), 1)
+        elif self.shortest is not None:
+            factor = dice.integer(*self.shortest) / min(draft.height, draft.width)
         else:
             low, high = self.scale if isinstance(self.scale, tuple) else (self.scale, self.scale)
             factor = dice.uniform(low or 1, high or 1)

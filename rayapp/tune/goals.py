@@ -20,7 +20,7 @@ class FigureKind:
 
 _TRAIN = ("train",)
 FIGURES = {
-    "held_out_roc_auc": FigureKind("ROC AUC on held-out generators", True, _TRAIN),
+    "held_out_roc_auc": FigureKind("ROC AUC on what was held out", True, _TRAIN),
     "worst_slice_roc_auc": FigureKind("ROC AUC of the worst slice", True, _TRAIN),
     "robustness_roc_auc": FigureKind("ROC AUC under perturbation, mean", True, _TRAIN),
     "balanced_accuracy": FigureKind("Balanced accuracy at the calibrated threshold", True),

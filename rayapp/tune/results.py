@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -177,12 +178,14 @@ def _recheck(
 ) -> list[str]:
     """The commands that give the first fold's figure once more."""
     fold = search_plan.folds[0]
-    auc = best.user_attrs["facts"]["folds"][fold.generator]
+    auc = best.user_attrs["facts"]["folds"][fold.left_out]
     check = store.uri("check")
     head = f" --head-annotations {fold.list_uri(HEAD_LIST)}" if found.head_annotations else ""
+    seen = "its slice `held-out`" if fold.held_out else "in its AUC across sources"
+    held = f"--held-out {shlex.quote(fold.left_out)} " if fold.held_out else ""
     return [
-        "It trains on the whole list; trials train without one generator. To see once more",
-        f"the ROC AUC on {fold.generator}, never trained on, of {auc:.4f} (its slice `held-out`):",
+        "It trains on the whole list; trials train without what a fold leaves out. To see once",
+        f"more the ROC AUC on {fold.left_out}, never trained on, of {auc:.4f} ({seen}):",
         f"imaginet train --config {store.uri(BEST_FILE)} "
         f"--annotations {fold.list_uri(TRAIN_LIST)}{head} --output {check}/train",
         f"imaginet predict --detector {check}/train/detector "
@@ -190,5 +193,5 @@ def _recheck(
         f"--output {check}/scores",
         f"imaginet evaluate --detector {check}/train/detector --scores {check}/scores "
         f"--annotations {fold.list_uri(JUDGE_LIST)} --scheme {found.scheme} "
-        f"--held-out '{fold.generator}' --output {check}/evaluation",
+        f"{held}--output {check}/evaluation",
     ]

@@ -13,6 +13,7 @@ from rayapp.train.settings import TrainSettings
 from rayapp.tune.goals import FIGURES
 
 RECIPE = "recipe"  # the starting point that is the recipe itself
+LeaveOut = Literal["generator", "model", "source"]
 _PUBLISHED = frozenset({"imaginet-selfcon"})  # recipes that repeat a published training
 
 
@@ -122,8 +123,13 @@ class TuneSettings(JobSettings):
     manifest: Uri | None = Field(
         None, description="training: the images' manifest; images of one group stay together"
     )
+    leave_out: LeaveOut = Field(
+        "generator",
+        description="training: what a fold holds out: a family of generators (the column "
+        "generator), one model of a family, or one source of real images (of the manifest)",
+    )
     folds: tuple[str, ...] = Field(
-        (), description="training: generators to hold out, one a fold; every one where none"
+        (), description="training: names of what is held out, one a fold; every one where none"
     )
     fold_images: int = Field(2000, ge=20, description="training: images to judge a fold by, most")
     robustness: Packaged | None = Field(
@@ -172,6 +178,8 @@ class TuneSettings(JobSettings):
         for name in wanted:
             if getattr(self, name) is None:
                 raise ValueError(f"kind {self.kind} wants {name}")
+        if self.leave_out == "source" and self.manifest is None:
+            raise ValueError("leave_out source: manifest must name each image's source")
         if self.kind == "calibrate" and len(self.annotations) > 1:
             raise ValueError("annotations: calibration takes one list")
         if self.compare in (1, 2):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -313,6 +312,7 @@ def _text(value: Any) -> Value:
 
 def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> list[Block]:
     spent = sum(t.user_attrs.get(SECONDS, 0.0) for t in journal.finished)
+    looks = ", ".join(map(str, search.search_plan.training_looks))
     facts: dict[str, Value] = {
         "trials": f"{len(search.done)} finished, {len(search.stopped)} stopped early, "
         f"{len(search.failed)} failed",
@@ -320,7 +320,7 @@ def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> li
         "sampler": f"{settings.sampler}, seed {settings.seed}",
         "early stopping": "none"
         if settings.early_stopping is None
-        else f"ASHA, looks after {_listed(search.search_plan.training_looks)} epochs",
+        else f"ASHA, looks after {looks or 'no'} epochs",
         **{f"version of {name}": version for name, version in record.versions().items()},
         "version of optuna": optuna.__version__,
     }
@@ -332,7 +332,3 @@ def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> li
         f"--storage {where}/{STUDY_FILE}"
     )
     return [KeyValues(facts), Commands(commands)]
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "no"

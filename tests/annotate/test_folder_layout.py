@@ -1,8 +1,8 @@
 import pytest
 
 from rayapp.annotate.folder_layout import Labelled, Pattern, by_layout, parse_layout
-from rayapp.annotate.scheme import labels_of, name_fault, scheme_of
 from rayapp.annotate.table import from_table
+from rayapp.annotate.written_lists import labels_of, name_fault, scheme_of
 from rayapp.config.errors import UserError
 from rayapp.dataset.labels import Item, format_list, parse_list
 

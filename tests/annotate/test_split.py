@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayapp.annotate.split import SPLITS, check, deal, deal_subsets, joined, open_to, parse_shares
+from rayapp.annotate.split import SPLITS, check, deal, deal_subsets, open_to, parse_shares
 from rayapp.config.errors import UserError
+from rayapp.dataset.grouping import joined
 
 SHARES = parse_shares("60/15/10/15")
 

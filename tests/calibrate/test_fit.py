@@ -100,7 +100,7 @@ def test_the_rate_holds_in_every_slice_of_a_column(given: dict, tmp_path: Path):
     again = given | {"output": str(tmp_path / "again")}
     with pytest.raises(UserError, match=r"of each content; missing: grey 4 \(has 70\)"):
         calibrate(CalibrateSettings(**again, fpr=0.04, fpr_by="content"))
-    with pytest.raises(UserError, match="no column camera of the calibration images"):
+    with pytest.raises(UserError, match="no column camera of the images"):
         calibrate(CalibrateSettings(**again, fpr=0.04, fpr_by="camera"))
 
 

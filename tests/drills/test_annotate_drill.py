@@ -13,9 +13,11 @@ from rayapp.demo.photographs import crops, shipped_photographs
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
-GENERATORS = {"smooth": lambda p: cv2.GaussianBlur(p, (0, 0), 1.5),
-              "blocky": lambda p: cv2.resize(p[::2, ::2], p.shape[1::-1], interpolation=0),
-              "unseen": lambda p: cv2.medianBlur(p, 5)}  # fmt: skip
+GENERATORS = {
+    "smooth": lambda p: cv2.GaussianBlur(p, (0, 0), 1.5),
+    "blocky": lambda p: cv2.resize(p[::2, ::2], p.shape[1::-1], interpolation=0),
+    "unseen": lambda p: cv2.medianBlur(p, 5),
+}
 
 
 def run(name, *words):
@@ -23,8 +25,9 @@ def run(name, *words):
     done = subprocess.run(
         [sys.executable, str(ROOT / f"jobs/{name}.py"), *words, "--cpus", "2"],
         env=kept | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -39,28 +42,81 @@ def test_own_images_become_a_report_without_a_list_by_hand(tmp_path):
     lists, scheme = f"{tmp_path}/annotated/lists", f"{tmp_path}/annotated/scheme.yaml"
     root = ("--root", str(own), "--scheme", scheme)
     steps = [
-        ("annotate", "--input", str(own), "--hold-out", "unseen", "--output",
-         f"{tmp_path}/annotated"),
-        ("train", "--config", "demo", *root, "--annotations", f"{lists}/train.txt",
-         "--head-annotations", f"{lists}/head.txt", "--output", f"{tmp_path}/train",
-         "--stage1.epochs", "1", "--stage2.epochs", "1",
-         "--stage1.batch-size", "16", "--stage2.batch-size", "16"),
-    ]  # fmt: skip
+        (
+            "annotate",
+            "--input",
+            str(own),
+            "--hold-out",
+            "unseen",
+            "--output",
+            f"{tmp_path}/annotated",
+        ),
+        (
+            "train",
+            "--config",
+            "demo",
+            *root,
+            "--annotations",
+            f"{lists}/train.txt",
+            "--head-annotations",
+            f"{lists}/head.txt",
+            "--output",
+            f"{tmp_path}/train",
+            "--stage1.epochs",
+            "1",
+            "--stage2.epochs",
+            "1",
+            "--stage1.batch-size",
+            "16",
+            "--stage2.batch-size",
+            "16",
+        ),
+    ]
     detector = f"{tmp_path}/train/detector"
     steps += [
-        ("predict", "--detector", detector, "--input", f"{lists}/{part}.txt", *root,
-         "--output", f"{tmp_path}/scores-{part}")
+        (
+            "predict",
+            "--detector",
+            detector,
+            "--input",
+            f"{lists}/{part}.txt",
+            *root,
+            "--output",
+            f"{tmp_path}/scores-{part}",
+        )
         for part in ("calibration", "test")
-    ]  # fmt: skip
+    ]
     steps += [
-        ("calibrate", "--detector", detector, "--scores", f"{tmp_path}/scores-calibration",
-         "--annotations", f"{lists}/calibration.txt", "--scheme", scheme, "--output",
-         f"{tmp_path}/detector"),
-        ("evaluate", "--detector", f"{tmp_path}/detector", "--scores", f"{tmp_path}/scores-test",
-         "--annotations", f"{lists}/test.txt", "--scheme", scheme, "--held-out", "unseen",
-         "--output", f"{tmp_path}/evaluation"),
+        (
+            "calibrate",
+            "--detector",
+            detector,
+            "--scores",
+            f"{tmp_path}/scores-calibration",
+            "--annotations",
+            f"{lists}/calibration.txt",
+            "--scheme",
+            scheme,
+            "--output",
+            f"{tmp_path}/detector",
+        ),
+        (
+            "evaluate",
+            "--detector",
+            f"{tmp_path}/detector",
+            "--scores",
+            f"{tmp_path}/scores-test",
+            "--annotations",
+            f"{lists}/test.txt",
+            "--scheme",
+            scheme,
+            "--held-out",
+            "unseen",
+            "--output",
+            f"{tmp_path}/evaluation",
+        ),
         ("report", "--evaluations", f"{tmp_path}/evaluation", "--output", f"{tmp_path}/report"),
-    ]  # fmt: skip
+    ]
     for words in steps:
         code, out, err = run(*words)
         assert code == 0, f"{words}: {out}\n{err}"

@@ -155,15 +155,15 @@ def test_an_image_without_a_score_is_named(items, scores, published):
 def test_legacy_draws_as_many_reals_by_the_seed(items, scores, published):
     found = judged(items, scores, published, "legacy")
     real = found.test.codes["origin"] == 0
-    parts = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 42, ())}
+    parts = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 42)}
     assert list(parts) == ["all", *SUITE.slices]
     assert (parts["ProGAN"] & real).sum() == (parts["ProGAN"] & ~real).sum() == 10
-    again = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 42, ())}
-    other = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 7, ())}
+    again = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 42)}
+    other = {name: mask for _, name, mask in slices_of(SUITE, found, "legacy", 7)}
     np.testing.assert_array_equal(parts["ProGAN"], again["ProGAN"])
     assert (parts["ProGAN"] != other["ProGAN"]).any()
     assert (parts["ProGAN"] & real != parts["SDXL v1.0"] & real).any()
-    clean = {name: mask for _, name, mask in slices_of(SUITE, found, "clean", 42, ())}
+    clean = {name: mask for _, name, mask in slices_of(SUITE, found, "clean", 42)}
     assert (clean["ProGAN"] & real).sum() == real.sum()
 
 

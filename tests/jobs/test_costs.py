@@ -3,7 +3,7 @@
 import pytest
 
 from rayapp.benchmark import costs
-from rayapp.benchmark.costs import Fleet, Prices, Work
+from rayapp.benchmark.costs import Fleet, Work
 
 
 def test_the_slowest_part_is_the_limit():
@@ -22,13 +22,6 @@ def test_work_adds_up_and_grows_with_the_images():
     assert total.images == thrice.images == 300
     assert total.cpu_s == pytest.approx(thrice.cpu_s)
     assert total.requests == thrice.requests == 300 * 3  # a read and two variants each
-
-
-def test_a_price_is_its_parts():
-    prices = Prices(cpu_hour=0.5, gpu_hour=3.0, million_requests=0.4, gb_read=0.09)
-    work = Work(cpu_s=7200, gpu_s=3600, requests=2e6, read_bytes=1e10)
-    assert prices.of(work) == pytest.approx(1.0 + 3.0 + 0.8 + 0.9)
-    assert Prices().of(work) == 0
 
 
 def test_more_machines_take_less_until_something_else_limits():

@@ -16,10 +16,9 @@ STAGES = (
     "data",
     "perturbed",
     "train",
-    "scores-perturbed",
-    "scores-clean",
+    "scores",
     "detector",
-    "evaluation-perturbed",
+    "evaluation",
     "evaluation-clean",
     "report",
 )

@@ -206,7 +206,7 @@ def test_the_headline_says_what_figures_do_not_show(
 
 
 WRONG = {
-    "held_out": ({"held_out": ("Midjourney",)}, "'Midjourney' is no generator"),
+    "held_out": ({"held_out": ("Midjourney",)}, "'Midjourney' is no generator or model"),
     "a suite": ({"suite": ("none",)}, "no configs/suites/ of that name"),
     "no lists": ({"annotations": ()}, "give --annotations"),
     "names": ({"names": ("one",)}, "names: 1 for 2 detectors"),

@@ -90,10 +90,17 @@ def test_all_imaginet_tables_cost_one_pass_an_image(published: Path, tmp_path: P
     common = {"detector": detector, "protocol": "legacy", "scores": (str(tmp_path / "scores"),)}
     run = measure(settings(root, tmp_path / "out", suite=IMAGINET, **common))
     rows = scored_rows(str(tmp_path / "scores"))
-    assert len(rows) == len(set(rows)) == len(
-        {line.rsplit(",", 4)[0] for name in (*(f"test_{g}" for g in GROUPS), "test_calibration")
-         for line in lines(root / "lists" / f"{name}.txt")}
-    )  # fmt: skip
+    assert (
+        len(rows)
+        == len(set(rows))
+        == len(
+            {
+                line.rsplit(",", 4)[0]
+                for name in (*(f"test_{g}" for g in GROUPS), "test_calibration")
+                for line in lines(root / "lists" / f"{name}.txt")
+            }
+        )
+    )
     found = results(run)
     assert [one.suite for one in found.evaluations] == list(IMAGINET)
     for one in found.evaluations:
@@ -102,11 +109,17 @@ def test_all_imaginet_tables_cost_one_pass_an_image(published: Path, tmp_path: P
         assert one.mean.published["roc_auc"] > 0.9
     table = list(csv.reader((tmp_path / "out/tables/imaginet-content/d.csv").open()))
     assert table[0] == ["Content Type", "ACC", "AUC"]
-    assert [line[0] for line in table[1:]] == ["Photos", "Paintings", "Faces", "Uncategorised",
-                                               "Mean"]  # fmt: skip
+    assert [line[0] for line in table[1:]] == [
+        "Photos",
+        "Paintings",
+        "Faces",
+        "Uncategorised",
+        "Mean",
+    ]
     # Another protocol, other tables: nothing is scored again.
-    again = measure(settings(root, tmp_path / "clean", suite=IMAGINET[:1], **common
-                             | {"protocol": "clean"}))  # fmt: skip
+    again = measure(
+        settings(root, tmp_path / "clean", suite=IMAGINET[:1], **common | {"protocol": "clean"})
+    )
     assert scored_rows(str(tmp_path / "scores")) == rows
     told = results(again).evaluations[0]
     assert any("calibration images and their repeats" in note for note in told.notes)
@@ -117,8 +130,11 @@ def test_all_imaginet_tables_cost_one_pass_an_image(published: Path, tmp_path: P
 def test_what_is_gone_is_named(published: Path, tmp_path: Path):
     """One image, one score, one list."""
     root = made(published, tmp_path / "set", 96)
-    common = {"detector": saved_detector(tmp_path / "d"), "protocol": "legacy",
-              "scores": (str(tmp_path / "scores"),)}  # fmt: skip
+    common = {
+        "detector": saved_detector(tmp_path / "d"),
+        "protocol": "legacy",
+        "scores": (str(tmp_path / "scores"),),
+    }
     first = root / lines(root / "lists/test_gan.txt")[0].split(",")[0]
     shutil.move(first, tmp_path / "away")
     with pytest.raises(UserError, match=rf"1 images could not be scored; first: \S*{first.name}"):
@@ -132,9 +148,12 @@ def test_what_is_gone_is_named(published: Path, tmp_path: Path):
         keep = [not path.endswith(first.name) for path in table_["path"].to_pylist()]
         pq.write_table(table_.filter(keep), file)
     alone = EvaluateJobSettings(
-        suite="imaginet", lists=str(root / "lists"), output=str(tmp_path / "o3"), resamples=100,
+        suite="imaginet",
+        lists=str(root / "lists"),
+        output=str(tmp_path / "o3"),
+        resamples=100,
         **stored,  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     with pytest.raises(UserError, match=rf"1 of \d+ images have no score; first: \S*{first.name}"):
         measure(alone)
     (root / "lists/test_sd.txt").unlink()
@@ -176,14 +195,18 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
                 )
             )
     run = calibrate_from_images(
-        CalibrateJobSettings(annotations=str(root / "lists/test_calibration.txt"),
-                             output=str(tmp_path / "legacy"), protocol="legacy",
-                             **common)  # type: ignore[arg-type]
-    )  # fmt: skip
+        CalibrateJobSettings(
+            annotations=str(root / "lists/test_calibration.txt"),
+            output=str(tmp_path / "legacy"),
+            protocol="legacy",
+            **common,
+        )  # type: ignore[arg-type]
+    )
     assert sum(run.results["leaked"].values()) > 0
     with pytest.raises(UserError, match="calibration images are in the test set imaginet"):
-        measure(settings(root, tmp_path / "out", detector=str(tmp_path / "legacy"),
-                         suite="imaginet"))  # fmt: skip
+        measure(
+            settings(root, tmp_path / "out", detector=str(tmp_path / "legacy"), suite="imaginet")
+        )
 
 
 @pytest.mark.slow
@@ -191,30 +214,57 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
 @pytest.mark.timeout(1200)
 def test_every_suite_gives_its_table(published: Path, tmp_path: Path):
     root = made(published, tmp_path / "set", 400, whole=True)
-    detectors = (saved_detector(tmp_path / "a"), saved_detector(tmp_path / "b", 1),
-                 identifier(tmp_path / "id"))  # fmt: skip
+    detectors = (
+        saved_detector(tmp_path / "a"),
+        saved_detector(tmp_path / "b", 1),
+        identifier(tmp_path / "id"),
+    )
     suites = [name for name in shipped_names("configs/suites") if name != "folder"]
     for protocol in ("legacy", "clean"):
         plain = [name for name in suites if not name.startswith("robustness")]
-        run = measure(settings(root, tmp_path / protocol, detector=detectors, suite=tuple(plain),
-                               protocol=protocol, scores=(str(tmp_path / "scores"),)))  # fmt: skip
+        run = measure(
+            settings(
+                root,
+                tmp_path / protocol,
+                detector=detectors,
+                suite=tuple(plain),
+                protocol=protocol,
+                scores=(str(tmp_path / "scores"),),
+            )
+        )
         sweeps = [name for name in suites if name.startswith("robustness")]
-        swept = measure(settings(root, tmp_path / f"{protocol}-sweeps", detector=detectors[1:],
-                                 suite=tuple(sweeps), protocol=protocol, lists=str(root / "few"),
-                                 scores=(str(tmp_path / "scores"),)))  # fmt: skip
+        swept = measure(
+            settings(
+                root,
+                tmp_path / f"{protocol}-sweeps",
+                detector=detectors[1:],
+                suite=tuple(sweeps),
+                protocol=protocol,
+                lists=str(root / "few"),
+                scores=(str(tmp_path / "scores"),),
+            )
+        )
         for one in [*results(run).evaluations, *results(swept).evaluations]:
-            table = list(csv.reader(
-                (Path(run.store.root if not one.axis else swept.store.root)
-                 / f"tables/{one.suite}/{one.detector_name}.csv").open()))  # fmt: skip
+            table = list(
+                csv.reader(
+                    (
+                        Path(run.store.root if not one.axis else swept.store.root)
+                        / f"tables/{one.suite}/{one.detector_name}.csv"
+                    ).open()
+                )
+            )
             assert len(table) == len(one.table) + 1
             assert all(row[1] and row[2] for row in table[1:]), (one.suite, one.detector_name)
         made_ = {(one.suite, one.task) for one in results(swept).evaluations}
         assert made_ == {(n, task) for n in sweeps for task in ("origin", "identification")}
     rows = scored_rows(str(tmp_path / "scores"))
     assert rows
-    page = report(ReportSettings(
-        evaluations=(str(tmp_path / "legacy"), str(tmp_path / "clean-sweeps")),
-        output=str(tmp_path / "page")))  # fmt: skip
+    page = report(
+        ReportSettings(
+            evaluations=(str(tmp_path / "legacy"), str(tmp_path / "clean-sweeps")),
+            output=str(tmp_path / "page"),
+        )
+    )
     assert page.counts["evaluations"] > 10
 
 
@@ -223,9 +273,13 @@ def test_every_suite_gives_its_table(published: Path, tmp_path: Path):
 def test_folder_suite_and_features(published: Path, tmp_path: Path):
     root = made(published, tmp_path / "set", 48)
     asked = EvaluateJobSettings(
-        root=str(root), output=str(tmp_path / "out"), resamples=100, embedding=20,
-        detector=saved_detector(tmp_path / "d"), annotations=str(root / "lists/test_gan.txt"),
-    )  # fmt: skip
+        root=str(root),
+        output=str(tmp_path / "out"),
+        resamples=100,
+        embedding=20,
+        detector=saved_detector(tmp_path / "d"),
+        annotations=str(root / "lists/test_gan.txt"),
+    )
     run = measure(asked)
     (found,) = results(run).evaluations
     assert found.calibration.startswith("none")
@@ -233,8 +287,9 @@ def test_folder_suite_and_features(published: Path, tmp_path: Path):
     placed = pq.read_table(Path(uri, "embedding.parquet"))
     assert placed.column_names == ["path", "x", "y"]
     assert 8 <= placed.num_rows <= 20
-    page = report(ReportSettings(evaluations=run.store.root, embeddings=uri,
-                                 output=str(tmp_path / "page")))  # fmt: skip
+    page = report(
+        ReportSettings(evaluations=run.store.root, embeddings=uri, output=str(tmp_path / "page"))
+    )
     assert "Features" in page.store.get("report.html").decode()
 
     other = {"output": str(tmp_path / "smaller"), "view_size": 24, "embedding": 0}

@@ -1,7 +1,6 @@
 """Prediction as a whole, on one shared Ray session and a real S3 server."""
 
 import csv
-import io
 import json
 import runpy
 import sys
@@ -28,15 +27,13 @@ from rayapp.predict.settings import PredictSettings
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, tiny_detector
 from tests.models.test_folder import calibration, with_spec
+from tests.pictures import photographed, saved
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def picture(seed: int, height: int = 48, width: int = 60) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, "PNG")
-    return sink.getvalue()
+    return saved(Image.fromarray(photographed(height, width, seed)), "PNG")
 
 
 def folder_of(root: Path, count: int) -> Path:
@@ -81,6 +78,47 @@ def test_a_folder_with_odd_files(tmp_path: Path):
     assert told["images_per_s"] > 0
     assert told["peak_mb"] > 50
     assert not (out / "parts").exists()
+
+
+def test_where_there_is_nothing_to_judge_the_verdict_is_unsure_and_the_score_stands(tmp_path: Path):
+    plain = tiny_detector()
+    save_detector(
+        with_spec(plain, calibration=calibration(plain)), open_store(tmp_path / "detector")
+    )
+    images = folder_of(tmp_path, 2)
+    (images / "blank.png").write_bytes(saved(Image.new("RGB", (60, 60), "teal"), "PNG"))
+    (images / "tiny.png").write_bytes(picture(1, 20, 20))
+    found = run(tmp_path, input=str(images))
+    reasons = {key: row["reason"] for key, row in found.items() if row["reason"]}
+    assert reasons == {
+        "blank.png": "nothing but one colour",
+        "tiny.png": "too few pixels: 20×20, seen as 32×32, most of it mirrored",
+    }
+    wanted = load_detector(tmp_path / "detector").logits([str(images / key) for key in found])
+    np.testing.assert_allclose([row["logit"] for row in found.values()], wanted, atol=1e-5)
+    out = tmp_path / "out"
+    lines = list(csv.DictReader((out / "scores.csv").open(encoding="utf-8-sig")))
+    said = {line["path"]: (line["verdict"], line["reason"]) for line in lines}
+    assert {key: said[key] for key in reasons} == {k: ("unsure", r) for k, r in reasons.items()}
+    told = json.loads((out / "run.json").read_text())["results"]
+    assert told["nothing_to_judge"] == {"nothing but one colour": 1, "too few pixels": 1}
+    page = (out / "gallery.html").read_text(encoding="utf-8")
+    assert all(reason in page for reason in reasons.values())
+
+
+def test_a_score_that_is_no_number_is_a_failed_row_by_name(tmp_path: Path):
+    text = "def predict(images):\n    return [{18: float('nan'), 19: float('inf')}.get("
+    (tmp_path / "mine.py").write_text(f"{text}len(i) - 80, 0.5) for i in images]\n")
+    images = tmp_path / "images"
+    images.mkdir()
+    for height in (97, 98, 99):
+        (images / f"{height}.png").write_bytes(picture(1, height, 100))
+    found = run(tmp_path, input=str(images), detector=str(tmp_path / "mine.py"))
+    assert {key: (row["status"], row["error"], row["logit"]) for key, row in found.items()} == {
+        "97.png": ("ok", "", 0.0),
+        "98.png": ("failed", "the detector gave NaN", None),
+        "99.png": ("failed", "the detector gave an infinite score", None),
+    }
 
 
 @pytest.mark.ray

@@ -11,6 +11,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
+from rayapp.reconstruct.preview import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Plan, apply
@@ -80,8 +81,11 @@ def test_each_real_image_gets_its_partner(tmp_path):
         if group == "photos/5.jpeg":
             assert (partner_HWC == partner_HWC[:, :, :1]).all(), "a grey photograph's is grey"
     assert run.results["alignment"] == {
-        "JPEG 4:2:0": 3, "JPEG grey": 1, "PNG": 2, "WEBP, not aligned": 2
-    }  # fmt: skip
+        "JPEG 4:2:0": 3,
+        "JPEG grey": 1,
+        "PNG": 2,
+        "WEBP, not aligned": 2,
+    }
 
 
 def test_lists_and_table_hold_both_of_a_pair_side_by_side(tmp_path):
@@ -123,13 +127,12 @@ def test_the_partner_is_compressed_as_the_real_was(tmp_path):
 
 
 @pytest.mark.parametrize("more", [{}, {"blend": 0.7, "perturbation": "demo-train"}])
-def test_batch_and_threads_change_nothing(tmp_path, monkeypatch, more):
+def test_batch_and_threads_change_nothing(tmp_path, more):
     folder = photographs(tmp_path / "in")
     found = set()
     for size, cpus in ((1, 1), (4, 2), (16, 1)):
-        monkeypatch.setattr("rayapp.jobs.reconstruct._BATCH", size)
-        out = tmp_path / f"{size}"
-        found.add(reconstruct(settings(folder, out, cpus=cpus, **more)).results["pixels_sha256"])
+        made = settings(folder, tmp_path / f"{size}", batch_size=size, cpus=cpus, **more)
+        found.add(reconstruct(made).results["pixels_sha256"])
     assert len(found) == 1
 
 
@@ -146,8 +149,10 @@ def test_a_perturbation_does_the_same_to_both(tmp_path):
     for row in rows_of(tmp_path / "out"):
         assert (row["height"], row["width"], row["format"]) == (40, 40, "PNG")
         if row["origin"]:
-            pair = [tmp_path / "out" / kind / f"{row['group']}.png" for kind in
-                    ("real", "reconstructed")]  # fmt: skip
+            pair = [
+                tmp_path / "out" / kind / f"{row['group']}.png"
+                for kind in ("real", "reconstructed")
+            ]
             assert np.array_equal(*(pixels_of(path.read_bytes()) for path in pair))
 
 
@@ -191,6 +196,25 @@ def test_a_folder_without_lists_is_all_real(tmp_path):
     assert run.counts == {"in": 5, "pairs": 5, "failed": 0}
     assert (out / "lists/pairs.txt").read_text().count("\n") == 10
     assert json.loads((out / "run.json").read_text())["counts"]["pairs"] == 5
+
+
+def test_an_output_below_the_images_is_no_input(tmp_path):
+    folder = photographs(tmp_path / "in", 4)
+    for _ in range(2):
+        run = reconstruct(settings(folder, folder / "pairs", annotations=(), num_workers=None))
+        assert run.counts["in"] == 5
+    assert run.state == "done"
+
+
+def test_a_preview_shows_pairs_and_is_no_part_of_the_run(tmp_path):
+    folder, out = photographs(tmp_path / "in", 4), tmp_path / "out"
+    reconstruct(settings(folder, out))
+    run = reconstruct(settings(folder, out, preview=2))
+    assert run.state == "done"
+    sheet = np.asarray(Image.open(out / "preview.png"))
+    assert sheet.shape[1] > 3 * 64
+    grey = difference(np.full((4, 4, 3), 90, np.uint8), np.full((4, 4, 3), 92, np.uint8))
+    assert (grey == 128 + 40).all()
 
 
 def test_the_same_pairs_lie_in_s3(tmp_path, s3, monkeypatch):

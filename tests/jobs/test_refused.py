@@ -21,8 +21,20 @@ from tests.perturb.sets import make_set
 
 NOBODY = "127.0.0.1:9"  # RAY_ADDRESS of a cluster that is not there
 FOREIGN = {"job": "x", "settings": {}, "inputs": {}, "code": "0", "counts": {}, "finished": "-"}
-JOBS = ("annotate", "audit", "demo data", "embed", "evaluate", "pack", "perturb", "predict",
-        "prune", "reconstruct", "train", "tune")  # fmt: skip
+JOBS = (
+    "annotate",
+    "audit",
+    "demo data",
+    "embed",
+    "evaluate",
+    "pack",
+    "perturb",
+    "predict",
+    "prune",
+    "reconstruct",
+    "train",
+    "tune",
+)
 
 Made = tuple[Callable[[Any], object], type[JobSettings], dict[str, Any], dict[str, Any]]
 
@@ -75,22 +87,43 @@ def jobs(folder: Path) -> Iterator[Made]:
     recipe = read_yaml(resource("configs", "demo"))[0]
     space = {"train.stage1.learning_rate": {"log_uniform": [0.001, 0.1]}}
 
-    yield annotate, AnnotateSettings, {
-        "input": str(folder / "split"), "layout": "real,fake=synthetic"}, {"seed": 1}  # fmt: skip
+    yield (
+        annotate,
+        AnnotateSettings,
+        {"input": str(folder / "split"), "layout": "real,fake=synthetic"},
+        {"seed": 1},
+    )
     yield audit, AuditSettings, common, {"roles": {"test.txt": "train"}}
     yield build, DemoDataSettings, {"generator_steps": 1, "crops_per_photograph": 1}, {"seed": 1}
     yield embed, EmbedSettings, {"detector": detector, "root": str(folder)}, {"seed": 1}
-    yield evaluate, EvaluateSettings, {
-        "detector": detector, "scores": scores, "annotations": str(listed), "scheme": "demo",
-        "resamples": 100}, {"seed": 1}  # fmt: skip
+    yield (
+        evaluate,
+        EvaluateSettings,
+        {
+            "detector": detector,
+            "scores": scores,
+            "annotations": str(listed),
+            "scheme": "demo",
+            "resamples": 100,
+        },
+        {"seed": 1},
+    )
     yield pack, PackSettings, common, {"tile_px": 64}
     yield perturb, PerturbSettings, common, {"seed": 1}
-    yield predict, PredictSettings, {
-        "detector": detector, "input": str(folder / "images")}, {"view": "five"}  # fmt: skip
+    yield (
+        predict,
+        PredictSettings,
+        {"detector": detector, "input": str(folder / "images")},
+        {"view": "five"},
+    )
     yield prune, PruneSettings, common, {"annotations": [str(listed), str(listed)]}
     (folder / "own.py").write_text("def reconstruct(images):\n    return images\n")
-    yield reconstruct, ReconstructSettings, common | {
-        "autoencoder": str(folder / "own.py"), "side": 32}, {"seed": 1}  # fmt: skip
+    yield (
+        reconstruct,
+        ReconstructSettings,
+        common | {"autoencoder": str(folder / "own.py"), "side": 32},
+        {"seed": 1},
+    )
     yield train, TrainSettings, recipe | common, {"seed": 1}
     yield tune, TuneSettings, common | {"space": space}, {"seed": 1}
 

@@ -50,24 +50,8 @@ def test_one_item_and_no_item() -> None:
     assert {m.reason for m in evaluate(Scored.of([], [], [])).values()} == {"no items"}
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_blocks_give_exactly_what_one_process_gives(grouped: bool) -> None:
-    labels, scores, p = draw(2003)
-    groups = np.array([f"photo{i % 97}" for i in range(len(labels))]) if grouped else None
-    whole = Scored.of(labels, scores, p, groups)
-    shuffled = np.random.default_rng(1).permutation(len(labels))
-    for num_blocks in (1, 2, 5):
-        blocks = [
-            Scored.of(labels[rows], scores[rows], p[rows], None if groups is None else groups[rows])
-            for rows in np.array_split(shuffled, num_blocks)
-        ]
-        merged = Scored.merge(blocks)
-        assert evaluate(merged) == evaluate(whole)
-        np.testing.assert_array_equal(merged.group_codes()[0], whole.group_codes()[0])
-
-
 @pytest.mark.slow
-def test_a_million_rows_equal_scikit_learn_in_1_2_and_5_blocks() -> None:
+def test_a_million_rows_equal_scikit_learn() -> None:
     labels, scores, p = draw(1_000_000)
     whole = evaluate(Scored.of(labels, scores, p))
     assert set(whole) == set(FIGURES)
@@ -84,10 +68,6 @@ def test_a_million_rows_equal_scikit_learn_in_1_2_and_5_blocks() -> None:
     }
     for name, value in expected.items():
         assert whole[name].value == pytest.approx(value, abs=1e-12), name
-    for num_blocks in (1, 2, 5):
-        rows = np.array_split(np.random.default_rng(2).permutation(len(labels)), num_blocks)
-        blocks = [Scored.of(labels[part], scores[part], p[part]) for part in rows]
-        assert evaluate(Scored.merge(blocks)) == whole
 
 
 @pytest.mark.parametrize(
@@ -102,8 +82,3 @@ def test_a_million_rows_equal_scikit_learn_in_1_2_and_5_blocks() -> None:
 def test_bad_columns_are_refused(labels: list, scores: list, p: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Scored.of(labels, scores, p)
-
-
-def test_merging_blocks_with_and_without_groups_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 of 2 blocks"):
-        Scored.merge([Scored.of([1], [0.0], [0.5]), Scored.of([1], [0.0], [0.5], ["a"])])

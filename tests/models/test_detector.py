@@ -12,11 +12,12 @@ from rayapp.config.errors import UserError
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Labels
 from tests.models.test_folder import calibration, make_detector, with_spec
+from tests.pictures import photographed
 
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    return np.random.default_rng(2).integers(0, 256, (70, 45, 3), np.uint8)
+    return photographed(70, 45, 2)
 
 
 def as_png(pixels: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rayapp.models.distributed.collectives import mean_over_ranks
+from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.losses import (
     class_cross_entropy,
     cross_entropy,
@@ -174,7 +174,7 @@ def rank_gradient(
     ddp = nn.parallel.DistributedDataParallel(network())
     loss = loss_of(name, ddp(images()[shard]), torch.tensor(labels)[shard])
     loss.backward()
-    return mean_over_ranks(loss), flat_gradient(ddp)
+    return float(global_sum(loss)) / num_ranks(), flat_gradient(ddp)
 
 
 def flat_gradient(module: nn.Module) -> list[float]:

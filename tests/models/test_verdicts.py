@@ -42,9 +42,21 @@ def test_a_judgement_says_why_it_is_unsure_and_that_none_is_calibrated():
     assert [j.verdict for j in one] == ["unsure", "synthetic", ""]
     assert "lies in 0.4 … 0.7" in one[0].reason
     assert (one[1].reason, one[1].threshold) == ("", 0.7)
-    assert (one[2].probability, one[2].error) == (None, "the network gave no finite number")
+    assert (one[2].probability, one[2].error) == (None, "the detector gave NaN")
+    (endless,) = Judge("centre-32", calibration()).judged(np.array([np.inf]))
+    assert endless.error == "the detector gave an infinite score"
     (bare,) = Judge("centre-32").judged(np.array([2.0]))
     assert (bare.verdict, bare.reason, bare.threshold) == ("synthetic", "uncalibrated", 0.5)
+
+
+def test_where_nothing_can_be_judged_the_word_is_unsure_and_the_figures_stay():
+    for judge in (Judge("c"), Judge("c", calibration()), Judge("c", calibration(), 0.6)):
+        blank, sure = judge.judged(np.array([3.0, 3.0]), ["nothing but noise", ""])
+        assert (blank.verdict, blank.reason) == ("unsure", "nothing but noise")
+        assert blank.probability == sure.probability
+        assert (sure.verdict, sure.reason) != (blank.verdict, blank.reason)
+    (named,) = Judge("c", classes=("a", "b")).judged(np.array([[0.0, 2.0]]), ["nothing but noise"])
+    assert (named.verdict, named.reason) == ("unsure", "nothing but noise")
 
 
 def test_what_a_calibration_decides_on_its_own_images_is_counted_and_changes_no_hash():

@@ -37,12 +37,16 @@ def test_what_lies_beside_the_file_can_be_imported(tmp_path: Path):
     [
         ("return [0.5]", "gave 1 scores for 3 images"),
         ("return [0.5, 7.0, 0.5]", "gave 7, a probability is wanted .or set LOGITS = True"),
-        ("return [0.5, float('nan'), 0.5]", "no finite number"),
     ],
 )
 def test_wrong_scores_are_said(body: str, words: str, tmp_path: Path):
     with pytest.raises(UserError, match=rf"mine\.py: predict {words}|mine\.py: .*{words}"):
         scored(tmp_path, f"def predict(images):\n    {body}\n")
+
+
+def test_what_is_no_number_is_handed_on_to_be_named(tmp_path: Path):
+    text = "def predict(images):\n    return [0.5, float('nan'), float('inf')]\n"
+    np.testing.assert_array_equal(scored(tmp_path, text), [0.0, np.nan, np.inf])
 
 
 @pytest.mark.parametrize(

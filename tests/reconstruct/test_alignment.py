@@ -7,7 +7,7 @@ from PIL import Image
 from rayapp.dataset.images import pixels_of
 from rayapp.reconstruct.alignment import read_history
 from rayapp.transforms import Plan, apply
-from tests.pictures import saved, smooth
+from tests.pictures import saved, smooth, wide_profile
 from tests.transforms.conftest import picture
 from tests.transforms.encoders import SKEWED
 
@@ -47,6 +47,12 @@ def test_a_turned_file_is_compressed_again_as_it_was_stored(orientation):
         ("JPEG", "RGB", {"quality": 80}, "JPEG 4:2:0"),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, "JPEG 4:4:4, progressive"),
         ("JPEG", "L", {}, "JPEG grey"),
+        (
+            "JPEG",
+            "RGB",
+            {"icc_profile": wide_profile()},
+            "JPEG 4:2:0, compressed as sRGB, not in its own colours",
+        ),
         ("JPEG", "CMYK", {}, "not aligned: a JPEG of CMYK"),
         ("PNG", "RGB", {}, "PNG"),
         ("WEBP", "RGB", {}, "WEBP, not aligned"),

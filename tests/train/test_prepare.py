@@ -26,6 +26,7 @@ RECIPES = (
     "probe-pe",
     "aligned-probe",
     "aligned-small",
+    "aligned-lora",
 )
 
 

@@ -55,17 +55,13 @@ def test_crop_takes_the_rectangle_and_nothing_outside():
             operations.crop(ODD, *wrong)
 
 
-def test_centre_and_five_crops():
-    image = np.asarray(Image.fromarray(ODD))
-    expected = np.asarray(Image.fromarray(image).crop((16, 8, 37, 29)))
-    np.testing.assert_array_equal(operations.centre_crop(ODD, 21), expected)
-    boxes = [(0, 0), (32, 0), (0, 16), (32, 16), (16, 8)]
-    for got, (x, y) in zip(operations.five_crops(ODD, 21), boxes, strict=True):
-        box = (x, y, x + 21, y + 21)
-        np.testing.assert_array_equal(got, np.asarray(Image.fromarray(image).crop(box)))
+def test_windows_at_named_places():
+    places = {"top_left": (0, 0), "top_right": (0, 32), "bottom_left": (16, 0)}
+    places |= {"bottom_right": (16, 32), "centre": (8, 16)}
+    for place, corner in places.items():
+        assert operations.window_at((37, 53), 21, place) == (*corner, 21, 21)
     padded = np.pad(ODD, ((1, 2), (0, 0), (0, 0)), mode="reflect")
-    np.testing.assert_array_equal(operations.centre_crop(ODD, 40), padded[:, 6:46])
-    assert [c.shape for c in operations.five_crops(ODD, 64)] == [(64, 64, 3)] * 5
+    np.testing.assert_array_equal(operations.pad(ODD, 40, 40), padded)
 
 
 @pytest.mark.parametrize("name", ["lanczos4", "area"])

@@ -19,7 +19,7 @@ GRIDS = {
 }
 
 WHOLE_IMAGES = {"web", "hard", "chain", "web-train"}  # sizes differ, as images do
-OTHER_SIZES = {"social", "demo-train", "imaginet-train", "practical-448", *WHOLE_IMAGES}
+OTHER_SIZES = {"social", "demo-train", "imaginet-train", "practical-448", "equalise", *WHOLE_IMAGES}
 
 
 def test_all_shipped_perturbations_load_and_bear_their_file_s_name():
@@ -30,6 +30,7 @@ def test_all_shipped_perturbations_load_and_bear_their_file_s_name():
         "demo-train",
         "corvi-256",
         "practical-448",
+        "equalise",
         "social",
         *WHOLE_IMAGES,
     } == set(NAMES)

@@ -206,3 +206,31 @@ def test_choices_follow_their_weights():
     counts = Counter(drawn(rule, item=str(i)).steps[0].op for i in range(2000))
     assert fits(counts, {"blur": 0.75, "flip": 0.25})
     assert [s.op for s in drawn({"grayscale": {}}).steps] == ["grayscale"]
+
+
+@pytest.mark.parametrize(
+    ("size_HW", "expected", "filter"),
+    [
+        ((900, 1200), (448, 597), "area"),
+        ((300, 200), (672, 448), "lanczos4"),
+        ((448, 500), (448, 500), None),
+    ],
+)
+def test_a_shorter_side_is_reached_from_either_side(size_HW, expected, filter):
+    draft = drawn({"resize": {"shortest": 448, "filter": "fitting"}}, size_HW)
+    assert (draft.height, draft.width) == expected
+    assert [dict(step.params)["filter"] for step in draft.steps] == [filter] * (filter is not None)
+
+
+def test_a_resize_names_one_size():
+    with pytest.raises(ValueError, match="either side or scale or longest or shortest"):
+        Rule.model_validate({"resize": {"shortest": 448, "longest": 900}})
+
+
+@pytest.mark.parametrize("size_HW", [(100, 60), (300, 2000), (1500, 1100)])
+def test_equalised_images_have_one_size_and_were_compressed_last(size_HW):
+    perturbation = load_perturbation("equalise")
+    plan = perturbation.draw(size_HW, "x", seed=0)["plain"]
+    assert apply(plan, picture(*size_HW)).shape == (448, 448, 3)
+    assert plan.steps[-1].op == "jpeg"
+    assert plan == perturbation.draw(size_HW, "another", seed=7)["plain"]  # nothing is drawn

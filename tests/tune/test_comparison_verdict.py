@@ -3,7 +3,7 @@ import pytest
 
 from rayapp.tune.comparison_verdict import Pair, Verdict, verdict_over_seeds
 
-TITLE = "ROC AUC on held-out generators"
+TITLE = "ROC AUC on what was held out"
 
 
 def fold(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from rayapp.download.archives import zips
 from rayapp.download.archives.zips import Member
 from rayapp.download.origins.faults import Action, Fault
 from rayapp.download.origins.reader import Reader
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 GAP_BYTES = 64 << 10
 SPAN_BYTES = 4 << 20
@@ -94,22 +89,3 @@ def _again(reader: Reader, member: Member) -> bytes | Fault:
         return _cut(reader, member, data, 0)
     except Fault as fault:
         return Fault(Action.FAIL, f"{fault.reason} (read twice)")
-
-
-def in_parallel(work: Callable[[T], R], items: Iterable[T], num_threads: int) -> Iterator[R]:
-    """`work` of each item by threads, as they end; at most 2 × `num_threads` items under way."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(num_threads) as threads:
-        pending: set[Future[R]] = set()
-        try:
-            while True:
-                room = 2 * num_threads - len(pending)
-                pending |= {threads.submit(work, item) for item in islice(remaining, room)}
-                if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -21,6 +21,7 @@ from urllib3.response import BaseHTTPResponse
 from rayapp.download.origins.faults import Action, Fault, classify, may_pass, web_page
 from rayapp.download.origins.governor import Gate, LocalGate
 from rayapp.download.origins.reader import PATIENCE, STREAM_BYTES, Address, Patience, Pin, Traffic
+from rayapp.run.concurrency import read_ahead
 
 T = TypeVar("T")
 
@@ -78,10 +79,6 @@ class HttpReader:
                     self._pin = self._tried(self._probe)
             return self._pin
 
-    def repin(self, pin: Pin) -> None:
-        """Hold the object to what it was in an earlier run."""
-        self._pin = pin
-
     def read(self, start: int, num_bytes: int) -> bytes:
         """Exactly `num_bytes` bytes from `start`; raises Fault when no retry helps."""
         pin = self.pin()
@@ -108,12 +105,8 @@ class HttpReader:
             (start, min(STREAM_BYTES, num_bytes - start))
             for start in range(0, num_bytes, STREAM_BYTES)
         ]
-        with ThreadPoolExecutor(1) as ahead:
-            pending = [ahead.submit(self.read, *span) for span in spans[:1]]
-            for number in range(len(spans)):
-                piece = pending.pop().result()
-                pending += [ahead.submit(self.read, *span) for span in spans[number + 1 :][:1]]
-                yield piece
+        with ThreadPoolExecutor(1) as threads:
+            yield from read_ahead(threads, lambda span: self.read(*span), spans, depth=2)
 
     def _tried(self, once: Callable[[], T]) -> T:
         renewals = _Renewals()

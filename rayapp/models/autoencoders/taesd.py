@@ -33,9 +33,12 @@ class _Block(nn.Module):
     def __init__(self, middle: bool = False) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            _conv(_WIDTH, _WIDTH), nn.ReLU(), _conv(_WIDTH, _WIDTH), nn.ReLU(),
             _conv(_WIDTH, _WIDTH),
-        )  # fmt: skip
+            nn.ReLU(),
+            _conv(_WIDTH, _WIDTH),
+            nn.ReLU(),
+            _conv(_WIDTH, _WIDTH),
+        )
         self.pool = _pool() if middle else None
 
     def forward(self, x_NChw: Tensor) -> Tensor:

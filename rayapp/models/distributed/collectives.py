@@ -24,11 +24,6 @@ def global_sum(value: Tensor) -> Tensor:
     return total
 
 
-def mean_over_ranks(loss: Tensor) -> float:
-    """Mean of a rank's loss over all ranks: the loss of the global batch, to be logged."""
-    return float(global_sum(loss)) / num_ranks()
-
-
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """Rows of all ranks in rank order, and where this rank's begin; gradients flow to every rank.
 

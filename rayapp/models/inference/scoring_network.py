@@ -7,9 +7,7 @@ network compute in the precision that they have; autocast sees to all else.
 Shapes: N images · C channels or features · H W.
 """
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -21,29 +19,6 @@ from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
 
 _CHECK_PIXELS, _CHECK_TOLERANCE, _BF16_TOLERANCE = 64, 1e-3, 0.1
-
-
-def has_fast_bf16(device: str) -> bool:
-    """Whether bf16 is faster than float32 there: it has instructions for it."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
-
-
-@contextlib.contextmanager
-def without_tf32() -> Iterator[None]:
-    """On a GPU, float32 as such in the block: TensorFloat-32 rounds nearly as bf16 does.
-
-    Torch has it on for convolutions by default, so that scores would not be those of a CPU.
-    """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def for_scoring(

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
-from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch
 from rayapp.train.data.items import TrainItem
@@ -63,12 +62,8 @@ def feature_items(
         store.put(_name(chunk), safetensors.torch.save({"features": features_NC}))
     # Every rank has written its chunks; on a GPU only the value, not the call, waits for that.
     float(global_sum(torch.zeros(1, device=rank_context.device)))
-    return CachedFeatures(torch.cat([_read(store, chunk) for chunk in chunks]), items)
-
-
-def _read(store: Store, chunk: Sequence[TrainItem]) -> Tensor:
-    features_NC: Tensor = safetensors.torch.load(store.get(_name(chunk)))["features"]
-    return features_NC
+    parts = [safetensors.torch.load(store.get(_name(chunk)))["features"] for chunk in chunks]
+    return CachedFeatures(torch.cat(parts), items)
 
 
 def _key(network: Network, job: Job) -> str:

@@ -3,8 +3,11 @@
 Shapes: K views of an image · H W C · V views of a batch · C features or outputs.
 """
 
+from __future__ import annotations
+
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,15 +16,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rayapp.dataset.images import ImageError
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
 from rayapp.models.preprocessing import cut_views, normalise
-from rayapp.train.data.crops import PictureSource, Unreadable, open_source
-from rayapp.train.data.items import TrainItem
-from rayapp.train.data.readers import reading
-from rayapp.train.training_job import Job, RankContext
+from rayapp.train.data.crops import Unreadable, open_source
 from rayapp.transforms.operations import Window
 
+if TYPE_CHECKING:
+    from rayapp.train.data.crops import PictureSource
+    from rayapp.train.data.items import TrainItem
+    from rayapp.train.training_job import Job, RankContext
+
 _VIEWS_AT_ONCE = 64
+# By the server that they are forked from, once: each would else take seconds to import them anew,
+# at every validation.
+_IMPORTED = ["torch", "rayapp.train.data.crops", "rayapp.train.data.views"]
 
 Views = NDArray[np.uint8]
 
@@ -36,7 +44,7 @@ class ItemViews(Dataset["Views | Unreadable"]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> "Views | Unreadable":
+    def __getitem__(self, index: int) -> Views | Unreadable:
         item = self.items[index]
         if self._source is None:  # opened by the process that reads
             self._source = open_source(self._job.settings.root)
@@ -108,3 +116,13 @@ def _means(
 def _unchanged(read: Any) -> Any:
     """In place of torch's own, which would make tensors of arrays."""
     return read
+
+
+def reading(processes: int) -> dict[str, Any]:
+    """Arguments of a DataLoader whose images so many processes read; 0: this one."""
+    if not processes:
+        return {"num_workers": 0}
+    # Forked from this process, with Ray's and torch's threads, they would hang.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    return {"num_workers": processes, "multiprocessing_context": context}

@@ -151,13 +151,14 @@ def calibration_figures(
 def ranking_figures(
     judged: Judged, scheme: LabelScheme
 ) -> tuple[dict[str, float | None], dict[str, float]]:
-    """ROC AUC on the held-out generator and in the worst slice; and of every slice."""
+    """ROC AUC on what is held out and in the worst slice; and of every slice."""
     slices = {
         name: found.value
         for name, mask in judged.slices(scheme).items()
         if (found := roc_auc(judged.labels_N[mask], judged.logits_N[mask])).value is not None
     }
-    held = roc_auc(judged.labels_N[_held(judged)], judged.logits_N[_held(judged)]).value
+    chosen = held_out_mask(judged)
+    held = roc_auc(judged.labels_N[chosen], judged.logits_N[chosen]).value
     figures = {
         "held_out_roc_auc": held,
         "worst_slice_roc_auc": min([v for v in (held, *slices.values()) if v is not None]),
@@ -165,14 +166,15 @@ def ranking_figures(
     return figures, slices
 
 
-def _held(judged: Judged) -> Mask:
-    """Reals, and what calibration may not see: the generator that is held out."""
-    return np.asarray((judged.labels_N == 0) | ~judged.fit_N)
+def held_out_mask(judged: Judged) -> Mask:
+    """What calibration may not see, which is held out, and every image of the other class."""
+    unseen = ~judged.fit_N
+    return np.asarray(unseen | ~np.isin(judged.labels_N, judged.labels_N[unseen]))
 
 
 def held_out_auc(judged: Judged, logits_N: Floats) -> float | None:
     """ROC AUC of other logits of the same images, NaN where an image has none."""
-    chosen = _held(judged) & ~np.isnan(logits_N)
+    chosen = held_out_mask(judged) & ~np.isnan(logits_N)
     return roc_auc(judged.labels_N[chosen], logits_N[chosen]).value
 
 

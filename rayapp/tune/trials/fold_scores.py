@@ -16,7 +16,7 @@ from torch import Tensor
 from rayapp.config.errors import JobFailed
 from rayapp.dataset.images import ImageError
 from rayapp.models.encoder import Network
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
 from rayapp.models.preprocessing import cut_views, normalise
 from rayapp.train.data.crops import open_source
 from rayapp.train.data.items import TrainItem

@@ -30,6 +30,7 @@ from rayapp.tune.trials.figures import (
     Judged,
     calibration_figures,
     held_out_auc,
+    held_out_mask,
     over_folds,
     ranking_figures,
 )
@@ -95,7 +96,7 @@ class TrainingWork:
         run = _FoldRun(fold, self.settings(recipe, fold, folder), self)
         scorer = run.trained(trial_context)
         judged = run.judged(scorer, run.items(), probing=False)
-        chosen = (judged.labels_N == 0) | ~judged.fit_N
+        chosen = held_out_mask(judged)
         record = {
             "labels": judged.labels_N[chosen].tolist(),
             "groups": judged.groups_N[chosen].tolist(),
@@ -135,14 +136,14 @@ class TrainingWork:
             trial_context.report(epoch, looked[str(epoch)])
         outcomes = [run.finished(recipe, trial_context) for run in runs]
         slices = {
-            f"{run.fold.generator} held out · {name}": value
+            f"{run.fold.left_out} held out · {name}": value
             for run, one in zip(runs, outcomes, strict=True)
             for name, value in one.slices.items()
         }
         facts = {
             "epochs": runs[0].num_epochs,
             "folds": {
-                run.fold.generator: one.figures["held_out_roc_auc"]
+                run.fold.left_out: one.figures["held_out_roc_auc"]
                 for run, one in zip(runs, outcomes, strict=True)
             },
         }
@@ -246,10 +247,9 @@ class _FoldRun:
         columns = zip(*(item.labels for item in items), strict=True)
         by_name = dict(zip(LOSS_COLUMNS, columns, strict=True))
         codes = {c: np.array(by_name[c]) for c in LOSS_COLUMNS if c in scheme.columns}
-        names = scheme.names("generator")
-        unseen = np.array([names[c] == self.fold.generator for c in codes["generator"].tolist()])
+        unseen = np.array([item.id in self.fold.held for item in items])
         groups = np.array([self.fold.groups[item.id] for item in items], dtype=np.str_)
-        return Judged(codes, logits_N, groups, ~unseen, (self.fold.generator,))
+        return Judged(codes, logits_N, groups, ~unseen, self.fold.held_out)
 
 
 def trial_folder(number: int) -> str:

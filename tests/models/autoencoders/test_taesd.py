@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.reconstruct import open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd, load_taesd
 from rayapp.models.autoencoders.tiling import in_tiles
 from rayapp.models.foreign import open_checkpoint

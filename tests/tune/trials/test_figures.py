@@ -55,6 +55,18 @@ def test_the_held_out_generator_is_judged_against_the_reals(judged: Judged) -> N
     assert held_out_auc(judged, noisy) < expected
 
 
+def test_a_source_of_reals_that_is_held_out_is_judged_against_all_synthetics(
+    judged: Judged,
+) -> None:
+    held = (judged.labels_N == 0) & (np.arange(len(judged.labels_N)) % 3 == 0)
+    figures, _ = ranking_figures(
+        Judged(judged.codes, judged.logits_N, judged.groups_N, ~held), SCHEME
+    )
+    chosen = held | (judged.labels_N == 1)
+    expected = roc_auc(judged.labels_N[chosen], judged.logits_N[chosen]).value
+    assert figures["held_out_roc_auc"] == expected
+
+
 def test_calibration_is_fitted_to_the_other_half(judged: Judged) -> None:
     half = halves(judged.groups_N, judged.labels_N, judged.fit_N)
     assert 200 < half.sum() < 400

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rayapp.config.errors import UserError
-from rayapp.reconstruct.draws import PairDraws
+from rayapp.reconstruct.pair_draws import PairDraws
 
 # Window, noise's share and seed, share of the reconstruction.
 GOLDEN = ((240, 80, 128, 128), 0.402782, 3106755325607854218, 0.986328)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.reconstruct import LatentNoise
+from rayapp.models.autoencoders.round_trip import LatentNoise
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.transforms.draws import Dice
 from rayapp.transforms.operations import SizeHW, Window

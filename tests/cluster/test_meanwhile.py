@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rayapp.cluster import headstart
+from rayapp.cluster.session import meanwhile
 from rayapp.config.errors import UserError
 from rayapp.config.settings import JobSettings
 
@@ -18,16 +18,16 @@ def test_what_is_soon_done_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> Non
     def refused(_: JobSettings) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr("rayapp.cluster.headstart.session", refused)
+    monkeypatch.setattr("rayapp.cluster.session.session", refused)
 
     def wrong() -> None:
         raise UserError("no such folder")
 
     with contextlib.ExitStack() as opened:
         settings = JobSettings(output="out")
-        assert headstart.meanwhile(settings, opened, lambda: 7) == 7
+        assert meanwhile(settings, opened, lambda: 7) == 7
         with pytest.raises(UserError, match="no such folder"):
-            headstart.meanwhile(settings, opened, wrong)
+            meanwhile(settings, opened, wrong)
 
 
 @pytest.mark.ray
@@ -37,7 +37,7 @@ def test_what_fails_after_long_fails_all_the_same() -> None:
         raise UserError("no such folder")
 
     with contextlib.ExitStack() as opened, pytest.raises(UserError, match="no such folder"):
-        headstart.meanwhile(JobSettings(output="out"), opened, wrong)
+        meanwhile(JobSettings(output="out"), opened, wrong)
 
 
 @pytest.mark.ray
@@ -45,7 +45,7 @@ def test_ray_starts_meanwhile_and_ends_with_the_block() -> None:
     script = """
         import contextlib, time
         import ray
-        from rayapp.cluster import headstart
+        from rayapp.cluster.session import meanwhile
         from rayapp.config.settings import JobSettings
 
         def work():
@@ -54,7 +54,7 @@ def test_ray_starts_meanwhile_and_ends_with_the_block() -> None:
             return "listed"
 
         with contextlib.ExitStack() as opened:
-            print(headstart.meanwhile(JobSettings(output="out", cpus=1), opened, work))
+            print(meanwhile(JobSettings(output="out", cpus=1), opened, work))
         print(ray.is_initialized())
     """
     kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

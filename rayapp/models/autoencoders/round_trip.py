@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.spec import StoredAutoencoder
+from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
 from rayapp.models.autoencoders.taesd import load_taesd
 from rayapp.models.autoencoders.tiny import Generator
+from rayapp.models.autoencoders.upscaler import open_upscaler
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of
-from rayapp.models.inference.scoring_network import without_tf32
+from rayapp.models.inference.precision import without_tf32
 from rayapp.transforms.operations import ImageHWC
 
 TILE_PX = 640  # of a side, done at once beside its halo: under 1 GB
@@ -81,6 +82,7 @@ def open_autoencoder(
         "taesd": _taesd,
         "diffusers": _diffusers,
         "demo": _demo,
+        "ncnn": open_upscaler,
         "torchscript": _torchscript,
         "python": _python,
     }[stored.spec.kind](stored, device, tile_px)

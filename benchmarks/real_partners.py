@@ -1,0 +1,166 @@
+"""Photographs and their reconstructions, made as `imaginet reconstruct` makes them, to train on.
+
+A probe that is trained on them alone has seen no generated image: content, size, format and
+compression of both are equal, and only the trace of the autoencoder is left.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.real_features import (
+    NUM_BLOCKS,
+    NUM_SQUARES,
+    Condition,
+    FrozenFeatures,
+    Single,
+    Source,
+    pixels_of,
+)
+from benchmarks.real_folds import Fold, judge_by, without_source
+from benchmarks.real_judge import Pairs
+from benchmarks.real_probe import Probe, fit_probe
+from benchmarks.real_set import RealSet
+from rayapp.dataset.images import named_as
+from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
+from rayapp.reconstruct.pair_draws import PairDraws
+from rayapp.reconstruct.pair_rows import Pair, PairRows
+from rayapp.storage.uris import open_store
+from rayapp.transforms import ImageHWC, encode_lossless
+from rayapp.transforms.operations import resize
+
+SIDE = 384  # of the cut, px
+LATENT_NOISE = 0.0
+BLEND = 0.0
+SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
+LAST_BLOCKS = 2  # of which the class token is taken: the others tell the pairs apart, and no more
+STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
+
+
+class Partners:
+    """The pairs of photographs under one autoencoder."""
+
+    def __init__(self, autoencoder: str, weights: Path) -> None:
+        self._draws = PairDraws(0, SIDE, LATENT_NOISE, BLEND, 0.3, "both")
+        stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
+        nowhere = open_store(weights)  # rows are not read from there, nor written
+        self._rows = PairRows(nowhere, nowhere, stored, self._draws, True, None, "png")
+        self._name = f"{stored.hash}\0{self._draws}"
+        self._opened = False
+        self._pair = lru_cache(maxsize=1)(self._made)
+
+    def _made(self, data: bytes, item_id: str, shorter_side: int | None) -> Pair:
+        if not self._opened:
+            self._rows.setup()
+            self._opened = True
+        if shorter_side is not None:
+            data = shrunk(pixels_of(data, item_id), shorter_side)
+        return self._rows.pair(data, item_id)
+
+    def sources(
+        self, data: bytes, item_id: str, condition: Condition, shorter_side: int | None
+    ) -> tuple[Source, Source]:
+        """The real cut and its partner, both under a condition."""
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"pair\0{digest}\0{item_id}\0{shorter_side}\0{condition.key}\0{self._name}"
+        asked = data, item_id, shorter_side
+        return (
+            (f"{name}\0real", lambda: condition.apply(self._pair(*asked).real_HWC, item_id)),
+            (f"{name}\0partner", lambda: condition.apply(self._pair(*asked).partner_HWC, item_id)),
+        )
+
+
+def shrunk(image_HWC: ImageHWC, shorter_side: int) -> bytes:
+    """The image as a lossless file, its shorter side at most this."""
+    height, width = image_HWC.shape[:2]
+    scale = min(shorter_side / min(height, width), 1.0)
+    small_HWC = resize(image_HWC, round(height * scale), round(width * scale), "area")
+    return encode_lossless(small_HWC)
+
+
+def last_blocks(features_NF: Single) -> Single:
+    """The columns of the last blocks, of each square."""
+    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
+    return blocks[:, :, -LAST_BLOCKS:].reshape(len(features_NF), -1)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Real images to train on: file, id, source and group of each."""
+
+    data: Sequence[bytes]
+    ids: Sequence[str]
+    sources_P: NDArray[np.str_]
+    groups_P: NDArray[np.str_]
+
+    @classmethod
+    def of_set(cls, pictures: RealSet) -> "Photographs":
+        """The real images of the set itself, of which a fold leaves the judged source out."""
+        rows = np.flatnonzero(pictures.origins_N == 0).tolist()
+        return cls(
+            [pictures.read(at) for at in rows],
+            [pictures.pictures[at].path for at in rows],
+            pictures.kinds_N[rows],
+            pictures.groups_N[rows],
+        )
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "Photographs":
+        """Every image of a folder: photographs of another source than those that are judged."""
+        files = sorted(file for file in folder.glob("**/*") if named_as(file.name) == "image")
+        ids = [file.relative_to(folder).as_posix() for file in files]
+        sources = np.array(["photographs"] * len(ids))
+        return cls([file.read_bytes() for file in files], ids, sources, np.array(ids))
+
+
+def pair_features(
+    photographs: Photographs,
+    partners: Partners,
+    conditions: Sequence[Condition],
+    features: FrozenFeatures,
+) -> dict[Condition, Single]:
+    """Condition → features of real, partner, real, partner … of all photographs, size by size."""
+    found = [
+        one
+        for side in SHORTER_SIDES
+        for data, item_id in zip(photographs.data, photographs.ids, strict=True)
+        for condition in conditions  # within a photograph: its partner is made once
+        for one in partners.sources(data, item_id, condition, side)
+    ]
+    all_NF = last_blocks(features.of(found, "photographs and partners"))
+    by_condition = all_NF.reshape(-1, len(conditions), 2, all_NF.shape[1])
+    return {
+        condition: by_condition[:, at].reshape(-1, all_NF.shape[1])
+        for at, condition in enumerate(conditions)
+    }
+
+
+def judge_aligned(
+    pictures: RealSet, photographs: Photographs, both: Single, judged: Mapping[str, Single]
+) -> dict[str, Pairs]:
+    """Level → pairs, judged by probes trained on photographs of other sources and partners.
+
+    Args:
+        pictures: the set.
+        photographs: what is trained on.
+        both: of pair_features.
+        judged: level → features of all images of the set.
+    """
+    origins = np.tile([0, 1], len(both) // 2)
+    sources, groups = (
+        np.tile(np.repeat(names, 2), len(SHORTER_SIDES))
+        for names in (photographs.sources_P, photographs.groups_P)
+    )
+    judged_sources = pictures.kinds_N
+
+    def fit(fold: Fold) -> Probe:
+        kept = ~np.isin(sources, judged_sources[fold.real])
+        return fit_probe(both[kept], origins[kept], sources[kept], groups[kept], (STRENGTH,))
+
+    seen = {name: last_blocks(one) for name, one in judged.items()}
+    return judge_by(pictures, list(without_source(pictures)), fit, seen)
