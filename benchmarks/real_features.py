@@ -63,7 +63,7 @@ class Condition:
         return ",".join(load_perturbation(name).hash for name in self.perturbations)
 
 
-CONDITIONS = tuple(Condition(level, equalised) for equalised in (True, False) for level in LEVELS)
+CONDITIONS = tuple(Condition(level, equalised) for level in LEVELS for equalised in (True, False))
 Source = tuple[str, Callable[[], ImageHWC]]  # an id, and how its pixels are made
 
 
@@ -151,10 +151,10 @@ def _write(file: Path, features_F: NDArray[np.float16]) -> None:
     part.replace(file)
 
 
-def source_of(data: bytes, item_id: str, condition: Condition) -> Source:
-    """An image's file under a condition."""
-    name = f"{hashlib.sha256(data).hexdigest()}\0{condition.key}"
-    return name, lambda: condition.apply(pixels_of(data, item_id), item_id)
+def source_of(file: Path, digest: str, item_id: str, condition: Condition) -> Source:
+    """An image's file, whose sha256 is known, under a condition."""
+    name = f"{digest}\0{condition.key}"
+    return name, lambda: condition.apply(pixels_of(file.read_bytes(), item_id), item_id)
 
 
 def pixels_of(data: bytes, path: str) -> ImageHWC:

@@ -48,6 +48,8 @@ def export_onnx(detector: Detector, digest: str, fp16: bool = False) -> Exported
         JobFailed: a layer that ONNX does not know.
     """
     spec = detector.spec
+    if spec.fusion:
+        raise UserError("several detectors as one are no single network; export each part")
     if spec.adopted and spec.adopted.kind == "onnx":
         raise UserError("the detector is an ONNX file already")
     network = copy.deepcopy(detector.network).cpu().eval()
