@@ -9,7 +9,8 @@ from rayapp.cluster.map_rows import Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
-from rayapp.dataset.images import named_as, sha256
+from rayapp.dataset.among_files import describe_left_out, images_among
+from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
 from rayapp.download.entry import fetch_entry
 from rayapp.download.origins.catalogue import load_catalogue
@@ -112,8 +113,10 @@ def _taken(
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
     scheme = pairs_scheme(None, name)
     own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
-    listed = (stat.key for stat in root.list() if named_as(stat.key) == "image")
-    keys = sorted(key for key in listed if not key.startswith(own))  # what was made is no input
+    found = (stat for stat in root.list() if not stat.key.startswith(own))  # that is no input
+    keys, left_out = images_among(root, found)
+    if left_out:
+        print(f"left out, no images: {describe_left_out(left_out)}")
     if faults := [fault for key in keys if (fault := path_fault(key))]:
         raise UserError(f"{root.root}: {faults[0]}")
     if not keys:
