@@ -1,8 +1,10 @@
 """What a detector was never trained on, by its own training lists; and what intervals resample."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,14 @@ from rayapp.dataset.labels import load_scheme
 from rayapp.dataset.leakage import training_lists
 from rayapp.dataset.manifest import item_rows
 from rayapp.dataset.scores import names_by, photographs
-from rayapp.evaluate.detectors import Measured
-from rayapp.evaluate.judge import Judged
-from rayapp.evaluate.settings import EvaluateSettings, LeaveOut
-from rayapp.metrics.evaluation import Evaluation, Figure, LeftOut
-from rayapp.metrics.testset import Part
+from rayapp.metrics.evaluation import Figure, LeftOut
+
+if TYPE_CHECKING:
+    from rayapp.evaluate.detectors import Measured
+    from rayapp.evaluate.judge import Judged
+    from rayapp.evaluate.settings import EvaluateSettings, LeaveOut
+    from rayapp.metrics.evaluation import Evaluation
+    from rayapp.metrics.testset import Part
 
 Names = NDArray[np.str_]
 

@@ -7,11 +7,13 @@ import pyarrow as pa
 
 from rayapp.cluster.map_rows import Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
-from rayapp.dataset.images import named_as, sha256
+from rayapp.dataset.among_files import describe_left_out, images_among
+from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, path_fault, read_lists
 from rayapp.download.entry import fetch_entry
+from rayapp.download.origins.catalogue import load_catalogue
 from rayapp.models.autoencoders.autoencoder_spec import (
     StoredAutoencoder,
     load_autoencoder_spec,
@@ -76,14 +78,29 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
 
 def _autoencoder(settings: ReconstructSettings) -> StoredAutoencoder:
     spec = load_autoencoder_spec(settings.autoencoder)
-    files: Mapping[str, str] = {}
-    if settings.weights is None and spec.catalogue:
-        found = fetch_entry(spec.catalogue, settings.fetched, catalogue=settings.catalogue)
-        files = {one.key.rsplit("/", 1)[-1]: one.uri for one in found}
+    fetched = settings.weights is None and spec.catalogue
+    files = _fetched(spec.catalogue, settings) if fetched else {}
     stored = stored_autoencoder(spec, settings.weights, files)
     if settings.latent_noise and not takes_noise(stored):
         raise UserError(f"--latent-noise: a {spec.kind} autoencoder shows no latent; leave it out")
     return stored
+
+
+def _fetched(entry: str, settings: ReconstructSettings) -> Mapping[str, str]:
+    """File name → URI of an entry's files, fetched once.
+
+    Raises:
+        UserError, JobFailed: they could not be had; the line says what to do by hand.
+    """
+    try:
+        found = fetch_entry(entry, settings.fetched, catalogue=settings.catalogue)
+    except (UserError, JobFailed) as error:
+        source = load_catalogue(settings.catalogue).sources.get(entry)
+        page = f" from {source.page}" if source and source.page else ""
+        raise type(error)(
+            f"{error}; or fetch them by hand{page} and give --weights FOLDER"
+        ) from None
+    return {one.key.rsplit("/", 1)[-1]: one.uri for one in found}
 
 
 def _taken(
@@ -96,8 +113,10 @@ def _taken(
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
     scheme = pairs_scheme(None, name)
     own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
-    listed = (stat.key for stat in root.list() if named_as(stat.key) == "image")
-    keys = sorted(key for key in listed if not key.startswith(own))  # what was made is no input
+    found = (stat for stat in root.list() if not stat.key.startswith(own))  # that is no input
+    keys, left_out = images_among(root, found)
+    if left_out:
+        print(f"left out, no images: {describe_left_out(left_out)}")
     if faults := [fault for key in keys if (fault := path_fault(key))]:
         raise UserError(f"{root.root}: {faults[0]}")
     if not keys:

@@ -11,7 +11,6 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.storage.uris import read_uri
 
 HUB_TIMEOUT_S = 5
 _WEIGHTS_FILE = "model.safetensors"
@@ -25,11 +24,6 @@ class Weights:
 
     where: str
     tensors: Mapping[str, Tensor]
-
-
-def weights_at(uri: str | None) -> Weights | None:
-    """The weights in a file; None where none is named."""
-    return None if uri is None else read_weights(read_uri(uri), uri)
 
 
 def read_weights(data: bytes, where: str) -> Weights:

@@ -15,7 +15,7 @@ from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Step
 
 _GRID: SizeHW = (16, 16)  # of files that are no JPEG, but may have been one, or are lossy WebP
-_LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF"})
+_LOSSLESS = frozenset({"PNG", "BMP", "TIFF"})
 
 
 def _turn(turns: int) -> Step:
@@ -88,7 +88,7 @@ def _said(image: Image.Image, layout: JpegLayout | None, orientation: int) -> st
     if layout is None:
         if image.format in ("JPEG", "MPO"):
             return f"not aligned: a JPEG of {image.mode}"
-        lossless = image.format in _LOSSLESS
+        lossless = image.format in _LOSSLESS and image.mode not in ("P", "PA")  # of few colours
         return f"{image.format}{'' if lossless else ', not aligned'}"
     words = [f"JPEG {layout.subsampling}"]
     if image.info.get("progressive"):

@@ -21,7 +21,8 @@ from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
-from rayapp.models.pretrained import weights_at
+from rayapp.models.pretrained import read_weights
+from rayapp.storage.uris import read_uri
 from rayapp.train.data.batches import RankSteps, share
 from rayapp.train.data.crops import Batch, Crops, collate
 from rayapp.train.data.features import CachedFeatures, feature_items
@@ -66,10 +67,11 @@ class Engine:
         self.stage_at = self.step_at = self.images_done = 0
         torch.manual_seed(job.settings.seed)
         settings = job.settings
+        own = settings.backbone_weights
         self.network = build_network(
             job.spec.architecture,
             pretrained=settings.pretrained,
-            weights=weights_at(settings.backbone_weights),
+            weights=read_weights(read_uri(own), own) if own else None,
         )
         if settings.encoder:
             trained = load_detector(settings.encoder).network

@@ -15,7 +15,7 @@ from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector
-from rayapp.models.pretrained import weights_at
+from rayapp.models.pretrained import read_weights
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
 from rayapp.storage.uris import read_uri, split_uri
@@ -79,9 +79,10 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
         validation = _with_class(validation, settings, settings.validation)
     if settings.encoder:
         inputs[settings.encoder] = _encoder_hash(settings)
-    weights = weights_at(settings.backbone_weights)
-    if settings.backbone_weights:
-        inputs[settings.backbone_weights] = sha256(read_uri(settings.backbone_weights))
+    own, weights = settings.backbone_weights, None
+    if own:
+        data = read_uri(own)
+        inputs[own], weights = sha256(data), read_weights(data, own)
     built = settings.built
     check_start(built.backbone, built.options, settings.pretrained, weights)
     items = [item for stage in stages for item in stage.items]

@@ -1,9 +1,12 @@
 import io
 import json
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from rayapp.cluster import session
@@ -11,6 +14,7 @@ from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
+from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.reconstruct.preview import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
@@ -78,6 +82,9 @@ def test_each_real_image_gets_its_partner(tmp_path):
         assert np.array_equal(real_HWC, apply(Plan.from_json(one["plan"]), source_HWC))
         partner_HWC = pixels_of((out / other["path"]).read_bytes())
         assert 0 < np.abs(partner_HWC.astype(int) - real_HWC).mean() < 12
+        rendered_HWC = cv2.GaussianBlur(real_HWC, (3, 3), 0.8)  # what OWN does
+        replayed_HWC = apply(Plan.from_json(other["plan"]), rendered_HWC, real_HWC)
+        assert np.array_equal(partner_HWC, replayed_HWC), "the plan says all that was done"
         if group == "photos/5.jpeg":
             assert (partner_HWC == partner_HWC[:, :, :1]).all(), "a grey photograph's is grey"
     assert run.results["alignment"] == {
@@ -239,6 +246,32 @@ def test_the_same_pairs_lie_in_s3(tmp_path, s3, monkeypatch):
     assert run.results["pixels_sha256"] == local.results["pixels_sha256"]
     table = pq.read_table(io.BytesIO(open_store(f"{there}/out").get("manifest.parquet")))
     assert table.equals(pq.read_table(tmp_path / "out/manifest.parquet"))
+
+
+def test_weights_are_fetched_by_the_catalogue_or_asked_for(tmp_path):
+    folder, kept = photographs(tmp_path / "in", 4), tmp_path / "kept"
+    kept.mkdir()
+    torch.manual_seed(0)
+    network = Taesd(4, middle_blocks=False)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(network, part).state_dict(), kept / f"taesd_{part}.pth")
+    names = [f"autoencoder_taesd/taesd_{part}.pth" for part in ("encoder", "decoder")]
+    source = {"about": "x", "kind": "weights", "at": [f"{kept}/{{name}}"], "form": "files",
+              "paths": {"autoencoder_taesd/": ""}, "files": dict.fromkeys(names, ""),
+              "page": "https://example.org"}  # fmt: skip
+    book = {"origins": {}, "sources": {"autoencoder_taesd": source}}
+    (tmp_path / "book.yaml").write_text(yaml.safe_dump(book))
+    fetched = {"autoencoder": "taesd", "catalogue": str(tmp_path / "book.yaml")}
+    fetched |= {"fetched": str(tmp_path / "fetched"), "side": 32}
+    (kept / "taesd_decoder.pth").rename(tmp_path / "later.pth")
+    with pytest.raises(JobFailed, match=r"by hand from https://example\.org and give --weights"):
+        reconstruct(settings(folder, tmp_path / "out", **fetched))
+    (tmp_path / "later.pth").rename(kept / "taesd_decoder.pth")
+    run = reconstruct(settings(folder, tmp_path / "out", latent_noise=0.2, **fetched))
+    assert run.counts["pairs"] == 4
+    assert {row["latent_noise"] > 0 for row in rows_of(tmp_path / "out") if row["origin"]} == {True}
+    given = settings(folder, tmp_path / "out", latent_noise=0.2, weights=str(kept), **fetched)
+    assert reconstruct(given).state == "done", "where the weights lie changes nothing"
 
 
 @pytest.mark.parametrize(

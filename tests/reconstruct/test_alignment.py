@@ -55,6 +55,8 @@ def test_a_turned_file_is_compressed_again_as_it_was_stored(orientation):
         ),
         ("JPEG", "CMYK", {}, "not aligned: a JPEG of CMYK"),
         ("PNG", "RGB", {}, "PNG"),
+        ("PNG", "P", {}, "PNG, not aligned"),
+        ("GIF", "P", {}, "GIF, not aligned"),
         ("WEBP", "RGB", {}, "WEBP, not aligned"),
     ],
 )
