@@ -38,6 +38,7 @@ from benchmarks.real_page import (
 from benchmarks.real_partners import Partners, Photographs, judge_aligned, pair_features
 from benchmarks.real_set import RealSet, read_real_set
 from rayapp.config.errors import UserError
+from rayapp.dataset.images import sha256
 from rayapp.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,21 +54,23 @@ def probe_results(
     aligned: tuple[Photographs, Partners] | None,
 ) -> Iterator[Result]:
     """The probe by every way of leaving out, trained on clean images, judged on each condition."""
-    data = [pictures.read(at) for at in range(len(pictures.pictures))]
-    found = {
-        one: features.of(
-            [source_of(d, p.path, one) for d, p in zip(data, pictures.pictures, strict=True)],
-            f"features, {one.title}",
-        )
-        for one in conditions
-    }
+    files = pictures.files
+    known = [
+        (f, sha256(f.read_bytes()), p.path) for f, p in zip(files, pictures.pictures, strict=True)
+    ]
+
+    def seen(one: Condition) -> NDArray[np.float32]:
+        return features.of([source_of(*image, one) for image in known], f"features, {one.title}")
+
+    trained = [one for one in conditions if one.level == "clean"]
+    found = {one: seen(one) for one in trained}
+    pairs_of = pair_features(*aligned, trained, features) if aligned else {}
+    found |= {one: seen(one) for one in conditions if one not in found}
     folds: dict[str, list[Fold]] = {
         LEAVE_FAMILY_OUT: list(leave_family_out(pictures)),
         LEAVE_SOURCE_OUT: list(leave_source_out(pictures)),
         HALF: list(half_against_half(pictures)),
     }
-    trained = [one for one in conditions if one.level == "clean"]
-    pairs_of = pair_features(*aligned, trained, features) if aligned else {}
     for equalised in dict.fromkeys(one.equalised for one in conditions):
         judged = {one.level: f for one, f in found.items() if one.equalised == equalised}
         for way, several in folds.items():
@@ -76,7 +79,8 @@ def probe_results(
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
             both = pairs_of[Condition("clean", equalised)]
-            pairs = judge_aligned(pictures, aligned[0], both, judged)
+            projected = {level: features.projections(one) for level, one in judged.items()}
+            pairs = judge_aligned(pictures, aligned[0], both, projected)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
 
@@ -111,8 +115,8 @@ def _logits(
 ) -> NDArray[np.float64]:
     logits = np.empty(len(pictures.pictures))
     with Progress(title, len(logits), unit="images") as progress:
-        for at, picture in enumerate(pictures.pictures):
-            pixels = pixels_of(pictures.read(at), picture.path)
+        for at, (file, picture) in enumerate(zip(pictures.files, pictures.pictures, strict=True)):
+            pixels = pixels_of(file.read_bytes(), picture.path)
             logits[at] = detector.logits([condition.apply(pixels, picture.path)])[0]
             progress.update()
     return logits

@@ -63,7 +63,7 @@ class Condition:
         return ",".join(load_perturbation(name).hash for name in self.perturbations)
 
 
-CONDITIONS = tuple(Condition(level, equalised) for equalised in (True, False) for level in LEVELS)
+CONDITIONS = tuple(Condition(level, equalised) for level in LEVELS for equalised in (True, False))
 Source = tuple[str, Callable[[], ImageHWC]]  # an id, and how its pixels are made
 
 
@@ -90,6 +90,23 @@ class FrozenFeatures:
                         _write(files[at], features_F)
                         progress.update()
         return np.stack([np.load(file) for file in files]).astype(np.float32)
+
+    def projections(self, features_NF: Single) -> Single:
+        """What CLIP compares with words, of the centre alone [N, P]: the last token projected."""
+        import torch
+        from safetensors import safe_open
+        from torch.nn.functional import layer_norm, linear
+
+        with safe_open(self._weights, "pt") as file:
+            there = {"norm.weight", "norm.bias", "head.weight"} & set(file.keys())
+            tensors = {key: file.get_tensor(key).float() for key in there}
+        blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
+        token_ND = torch.from_numpy(np.ascontiguousarray(blocks[:, -1, -1])).float()
+        scale, shift = tensors["norm.weight"], tensors["norm.bias"]
+        normed_ND = layer_norm(token_ND, scale.shape, scale, shift)
+        if "head.weight" in tensors:
+            normed_ND = linear(normed_ND, tensors["head.weight"])
+        return np.asarray(normed_ND.numpy())
 
     def _file(self, name: str) -> Path:
         key = hashlib.sha256(f"{self._key}\0{name}".encode()).hexdigest()
@@ -151,10 +168,10 @@ def _write(file: Path, features_F: NDArray[np.float16]) -> None:
     part.replace(file)
 
 
-def source_of(data: bytes, item_id: str, condition: Condition) -> Source:
-    """An image's file under a condition."""
-    name = f"{hashlib.sha256(data).hexdigest()}\0{condition.key}"
-    return name, lambda: condition.apply(pixels_of(data, item_id), item_id)
+def source_of(file: Path, digest: str, item_id: str, condition: Condition) -> Source:
+    """An image's file, whose sha256 is known, under a condition."""
+    name = f"{digest}\0{condition.key}"
+    return name, lambda: condition.apply(pixels_of(file.read_bytes(), item_id), item_id)
 
 
 def pixels_of(data: bytes, path: str) -> ImageHWC:

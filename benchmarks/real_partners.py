@@ -4,7 +4,6 @@ A probe that is trained on them alone has seen no generated image: content, size
 compression of both are equal, and only the trace of the autoencoder is left.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,20 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.real_features import (
-    NUM_BLOCKS,
-    NUM_SQUARES,
-    Condition,
-    FrozenFeatures,
-    Single,
-    Source,
-    pixels_of,
-)
+from benchmarks.real_features import Condition, FrozenFeatures, Single, Source, pixels_of
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
 from benchmarks.real_set import RealSet
-from rayapp.dataset.images import named_as
+from rayapp.dataset.images import named_as, sha256
 from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
 from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import Pair, PairRows
@@ -38,7 +29,6 @@ SIDE = 384  # of the cut, px
 LATENT_NOISE = 0.0
 BLEND = 0.0
 SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
-LAST_BLOCKS = 2  # of which the class token is taken: the others tell the pairs apart, and no more
 STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
 
 
@@ -54,7 +44,8 @@ class Partners:
         self._opened = False
         self._pair = lru_cache(maxsize=1)(self._made)
 
-    def _made(self, data: bytes, item_id: str, shorter_side: int | None) -> Pair:
+    def _made(self, file: Path, item_id: str, shorter_side: int | None) -> Pair:
+        data = file.read_bytes()
         if not self._opened:
             self._rows.setup()
             self._opened = True
@@ -63,12 +54,12 @@ class Partners:
         return self._rows.pair(data, item_id)
 
     def sources(
-        self, data: bytes, item_id: str, condition: Condition, shorter_side: int | None
+        self, file: Path, item_id: str, condition: Condition, shorter_side: int | None
     ) -> tuple[Source, Source]:
         """The real cut and its partner, both under a condition."""
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256(file.read_bytes())
         name = f"pair\0{digest}\0{item_id}\0{shorter_side}\0{condition.key}\0{self._name}"
-        asked = data, item_id, shorter_side
+        asked = file, item_id, shorter_side
         return (
             (f"{name}\0real", lambda: condition.apply(self._pair(*asked).real_HWC, item_id)),
             (f"{name}\0partner", lambda: condition.apply(self._pair(*asked).partner_HWC, item_id)),
@@ -83,17 +74,11 @@ def shrunk(image_HWC: ImageHWC, shorter_side: int) -> bytes:
     return encode_lossless(small_HWC)
 
 
-def last_blocks(features_NF: Single) -> Single:
-    """The columns of the last blocks, of each square."""
-    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
-    return blocks[:, :, -LAST_BLOCKS:].reshape(len(features_NF), -1)
-
-
 @dataclass(frozen=True)
 class Photographs:
     """Real images to train on: file, id, source and group of each."""
 
-    data: Sequence[bytes]
+    files: Sequence[Path]
     ids: Sequence[str]
     sources_P: NDArray[np.str_]
     groups_P: NDArray[np.str_]
@@ -103,7 +88,7 @@ class Photographs:
         """The real images of the set itself, of which a fold leaves the judged source out."""
         rows = np.flatnonzero(pictures.origins_N == 0).tolist()
         return cls(
-            [pictures.read(at) for at in rows],
+            [pictures.files[at] for at in rows],
             [pictures.pictures[at].path for at in rows],
             pictures.kinds_N[rows],
             pictures.groups_N[rows],
@@ -115,7 +100,7 @@ class Photographs:
         files = sorted(file for file in folder.glob("**/*") if named_as(file.name) == "image")
         ids = [file.relative_to(folder).as_posix() for file in files]
         sources = np.array(["photographs"] * len(ids))
-        return cls([file.read_bytes() for file in files], ids, sources, np.array(ids))
+        return cls(files, ids, sources, np.array(ids))
 
 
 def pair_features(
@@ -128,14 +113,14 @@ def pair_features(
     found = [
         one
         for side in SHORTER_SIDES
-        for data, item_id in zip(photographs.data, photographs.ids, strict=True)
+        for file, item_id in zip(photographs.files, photographs.ids, strict=True)
         for condition in conditions  # within a photograph: its partner is made once
-        for one in partners.sources(data, item_id, condition, side)
+        for one in partners.sources(file, item_id, condition, side)
     ]
-    all_NF = last_blocks(features.of(found, "photographs and partners"))
-    by_condition = all_NF.reshape(-1, len(conditions), 2, all_NF.shape[1])
+    all_NP = features.projections(features.of(found, "photographs and partners"))
+    by_condition = all_NP.reshape(-1, len(conditions), 2, all_NP.shape[1])
     return {
-        condition: by_condition[:, at].reshape(-1, all_NF.shape[1])
+        condition: by_condition[:, at].reshape(-1, all_NP.shape[1])
         for at, condition in enumerate(conditions)
     }
 
@@ -145,11 +130,13 @@ def judge_aligned(
 ) -> dict[str, Pairs]:
     """Level → pairs, judged by probes trained on photographs of other sources and partners.
 
+    Of the features the projections are taken: what else tells pairs apart does not carry over.
+
     Args:
         pictures: the set.
         photographs: what is trained on.
         both: of pair_features.
-        judged: level → features of all images of the set.
+        judged: level → projections of all images of the set.
     """
     origins = np.tile([0, 1], len(both) // 2)
     sources, groups = (
@@ -162,5 +149,4 @@ def judge_aligned(
         kept = ~np.isin(sources, judged_sources[fold.real])
         return fit_probe(both[kept], origins[kept], sources[kept], groups[kept], (STRENGTH,))
 
-    seen = {name: last_blocks(one) for name, one in judged.items()}
-    return judge_by(pictures, list(without_source(pictures)), fit, seen)
+    return judge_by(pictures, list(without_source(pictures)), fit, judged)

@@ -61,9 +61,10 @@ class RealSet:
         """The sources of reals, or the families of synthetics, by name."""
         return sorted({one.kind for one in self.pictures if one.origin == origin})
 
-    def read(self, at: int) -> bytes:
-        """The file of one image."""
-        return (self.folder / self.pictures[at].path).read_bytes()
+    @property
+    def files(self) -> list[Path]:
+        """The file of each image."""
+        return [self.folder / one.path for one in self.pictures]
 
 
 def read_real_set(folder: Path, manifest: Path | None = None) -> RealSet:

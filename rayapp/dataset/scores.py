@@ -28,7 +28,7 @@ EXTRA = {
     "preprocessing_hash": pa.string(),
     "orientation": pa.int8(),
     "note": pa.string(),
-    "reason": pa.string(),  # why the image holds nothing to judge by; its logit stands
+    "reason": pa.string(),  # why there is no verdict, though the logit stands
     "variant": pa.string(),
     "group": pa.string(),
     "etag": pa.string(),

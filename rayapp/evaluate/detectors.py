@@ -34,6 +34,8 @@ class Measured:
     @property
     def view(self) -> str:
         """What it sees of an image."""
+        if self.spec.fusion:
+            return "as its parts do"
         return f"{self.spec.preprocessing.view}, {self.spec.preprocessing.size} px"
 
 

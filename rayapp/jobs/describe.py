@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rayapp.models.detector import DetectorSpec
 from rayapp.models.folder import read_spec
+from rayapp.models.fusion import Fusion
 from rayapp.models.scope import Images, describe_figures
 
 _WIDTH = 14
@@ -37,7 +38,10 @@ def _network(spec: DetectorSpec) -> Rows:
     view = f"{seen.view}, {seen.size} px"
     if seen.processor:
         view = f"its own processor does, {seen.shape_HW[1]}×{seen.shape_HW[0]} px"
-    yield "network", [f"{built.backbone}{several}; sees an image as {view}"]
+    if spec.fusion:
+        yield "network", list(_parts(spec.fusion))
+    else:
+        yield "network", [f"{built.backbone}{several}; sees an image as {view}"]
     yield "tells", [", ".join(spec.labels.classes)]
     if spec.adopted:
         named = [spec.adopted.classes[index] for index in spec.adopted.synthetic]
@@ -45,6 +49,19 @@ def _network(spec: DetectorSpec) -> Rows:
     for name in _TERMS:
         if value := spec.provenance.get(name):
             yield name, [", ".join(value) if isinstance(value, list) else str(value)]
+
+
+def _parts(fusion: Fusion) -> Iterator[str]:
+    yield f"a fusion ({fusion.method}) of"
+    for part in fusion.parts:
+        inner = DetectorSpec(**part.spec)
+        seen = inner.preprocessing
+        yield (
+            f"  {part.name}: {inner.architecture.backbone}, weight {part.weight:.3g}; sees an "
+            f"image as {seen.view}, {seen.size} px; hash {part.detector_hash[:12]}"
+        )
+    if fusion.disagree_above is not None:
+        yield f"unsure where their probabilities are more than {fusion.disagree_above:g} apart"
 
 
 def _grounds(spec: DetectorSpec) -> Rows:

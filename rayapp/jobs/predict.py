@@ -15,6 +15,7 @@ from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
 from rayapp.models.detector import Detector
+from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.models.scope import NOT_RECORDED
@@ -111,7 +112,7 @@ def _record(
     results: dict[str, Any],
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
-    view = subject.detector.spec.preprocessing if subject.detector else None
+    view = subject.view
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
     writer = Results(run.store, inputs, subject.judge, view, perturbation, settings.gallery)
     tally, selection = writer.write(scored)
@@ -150,6 +151,13 @@ class _Subject:
     seen_otherwise: Detector | None = None
 
     @property
+    def view(self) -> Preprocessing | None:
+        """How it sees an image; None: whole, or each part of a fusion in its own way."""
+        if self.detector is None or self.detector.spec.fusion:
+            return None
+        return self.detector.spec.preprocessing
+
+    @property
     def scope_line(self) -> str:
         """What its verdicts rest on, in one line."""
         return self.detector.scope_line if self.detector else NOT_RECORDED
@@ -165,9 +173,8 @@ def _subject(settings: PredictSettings) -> _Subject:
     detector = stored.seen_as(settings.view, settings.view_size)
     view, labels = detector.spec.preprocessing, detector.spec.labels
     classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
-    judge = Judge(
-        f"{view.view}-{view.size}", detector.spec.calibration, settings.threshold, classes
-    )
+    seen_as = "fusion" if detector.spec.fusion else f"{view.view}-{view.size}"
+    judge = Judge(seen_as, detector.spec.calibration, settings.threshold, classes)
     otherwise = detector if detector is not stored else None
     return _Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 
@@ -212,6 +219,11 @@ def _spec(
     )
     if subject.detector is None:
         return spec, {"used": "own"}
+    adopted = subject.detector.spec.adopted
+    if adopted and adopted.kind == "onnx":
+        if settings.precision == "bf16":
+            raise UserError("--precision bf16: an ONNX file computes as it was exported")
+        return spec, {"used": "as exported"}
     if settings.precision != "auto":
         return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
     if (known := run.found.get("results", {}).get("precision")) is not None:

@@ -27,6 +27,8 @@ from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
+from rayapp.models.fused_network import FusedNetwork
+from rayapp.models.fusion import Fusion
 from rayapp.models.inference.precision import without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
@@ -37,6 +39,7 @@ from rayapp.models.verdicts import Judge, Judgement
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
+_FUSED_AT_ONCE = 16  # images whose pixels are in memory whole, for all parts
 
 
 class DetectorSpec(Settings):
@@ -50,6 +53,7 @@ class DetectorSpec(Settings):
     labels: Labels = Field(Labels(), description="what the outputs mean")
     calibration: Calibration | None = Field(None, description="from logit to probability")
     adopted: Adopted | None = Field(None, description="a network of others; none: one of ours")
+    fusion: Fusion | None = Field(None, description="several detectors as one; none: one alone")
     provenance: dict[str, Any] = Field({}, description="where the weights come from")
     scope: Scope = Field(Scope(), description="what its verdicts rest on")
     min_side_px: int | None = Field(
@@ -125,7 +129,9 @@ class Detector:
         UserError: the network does not have the strides that the spec names.
     """
 
-    def __init__(self, network: Network | Ensemble | AdoptedNetwork, spec: DetectorSpec) -> None:
+    def __init__(
+        self, network: Network | Ensemble | AdoptedNetwork | FusedNetwork, spec: DetectorSpec
+    ) -> None:
         for actual in (backbone.strides() for backbone in network.backbones):
             if actual == spec.strides:
                 continue
@@ -143,6 +149,8 @@ class Detector:
         Raises:
             UserError: the detector is calibrated, and its calibration holds for its own view only.
         """
+        if self.spec.fusion and (view or size):
+            raise UserError("each part of a fusion has a view of its own: leave the view as it is")
         own = self.spec.preprocessing
         wanted = own.seen_as(view or own.view, size or own.size)
         if wanted == own:
@@ -243,7 +251,7 @@ class Detector:
 
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
-        named = {"architecture", "strides", "preprocessing", "adopted"}
+        named = {"architecture", "strides", "preprocessing", "adopted", "fusion"}
         text = json.dumps(
             self.spec.model_dump(mode="json", include=named, exclude_none=True), sort_keys=True
         )
@@ -270,6 +278,8 @@ class Detector:
         if isinstance(images, (str, bytes, Path, Image.Image)):
             raise UserError("give a list of images, even for one")
         self.network.eval()
+        if isinstance(self.network, FusedNetwork) and score is self.network:
+            return self._fused(images, batch_size, unread, nothing)
         device = device_of(self.network)
         means = []
         with torch.inference_mode(), without_tf32():
@@ -282,6 +292,48 @@ class Detector:
                 means += [part.mean(0) for part in torch.split(torch.cat(scores), counts)]
         return torch.stack(means).float().cpu().numpy() if means else np.zeros(0, np.float32)
 
+    @property
+    def parts(self) -> list["Detector"]:
+        """The detectors that a fusion is made of, on its device; none of one alone."""
+        if self.spec.fusion is None:
+            return []
+        networks = cast(FusedNetwork, self.network).parts
+        pairs = zip(networks, self.spec.fusion.parts, strict=True)
+        return [Detector(cast(Network, net), DetectorSpec(**one.spec)) for net, one in pairs]
+
+    def _fused(
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str] | None,
+        nothing: list[str] | None,
+    ) -> Floats:
+        """Fused logits float32 [N]; each image is decoded once for all parts."""
+        assert self.spec.fusion is not None
+        parts, logits = self.parts, [np.zeros(0)]
+        for start in range(0, len(images), _FUSED_AT_ONCE):
+            pixels = list(self._decoded(images[start : start + _FUSED_AT_ONCE], start, unread))
+            each = [part.logits(pixels, batch_size=batch_size) for part in parts]
+            logits_NP = np.stack(each, axis=1)
+            logits.append(self.spec.fusion.fused(logits_NP))
+            if nothing is not None:
+                apart_N = self.spec.fusion.reasons(logits_NP)
+                empty_N = [_nothing_for_all(image_HWC, parts) for image_HWC in pixels]
+                nothing += [one or other for one, other in zip(empty_N, apart_N, strict=True)]
+        return np.concatenate(logits).astype(np.float32)
+
+    def _decoded(
+        self, images: Sequence[ImageInput], start: int, unread: dict[int, str] | None
+    ) -> Iterator[Pixels]:
+        """The images that can be read; others are named in `unread` if given."""
+        for index, image in enumerate(images, start):
+            try:
+                yield _pixels(image)
+            except UserError as error:
+                if unread is None:
+                    raise UserError(f"{_name(image, index)}: {error}") from None
+                unread[index] = str(error)
+
     def _views(
         self,
         images: Sequence[ImageInput],
@@ -292,14 +344,7 @@ class Detector:
         """Views uint8 [K, H, W, C] of some whole images, at least a batch, and how many of each."""
         pending: list[Tensor] = []
         seen = self.spec.preprocessing
-        for index, image in enumerate(images):
-            try:
-                pixels_HWC = _pixels(image)
-            except UserError as error:
-                if unread is None:
-                    raise UserError(f"{_name(image, index)}: {error}") from None
-                unread[index] = str(error)
-                continue
+        for pixels_HWC in self._decoded(images, 0, unread):
             views_KHWC = cut_views(pixels_HWC, seen)
             if nothing is not None:
                 size_HW = pixels_HWC.shape[:2]
@@ -310,6 +355,20 @@ class Detector:
                 pending = []
         if pending:
             yield torch.cat(pending), [len(views) for views in pending]
+
+
+def _nothing_for_all(pixels_HWC: Pixels, parts: Sequence[Detector]) -> str:
+    """Why none of the parts of a fusion finds anything to judge in an image; else empty."""
+    found = [
+        nothing_to_judge(
+            cut_views(pixels_HWC, part.spec.preprocessing),
+            pixels_HWC.shape[:2],
+            part.spec.preprocessing,
+            part.spec.min_side_px,
+        )
+        for part in parts
+    ]
+    return found[0] if all(found) else ""
 
 
 def _name(image: ImageInput, index: int) -> str:

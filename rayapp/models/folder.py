@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
@@ -17,15 +17,17 @@ from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.adopted.uris import HUB, split_labels
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
-from rayapp.models.detector_spec import LAYOUTS
+from rayapp.models.detector_spec import LAYOUTS, Architecture
+from rayapp.models.encoder import Network
 from rayapp.models.foreign import load_strictly, without_prefix
+from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.scope import Scope
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
-_HUB_CONFIG = "config.json"
+_HUB_CONFIG, _ONNX_FILE, _ONNX = "config.json", "model.onnx", ".onnx"
 _MOST_OF_WEIGHTS = 2  # the network's bytes against the file's: equal but for 16-bit files
 _HARMLESS_BYTES = 256 << 20  # below it, what is wrong with the weights is the better word
 
@@ -101,8 +103,10 @@ def load_detector(
         return _adopted(plain, tuple(synthetic_labels) or labels).to(device)
     store = open_store(plain)
     saved = _read_spec(store)
-    if saved.adopted:
-        network = _load_adopted(store, saved.adopted)
+    if saved.fusion:
+        detector = _fused(store, saved)
+    elif saved.adopted:
+        network = _load_adopted(saved.adopted, _tensors(store), store.uri())
         detector = Detector(network, DetectorSpec(**_spec_fields(saved)))
     else:
         detector = _built(store, saved)
@@ -129,28 +133,70 @@ def own_store(uri: str) -> Store | None:
 
 
 def is_adopted(uri: str) -> bool:
-    """Whether a name is that of a detector of others: on the hub, or a folder in its form."""
-    if uri.startswith(HUB):
+    """Whether a name is that of a detector of others: on the hub, an ONNX file, or its folder."""
+    if uri.startswith(HUB) or uri.endswith(_ONNX):
         return True
     store = open_store(uri)
     try:
-        return store.stat(SPEC_FILE) is None and store.stat(_HUB_CONFIG) is not None
+        theirs = (_HUB_CONFIG, _ONNX_FILE)
+        return store.stat(SPEC_FILE) is None and any(store.stat(name) for name in theirs)
     except NotADirectoryError:
         return False
 
 
 def _adopted(uri: str, labels: Sequence[str]) -> Detector:
     # On demand: few need it, and it brings what most do without.
+    if uri.endswith(_ONNX) or (not uri.startswith(HUB) and not open_store(uri).stat(_HUB_CONFIG)):
+        from rayapp.models.adopted import onnx_file
+
+        return onnx_file.load(uri, labels)
     from rayapp.models.adopted import transformers_folder
 
     return transformers_folder.load(uri, labels)
 
 
-def _load_adopted(store: Store, adopted: Adopted) -> AdoptedNetwork:
+def _load_adopted(adopted: Adopted, tensors: Mapping[str, Tensor], where: str) -> AdoptedNetwork:
+    if adopted.kind == "onnx":
+        from rayapp.models.adopted import onnx_network
+
+        return onnx_network.build(adopted, tensors, where)
     from rayapp.models.adopted import transformers_network
 
-    tensors = without_prefix(_tensors(store), "model.")
-    return transformers_network.build(adopted, tensors, store.uri())
+    return transformers_network.build(adopted, without_prefix(tensors, "model."), where)
+
+
+def _fused(store: Store, saved: _SavedSpec) -> Detector:
+    """The parts, each with its own weights of the one file, and each the one that was fused.
+
+    Raises:
+        UserError: a part is not what it was.
+    """
+    assert saved.fusion is not None
+    tensors, networks = _tensors(store), []
+    for number, part in enumerate(saved.fusion.parts):
+        prefix, where = f"parts.{number}.", f"{store.uri(WEIGHTS_FILE)}, part {part.name}"
+        mine = without_prefix(tensors, prefix)
+        spec = _part_spec(part.spec, where)
+        if spec.fusion:
+            raise UserError(f"{where}: is a fusion itself")
+        if spec.adopted:
+            network: nn.Module = _load_adopted(spec.adopted, mine, where)
+        else:
+            _check_bytes(spec.architecture, sum(t.nbytes for t in mine.values()))
+            network = build_scorer(spec.architecture)
+            load_strictly(network, mine, where)
+        digest = Detector(cast(Network, network), spec).hash()
+        if digest != part.detector_hash:
+            raise UserError(
+                f"{where}: is another detector (hash {digest[:12]}, fused was "
+                f"{part.detector_hash[:12]}); fuse again"
+            )
+        networks.append(network)
+    return Detector(FusedNetwork(networks, saved.fusion), DetectorSpec(**_spec_fields(saved)))
+
+
+def _part_spec(given: dict[str, Any], where: str) -> DetectorSpec:
+    return validated(DetectorSpec, given, lambda _: where)
 
 
 def _built(store: Store, saved: _SavedSpec) -> Detector:
@@ -188,18 +234,23 @@ def _advice(store: Store) -> str:
 
 
 def _check_size(store: Store, saved: _SavedSpec) -> None:
+    there = store.stat(WEIGHTS_FILE)
+    if there is not None:  # else that is said later
+        _check_bytes(saved.architecture, there.size)
+
+
+def _check_bytes(architecture: Architecture, num_bytes: int) -> None:
     """Refuse a network much larger than its weights before it takes any memory."""
     with torch.device("meta"):
         try:
-            network = build_scorer(saved.architecture)
+            network = build_scorer(architecture)
         except (RuntimeError, OverflowError, MemoryError) as error:
             why = " ".join(str(error).split())
             raise UserError(f"the network can't be built: {why}") from None
     asked = sum(p.numel() * p.element_size() for p in network.parameters())
-    there = store.stat(WEIGHTS_FILE)
-    if there is not None and asked > max(_MOST_OF_WEIGHTS * there.size, _HARMLESS_BYTES):
+    if asked > max(_MOST_OF_WEIGHTS * num_bytes, _HARMLESS_BYTES):
         raise UserError(
-            f"asks for weights of {asked / 1e9:.3g} GB, {WEIGHTS_FILE} holds {there.size / 1e9:.3g}"
+            f"asks for weights of {asked / 1e9:.3g} GB, {WEIGHTS_FILE} holds {num_bytes / 1e9:.3g}"
         )
 
 

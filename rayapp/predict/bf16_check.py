@@ -12,8 +12,8 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import Detector
+from rayapp.predict.fused_score import make_scorer
 from rayapp.predict.members import read_image
-from rayapp.predict.score import NetworkScorer
 from rayapp.storage.store import Store
 
 # Half of what is promised (0.01), for few images are looked at.
@@ -45,7 +45,7 @@ def chosen(images: pa.Table) -> list[Row]:
 
 def check_bf16(detector: Detector, root: Store, images: Sequence[Row]) -> Bf16Check:
     """Score the images in float32 and in bf16; files that can't be read are left out."""
-    exact = NetworkScorer(detector, bf16=False, at_once=1)
+    exact = make_scorer(detector, bf16=False, at_once=1)
     seen = []
     for row in images:
         try:
@@ -55,7 +55,7 @@ def check_bf16(detector: Detector, root: Store, images: Sequence[Row]) -> Bf16Ch
             continue
     if not seen:
         return Bf16Check(0.0, 0)
-    rounded = NetworkScorer(detector, bf16=True, at_once=1)
+    rounded = make_scorer(detector, bf16=True, at_once=1)
     before, after = (
         _probabilities(np.array(scorer.score(seen)), detector.spec.calibration)
         for scorer in (exact, rounded)

@@ -6,13 +6,14 @@ Shapes: K views of an image · H W · C channels · E outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from rayapp.models.detector import device_of
+from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.inference.precision import without_tf32
 from rayapp.models.inference.scoring_network import for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
@@ -30,6 +31,13 @@ _MOST_VIEWS = 64
 _GPU_SHARE = 0.4
 
 
+class Seen(Protocol):
+    """What a scorer keeps of an image; its length is that of the image's views."""
+
+    def __len__(self) -> int:
+        """Views."""
+
+
 class Scorer(Protocol):
     """What a worker scores with: a network, or a user's own code."""
 
@@ -37,13 +45,13 @@ class Scorer(Protocol):
     preprocessing_hash: str
     at_once: int
 
-    def see(self, pixels_HWC: Pixels) -> Pixels:
-        """What it keeps of an image, [K, H, W, C]; called in threads, images at most some."""
+    def see(self, pixels_HWC: Pixels) -> Seen:
+        """What it keeps of an image; called in threads, images at most some."""
 
-    def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
+    def nothing_in(self, seen: Any, size_HW: tuple[int, int]) -> str:
         """Why an image of that size, so seen, holds nothing to judge; `` where it does."""
 
-    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+    def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Logits of images that were seen."""
 
 
@@ -72,6 +80,7 @@ class NetworkScorer:
         self._min_side_px = detector.spec.min_side_px
         self.preprocessing_hash = self._preprocessing.hash
         self._device = device_of(detector.network)
+        assert not isinstance(detector.network, FusedNetwork)  # see fused_score
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
         self._gpu_share = gpu_share
         self.at_once = at_once or self._measured()
@@ -84,7 +93,7 @@ class NetworkScorer:
         """As `nothing_to_judge` finds."""
         return nothing_to_judge(seen, size_HW, self._preprocessing, self._min_side_px)
 
-    def score(self, seen: Sequence[Pixels]) -> list[Logits]:
+    def score(self, seen: Sequence[Any]) -> list[Logits]:
         """The mean over its views of each image's logits."""
         views = torch.from_numpy(np.concatenate(seen))
         logits = torch.cat([self._forward(part) for part in torch.split(views, self.at_once)])

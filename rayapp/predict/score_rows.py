@@ -19,8 +19,9 @@ from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
+from rayapp.predict.fused_score import make_scorer, score_with_reasons
 from rayapp.predict.members import advice, read_image
-from rayapp.predict.score import Logits, NetworkScorer, Scorer
+from rayapp.predict.score import Logits, Scorer, Seen
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.run.concurrency import read_ahead
@@ -50,7 +51,7 @@ class ScorerSpec:
         if isinstance(self.detector, UserDetector):
             return UserScorer(self.detector, self.at_once)
         detector = load_detector(self.detector).seen_as(self.view, self.view_size)
-        return NetworkScorer(
+        return make_scorer(
             detector.to(self.device),
             bf16=self.bf16,
             at_once=self.at_once,
@@ -103,7 +104,7 @@ class PredictRows:
         start = time.perf_counter()
         images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
         results: list[row_work.Row] = []
-        waiting: list[tuple[row_work.Row, Pixels]] = []
+        waiting: list[tuple[row_work.Row, Seen]] = []
         at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
         for seen in read_ahead(self._readers, self._see, images, 2 * _READERS, at_once):
             results += [row for row, views in seen if views is None]
@@ -122,7 +123,7 @@ class PredictRows:
         at = {row["id"]: row for row in results}
         return [{**at[row["id"]], **taken} for row in batch]
 
-    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Pixels | None]]:
+    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Seen | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
         row = same[0]
@@ -150,7 +151,7 @@ class PredictRows:
 
     def _views(
         self, same: list[row_work.Row], image: DecodedImage
-    ) -> Iterator[tuple[row_work.Row, Pixels | None]]:
+    ) -> Iterator[tuple[row_work.Row, Seen | None]]:
         if self.disturbed is None:
             views = self._scorer.see(image.pixels_HWC)
             reason = self._scorer.nothing_in(views, (image.height, image.width))
@@ -167,15 +168,16 @@ class PredictRows:
             reason = self._scorer.nothing_in(views, variants[name].shape[:2])
             yield {**row, "reason": reason}, views
 
-    def _scored(self, waiting: Sequence[tuple[row_work.Row, Pixels]]) -> list[row_work.Row]:
+    def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
         if not waiting:
             return []
-        logits = self._scorer.score([views for _, views in waiting])
+        scored = score_with_reasons(self._scorer, [views for _, views in waiting])
         return [
             _failed({**row, "reason": None}, fault)
             if (fault := logit_fault(one))
-            else {**row, "status": STATUS_OK, "error": "", **_as_columns(one)}
-            for (row, _), one in zip(waiting, logits, strict=True)
+            else {**row, "status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
+            | _as_columns(one)
+            for (row, _), (one, apart) in zip(waiting, scored, strict=True)
         ]
 
 

@@ -32,7 +32,7 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
     lines = [f"{text}; {results['threshold']}"]
     if nothing := results.get("nothing_to_judge"):  # runs of before do not say
         kinds_text = ", ".join(f"{count:,} {kind}" for kind, count in nothing.items())
-        lines.append(f"unsure whatever the score, there is too little to judge: {kinds_text}")
+        lines.append(f"unsure whatever the score: {kinds_text}")
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))
     kinds: dict[str, int] = results["left_out"]

@@ -60,6 +60,11 @@ CHAIN = {
         "--output out/calibrated",
         "out/calibrated/detector.json",
     ),
+    "fuse": (
+        "--detectors detector other --annotations some.txt --root in "
+        "--scheme conf/scheme.yaml --fusion mean --output out/fused",
+        "out/fused/detector/detector.json",
+    ),
     "evaluate": (
         "--detector detector --annotations all.txt --root in --scheme conf/scheme.yaml "
         "--resamples 100 --embedding 0 --output out/evaluation",
@@ -97,6 +102,7 @@ def make_folder(folder: Path) -> Path:
         at.mkdir(parents=True, exist_ok=True)
         shutil.copy(image, at)
     saved_detector(folder / "detector")
+    saved_detector(folder / "other", seed=1)
     conf = folder / "conf"
     conf.mkdir()
     paths = [line.partition(",")[0] for line in lines]
@@ -217,7 +223,7 @@ def test_results_lie_below_the_folder_that_one_stands_in(
         assert done.returncode in (0, 3), f"{job}: {done.stdout[-4000:]}"
         assert (folder / made).exists(), f"{job}: {done.stdout[-4000:]}"
     assert sorted(os.listdir(folder)) == [
-        *("all.txt", "conf", "detector", "folders", "in", "out", "some.txt")
+        *("all.txt", "conf", "detector", "folders", "in", "other", "out", "some.txt")
     ]
 
 

@@ -64,8 +64,7 @@ def test_the_summary_counts_all_and_names_what_to_look_at():
     }
     nothing = {"nothing_to_judge": {"nothing but noise": 2, "too few pixels": 1}}
     assert summary_lines({"failed": 2}, results | nothing)[1] == (
-        "unsure whatever the score, there is too little to judge: "
-        "2 nothing but noise, 1 too few pixels"
+        "unsure whatever the score: 2 nothing but noise, 1 too few pixels"
     )
     assert summary_lines({"failed": 2}, results) == [
         "1,031 synthetic, 80 real, 0 unsure, 2 not scored; synthetic from p ≥ 0.5",

@@ -1,0 +1,1 @@
+"""Several detectors as one: weights fitted on stored scores."""
