@@ -13,8 +13,9 @@ nothing. The rules, with levels of 0 to 255 and n the shorter side of what is se
   at most); below 192 px, where cloth looks so, neighbouring pixels by less than 0.5 too
 - a repeating pattern: fine structure (what a 9-px mean takes away) comes again after some shift
   along the rows, and after some along the columns, with less than 0.4 of the energy that unlike
-  parts would leave (below 192 px: 0.15); or so few rows and columns differ from the one before that
-  their product is below a sixteenth
+  parts would leave (below 192 px: 0.15)
+- plain areas: so few rows and columns differ at all from the one before that the product of both
+  shares is below a sixteenth
 
 How often they hold of real photographs, and of pictures made of nothing, is measured by
 `benchmarks/nothing_to_judge.py`. Shapes: K views · H W · C channels.
@@ -34,6 +35,7 @@ ONE_COLOUR = "nothing but one colour"
 GRADIENT = "nothing but a smooth gradient"
 NOISE = "nothing but noise"
 PATTERN = "nothing but a repeating pattern"
+PLAIN_AREAS = "nothing but plain areas"
 TOO_FEW = "too few pixels"
 
 Grey = NDArray[np.float32]
@@ -128,7 +130,9 @@ def _nothing_in(part_HWC: Pixels) -> str:
         return GRADIENT
     if _is_noise(grey_HW):
         return NOISE
-    return PATTERN if _is_drawn_by_few(inner_HWC) or _repeats(grey_HW) else ""
+    if _repeats(grey_HW):
+        return PATTERN
+    return PLAIN_AREAS if _has_plain_areas(inner_HWC) else ""
 
 
 def _distance(away_HWC: NDArray[np.generic], share: float, step: int = 2) -> float:
@@ -211,7 +215,7 @@ def _neighbours_alike(means_HW: Grey) -> float:
     return max(row, float((centred[1:] * centred[:-1]).mean())) / power
 
 
-def _is_drawn_by_few(pixels_HWC: Pixels) -> bool:
+def _has_plain_areas(pixels_HWC: Pixels) -> bool:
     def changes(lines: Pixels) -> float:
         return float((lines[1:] != lines[:-1]).reshape(len(lines) - 1, -1).any(axis=1).mean())
 
