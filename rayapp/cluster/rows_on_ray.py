@@ -18,9 +18,10 @@ from rayapp.cluster.capacity import demand, require, workers
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.memory import keep_freed_memory
 from rayapp.dataset import manifest
+from rayapp.run.concurrency import batches
 from rayapp.run.progress import Progress
 from rayapp.run.row_parts import Parts
-from rayapp.run.row_work import Row, RowWork, batches, format_error
+from rayapp.run.row_work import Row, RowWork, format_error
 
 _RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the batch
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
