@@ -79,7 +79,8 @@ def probe_results(
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
             both = pairs_of[Condition("clean", equalised)]
-            pairs = judge_aligned(pictures, aligned[0], both, judged)
+            projected = {level: features.projections(one) for level, one in judged.items()}
+            pairs = judge_aligned(pictures, aligned[0], both, projected)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
 

@@ -12,15 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.real_features import (
-    NUM_BLOCKS,
-    NUM_SQUARES,
-    Condition,
-    FrozenFeatures,
-    Single,
-    Source,
-    pixels_of,
-)
+from benchmarks.real_features import Condition, FrozenFeatures, Single, Source, pixels_of
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
@@ -37,7 +29,6 @@ SIDE = 384  # of the cut, px
 LATENT_NOISE = 0.0
 BLEND = 0.0
 SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
-LAST_BLOCKS = 2  # of which the class token is taken: the others tell the pairs apart, and no more
 STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
 
 
@@ -83,12 +74,6 @@ def shrunk(image_HWC: ImageHWC, shorter_side: int) -> bytes:
     return encode_lossless(small_HWC)
 
 
-def last_blocks(features_NF: Single) -> Single:
-    """The columns of the last blocks, of each square."""
-    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
-    return blocks[:, :, -LAST_BLOCKS:].reshape(len(features_NF), -1)
-
-
 @dataclass(frozen=True)
 class Photographs:
     """Real images to train on: file, id, source and group of each."""
@@ -132,10 +117,10 @@ def pair_features(
         for condition in conditions  # within a photograph: its partner is made once
         for one in partners.sources(file, item_id, condition, side)
     ]
-    all_NF = last_blocks(features.of(found, "photographs and partners"))
-    by_condition = all_NF.reshape(-1, len(conditions), 2, all_NF.shape[1])
+    all_NP = features.projections(features.of(found, "photographs and partners"))
+    by_condition = all_NP.reshape(-1, len(conditions), 2, all_NP.shape[1])
     return {
-        condition: by_condition[:, at].reshape(-1, all_NF.shape[1])
+        condition: by_condition[:, at].reshape(-1, all_NP.shape[1])
         for at, condition in enumerate(conditions)
     }
 
@@ -145,11 +130,13 @@ def judge_aligned(
 ) -> dict[str, Pairs]:
     """Level → pairs, judged by probes trained on photographs of other sources and partners.
 
+    Of the features the projections are taken: what else tells pairs apart does not carry over.
+
     Args:
         pictures: the set.
         photographs: what is trained on.
         both: of pair_features.
-        judged: level → features of all images of the set.
+        judged: level → projections of all images of the set.
     """
     origins = np.tile([0, 1], len(both) // 2)
     sources, groups = (
@@ -162,5 +149,4 @@ def judge_aligned(
         kept = ~np.isin(sources, judged_sources[fold.real])
         return fit_probe(both[kept], origins[kept], sources[kept], groups[kept], (STRENGTH,))
 
-    seen = {name: last_blocks(one) for name, one in judged.items()}
-    return judge_by(pictures, list(without_source(pictures)), fit, seen)
+    return judge_by(pictures, list(without_source(pictures)), fit, judged)

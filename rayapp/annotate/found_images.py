@@ -1,7 +1,8 @@
 """What annotate is given: its settings, and the images that they name, with their labels."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from rayapp.annotate.folder_layout import Labelled, by_layout, parse_layout
@@ -11,19 +12,23 @@ from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.table import from_table
 from rayapp.annotate.words import is_subset, subset_of
 from rayapp.config.errors import UserError
-from rayapp.dataset.images import SUFFIXES
+from rayapp.dataset.among_files import describe_left_out, images_among
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, split_uri
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where paths start, the labelled images, and image files of no pattern of the layout."""
+    """Where paths start, the labelled images, and image files of no pattern of the layout.
+
+    What lies among them and is no image is counted in `left_out`, by its kind.
+    """
 
     root: Store
     images: list[Labelled]
     other: list[str]
     layout: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def find(settings: AnnotateSettings) -> Found:
@@ -39,9 +44,10 @@ def find(settings: AnnotateSettings) -> Found:
             images = [replace(one, subset="") for one in images]
         return Found(root, images, [])
     root = open_store(settings.input)
-    paths = [stat.key for stat in root.list() if stat.key.lower().endswith(SUFFIXES)]
+    paths, left_out = images_among(root, root.list())
     if not paths:
-        raise UserError(f"{settings.input}: no such folder, or no image in it")
+        others = f" (left out: {describe_left_out(left_out)})" if left_out else ""
+        raise UserError(f"{settings.input}: no such folder, or no image in it{others}")
     name = PurePosixPath(root.root).name
     layout = settings.layout or recognise(paths, name)
     if layout is None:
@@ -59,7 +65,7 @@ def find(settings: AnnotateSettings) -> Found:
             )
     if settings.split_by_folder is not False:
         images = _with_subsets(images, name, settings)
-    return Found(root, images, other, layout)
+    return Found(root, images, other, layout, left_out)
 
 
 def _with_subsets(

@@ -64,6 +64,7 @@ def write(run: record.Run, found: Found, table: pa.Table, settings: AnnotateSett
     counts |= {"left out": split.count(None)} if None in split else {}
     counts |= {"failed": len(misses), "groups": len(set(groups))}
     results: Row = {"lists": lists, "misses": misses[:_SHOWN], "layout": found.layout}
+    results |= {"no_images": dict(found.left_out.most_common())} if found.left_out else {}
     results |= {"root": found.root.root, "by_generator": _by_generator(listed, split)}
     if any(one.subset for one in listed):
         counts["leaks"] = len(leaks)

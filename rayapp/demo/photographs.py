@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayapp.config.errors import UserError
-from rayapp.dataset.images import SUFFIXES, ImageError, decode
+from rayapp.dataset.among_files import describe_left_out, images_among
+from rayapp.dataset.images import ImageError, decode
+from rayapp.storage.uris import open_store
 
 Split = Literal["train", "head", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "head", "calibration", "test")
@@ -111,12 +113,15 @@ def own_photographs(folder: str) -> list[Photograph]:
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise UserError(f"{folder}: no such folder of photographs")
-    files = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+    store = open_store(str(root))
+    names, left_out = images_among(store, store.list())
+    files = [root / name for name in names]
     by_hash = {hashlib.sha256(p.read_bytes()).hexdigest(): p for p in files}
     needed = _MIN_TEST_SCENES + len(SPLITS) - 1
     if len(by_hash) < needed:
         raise UserError(
             f"{folder}: {len(by_hash)} different photographs, at least {needed} are needed"
+            + (f" (left out, no images: {describe_left_out(left_out)})" if left_out else "")
         )
     order = sorted(by_hash)
     num_test = max(_MIN_TEST_SCENES, len(order) // 4)

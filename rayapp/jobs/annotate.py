@@ -1,6 +1,7 @@
 """Annotate on Ray Data: every image read once for its hashes, then dealt to lists."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
+from rayapp.dataset.among_files import describe_left_out
 from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.run import record, row_work
 from rayapp.run.resume import nothing_left
@@ -139,6 +141,8 @@ def describe_reading(run: record.Run, settings: AnnotateSettings) -> None:
     if layout := run.results["layout"]:
         how = "" if settings.layout else ", recognised by the folders' names"
         print(f"read as --layout {shlex.quote(layout)}{how}")
+    if others := run.results.get("no_images"):
+        print(f"left out, no images: {describe_left_out(Counter(others))}")
     for folder, lists in run.results.get("by_folder", {}).items():
         shares = ", ".join(f"{name} {count:,}" for name, count in lists.items())
         print(f"split kept: {folder or 'elsewhere'} → {shares}")

@@ -14,6 +14,7 @@ from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import as_completed, session
 from rayapp.config.errors import JobFailed
 from rayapp.dataset import manifest
+from rayapp.dataset.among_files import describe_left_out, images_among
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.demo import generators, photographs
@@ -28,6 +29,7 @@ from rayapp.run.progress import Progress
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
+from rayapp.storage.uris import open_store
 
 _BATCH = 16
 _EXTRA = {"group": pa.string(), "split": pa.string(), "psnr_db": pa.float32()}
@@ -66,7 +68,11 @@ def build(settings: DemoDataSettings) -> record.Run:
 def _photographs(folder: str | None) -> list[Photograph]:
     if folder is None:
         return photographs.shipped_photographs()
-    return photographs.own_photographs(folder)
+    found = photographs.own_photographs(folder)
+    store = open_store(folder)
+    if left_out := images_among(store, store.list())[1]:
+        print(f"--photos {folder}: left out, no images: {describe_left_out(left_out)}")
+    return found
 
 
 def _train_generators(

@@ -219,6 +219,11 @@ def _spec(
     )
     if subject.detector is None:
         return spec, {"used": "own"}
+    adopted = subject.detector.spec.adopted
+    if adopted and adopted.kind == "onnx":
+        if settings.precision == "bf16":
+            raise UserError("--precision bf16: an ONNX file computes as it was exported")
+        return spec, {"used": "as exported"}
     if settings.precision != "auto":
         return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
     if (known := run.found.get("results", {}).get("precision")) is not None:

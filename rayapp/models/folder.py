@@ -27,7 +27,7 @@ from rayapp.storage.uris import open_store
 
 SPEC_FILE = "detector.json"
 WEIGHTS_FILE = "model.safetensors"
-_HUB_CONFIG = "config.json"
+_HUB_CONFIG, _ONNX_FILE, _ONNX = "config.json", "model.onnx", ".onnx"
 _MOST_OF_WEIGHTS = 2  # the network's bytes against the file's: equal but for 16-bit files
 _HARMLESS_BYTES = 256 << 20  # below it, what is wrong with the weights is the better word
 
@@ -133,24 +133,33 @@ def own_store(uri: str) -> Store | None:
 
 
 def is_adopted(uri: str) -> bool:
-    """Whether a name is that of a detector of others: on the hub, or a folder in its form."""
-    if uri.startswith(HUB):
+    """Whether a name is that of a detector of others: on the hub, an ONNX file, or its folder."""
+    if uri.startswith(HUB) or uri.endswith(_ONNX):
         return True
     store = open_store(uri)
     try:
-        return store.stat(SPEC_FILE) is None and store.stat(_HUB_CONFIG) is not None
+        theirs = (_HUB_CONFIG, _ONNX_FILE)
+        return store.stat(SPEC_FILE) is None and any(store.stat(name) for name in theirs)
     except NotADirectoryError:
         return False
 
 
 def _adopted(uri: str, labels: Sequence[str]) -> Detector:
     # On demand: few need it, and it brings what most do without.
+    if uri.endswith(_ONNX) or (not uri.startswith(HUB) and not open_store(uri).stat(_HUB_CONFIG)):
+        from rayapp.models.adopted import onnx_file
+
+        return onnx_file.load(uri, labels)
     from rayapp.models.adopted import transformers_folder
 
     return transformers_folder.load(uri, labels)
 
 
 def _load_adopted(adopted: Adopted, tensors: Mapping[str, Tensor], where: str) -> AdoptedNetwork:
+    if adopted.kind == "onnx":
+        from rayapp.models.adopted import onnx_network
+
+        return onnx_network.build(adopted, tensors, where)
     from rayapp.models.adopted import transformers_network
 
     return transformers_network.build(adopted, without_prefix(tensors, "model."), where)

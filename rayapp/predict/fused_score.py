@@ -8,7 +8,7 @@ import numpy as np
 
 from rayapp.models.detector import Detector
 from rayapp.models.preprocessing import Pixels
-from rayapp.predict.score import Logits, NetworkScorer, Scorer
+from rayapp.predict.score import Logits, NetworkScorer
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,3 @@ def make_scorer(detector: Detector, **options: Any) -> NetworkScorer | FusedScor
     if detector.spec.fusion:
         return FusedScorer(detector, **options)
     return NetworkScorer(detector, **options)
-
-
-def score_with_reasons(scorer: Scorer, seen: Sequence[Any]) -> list[tuple[Logits, str]]:
-    """Logits of each image, and the reason why there is no verdict; empty where there is one."""
-    if isinstance(scorer, FusedScorer):
-        return scorer.score_with_reasons(seen)
-    return [(logits, "") for logits in scorer.score(seen)]

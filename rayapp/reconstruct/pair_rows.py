@@ -153,6 +153,26 @@ class PairRows:
         }
 
 
+@dataclass
+class DrawnPairRows:
+    """Row work: each row by the one of several works that its column `drawn` numbers."""
+
+    works: Sequence[PairRows]
+
+    def setup(self) -> None:
+        """Open every autoencoder."""
+        for work in self.works:
+            work.setup()
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """The pair of each image, in order."""
+        done: dict[int, row_work.Row] = {}
+        for number, work in enumerate(self.works):
+            mine = [at for at, row in enumerate(batch) if row["drawn"] == number]
+            done |= zip(mine, work.batch([batch[at] for at in mine]), strict=True)
+        return [done[at] for at in range(len(batch))]
+
+
 def output_path(path: str, kind: str, format: Format) -> str:
     """`real/a/b.jpg.webp`: the image's own path, its ending too, so that no two are one."""
     return f"{kind}/{path}.{format}"

@@ -6,15 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.real import figures_of
+from benchmarks.real import detector_results, figures_of
 from benchmarks.real_features import CONDITIONS, squares
 from benchmarks.real_folds import half_against_half, judge, leave_family_out, leave_source_out
 from benchmarks.real_judge import Pairs, measure
 from benchmarks.real_page import LEAVE_FAMILY_OUT, LEAVE_SOURCE_OUT, Result, lines, page
 from benchmarks.real_probe import _inner_folds, balanced, fit_probe, ridge
 from benchmarks.real_set import Picture, RealSet, deal, read_real_set
+from rayapp import load_detector
 from rayapp.config.errors import UserError
+from rayapp.dataset.images import decode
 from rayapp.metrics.ranking import roc_auc
+from tests.detectors import saved_detector
 
 
 def pictures(per_kind: int = 12) -> RealSet:
@@ -233,3 +236,25 @@ def test_the_page_and_the_last_line_hold_every_figure() -> None:
     for text in ("equalised", "as the files are", "hard", "Flux", "press", "runs/mine/detector"):
         assert text in html
     assert len(list(lines(one, results))) == 1 + len(results)
+
+
+def test_a_detector_is_judged_as_it_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    folder = tmp_path / "set"
+    for origin, kind in (("real", "a"), ("real", "b"), ("synthetic", "x"), ("synthetic", "y")):
+        (folder / origin / kind).mkdir(parents=True)
+        for at in range(3):
+            image = rng.integers(0, 256, (40 + at, 50, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / origin / kind / f"{kind}{at}.png"), image)
+    one = read_real_set(folder)
+    uri = saved_detector(tmp_path / "detector")
+    condition = CONDITIONS[1]
+    assert condition.perturbations == ()
+    (found,) = detector_results(one, [uri], [condition])
+    assert (found.way, found.condition) == (uri, condition)
+    logits = load_detector(uri).logits([decode(f.read_bytes()).pixels_HWC for f in one.files])
+    origins = one.origins_N
+    assert found.pairs.higher_SR.mean() == pytest.approx(roc_auc(origins, logits).value)
+    called = logits >= 0  # not calibrated: probability one half
+    plain = (called[origins == 1].mean() + (~called[origins == 0]).mean()) / 2
+    assert found.pairs.right_SR.mean() == pytest.approx(plain)

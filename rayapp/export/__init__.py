@@ -1,0 +1,1 @@
+"""Export: a detector in a form that other programs run."""
