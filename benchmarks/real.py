@@ -132,8 +132,8 @@ def figures_of(pictures: RealSet, results: Sequence[Result]) -> dict[str, float 
         suffix = "" if one.condition.level == "clean" else f"_{one.condition.level}"
         suffix += "" if one.condition.equalised else "_as_stored"
         named = {
-            "roc_auc": views.headline(one.way, "higher_SR").value,
-            "balanced_accuracy": views.headline(one.way, "right_SR").value,
+            "roc_auc": views.value(one.way, "higher_SR"),
+            "balanced_accuracy": views.value(one.way, "right_SR"),
         }
         if worst := views.worst(one.way):
             named["worst_roc_auc"] = worst[1]

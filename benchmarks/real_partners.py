@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.real_features import Condition, FrozenFeatures, Single, Source, pixels_of
@@ -26,8 +27,6 @@ from rayapp.transforms import ImageHWC, encode_lossless
 from rayapp.transforms.operations import resize
 
 SIDE = 384  # of the cut, px
-LATENT_NOISE = 0.0
-BLEND = 0.0
 SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
 STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
 
@@ -36,7 +35,9 @@ class Partners:
     """The pairs of photographs under one autoencoder."""
 
     def __init__(self, autoencoder: str, weights: Path) -> None:
-        self._draws = PairDraws(0, SIDE, LATENT_NOISE, BLEND, 0.3, "both")
+        self._draws = PairDraws(
+            0, SIDE, latent_noise=0.0, blend=0.0, blend_least=1.0, blend_in="pixels"
+        )
         stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
         nowhere = open_store(weights)  # rows are not read from there, nor written
         self._rows = PairRows(nowhere, nowhere, stored, self._draws, True, None, "png")
@@ -47,7 +48,9 @@ class Partners:
     def _made(self, file: Path, item_id: str, shorter_side: int | None) -> Pair:
         data = file.read_bytes()
         if not self._opened:
-            self._rows.setup()
+            threads = torch.get_num_threads()
+            self._rows.setup()  # as a worker beside others it takes one thread; here it is alone
+            torch.set_num_threads(threads)
             self._opened = True
         if shorter_side is not None:
             data = shrunk(pixels_of(data, item_id), shorter_side)

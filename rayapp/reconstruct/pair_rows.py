@@ -90,7 +90,7 @@ class PairRows:
             "crop": [int(window[name]) for name in ("top", "left", "height", "width")],
             "strength": pair.strength.share,
             "latent_noise": pair.strength.noise.share,
-            "alignment": pair.history.said if self.align else "not aligned",
+            "alignment": pair.history.description if self.align else "not aligned",
             "outputs": [self._written(row["path"], *one) for one in made],
         }
 

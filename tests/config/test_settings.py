@@ -98,7 +98,10 @@ def test_part_named_but_empty_in_the_file(config: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("output: o\n\nepoch: 5\n", ":3: unknown key 'epoch' (known: output, overwrite,"),
+        (
+            "output: o\n\nepoch: 5\n",
+            ":3: unknown key 'epoch', did you mean 'epochs'? (known: output,",
+        ),
         (
             "output: o\nhead:\n  lr: 1\n  rate: 2\n",
             ":4: unknown key 'head.rate' (known: lr, sizes)",
@@ -112,7 +115,7 @@ def test_part_named_but_empty_in_the_file(config: Callable[[str], str]) -> None:
         ("output: o\nlists:\n- a.txt\n- 5\n", ":4: lists.1: input should be a valid string"),
         ("output: o\nlists: [a.csv]\n", ":2: lists: lists end in .txt, got ['a.csv']"),
         ("epochs: 2\n", "output: is missing"),
-        ("outptu: o\n", ":1: unknown key 'outptu'"),
+        ("outptu: o\n", ":1: unknown key 'outptu', did you mean 'output'?"),
         ("output: o\nepochs: x\nloss: y\n", ":2: epochs: "),
         ("output: o\nepochs: x\nloss: y\n", "(and 1 more)"),
         ("output: o\nepochs: 1\noutput: p\n", ":3: key 'output' stands twice"),
