@@ -79,8 +79,7 @@ def probe_results(
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
             both = pairs_of[Condition("clean", equalised)]
-            projected = {level: features.projections(one) for level, one in judged.items()}
-            pairs = judge_aligned(pictures, aligned[0], both, projected)
+            pairs = judge_aligned(pictures, aligned[0], both, judged)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
 

@@ -91,23 +91,6 @@ class FrozenFeatures:
                         progress.update()
         return np.stack([np.load(file) for file in files]).astype(np.float32)
 
-    def projections(self, features_NF: Single) -> Single:
-        """What CLIP compares with words, of the centre alone [N, P]: the last token projected."""
-        import torch
-        from safetensors import safe_open
-        from torch.nn.functional import layer_norm, linear
-
-        with safe_open(self._weights, "pt") as file:
-            there = {"norm.weight", "norm.bias", "head.weight"} & set(file.keys())
-            tensors = {key: file.get_tensor(key).float() for key in there}
-        blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
-        token_ND = torch.from_numpy(np.ascontiguousarray(blocks[:, -1, -1])).float()
-        scale, shift = tensors["norm.weight"], tensors["norm.bias"]
-        normed_ND = layer_norm(token_ND, scale.shape, scale, shift)
-        if "head.weight" in tensors:
-            normed_ND = linear(normed_ND, tensors["head.weight"])
-        return np.asarray(normed_ND.numpy())
-
     def _file(self, name: str) -> Path:
         key = hashlib.sha256(f"{self._key}\0{name}".encode()).hexdigest()
         return self._cache / key[:2] / f"{key[2:34]}.npy"
@@ -129,6 +112,12 @@ class FrozenFeatures:
             )
             tokens_NLD = torch.stack([prefix[:, 0] for _, prefix in found], dim=1)
         return np.asarray(tokens_NLD.flatten(1).float().half().numpy())
+
+
+def centre_block(features_NF: Single, number: int) -> Single:
+    """The class token after one block (the first is 1), of the centre alone [N, D]."""
+    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
+    return np.ascontiguousarray(blocks[:, -1, number - 1])
 
 
 def squares(image_HWC: ImageHWC) -> tuple[ImageHWC, ImageHWC]:
