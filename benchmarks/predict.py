@@ -11,8 +11,10 @@ stream  a folder and a prefix of 100,000 files: seconds from the command's start
         `resnet50-nodown` and with the demo's small network. SeaweedFS runs on this machine and
         takes its share of the same processors; `s3_share_server_apart` is what the small network
         had if the server's processor time were spent elsewhere.
+fuse    three detectors as one on half-megapixel images, through the job's worker, beside the time
+        that the three networks alone take for the same views; and how often an image is decoded.
 
-Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream]
+Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|fuse]
 """
 
 import argparse
@@ -37,6 +39,7 @@ from scipy import special
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.photographs import lay_out
+from benchmarks.predict_fuse import measure_fuse
 from rayapp import load_detector
 from rayapp.cluster.session import kept_open, session
 from rayapp.config.memory import keep_freed_memory
@@ -339,7 +342,12 @@ def first_score(detector: str, place: str, output: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parts = {"speed": measure_speed, "ray": measure_ray, "stream": measure_stream}
+    parts = {
+        "speed": measure_speed,
+        "ray": measure_ray,
+        "stream": measure_stream,
+        "fuse": measure_fuse,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -22,7 +22,7 @@ from rayapp.models.autoencoders.autoencoder_spec import (
 from rayapp.models.autoencoders.round_trip import takes_noise
 from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import DrawnPairRows, PairRows
-from rayapp.reconstruct.preview import write_preview
+from rayapp.reconstruct.pair_sheet import write_preview
 from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (
     ALL_IMAGES,

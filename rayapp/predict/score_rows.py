@@ -20,9 +20,8 @@ from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.fused_score import FusedScorer, make_scorer
 from rayapp.predict.members import advice, read_image
-from rayapp.predict.score import Logits, Scorer, Seen
+from rayapp.predict.score import FusedScorer, Logits, Scorer, Seen, make_scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.run.concurrency import read_ahead

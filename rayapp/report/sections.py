@@ -21,7 +21,7 @@ from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
 from rayapp.report.doubts import against_chance, against_others
 from rayapp.report.evidence import Evidence, by_suite, read_changes
-from rayapp.report.left_out import left_out_table
+from rayapp.report.left_out_tables import left_out_table
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record as runs
 from rayapp.run.record import duration

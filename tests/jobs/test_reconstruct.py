@@ -15,7 +15,7 @@ from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
 from rayapp.models.autoencoders.taesd import Taesd
-from rayapp.reconstruct.preview import difference
+from rayapp.reconstruct.pair_sheet import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Plan, apply

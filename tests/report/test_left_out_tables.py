@@ -1,6 +1,6 @@
 from rayapp.metrics.evaluation import Figure, LeftOut
 from rayapp.metrics.measure import Measure
-from rayapp.report.left_out import left_out_table
+from rayapp.report.left_out_tables import left_out_table
 
 
 def row(name: str, detector: str, auc: float | None) -> LeftOut:
