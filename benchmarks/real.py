@@ -159,7 +159,9 @@ def main() -> None:
         help="folder of photographs whose pairs are trained on; the set's other sources if none",
     )
     parser.add_argument("--detectors", nargs="*", default=[], help="folders of detectors to judge")
-    parser.add_argument("--features", type=Path, default=Path("runs/real-features"), help="kept")
+    parser.add_argument(
+        "--features", type=Path, default=Path("runs/real-features"), help="where they are kept"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/real.html"), help="the page")
     parser.add_argument(
         "--precision",

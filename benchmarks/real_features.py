@@ -71,6 +71,8 @@ class FrozenFeatures:
     """Features of images, read from the cache where they are there."""
 
     def __init__(self, weights: Path, cache: Path, precision: Precision = "float32") -> None:
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; --backbone-weights takes {BACKBONE}'s")
         self._weights, self._cache, self._precision = weights, cache, precision
         content = f"{hashlib.sha256(weights.read_bytes()).hexdigest()}\0{BACKBONE}\0two squares"
         self._key = f"{content}\0{precision}"

@@ -25,6 +25,7 @@ from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
 from benchmarks.real_set import RealSet
+from rayapp.config.errors import UserError
 from rayapp.dataset.images import named_as, sha256
 from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
 from rayapp.reconstruct.pair_draws import PairDraws
@@ -107,6 +108,8 @@ class Photographs:
     def of_folder(cls, folder: Path) -> "Photographs":
         """Every image of a folder: photographs of another source than those that are judged."""
         files = sorted(file for file in folder.glob("**/*") if named_as(file.name) == "image")
+        if not files:
+            raise UserError(f"{folder}: --photographs holds no image")
         ids = [file.relative_to(folder).as_posix() for file in files]
         sources = np.array(["photographs"] * len(ids))
         return cls(files, ids, sources, np.array(ids))
