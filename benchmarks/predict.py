@@ -11,8 +11,9 @@ stream  a folder and a prefix of 100,000 files: seconds from the command's start
         `resnet50-nodown` and with the demo's small network. SeaweedFS runs on this machine and
         takes its share of the same processors; `s3_share_server_apart` is what the small network
         had if the server's processor time were spent elsewhere.
+hf      a Hugging Face folder beside transformers' own pipeline, in turns; see benchmarks/hf.py.
 
-Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream]
+Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|hf]
 """
 
 import argparse
@@ -36,6 +37,7 @@ import torch
 from scipy import special
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.hf import measure_hf
 from benchmarks.photographs import lay_out
 from rayapp import load_detector
 from rayapp.cluster.session import kept_open, session
@@ -339,7 +341,7 @@ def first_score(detector: str, place: str, output: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parts = {"speed": measure_speed, "ray": measure_ray, "stream": measure_stream}
+    parts = {"speed": measure_speed, "ray": measure_ray, "stream": measure_stream, "hf": measure_hf}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
