@@ -330,7 +330,7 @@ def driver_mb(folder: Path, count: int, dry: bool) -> float:
     command = [
         sys.executable,
         str(root / "jobs/download.py"),
-        "--root",
+        "--output",
         str(folder / f"r{count}{dry}"),
     ]
     command += ["--sources", "fake", "--annotations", str(listing), "--catalogue", str(book)]

@@ -11,9 +11,11 @@ stream  a folder and a prefix of 100,000 files: seconds from the command's start
         `resnet50-nodown` and with the demo's small network. SeaweedFS runs on this machine and
         takes its share of the same processors; `s3_share_server_apart` is what the small network
         had if the server's processor time were spent elsewhere.
-hf      a Hugging Face folder beside transformers' own pipeline, in turns; see benchmarks/hf.py.
+fuse    three detectors as one on half-megapixel images, through the job's worker, beside the time
+        that the three networks alone take for the same views; and how often an image is decoded.
+hf      a Hugging Face folder beside transformers' own pipeline, in turns: predict_hf.py.
 
-Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|hf]
+Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|fuse|hf]
 """
 
 import argparse
@@ -37,8 +39,9 @@ import torch
 from scipy import special
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmarks.hf import measure_hf
 from benchmarks.photographs import lay_out
+from benchmarks.predict_fuse import measure_fuse
+from benchmarks.predict_hf import measure_hf
 from rayapp import load_detector
 from rayapp.cluster.session import kept_open, session
 from rayapp.config.memory import keep_freed_memory
@@ -341,7 +344,13 @@ def first_score(detector: str, place: str, output: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parts = {"speed": measure_speed, "ray": measure_ray, "stream": measure_stream, "hf": measure_hf}
+    parts = {
+        "speed": measure_speed,
+        "ray": measure_ray,
+        "stream": measure_stream,
+        "fuse": measure_fuse,
+        "hf": measure_hf,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

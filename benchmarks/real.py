@@ -79,8 +79,7 @@ def probe_results(
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
             both = pairs_of[Condition("clean", equalised)]
-            projected = {level: features.projections(one) for level, one in judged.items()}
-            pairs = judge_aligned(pictures, aligned[0], both, projected)
+            pairs = judge_aligned(pictures, aligned[0], both, judged)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
 
@@ -132,8 +131,8 @@ def figures_of(pictures: RealSet, results: Sequence[Result]) -> dict[str, float 
         suffix = "" if one.condition.level == "clean" else f"_{one.condition.level}"
         suffix += "" if one.condition.equalised else "_as_stored"
         named = {
-            "roc_auc": views.headline(one.way, "higher_SR").value,
-            "balanced_accuracy": views.headline(one.way, "right_SR").value,
+            "roc_auc": views.value(one.way, "higher_SR"),
+            "balanced_accuracy": views.value(one.way, "right_SR"),
         }
         if worst := views.worst(one.way):
             named["worst_roc_auc"] = worst[1]
@@ -160,7 +159,9 @@ def main() -> None:
         help="folder of photographs whose pairs are trained on; the set's other sources if none",
     )
     parser.add_argument("--detectors", nargs="*", default=[], help="folders of detectors to judge")
-    parser.add_argument("--features", type=Path, default=Path("runs/real-features"), help="kept")
+    parser.add_argument(
+        "--features", type=Path, default=Path("runs/real-features"), help="where they are kept"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/real.html"), help="the page")
     parser.add_argument(
         "--precision",

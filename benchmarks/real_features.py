@@ -71,6 +71,8 @@ class FrozenFeatures:
     """Features of images, read from the cache where they are there."""
 
     def __init__(self, weights: Path, cache: Path, precision: Precision = "float32") -> None:
+        if not weights.is_file():
+            raise UserError(f"{weights}: no such file; --backbone-weights takes {BACKBONE}'s")
         self._weights, self._cache, self._precision = weights, cache, precision
         content = f"{hashlib.sha256(weights.read_bytes()).hexdigest()}\0{BACKBONE}\0two squares"
         self._key = f"{content}\0{precision}"
@@ -90,23 +92,6 @@ class FrozenFeatures:
                         _write(files[at], features_F)
                         progress.update()
         return np.stack([np.load(file) for file in files]).astype(np.float32)
-
-    def projections(self, features_NF: Single) -> Single:
-        """What CLIP compares with words, of the centre alone [N, P]: the last token projected."""
-        import torch
-        from safetensors import safe_open
-        from torch.nn.functional import layer_norm, linear
-
-        with safe_open(self._weights, "pt") as file:
-            there = {"norm.weight", "norm.bias", "head.weight"} & set(file.keys())
-            tensors = {key: file.get_tensor(key).float() for key in there}
-        blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
-        token_ND = torch.from_numpy(np.ascontiguousarray(blocks[:, -1, -1])).float()
-        scale, shift = tensors["norm.weight"], tensors["norm.bias"]
-        normed_ND = layer_norm(token_ND, scale.shape, scale, shift)
-        if "head.weight" in tensors:
-            normed_ND = linear(normed_ND, tensors["head.weight"])
-        return np.asarray(normed_ND.numpy())
 
     def _file(self, name: str) -> Path:
         key = hashlib.sha256(f"{self._key}\0{name}".encode()).hexdigest()
@@ -129,6 +114,12 @@ class FrozenFeatures:
             )
             tokens_NLD = torch.stack([prefix[:, 0] for _, prefix in found], dim=1)
         return np.asarray(tokens_NLD.flatten(1).float().half().numpy())
+
+
+def centre_block(features_NF: Single, number: int) -> Single:
+    """The class token after one block (the first is 1), of the centre alone [N, D]."""
+    blocks = features_NF.reshape(len(features_NF), NUM_SQUARES, NUM_BLOCKS, -1)
+    return np.ascontiguousarray(blocks[:, -1, number - 1])
 
 
 def squares(image_HWC: ImageHWC) -> tuple[ImageHWC, ImageHWC]:

@@ -84,6 +84,15 @@ def resampler(groups_N: NDArray[np.str_]) -> Weights | None:
     return weights_BN
 
 
+def mean_of(values_SR: Floats, shares_R: Floats | None = None) -> float | None:
+    """The mean over pairs that were judged, each real image weighing its share; None of none."""
+    judged_SR = ~np.isnan(values_SR)
+    if not judged_SR.any():
+        return None
+    shares_R = np.ones(values_SR.shape[1]) if shares_R is None else shares_R
+    return float((np.nan_to_num(values_SR) @ shares_R).sum() / (judged_SR @ shares_R).sum())
+
+
 def measure(
     values_SR: Floats,
     groups_S: NDArray[np.str_],
@@ -100,12 +109,11 @@ def measure(
         shares_R: how much each real image weighs, all equal if none.
         num_resamples: how many.
     """
-    judged_SR = ~np.isnan(values_SR)
-    if not judged_SR.any():
+    value = mean_of(values_SR, shares_R)
+    if value is None:
         return Measure(None, reason="no pair was judged")
     shares_R = np.ones(values_SR.shape[1]) if shares_R is None else shares_R
-    filled_SR = np.where(judged_SR, values_SR, 0)
-    value = float((filled_SR @ shares_R).sum() / (judged_SR @ shares_R).sum())
+    judged_SR, filled_SR = ~np.isnan(values_SR), np.nan_to_num(values_SR)
     draw_S, draw_R = resampler(groups_S), resampler(groups_R)
     if draw_S is None or draw_R is None:
         return Measure(value, reason="no interval: one group only of a kind")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real_features import BACKBONE, Condition
-from benchmarks.real_judge import Floats, Mask, Pairs, measure
+from benchmarks.real_judge import Floats, Mask, Pairs, mean_of, measure
 from benchmarks.real_set import RealSet
 from rayapp.metrics.measure import Measure
 from rayapp.pages.blocks import (
@@ -69,28 +69,36 @@ class Views:
 
     def of_kind(self, figure: str, origin: int, kind: str) -> Measure:
         """One figure of the pairs of a family (origin 1) or a source (0); groups are resampled."""
-        synthetic = self.mask(1, kind if origin else None)
-        real = self.mask(0, None if origin else kind)
+        synthetic, real = self._masks(origin, kind)
         values: Floats = getattr(self.pairs.only(synthetic, real), figure)
         return measure(values, self._names(1, "groups")[synthetic], self._names(0, "groups")[real])
 
+    def _masks(self, origin: int, kind: str) -> tuple[Mask, Mask]:
+        return self.mask(1, kind if origin else None), self.mask(0, None if origin else kind)
+
     def headline(self, way: str, figure: str, of: str = "groups") -> Measure:
         """The figure of a way: over all pairs; the mean over sources where those are left out."""
-        shares = None
-        if way in _BY_SOURCE:
-            _, codes, counts = np.unique(
-                self._names(0, "kinds"), return_inverse=True, return_counts=True
-            )
-            shares = 1 / counts[codes]
         values: Floats = getattr(self.pairs, figure)
-        return measure(values, self._names(1, of), self._names(0, of), shares)
+        return measure(values, self._names(1, of), self._names(0, of), self._shares(way))
+
+    def value(self, way: str, figure: str) -> float | None:
+        """The same without its interval."""
+        return mean_of(getattr(self.pairs, figure), self._shares(way))
+
+    def _shares(self, way: str) -> Floats | None:
+        """What each real image weighs: a source as much as another, where those are left out."""
+        if way not in _BY_SOURCE:
+            return None
+        names = self._names(0, "kinds")
+        _, codes, counts = np.unique(names, return_inverse=True, return_counts=True)
+        return np.asarray(1 / counts[codes])
 
     def worst(self, way: str) -> tuple[str, float] | None:
         """The family or the source with the lowest AUC, as far as it was judged."""
         origin = 0 if way in _BY_SOURCE else 1
         found = []
         for kind in self.pictures.kinds(origin):
-            value = self.of_kind("higher_SR", origin, kind).value
+            value = mean_of(self.pairs.only(*self._masks(origin, kind)).higher_SR)
             if value is not None:
                 found.append((value, kind))
         return (min(found)[1], min(found)[0]) if found else None
@@ -202,8 +210,8 @@ def lines(pictures: RealSet, results: Sequence[Result]) -> Iterator[str]:
     yield f"{'':44}{'format and size':18}{'level':7}{'ROC AUC':>9}{'bal. acc.':>11}{'worst':>8}"
     for one in results:
         views = Views(pictures, one.pairs)
-        auc = views.headline(one.way, "higher_SR").value
-        accuracy = views.headline(one.way, "right_SR").value
+        auc = views.value(one.way, "higher_SR")
+        accuracy = views.value(one.way, "right_SR")
         worst = views.worst(one.way)
         named = "equalised" if one.condition.equalised else "as the files are"
         told = f"{worst[1]:8.3f} ({worst[0]})" if worst else ""

@@ -10,13 +10,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from benchmarks.real_features import Condition, FrozenFeatures, Single, Source, pixels_of
+from benchmarks.real_features import (
+    Condition,
+    FrozenFeatures,
+    Single,
+    Source,
+    centre_block,
+    pixels_of,
+)
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
 from benchmarks.real_probe import Probe, fit_probe
 from benchmarks.real_set import RealSet
+from rayapp.config.errors import UserError
 from rayapp.dataset.images import named_as, sha256
 from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, stored_autoencoder
 from rayapp.reconstruct.pair_draws import PairDraws
@@ -26,9 +35,8 @@ from rayapp.transforms import ImageHWC, encode_lossless
 from rayapp.transforms.operations import resize
 
 SIDE = 384  # of the cut, px
-LATENT_NOISE = 0.0
-BLEND = 0.0
-SHORTER_SIDES = (None, 256)  # px to which a photograph is shrunk first: generators have their sizes
+SHORTER_SIDE = 256  # px to which a photograph is shrunk before: its trace is enlarged with it
+BLOCK = 9  # whose token is taken: what other blocks tell pairs apart by carries over less
 STRENGTH = 0.1  # fixed: inner folds know pairs alone, and what tells those apart best overfits
 
 
@@ -36,7 +44,9 @@ class Partners:
     """The pairs of photographs under one autoencoder."""
 
     def __init__(self, autoencoder: str, weights: Path) -> None:
-        self._draws = PairDraws(0, SIDE, LATENT_NOISE, BLEND, 0.3, "both")
+        self._draws = PairDraws(
+            0, SIDE, latent_noise=0.0, blend=0.0, blend_least=1.0, blend_in="pixels"
+        )
         stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
         nowhere = open_store(weights)  # rows are not read from there, nor written
         self._rows = PairRows(nowhere, nowhere, stored, self._draws, True, None, "png")
@@ -44,25 +54,25 @@ class Partners:
         self._opened = False
         self._pair = lru_cache(maxsize=1)(self._made)
 
-    def _made(self, file: Path, item_id: str, shorter_side: int | None) -> Pair:
-        data = file.read_bytes()
+    def _made(self, file: Path, item_id: str) -> Pair:
         if not self._opened:
-            self._rows.setup()
+            threads = torch.get_num_threads()
+            self._rows.setup()  # as a worker beside others it takes one thread; here it is alone
+            torch.set_num_threads(threads)
             self._opened = True
-        if shorter_side is not None:
-            data = shrunk(pixels_of(data, item_id), shorter_side)
-        return self._rows.pair(data, item_id)
+        small = shrunk(pixels_of(file.read_bytes(), item_id), SHORTER_SIDE)
+        return self._rows.pair(small, item_id)
 
-    def sources(
-        self, file: Path, item_id: str, condition: Condition, shorter_side: int | None
-    ) -> tuple[Source, Source]:
+    def sources(self, file: Path, item_id: str, condition: Condition) -> tuple[Source, Source]:
         """The real cut and its partner, both under a condition."""
         digest = sha256(file.read_bytes())
-        name = f"pair\0{digest}\0{item_id}\0{shorter_side}\0{condition.key}\0{self._name}"
-        asked = file, item_id, shorter_side
+        name = f"pair\0{digest}\0{item_id}\0{SHORTER_SIDE}\0{condition.key}\0{self._name}"
         return (
-            (f"{name}\0real", lambda: condition.apply(self._pair(*asked).real_HWC, item_id)),
-            (f"{name}\0partner", lambda: condition.apply(self._pair(*asked).partner_HWC, item_id)),
+            (f"{name}\0real", lambda: condition.apply(self._pair(file, item_id).real_HWC, item_id)),
+            (
+                f"{name}\0partner",
+                lambda: condition.apply(self._pair(file, item_id).partner_HWC, item_id),
+            ),
         )
 
 
@@ -98,6 +108,8 @@ class Photographs:
     def of_folder(cls, folder: Path) -> "Photographs":
         """Every image of a folder: photographs of another source than those that are judged."""
         files = sorted(file for file in folder.glob("**/*") if named_as(file.name) == "image")
+        if not files:
+            raise UserError(f"{folder}: --photographs holds no image")
         ids = [file.relative_to(folder).as_posix() for file in files]
         sources = np.array(["photographs"] * len(ids))
         return cls(files, ids, sources, np.array(ids))
@@ -109,18 +121,17 @@ def pair_features(
     conditions: Sequence[Condition],
     features: FrozenFeatures,
 ) -> dict[Condition, Single]:
-    """Condition → features of real, partner, real, partner … of all photographs, size by size."""
+    """Condition → features of real, partner, real, partner … of all photographs."""
     found = [
         one
-        for side in SHORTER_SIDES
         for file, item_id in zip(photographs.files, photographs.ids, strict=True)
         for condition in conditions  # within a photograph: its partner is made once
-        for one in partners.sources(file, item_id, condition, side)
+        for one in partners.sources(file, item_id, condition)
     ]
-    all_NP = features.projections(features.of(found, "photographs and partners"))
-    by_condition = all_NP.reshape(-1, len(conditions), 2, all_NP.shape[1])
+    all_NF = features.of(found, "photographs and partners")
+    by_condition = all_NF.reshape(-1, len(conditions), 2, all_NF.shape[1])
     return {
-        condition: by_condition[:, at].reshape(-1, all_NP.shape[1])
+        condition: by_condition[:, at].reshape(-1, all_NF.shape[1])
         for at, condition in enumerate(conditions)
     }
 
@@ -130,23 +141,19 @@ def judge_aligned(
 ) -> dict[str, Pairs]:
     """Level → pairs, judged by probes trained on photographs of other sources and partners.
 
-    Of the features the projections are taken: what else tells pairs apart does not carry over.
-
     Args:
         pictures: the set.
         photographs: what is trained on.
         both: of pair_features.
-        judged: level → projections of all images of the set.
+        judged: level → features of all images of the set.
     """
-    origins = np.tile([0, 1], len(both) // 2)
-    sources, groups = (
-        np.tile(np.repeat(names, 2), len(SHORTER_SIDES))
-        for names in (photographs.sources_P, photographs.groups_P)
-    )
+    origins, both = np.tile([0, 1], len(both) // 2), centre_block(both, BLOCK)
+    sources, groups = np.repeat(photographs.sources_P, 2), np.repeat(photographs.groups_P, 2)
     judged_sources = pictures.kinds_N
 
     def fit(fold: Fold) -> Probe:
         kept = ~np.isin(sources, judged_sources[fold.real])
         return fit_probe(both[kept], origins[kept], sources[kept], groups[kept], (STRENGTH,))
 
-    return judge_by(pictures, list(without_source(pictures)), fit, judged)
+    seen = {level: centre_block(one, BLOCK) for level, one in judged.items()}
+    return judge_by(pictures, list(without_source(pictures)), fit, seen)

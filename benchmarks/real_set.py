@@ -97,6 +97,8 @@ def _manifest(folder: Path, given: Path | None) -> dict[str, dict[str, str]]:
     file = given or folder / "manifest.csv"
     if given is None and not file.is_file():
         return {}
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
     with file.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     if rows and "path" not in rows[0]:

@@ -88,7 +88,7 @@ def measure_efficiency(folder: Path, count: int) -> dict[str, float]:
     work = PairRows(
         open_store(folder),
         open_store(folder / "bare"),
-        stored_autoencoder(load_autoencoder_spec(wanted.autoencoder), wanted.weights),
+        stored_autoencoder(load_autoencoder_spec(wanted.autoencoder[0]), wanted.weights),
         PairDraws.of(wanted),
         wanted.align,
         None,

@@ -137,7 +137,7 @@ def download_rate(folder: Path, workers: int, count: int) -> float:
             "origins: {}\nsources:\n  photos:\n    about: single photographs\n    form: files\n"
             f"    at: ['{server.url}/{{name}}']\n    paths: {{train2017/: ''}}\n"
         )
-        command = [sys.executable, str(ROOT / "jobs/download.py"), "--root", str(folder / "out")]
+        command = [sys.executable, str(ROOT / "jobs/download.py"), "--output", str(folder / "out")]
         command += ["--catalogue", str(book), "--sources", "photos", "--cpus", "8"]
         command += ["--annotations", str(folder / "list.txt"), "--num-workers", str(workers)]
         command += ["--threads", "1"]

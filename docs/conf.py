@@ -47,9 +47,14 @@ def _within(_app: object, _name: str, source: list[str]) -> None:
     for beside, page in _BESIDE.items():
         source[0] = re.sub(rf"\]\(\.\./{re.escape(beside)}", f"]({page}", source[0])
     # A site has files and no folders to link to.
-    source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)]*/)\)", r"`\1`", source[0])
+    source[0] = re.sub(r"\[([^]]+)\]\((\.\./[^)]*)\)", _file_or_name, source[0])
     # What a block says to the tests is for readers of the source only.
     source[0] = re.sub(r"^( *```(?:sh|python|yaml)) \S.*$", r"\1", source[0], flags=re.MULTILINE)
+
+
+def _file_or_name(link: re.Match[str]) -> str:
+    is_folder = (Path(__file__).parent / link[2]).is_dir()
+    return f"`{link[1]}`" if is_folder else link[0]
 
 
 def setup(app: object) -> None:

@@ -10,7 +10,7 @@ from rayapp.fuse.settings import FuseSettings
 
 def job(settings: FuseSettings) -> None:
     """Fuse, then say what each detector adds and how the whole decides."""
-    from rayapp.fuse.summary import lines
+    from rayapp.fuse.fusion_summary import lines
     from rayapp.jobs.fuse import DETECTOR_FOLDER, fuse
     from rayapp.run.record import command
 

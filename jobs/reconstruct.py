@@ -12,7 +12,7 @@ from rayapp.reconstruct.settings import ReconstructSettings
 def job(settings: ReconstructSettings) -> int:
     """Make the pairs, then say how they were aligned, and name what could not be made."""
     from rayapp.jobs.reconstruct import reconstruct
-    from rayapp.reconstruct.preview import PREVIEW
+    from rayapp.reconstruct.pair_sheet import PREVIEW
     from rayapp.reconstruct.written import MANIFEST, SCHEME, TABLE
     from rayapp.run.record import command
 

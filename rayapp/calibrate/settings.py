@@ -9,7 +9,7 @@ from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import ProtocolName
-from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Method
 
 

@@ -8,11 +8,12 @@ import pyarrow as pa
 from rayapp.cluster import session
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import manifest
+from rayapp.run.concurrency import batches
 from rayapp.run.progress import Progress
 from rayapp.run.record import Run
 from rayapp.run.resume import Verify
 from rayapp.run.row_parts import Parts
-from rayapp.run.row_work import RowWork, batches, format_error
+from rayapp.run.row_work import RowWork, format_error
 
 _MOST_BLOCK_ROWS = 256
 SMALL = 500  # rows at most that are done in this process: to start Ray would take longer

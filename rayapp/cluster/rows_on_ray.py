@@ -18,9 +18,10 @@ from rayapp.cluster.capacity import demand, require, workers
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.memory import keep_freed_memory
 from rayapp.dataset import manifest
+from rayapp.run.concurrency import batches
 from rayapp.run.progress import Progress
 from rayapp.run.row_parts import Parts
-from rayapp.run.row_work import Row, RowWork, batches, format_error
+from rayapp.run.row_work import Row, RowWork, format_error
 
 _RETRIES = 2  # of a batch whose worker died: a lost node is no fault of the batch
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
@@ -132,34 +133,68 @@ class RowsOnRay:
         return [todo.slice(at, end - at) for at, end in itertools.pairwise(cuts)]
 
     def _dataset(self, blocks: list[pa.Table], batch_size: int, now: int, most: int) -> Any:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.max_errored_blocks = -1  # their rows are missed and rescued
-        logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
-        pool = ray.data.ActorPoolStrategy(
-            min_size=1,
-            max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
-            initial_size=now,
+        return worked_on(
+            blocks,
+            _Worker,
+            (self.work, self.parts.schema, batch_size),
+            pool=(now, most),
+            bundle=self.bundle,
+            retries=_RETRIES,
             # A row alone is alone: none that waits behind it is lost with its worker.
-            max_tasks_in_flight_per_actor=1 if batch_size == 1 else 4,
+            in_flight=1 if batch_size == 1 else 4,
         )
-        with warnings.catch_warnings():
-            # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
-            # (`from_arrow` would send a task for the schema of each). A batch is a block, which
-            # `map_batches` itself refuses to workers with a GPU.
-            return ray.data.from_blocks(blocks).map_batches_internal(
-                _Worker,
-                fn_constructor_args=(self.work, self.parts.schema, batch_size),
-                batch_size=None,
-                batch_format="pyarrow",
-                compute=pool,
-                num_cpus=self.bundle["CPU"],
-                num_gpus=self.bundle.get("GPU"),
-                max_task_retries=_RETRIES,
-            )
+
+
+def worked_on(
+    blocks: list[pa.Table],
+    worker: type,
+    arguments: tuple[Any, ...],
+    *,
+    pool: tuple[int, int],
+    bundle: dict[str, float],
+    retries: int,
+    in_flight: int = 4,
+) -> Any:
+    """What a pool of actors makes of blocks, as a dataset; a block that kills its worker is missed.
+
+    Args:
+        blocks: tables in memory, each one task.
+        worker: class of the actor; called with a block.
+        arguments: of its constructor.
+        pool: how many actors start, and how many there may be as the cluster grows.
+        bundle: what Ray counts of one.
+        retries: of a block whose worker died.
+        in_flight: blocks that wait at one actor.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.verbose_progress = False
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+    now, most = pool
+    actors = ray.data.ActorPoolStrategy(
+        min_size=1,
+        max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
+        initial_size=now,
+        max_tasks_in_flight_per_actor=in_flight,
+    )
+    with warnings.catch_warnings():
+        # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
+        # (`from_arrow` would send a task for the schema of each). A batch is a block, which
+        # `map_batches` itself refuses to workers with a GPU.
+        return ray.data.from_blocks(blocks).map_batches_internal(
+            worker,
+            fn_constructor_args=arguments,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=actors,
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle.get("GPU"),
+            max_task_retries=retries,
+        )
 
 
 def _block_rows(num_rows: int, batch_size: int, workers: int, most: int) -> int:

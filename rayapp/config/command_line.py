@@ -5,6 +5,7 @@ the command line wins over the file. Paths in either start from the working dire
 """
 
 import argparse
+import difflib
 import gc
 import importlib
 import os
@@ -100,7 +101,22 @@ def _refuse(
         if argument.startswith("--") and name in elsewhere:
             raise UserError(f"{parser.prog}: --{name.replace('_', '-')}: {elsewhere[name]}")
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        meant = _meant(unknown[0].partition("=")[0], parser)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+
+
+def _meant(option: str, parser: argparse.ArgumentParser) -> str:
+    """`, did you mean --name?` where an option begins so, or is written nearly so."""
+    known = [
+        name
+        for action in parser._actions  # argparse has no public name for its options
+        if action.help != argparse.SUPPRESS
+        for name in action.option_strings
+        if name.startswith("--")
+    ]
+    begun = [name for name in known if name.startswith(option)] if len(option) > 3 else []
+    close = begun[:1] or difflib.get_close_matches(option.replace("_", "-"), known, n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: str = "") -> None:

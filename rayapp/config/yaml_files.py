@@ -1,5 +1,6 @@
 """Settings from YAML: each fault with its file, line and key."""
 
+import difflib
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +123,7 @@ def validated(model: type[S], data: Mapping[str, Any], where: Callable[[Any], st
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name!r}{_known(model, error['loc'][:-1])}"
+        return f"unknown key {name!r}{_known(model, error['loc'])}"
     if error["type"] == "missing":
         return f"{name}: is missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -134,12 +135,15 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _known(model: Any, loc: Sequence[str | int]) -> str:
-    """The keys that are known at a place of the settings, where it is a model."""
-    for part in loc:
+    """What was meant by the key at a place of the settings, and what is known there."""
+    *above, key = loc
+    for part in above:
         fields = getattr(model, "model_fields", {})
         model = bare(fields[part].annotation) if part in fields else None
     fields = getattr(model, "model_fields", {})
-    return f" (known: {', '.join(fields)})" if fields else ""
+    close = difflib.get_close_matches(str(key), fields, n=1)
+    meant = f", did you mean {close[0]!r}?" if close else ""
+    return f"{meant} (known: {', '.join(fields)})" if fields else ""
 
 
 def bare(annotation: Any) -> Any:

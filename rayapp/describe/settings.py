@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from rayapp.config.paths import Uri
 from rayapp.config.settings import Settings
-from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 
 
 class DescribeSettings(Settings):

@@ -8,11 +8,14 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rayapp.download.archives.streams import Found, ResumePoint
-from rayapp.download.source_plan import Task
 from rayapp.download.wanted import STATE
-from rayapp.storage.store import Store
+
+if TYPE_CHECKING:
+    from rayapp.download.source_plan import Task
+    from rayapp.storage.store import Store
 
 BATCH = 64
 

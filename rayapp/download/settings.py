@@ -1,22 +1,23 @@
 """Settings of download."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
 
 from rayapp.config.paths import OutputUri, Packaged, Uri
-from rayapp.config.settings import Settings
+from rayapp.config.settings import JobSettings
+
+# How fast it goes, and what is only looked at: a run may go on with other values.
+PLACEMENT = frozenset({"num_workers", "threads", "attempts", "backoff_s", "dry_run"})
 
 
-class DownloadSettings(Settings):
+class DownloadSettings(JobSettings):
     """Fetch the images that annotation lists name, and nothing else."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"workers": "num_workers"}
+    renamed: ClassVar[Mapping[str, str]] = {"workers": "num_workers", "root": "output"}
 
-    root: OutputUri = Field(
+    output: OutputUri = Field(
         description="folder or s3:// prefix for the images, at their annotated paths"
     )
     sources: list[str] = Field(min_length=1, description="names of the catalogue, or all")
@@ -29,5 +30,6 @@ class DownloadSettings(Settings):
     threads: int = Field(16, ge=1, le=256, description="requests under way in one process")
     attempts: int = Field(8, ge=1, description="times that one request is tried")
     backoff_s: float = Field(0.5, gt=0, description="first pause before a retry, it doubles")
-    cpus: int | None = Field(None, ge=1, description="CPUs of the local Ray that the job starts")
-    verbose: bool = Field(False, description="show Ray's own messages")
+    overwrite: bool = Field(
+        False, description="add to an output of other settings; what is there and verifies stays"
+    )

@@ -309,7 +309,7 @@ def _judged_fields(judged: Judged) -> dict[str, Any]:
     calibration = judged.calibration
     return {
         "calibration_hash": calibration.hash if calibration else None,
-        "calibration": judged.told,
+        "calibration": judged.calibrated,
         "threshold": judged.test.threshold,
         "band": calibration.band if calibration else None,
         "holds_at": calibration.holds_at if calibration else None,

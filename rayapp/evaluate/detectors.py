@@ -9,7 +9,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.paths import slug
 from rayapp.dataset import manifest
 from rayapp.dataset.leakage import ITEMS_FILE
-from rayapp.models.adopted.uris import split_labels
+from rayapp.models.adopted.hub_uris import split_labels
 from rayapp.models.detector import DetectorSpec
 from rayapp.models.folder import load_detector, own_store
 

@@ -51,7 +51,7 @@ class Judged:
     rows: pa.Table
     items: TestItems
     calibration: Calibration | None
-    told: str
+    calibrated: str
     notes: tuple[str, ...]
 
 
@@ -103,8 +103,8 @@ def judge(
         return _judged(rows, items, fitted, calibrated, notes)
     rows = select(scores, items.items, items.scheme, suite.name)
     why = f" ({suite.calibration} is not among the lists)" if suite.calibration else ""
-    told = f"none{why}: sigmoid of the logit, threshold {EVEN_ODDS}"
-    return _judged(rows, items, None, told, notes)
+    calibrated = f"none{why}: sigmoid of the logit, threshold {EVEN_ODDS}"
+    return _judged(rows, items, None, calibrated, notes)
 
 
 def _judged(

@@ -10,7 +10,7 @@ from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings
 from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
-from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import View
 
 LeaveOut = Literal["generator", "model", "source"]

@@ -15,12 +15,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rayapp.config.defaults import RESNET50_NODOWN
 from rayapp.config.errors import UserError
 from rayapp.export.exported import Exported, calibration_note, last_layer
 from rayapp.export.model_card import model_card
 from rayapp.models.backbones import HIGHPASS_SMALL
 from rayapp.models.detector import Detector
-from rayapp.models.detector_spec import RESNET50_NODOWN, Preprocessing
+from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.encoder import ClassificationHead, Network
 
 CLASSES = ("real", "synthetic")

@@ -97,7 +97,7 @@ class Step:
     name: str
     folder: str
     settings: Callable[[Places], Settings]
-    run: Callable[[Any], record.Run | int]
+    run: Callable[[Any], record.Run]
     wanted: Callable[[BenchmarkSettings], object] = lambda settings: True
 
 
@@ -118,12 +118,11 @@ def _images(at: Places) -> Settings:
 def _download(at: Places, sources: tuple[str, ...], lists: tuple[str, ...]) -> Settings:
     s = at.settings
     wanted = {
-        "root": at.root,
         "sources": list(sources),
         "annotations": list(lists),
         "scheme": s.scheme,
-        "cpus": s.cpus,
-        "verbose": s.verbose,
+        **at.common(""),
+        "output": at.root,
     }
     made: Settings = _made(DownloadSettings, "download", wanted, s.download)
     return made
@@ -276,7 +275,7 @@ def steps(settings: BenchmarkSettings) -> list[Step]:
     return [step for step in _STEPS if step.wanted(settings)]
 
 
-def run_benchmark(settings: BenchmarkSettings) -> dict[str, record.Run | int]:
+def run_benchmark(settings: BenchmarkSettings) -> dict[str, record.Run]:
     """Every step, each skipped where it is done; what each gave, by name.
 
     The settings of all steps are checked before the first one starts.
@@ -304,23 +303,20 @@ def checked_steps(at: Places) -> list[tuple[Step, Settings]]:
     return [(step, step.settings(at)) for step in steps(at.settings)]
 
 
-def run_steps(wanted: list[tuple[Step, Settings]]) -> dict[str, record.Run | int]:
+def run_steps(wanted: list[tuple[Step, Settings]]) -> dict[str, record.Run]:
     """Each step, skipped where it is done; what each gave, by name."""
     return {step.name: _timed(step, made) for step, made in wanted}
 
 
-def _timed(step: Step, made: Settings) -> record.Run | int:
+def _timed(step: Step, made: Settings) -> record.Run:
     """A step whose seconds are its own, not those of the steps before it."""
     clock.count_anew()
     return step.run(made)
 
 
-def exit_code(outcomes: dict[str, record.Run | int]) -> int:
+def exit_code(outcomes: dict[str, record.Run]) -> int:
     """3 where a step named misses, else 0."""
     missed = any(
-        outcome == EXIT_MISSES
-        if isinstance(outcome, int)
-        else outcome.counts.get("failed") or outcome.counts.get("unreadable")
-        for outcome in outcomes.values()
+        run.counts.get("failed") or run.counts.get("unreadable") for run in outcomes.values()
     )
     return EXIT_MISSES if missed else EXIT_DONE

@@ -6,8 +6,6 @@ by tasks, and of the work only sums come back.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,15 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-import ray.data
 
 from rayapp.cluster.capacity import demand, workers
 from rayapp.cluster.quotas import Quotas, RayGate
+from rayapp.cluster.rows_on_ray import worked_on
 from rayapp.cluster.session import beside_driver, session
-from rayapp.config import clock
-from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.settings import EXIT_DONE, EXIT_MISSES, JobSettings
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import LabelScheme, load_scheme
 from rayapp.download import ledger, wanted
@@ -33,12 +28,13 @@ from rayapp.download.origins.catalogue import Catalogue, Source, load_catalogue
 from rayapp.download.origins.faults import Fault
 from rayapp.download.origins.reader import Patience
 from rayapp.download.rates import SourceRates
-from rayapp.download.settings import DownloadSettings
+from rayapp.download.settings import PLACEMENT, DownloadSettings
 from rayapp.download.source_plan import Planner, SourcePlan, Task
 from rayapp.download.source_plan_table import print_source_plans
 from rayapp.download.wanted import STATE
 from rayapp.run.progress import Progress
-from rayapp.run.record import Run, command, digest
+from rayapp.run.record import Run, digest, fingerprint, start
+from rayapp.run.resume import nothing_left
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
@@ -72,7 +68,7 @@ class Setup:
 
     def store(self) -> Store:
         """Where images and state go."""
-        return open_store(self.settings.root)
+        return open_store(self.settings.output)
 
 
 def _plan_source(setup: Setup, name: str) -> SourcePlan:
@@ -127,14 +123,14 @@ def _assemble(setup: Setup) -> dict[str, Any]:
     return {"ok": mine.num_rows - failed, "failed": failed, "content": content}
 
 
-def download(settings: DownloadSettings) -> int:
-    """Run the job; returns the exit code.
+def download(settings: DownloadSettings) -> Run:
+    """Fetch what is not there yet; the output may hold other images, and keeps them.
 
     Raises:
-        UserError: wrong settings, lists or catalogue, or a target that can't be written.
+        UserError: wrong settings, lists or catalogue, an output of other settings, or one that
+            can't be written.
         JobFailed: the target takes no more (disk full, credentials expired); rerun to go on.
     """
-    start = clock.since()
     catalogue = load_catalogue(settings.catalogue)
     sources = catalogue.choose(settings.sources)
     scheme = load_scheme(settings.scheme)
@@ -142,24 +138,39 @@ def download(settings: DownloadSettings) -> int:
         s.files or s.form == "folder" for s in sources.values()
     ):
         raise UserError("--annotations: name the lists whose images are wanted")
-    store = open_store(settings.root)
-    try:
-        store.put(f"{STATE}/writable", b"")
-        store.delete([f"{STATE}/writable"])
-    except OSError as error:
-        raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
-    outside = wanted.cut_up(store, settings.annotations, scheme, sources)
-    job = JobSettings(output=settings.root, cpus=settings.cpus, verbose=settings.verbose)
-    with session(job):
+    run = _begun(settings)
+    outside = wanted.cut_up(run.store, settings.annotations, scheme, sources)
+    with session(settings):
         quotas = Quotas.options(scheduling_strategy=beside_driver()).remote(catalogue)  # type: ignore[attr-defined]
         setup = Setup(settings, catalogue, scheme, sources, quotas)
         plans = _plans(setup)
-        print_source_plans(catalogue, sources, store, plans, outside)
-        if settings.dry_run:
-            return EXIT_DONE
+        print_source_plans(catalogue, sources, run.store, plans, outside)
+        there = not any(plan.tasks for plan in plans)
+        if settings.dry_run or (there and nothing_left(run, retry_failed=True)):
+            return run
+        run.claim()
         totals = _fetch(setup, plans)
         result: dict[str, Any] = _got(ray.remote(_assemble).options(num_cpus=0.5).remote(setup))
-    return _finish(setup, store, result, totals, outside, start)
+    counts = {"ok": result["ok"], "failed": result["failed"], "outside": outside, **totals}
+    run.finish(counts, {"content_sha256": result["content"]}, made=(MANIFEST, MISSES))
+    return run
+
+
+def _begun(settings: DownloadSettings) -> Run:
+    """The run at the output; a dry run looks at one of any settings, and leaves it as it is."""
+    inputs = {uri: wanted.list_digest(uri) for uri in settings.annotations}
+    if settings.dry_run:
+        prepared = fingerprint(settings, inputs, PLACEMENT)
+        return Run("download", open_store(settings.output), prepared, "new")
+    return start(
+        "download",
+        settings,
+        inputs,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        placement=PLACEMENT,
+        adds=True,
+    )
 
 
 def _plans(setup: Setup) -> list[SourcePlan]:
@@ -202,31 +213,15 @@ def _fetch(setup: Setup, plans: list[SourcePlan]) -> Mapping[str, float]:
 def _stream(setup: Setup, tasks: list[Task]) -> Iterator[Done]:
     if not tasks:
         return
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.verbose_progress = False
-    context.max_errored_blocks = -1  # a task whose worker dies again and again stops no other
-    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
     blocks = list(_blocks(tasks))
     fitting, most = workers({"CPU": 1.0}, len(blocks))
     now = min(setup.settings.num_workers or fitting, len(blocks))
     most = min(setup.settings.num_workers or most, len(blocks))
     # Fetching leaves half a CPU to others; on nodes that come for it, it is alone.
     cpus = min(0.5, fitting / (2 * now)) if most <= fitting or setup.settings.num_workers else 1.0
-    with warnings.catch_warnings():
-        # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # Blocks in memory need no tasks; `from_arrow` would send one for the schema of each.
-        done = ray.data.from_blocks(blocks).map_batches(
-            Fetcher,
-            fn_constructor_args=(setup,),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=now),
-            num_cpus=cpus,
-            max_task_retries=_RETRIES,
-        )
+    done = worked_on(
+        blocks, Fetcher, (setup,), pool=(now, most), bundle={"CPU": cpus}, retries=_RETRIES
+    )
     try:
         with demand({"CPU": cpus}, most - now):
             for row in done.iter_rows():
@@ -254,28 +249,3 @@ def _plain(error: Exception) -> Exception:
         return cause
     why = (str(cause or error).strip() or type(error).__name__).splitlines()[-1]
     return JobFailed(f"{why}; the same command goes on from here")
-
-
-def _finish(
-    setup: Setup,
-    store: Store,
-    result: Mapping[str, Any],
-    totals: Mapping[str, float],
-    outside: int,
-    start: float,
-) -> int:
-    settings = setup.settings
-    inputs = {uri: wanted.list_digest(uri) for uri in settings.annotations}
-    fingerprint = {"settings": settings.model_dump(), "inputs": inputs, "code": __version__}
-    run = Run("download", store, fingerprint, "new", _start=start)
-    counts = {"ok": result["ok"], "failed": result["failed"], "outside": outside, **totals}
-    run.finish(counts, {"content_sha256": result["content"]}, made=(MANIFEST, MISSES))
-    print(f"{result['ok']:,} images are in place and verified, {result['failed']:,} missing")
-    print(f"manifest: {store.uri(MANIFEST)}")
-    if result["failed"]:
-        print(f"misses, with reasons: {store.uri(MISSES)} (the same command tries them again)")
-        return EXIT_MISSES
-    if settings.annotations:
-        more = {"scheme": settings.scheme, "root": store.root}
-        print(f"next: {command('prune', annotations=settings.annotations, **more)}")
-    return EXIT_DONE

@@ -17,7 +17,7 @@ from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, load_scheme, read_list
 from rayapp.dataset.scores import SCORES_FILE, photographs, read_matching, schema, select, with_root
 from rayapp.evaluate.detectors import short_names
-from rayapp.fuse import fit
+from rayapp.fuse import fusion_fit
 from rayapp.fuse.settings import FuseSettings
 from rayapp.jobs.predict_missing import score_missing
 from rayapp.models.detector import Detector, DetectorSpec
@@ -61,16 +61,16 @@ def fuse(settings: FuseSettings) -> record.Run:
         "scores": record.digest(np.asarray(logits_NP, np.float32).tobytes()),
     }
     method = settings.fusion
-    fit.check_direction(logits_NP, labels_N, names)
-    weights = fit.fit_weights(method, logits_NP, labels_N, names)
-    figures = fit.judge(method, logits_NP, labels_N, names, photographs(tables[0]))
+    fusion_fit.check_direction(logits_NP, labels_N, names)
+    weights = fusion_fit.fit_weights(method, logits_NP, labels_N, names)
+    figures = fusion_fit.judge(method, logits_NP, labels_N, names, photographs(tables[0]))
     run = record.start(
         "fuse", settings, inputs, output=settings.output, overwrite=settings.overwrite
     )
     if nothing_left(run):
         return run
     run.claim()
-    fusion = fit.make_fusion(method, weights, detectors, names, settings.disagree_above)
+    fusion = fusion_fit.make_fusion(method, weights, detectors, names, settings.disagree_above)
     fused = fused_detector(fusion, detectors)
     save_detector(fused, open_store(run.store.uri(UNCALIBRATED_FOLDER)))
     _write_scores(run, fused, tables[0], fusion.fused(logits_NP))

@@ -21,8 +21,8 @@ from rayapp.models.autoencoders.autoencoder_spec import (
 )
 from rayapp.models.autoencoders.round_trip import takes_noise
 from rayapp.reconstruct.pair_draws import PairDraws
-from rayapp.reconstruct.pair_rows import PairRows
-from rayapp.reconstruct.preview import write_preview
+from rayapp.reconstruct.pair_rows import DrawnPairRows, PairRows
+from rayapp.reconstruct.pair_sheet import write_preview
 from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (
     ALL_IMAGES,
@@ -61,23 +61,32 @@ def reconstruct(settings: ReconstructSettings) -> record.Run:
             output that belongs to another run.
         JobFailed: images of a finished run are gone.
     """
-    stored = _autoencoder(settings)
+    stored = _autoencoders(settings)
     root = open_store(settings.root)
-    scheme, taken = _taken(settings, root, stored.spec.name)
+    scheme, taken = _taken(settings, root, [one.spec.name for one in stored])
     run = _start(settings, stored, taken)
     if nothing_left(run, retry_failed=True):
         check_still_there(run, MANIFEST)
     else:
         with on_demand(settings):
-            made = _made(_work_list(taken, scheme, settings), root, stored, run, settings, scheme)
-        _finish(run, made, taken, scheme, stored, settings)
+            rows = _work_list(taken, scheme, settings)
+            made = _made(rows, root, stored, run, settings, scheme)
+        _finish(run, made, taken, scheme, stored, rows, settings)
     if settings.preview and run.counts["pairs"]:
         write_preview(run.store, manifest.read_table(run.store, MANIFEST), settings.preview)
     return run
 
 
-def _autoencoder(settings: ReconstructSettings) -> StoredAutoencoder:
-    spec = load_autoencoder_spec(settings.autoencoder)
+def _autoencoders(settings: ReconstructSettings) -> tuple[StoredAutoencoder, ...]:
+    stored = tuple(_autoencoder(one, settings) for one in settings.autoencoder)
+    names = [one.spec.name for one in stored]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"--autoencoder: two of the name {twice}; give one of them another")
+    return stored
+
+
+def _autoencoder(name: str, settings: ReconstructSettings) -> StoredAutoencoder:
+    spec = load_autoencoder_spec(name)
     fetched = settings.weights is None and spec.catalogue
     files = _fetched(spec.catalogue, settings) if fetched else {}
     stored = stored_autoencoder(spec, settings.weights, files)
@@ -104,14 +113,14 @@ def _fetched(entry: str, settings: ReconstructSettings) -> Mapping[str, str]:
 
 
 def _taken(
-    settings: ReconstructSettings, root: Store, name: str
+    settings: ReconstructSettings, root: Store, names: Sequence[str]
 ) -> tuple[LabelScheme, dict[str, list[Item]]]:
     """The pairs' scheme, and the real images by list."""
     if settings.annotations:
         given = load_scheme(settings.scheme)
-        scheme = pairs_scheme(given, name)
+        scheme = pairs_scheme(given, names)
         return scheme, taken_items(read_lists(settings.annotations, given), scheme)
-    scheme = pairs_scheme(None, name)
+    scheme = pairs_scheme(None, names)
     own = f"{open_store(settings.output).root}/".removeprefix(f"{root.root}/")
     found = (stat for stat in root.list() if not stat.key.startswith(own))  # that is no input
     keys, left_out = images_among(root, found)
@@ -125,10 +134,13 @@ def _taken(
 
 
 def _start(
-    settings: ReconstructSettings, stored: StoredAutoencoder, taken: Mapping[str, Sequence[Item]]
+    settings: ReconstructSettings,
+    stored: Sequence[StoredAutoencoder],
+    taken: Mapping[str, Sequence[Item]],
 ) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"autoencoder": stored.hash, "root": settings.root}
+    inputs |= {f"autoencoder {one.spec.name}": one.hash for one in stored}
+    inputs["root"] = settings.root
     if not settings.annotations:
         ids = [item.id.encode() for items in taken.values() for item in items]
         inputs["images"] = record.digest(*ids)
@@ -151,6 +163,9 @@ def _work_list(
 ) -> pa.Table:
     """One row a real image: id, path, labels, and what its own manifest knows."""
     table = manifest.item_rows([item for items in taken.values() for item in items], scheme)
+    draws, count = PairDraws.of(settings), len(settings.autoencoder)
+    drawn = [draws.autoencoder(identity, count) for identity in table["id"].to_pylist()]
+    table = table.append_column("drawn", pa.array(drawn, pa.int16()))
     if settings.manifest is None:
         return table
     known = manifest.read_table(*split_uri(settings.manifest))
@@ -167,7 +182,7 @@ def _work_list(
 def _made(
     rows: pa.Table,
     root: Store,
-    stored: StoredAutoencoder,
+    stored: Sequence[StoredAutoencoder],
     run: record.Run,
     settings: ReconstructSettings,
     scheme: LabelScheme,
@@ -179,23 +194,28 @@ def _made(
     # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
     small = _SMALL if at_once == cpus else _FEW
     alone = in_process(run, rows.num_rows, resources, small)
-    work = PairRows(
-        root,
-        run.store,
-        stored,
-        PairDraws.of(settings),
-        settings.align,
-        load_perturbation(settings.perturbation) if settings.perturbation else None,
-        settings.format,
-        device="cuda" if settings.gpus_per_worker else "cpu",
-        at_once=at_once if alone else 1,
-    )
+    if not alone:
+        at_once = 1
+    works = [
+        PairRows(
+            root,
+            run.store,
+            one,
+            PairDraws.of(settings),
+            settings.align,
+            load_perturbation(settings.perturbation) if settings.perturbation else None,
+            settings.format,
+            device="cuda" if settings.gpus_per_worker else "cpu",
+            at_once=at_once,
+        )
+        for one in stored
+    ]
     return map_rows(
         rows.sort_by("id"),
-        work,
+        DrawnPairRows(works),
         row_schema(scheme),
         run=run,
-        batch_size=max(settings.batch_size, 2 * work.at_once),
+        batch_size=max(settings.batch_size, 2 * at_once),
         resources=resources,
         wait_s=settings.wait_s,
         max_block_rows=max(_BLOCK_ROWS, settings.batch_size),
@@ -209,15 +229,18 @@ def _finish(
     made: Parts,
     taken: Mapping[str, Sequence[Item]],
     scheme: LabelScheme,
-    stored: StoredAutoencoder,
+    stored: Sequence[StoredAutoencoder],
+    rows: pa.Table,
     settings: ReconstructSettings,
 ) -> None:
     """Write manifest, lists, table, scheme and run.json, in this order."""
     tally = Tally()
+    hashes = {one.spec.name: one.hash for one in stored}
+    drawn = dict(zip(rows["id"].to_pylist(), rows["drawn"].to_pylist(), strict=True))
 
     def chunks() -> Iterator[pa.Table]:
         for part in made.chunks():
-            yield expand(part, scheme, stored.hash, settings.format)
+            yield expand(part, scheme, list(hashes.values()), settings.format)
 
     def counted() -> Iterator[pa.Table]:
         for whole in chunks():
@@ -225,8 +248,8 @@ def _finish(
             yield whole
 
     manifest.write_chunks(run.store, MANIFEST, counted(), manifest_schema(scheme))
-    keys = write_lists(run.store, taken, tally.failed, scheme, settings.format)
-    write_pairs_table(run.store, chunks(), stored.spec.name)
+    keys = write_lists(run.store, taken, tally.failed, drawn, scheme, settings.format)
+    write_pairs_table(run.store, chunks(), list(hashes))
     write_scheme(run.store, scheme)
     pairs = tally.counts[manifest.STATUS_OK] // 2
     counts = {"in": made.num_rows, "pairs": pairs, "failed": made.num_failed}
@@ -234,8 +257,8 @@ def _finish(
         "lists": keys,
         "misses": tally.misses,
         "alignment": dict(tally.alignment.most_common()),
-        "autoencoder": stored.hash,
-        "files": dict(sorted(stored.sha256.items())),
+        "autoencoders": hashes,
+        "files": {one.spec.name: dict(sorted(one.sha256.items())) for one in stored},
         "pixels_sha256": tally.pixels_sha256,
     }
     run.finish(counts, results, made=(MANIFEST, SCHEME, TABLE, *keys))

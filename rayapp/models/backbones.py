@@ -3,22 +3,22 @@
 Shapes: N images · C channels or features · H W.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from rayapp.config.defaults import RESNET50_NODOWN
 from rayapp.config.errors import UserError
-from rayapp.models.detector_spec import RESNET50_NODOWN, Option
 from rayapp.models.highpass import HighPassNetwork
-from rayapp.models.pretrained import (
-    Weights,
-    check_activation,
-    check_names,
-    overlay_from_hub,
-    unfetched,
-)
+from rayapp.models.pretrained import check_activation, check_names, overlay_from_hub, unfetched
+
+if TYPE_CHECKING:
+    from rayapp.models.detector_spec import Option
+    from rayapp.models.pretrained import Weights
 
 HIGHPASS_SMALL = "highpass-small"
 

@@ -5,7 +5,6 @@ Shapes: N images · K classes · C channels or features · H W.
 
 import copy
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
@@ -29,7 +28,7 @@ from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Prep
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
-from rayapp.models.inference.precision import without_tf32
+from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
@@ -113,11 +112,6 @@ def build_scorer(architecture: Architecture) -> Network | Ensemble:
         return build_network(architecture)
     alone = architecture.model_copy(update={"num_networks": None})
     return Ensemble([build_network(alone) for _ in range(architecture.num_networks)])
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Where a network computes; one may have no parameters, but its weights as bytes."""
-    return next(itertools.chain(network.parameters(), network.buffers())).device
 
 
 class Detector:

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rayapp.config.defaults import RESNET50_NODOWN
 from rayapp.config.settings import Settings
 
 Option = bool | int | float | str | tuple[int, ...]
@@ -18,7 +19,6 @@ Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
-RESNET50_NODOWN = "resnet50-nodown"  # without the first strides
 
 
 class HeadSettings(Settings):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
+from rayapp.models.adopted.hub_uris import HUB, split_labels
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.adopted.uris import HUB, split_labels
 from rayapp.models.detector import Detector, DetectorSpec, build_scorer
 from rayapp.models.detector_spec import LAYOUTS, Architecture
 from rayapp.models.encoder import Network

@@ -1,12 +1,17 @@
 """The networks of a fusion's parts, as one module whose weights are kept together."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.backbones import Backbone
-from rayapp.models.fusion import Fusion
+
+if TYPE_CHECKING:
+    from rayapp.models.backbones import Backbone
+    from rayapp.models.fusion import Fusion
 
 
 class FusedNetwork(nn.Module):

@@ -12,8 +12,8 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import Detector
-from rayapp.predict.fused_score import make_scorer
 from rayapp.predict.members import read_image
+from rayapp.predict.score import make_scorer
 from rayapp.storage.store import Store
 
 # Half of what is promised (0.01), for few images are looked at.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
+from typing import Any
 
 import cv2
 import torch
@@ -19,9 +20,8 @@ from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.fused_score import make_scorer, score_with_reasons
 from rayapp.predict.members import advice, read_image
-from rayapp.predict.score import Logits, Scorer, Seen
+from rayapp.predict.score import FusedScorer, Logits, Scorer, Seen, make_scorer
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.run.concurrency import read_ahead
@@ -171,7 +171,11 @@ class PredictRows:
     def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
         if not waiting:
             return []
-        scored = score_with_reasons(self._scorer, [views for _, views in waiting])
+        seen: list[Any] = [views for _, views in waiting]
+        if isinstance(self._scorer, FusedScorer):
+            scored = self._scorer.score_with_reasons(seen)
+        else:
+            scored = [(logits, "") for logits in self._scorer.score(seen)]
         return [
             _failed({**row, "reason": None}, fault)
             if (fault := logit_fault(one))

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
-from rayapp.models.adopted.uris import SYNTHETIC_LABELS, labelled
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Precision, View
 
 # What only says where and how fast work is done: a run may go on with other values.

@@ -46,7 +46,7 @@ class FileHistory:
 
     layout: JpegLayout | None
     orientation: int
-    said: str  # in words: what the partner gets of it
+    description: str  # in words: what the partner gets of it
 
     @property
     def unit_HW(self) -> SizeHW:
@@ -81,10 +81,10 @@ def read_history(data: bytes) -> FileHistory:
     image = open_image(data)
     layout = read_jpeg_layout(image)
     orientation = orientation_of(image) if layout else 1
-    return FileHistory(layout, orientation, _said(image, layout, orientation))
+    return FileHistory(layout, orientation, _describe(image, layout, orientation))
 
 
-def _said(image: Image.Image, layout: JpegLayout | None, orientation: int) -> str:
+def _describe(image: Image.Image, layout: JpegLayout | None, orientation: int) -> str:
     if layout is None:
         if image.format in ("JPEG", "MPO"):
             return f"not aligned: a JPEG of {image.mode}"

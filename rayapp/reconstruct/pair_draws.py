@@ -76,6 +76,10 @@ class PairDraws:
         (top, height), (left, width) = spans
         return Window(top, left, height, width)
 
+    def autoencoder(self, item_id: str, count: int) -> int:
+        """Which of so many autoencoders an image goes through."""
+        return Dice(self.seed, "reconstruct/autoencoder", item_id).integer(0, count - 1)
+
     def strength(self, item_id: str) -> Strength:
         """Noise and mixing of one partner."""
         dice = Dice(self.seed, "reconstruct/noise", item_id)

@@ -90,7 +90,7 @@ class PairRows:
             "crop": [int(window[name]) for name in ("top", "left", "height", "width")],
             "strength": pair.strength.share,
             "latent_noise": pair.strength.noise.share,
-            "alignment": pair.history.said if self.align else "not aligned",
+            "alignment": pair.history.description if self.align else "not aligned",
             "outputs": [self._written(row["path"], *one) for one in made],
         }
 
@@ -151,6 +151,26 @@ class PairRows:
             "height": pixels_HWC.shape[0],
             "plan": plan.to_json(),
         }
+
+
+@dataclass
+class DrawnPairRows:
+    """Row work: each row by the one of several works that its column `drawn` numbers."""
+
+    works: Sequence[PairRows]
+
+    def setup(self) -> None:
+        """Open every autoencoder."""
+        for work in self.works:
+            work.setup()
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """The pair of each image, in order."""
+        done: dict[int, row_work.Row] = {}
+        for number, work in enumerate(self.works):
+            mine = [at for at, row in enumerate(batch) if row["drawn"] == number]
+            done |= zip(mine, work.batch([batch[at] for at in mine]), strict=True)
+        return [done[at] for at in range(len(batch))]
 
 
 def output_path(path: str, kind: str, format: Format) -> str:

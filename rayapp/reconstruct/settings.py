@@ -1,8 +1,8 @@
 """Settings of reconstruct."""
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings
@@ -11,6 +11,10 @@ from rayapp.config.settings import JobSettings
 PLACEMENT = frozenset(
     {"batch_size", "catalogue", "fetched", "gpus_per_worker", "num_workers", "preview", "weights"}
 )
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class ReconstructSettings(JobSettings):
@@ -25,9 +29,10 @@ class ReconstructSettings(JobSettings):
     manifest: Uri | None = Field(
         None, description="the images' own manifest; its source, licence and group are carried over"
     )
-    autoencoder: Packaged = Field(
+    autoencoder: Annotated[tuple[Packaged, ...], BeforeValidator(_several)] = Field(
+        min_length=1,
         description="a shipped one's name (taef2), a YAML file, a .py with reconstruct(images), or "
-        "a TorchScript .pt"
+        "a TorchScript .pt; of several, each image is drawn one",
     )
     weights: Uri | None = Field(
         None, description="folder with the autoencoder's files; fetched by the catalogue where not"

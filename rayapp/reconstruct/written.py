@@ -19,20 +19,7 @@ from rayapp.storage.store import Store
 MANIFEST, SCHEME, TABLE = "manifest.parquet", "scheme.yaml", "pairs.csv"
 ALL_IMAGES = "pairs.txt"  # the list's name where no list was given
 _SHOWN_MISSES = 5
-_OUTPUTS = pa.list_(
-    pa.struct(
-        {
-            "kind": pa.string(),
-            "path": pa.string(),
-            "sha256": pa.string(),
-            "pixel_sha256": pa.string(),
-            "bytes": pa.int64(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "plan": pa.string(),
-        }
-    )
-)
+_OUTPUTS = manifest.written_images("kind")
 _PAIR = {
     "group": pa.string(),
     "source_sha256": pa.string(),
@@ -51,12 +38,12 @@ _EXTRA = {
 }
 
 
-def pairs_scheme(scheme: LabelScheme | None, name: str) -> LabelScheme:
+def pairs_scheme(scheme: LabelScheme | None, names: Sequence[str]) -> LabelScheme:
     """Labels of pairs: origin, content where the images' own scheme has it, and generator.
 
     Args:
         scheme: of the lists that were given; None where there were none.
-        name: of the autoencoder, which is the generator.
+        names: of the autoencoders, which are the generators.
 
     Raises:
         UserError: the scheme does not say which images are real.
@@ -66,16 +53,15 @@ def pairs_scheme(scheme: LabelScheme | None, name: str) -> LabelScheme:
     columns: dict[str, dict[int, str]] = {"origin": {0: "real", 1: "synthetic"}}
     if scheme is not None and "content" in scheme.columns:
         columns["content"] = scheme.names("content")
-    columns["generator"] = {0: "real", 1: name}
-    rules = [
-        {"when": {"origin": code}, "then": {"generator": [code]}} for code in columns["origin"]
-    ]
+    columns["generator"] = dict(enumerate(("real", *names)))
+    codes = {0: [0], 1: list(range(1, len(names) + 1))}
+    rules = [{"when": {"origin": k}, "then": {"generator": v}} for k, v in codes.items()]
     return LabelScheme.model_validate({"name": "pairs", "columns": columns, "rules": rules})
 
 
 def row_schema(scheme: LabelScheme) -> pa.Schema:
     """One row a source image, with the pair that was made of it."""
-    return manifest.schema(scheme, {**_PAIR, "outputs": _OUTPUTS})
+    return manifest.schema(scheme, {**_PAIR, "drawn": pa.int16(), "outputs": _OUTPUTS})
 
 
 def manifest_schema(scheme: LabelScheme) -> pa.Schema:
@@ -83,20 +69,22 @@ def manifest_schema(scheme: LabelScheme) -> pa.Schema:
     return manifest.schema(scheme, _EXTRA).remove_metadata()
 
 
-def expand(table: pa.Table, scheme: LabelScheme, autoencoder: str, format: Format) -> pa.Table:
+def expand(table: pa.Table, scheme: LabelScheme, hashes: Sequence[str], format: Format) -> pa.Table:
     """Rows of the manifest: the real image and its partner; of one that failed one row, its error.
 
     Args:
         table: rows that came back.
         scheme: of the pairs.
-        autoencoder: hash of the autoencoder.
+        hashes: of the autoencoders, by the number that was drawn.
         format: of the images.
     """
-    rows = [one for row in table.to_pylist() for one in _expanded(row, autoencoder, format)]
+    rows = [one for row in table.to_pylist() for one in _expanded(row, hashes, format)]
     return pa.Table.from_pylist(rows, manifest_schema(scheme))
 
 
-def _expanded(row: Mapping[str, Any], autoencoder: str, format: Format) -> Iterator[dict[str, Any]]:
+def _expanded(
+    row: Mapping[str, Any], hashes: Sequence[str], format: Format
+) -> Iterator[dict[str, Any]]:
     base = {**row, "source_id": row["id"], "source_path": row["path"]}
     base["group"] = row["group"] or row["id"]
     if row["status"] != manifest.STATUS_OK:
@@ -106,9 +94,9 @@ def _expanded(row: Mapping[str, Any], autoencoder: str, format: Format) -> Itera
     for made in row["outputs"]:
         code = int(made["kind"] == PARTNER)
         mine = {} if code else {"strength": None, "latent_noise": None, "alignment": None}
-        labels = {"origin": code, "generator": code, "format": format.upper()}
-        hashes = {"autoencoder": autoencoder if code else None}
-        yield {**base, **labels, **mine, **hashes, **made, "id": item_id(made["path"])}
+        labels = {"origin": code, "generator": code * (1 + row["drawn"])}
+        what = {"autoencoder": hashes[row["drawn"]] if code else None, "format": format.upper()}
+        yield {**base, **labels, **mine, **what, **made, "id": item_id(made["path"])}
 
 
 class Tally:
@@ -155,6 +143,7 @@ def write_lists(
     store: Store,
     taken: Mapping[str, Sequence[Item]],
     failed: set[str],
+    drawn: Mapping[str, int],
     scheme: LabelScheme,
     format: Format,
 ) -> list[str]:
@@ -164,13 +153,17 @@ def write_lists(
         store: the output.
         taken: list name → its real images, labelled as pairs are.
         failed: ids of those of which no pair was made.
+        drawn: id → number of the autoencoder that was drawn.
         scheme: of the pairs.
         format: of the images.
     """
     keys = []
     for name, items in taken.items():
         both = [
-            one for item in items if item.id not in failed for one in _both(item, scheme, format)
+            one
+            for item in items
+            if item.id not in failed
+            for one in _both(item, drawn[item.id], scheme, format)
         ]
         if both:
             keys.append(f"lists/{name}")
@@ -178,21 +171,21 @@ def write_lists(
     return keys
 
 
-def _both(item: Item, scheme: LabelScheme, format: Format) -> Iterator[Item]:
+def _both(item: Item, drawn: int, scheme: LabelScheme, format: Format) -> Iterator[Item]:
     for code, kind in enumerate((REAL, PARTNER)):
         path = output_path(item.path, kind, format)
         given = dict(zip(scheme.columns, item.labels, strict=True))
-        given |= {"origin": code, "generator": code}
+        given |= {"origin": code, "generator": code * (1 + drawn)}
         yield Item(path, path, tuple(given.values()))
 
 
-def write_pairs_table(store: Store, rows: Iterator[pa.Table], name: str) -> None:
+def write_pairs_table(store: Store, rows: Iterator[pa.Table], names: Sequence[str]) -> None:
     """Write path, origin, generator and group of each image, as `annotate` takes them.
 
     Args:
         store: the output.
         rows: of the manifest.
-        name: of the autoencoder.
+        names: of the autoencoders.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -200,7 +193,7 @@ def write_pairs_table(store: Store, rows: Iterator[pa.Table], name: str) -> None
     for chunk in rows:
         for row in chunk.to_pylist():
             if row["status"] == manifest.STATUS_OK:
-                made = ("synthetic", name) if row["origin"] else ("real", "")
+                made = ("synthetic", names[row["generator"] - 1]) if row["origin"] else ("real", "")
                 writer.writerow((row["path"], *made, row["group"]))
     store.put(TABLE, text.getvalue().encode())
 

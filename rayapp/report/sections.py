@@ -21,6 +21,7 @@ from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
 from rayapp.report.doubts import against_chance, against_others
 from rayapp.report.evidence import Evidence, by_suite, read_changes
+from rayapp.report.left_out_tables import left_out_table
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record as runs
 from rayapp.run.record import duration
@@ -116,6 +117,8 @@ def _sections(
     compared = _compared(results, settings, focus[0].evaluation.suite)
     if compared:
         sections.append(Section("Detectors compared", compared))
+    if left_out := [one for result in results for one in result.left_out]:
+        sections.append(Section("Never trained on", [left_out_table(left_out)]))
     spreads = [one for result in results for one in result.spreads]
     if spreads:
         sections.append(Section("Over seeds", [tables.over_seeds(spreads)]))

@@ -1,4 +1,4 @@
-"""Threads for work that waits: what they give in order, read ahead, or as it ends."""
+"""How work is driven: rows in batches; threads for what waits, in order or as it ends."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,8 +6,30 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
+from rayapp.dataset import manifest
+from rayapp.run.row_work import Row, RowWork, format_error
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def batches(work: RowWork, rows: Iterable[Row], batch_size: int) -> Iterator[list[Row]]:
+    """Results of `batch_size` rows at a time; a row that breaks its batch fails alone."""
+    waiting = iter(rows)
+    while batch := list(islice(waiting, batch_size)):
+        yield _parted(work, batch)
+
+
+def _parted(work: RowWork, rows: list[Row]) -> list[Row]:
+    try:
+        results = work.batch(rows)
+        if len(results) != len(rows):
+            raise RuntimeError(f"{len(rows)} rows went in, {len(results)} came out")
+        return results
+    except Exception as error:  # noqa: BLE001 - some row broke the batch: each for itself
+        if len(rows) == 1:
+            return [{**rows[0], "status": manifest.STATUS_FAILED, "error": format_error(error)}]
+        return [result for row in rows for result in _parted(work, [row])]
 
 
 def read_ahead(

@@ -58,6 +58,7 @@ class Run:
     _start: float = field(default_factory=clock.since)
     _started: float = field(default_factory=time.time)
     _unclaimed: bool = False
+    _adds: bool = False  # to what is there, of which nothing is removed
     _replaced: Mapping[str, Any] | None = None  # record of the run that `overwrite` gives up
 
     def claim(self) -> None:
@@ -71,7 +72,8 @@ class Run:
         if not self._unclaimed:
             return
         if self._replaced is not None:
-            _empty(self.store, self._replaced)
+            if not self._adds:
+                _empty(self.store, self._replaced)
         else:
             found = read_record(self.store, START_FILE)
             if found and (differences := _differences(found, self.job, self.fingerprint)):
@@ -178,6 +180,7 @@ def start(
     output: str,
     overwrite: bool,
     placement: frozenset[str] = frozenset(),
+    adds: bool = False,
 ) -> Run:
     """Open a job's output: new, to be resumed, or done already; a new run has yet to claim it.
 
@@ -188,6 +191,7 @@ def start(
         output: the folder's URI.
         overwrite: empty an output that belongs to another run.
         placement: the job's own fields that only place the work.
+        adds: the output may hold files of others, and `overwrite` removes nothing of another run.
 
     Raises:
         UserError: the output belongs to a run with other settings, inputs or code.
@@ -199,6 +203,7 @@ def start(
         found = read_record(store, key, type(settings))
         if found is None:
             continue
+        found["settings"] = _filled(found["settings"], settings, wanted["settings"])
         differences = _differences(found, job, wanted)
         if not differences and key == RUN_FILE and all_there(store, found):
             return Run(job, store, wanted, "done", found)
@@ -207,11 +212,11 @@ def start(
             store.delete([RUN_FILE])
             return Run(job, store, wanted, "resumed")
         if not overwrite:
-            raise _another(store, differences, unfinished=key == START_FILE)
+            raise _another(store, differences, unfinished=key == START_FILE, kept=adds)
         replaced = found
         break
     else:
-        if not overwrite and next(iter(store.list()), None) is not None:
+        if not overwrite and not adds and next(iter(store.list()), None) is not None:
             raise UserError(
                 f"{store.root}: is not empty and holds no run of ours; "
                 "give an empty --output, or --overwrite to write beside what is there"
@@ -219,14 +224,17 @@ def start(
     if replaced is None:  # what can't be written is said before the work begins
         write_record(store, START_FILE, {"job": job, **wanted})
         store.delete([START_FILE])
-    return Run(job, store, wanted, "new", _unclaimed=True, _replaced=replaced)
+    return Run(job, store, wanted, "new", _unclaimed=True, _adds=adds, _replaced=replaced)
 
 
-def _another(store: Store, differences: Sequence[str], unfinished: bool) -> UserError:
+def _another(
+    store: Store, differences: Sequence[str], unfinished: bool, kept: bool = False
+) -> UserError:
     reasons = "; ".join([*differences, *["it did not finish"] * unfinished])
+    what_it_does = ", which adds to what is there and removes nothing" if kept else ""
     return UserError(
         f"{store.root}: holds the output of another run ({reasons}); "
-        "give another --output, or --overwrite"
+        f"give another --output, or --overwrite{what_it_does}"
     )
 
 
@@ -308,6 +316,23 @@ def read_record(
         with contextlib.suppress(ValueError):
             found["settings"] = with_new_names(model, found["settings"], parts)
     return found if "job" in found else None
+
+
+def _filled(
+    found: Mapping[str, Any], settings: BaseModel, now: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a record with fields that are newer than it, where they are at their default."""
+    filled = dict(found)
+    for name, field_info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name not in now:  # it only places the work
+            continue
+        if name not in found:
+            default = field_info.get_default(call_default_factory=True)
+            filled |= {name: now[name]} if value == default else {}
+        elif isinstance(value, BaseModel) and isinstance(found[name], Mapping):
+            filled[name] = _filled(found[name], value, now[name])
+    return filled
 
 
 def _input_of_now(name: str) -> str:

@@ -1,7 +1,6 @@
 """What a row's work is: batches of rows in, one result a row out, failures kept as rows."""
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -44,25 +43,6 @@ def each(
             return {**row, "status": manifest.STATUS_FAILED, "error": format_error(error)}
 
     return list(threads.map(guarded, rows) if threads else map(guarded, rows))
-
-
-def batches(work: RowWork, rows: Iterable[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Results of `batch_size` rows at a time; a row that breaks its batch fails alone."""
-    waiting = iter(rows)
-    while batch := list(itertools.islice(waiting, batch_size)):
-        yield _parted(work, batch)
-
-
-def _parted(work: RowWork, rows: list[Row]) -> list[Row]:
-    try:
-        results = work.batch(rows)
-        if len(results) != len(rows):
-            raise RuntimeError(f"{len(rows)} rows went in, {len(results)} came out")
-        return results
-    except Exception as error:  # noqa: BLE001 - some row broke the batch: each for itself
-        if len(rows) == 1:
-            return [{**rows[0], "status": manifest.STATUS_FAILED, "error": format_error(error)}]
-        return [result for row in rows for result in _parted(work, [row])]
 
 
 def format_error(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from rayapp.dataset.manifest import read_table
 from rayapp.models.backbones import check_start, normalisation, resize_filter
 from rayapp.models.detector import DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
-from rayapp.models.folder import load_detector
+from rayapp.models.folder import load_detector, read_spec
 from rayapp.models.pretrained import read_weights
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
@@ -215,7 +215,11 @@ def _spec(
 
 
 def _preprocessing(settings: TrainSettings, backbone: str) -> Preprocessing:
-    """The view that is asked for, as the backbone's pretraining saw its images."""
+    """The view that is asked for, as what the training starts from saw its images."""
+    if settings.encoder:  # of another's, with its mean, deviation and filter
+        return read_spec(settings.encoder)[0].preprocessing.seen_as(
+            settings.view, settings.view_size
+        )
     mean, std = normalisation(backbone)
     pretrained = settings.pretrained or settings.backbone_weights is not None
     return Preprocessing(

@@ -1,7 +1,6 @@
 """Image files at speed: lossless WebP out, and exact decoding of the common kinds in."""
 
 import io
-import re
 import struct
 
 import cv2
@@ -15,8 +14,7 @@ _EFFORTS = ((0, 0), (1, 20), (4, 80))
 _MAX_PIXELS = 8192 * 8192  # beyond it the careful decoder decides
 _METADATA = {0xE1, 0xE2}  # EXIF and XMP, and profiles
 _SOF = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman-coded
-# In a JPEG scan 0xFF is followed by 0 or a restart mark; anything else ends the scan.
-_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_RESTARTS = 0xD0, 0xD7
 
 
 def encode_lossless(image_HWC: ImageHWC, effort: int = 0) -> bytes:
@@ -71,12 +69,23 @@ def _plain_jpeg(data: bytes, bare: bool) -> bool:
                 return False
             progressive = marker == 0xC2
         elif marker == 0xDA:
-            end = _SCAN_END.search(data, at + 2 + length)
-            return progressive or (end is not None and end.start() == len(data) - 2)
+            return progressive or _is_whole_scan(data, at + 2 + length)
         elif marker == 0xEE or (bare and marker in _METADATA) or not 0xC4 <= marker <= 0xFE:
             return False
         at += 2 + length
     return False
+
+
+def _is_whole_scan(data: bytes, start: int) -> bool:
+    """Whether a JPEG's scan goes on from there to the end mark, the file's last two bytes.
+
+    In a scan 0xFF is followed by 0 or a restart mark; anything else ends it.
+    """
+    scan = np.frombuffer(data, np.uint8)[start:-1]
+    after = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
+    marks = after[after != 0]
+    is_scan = not marks.size or (marks.min() >= _RESTARTS[0] and marks.max() <= _RESTARTS[1])
+    return bool(is_scan) and start <= len(data) - 2
 
 
 def _plain_png(data: bytes) -> bool:

@@ -181,11 +181,13 @@ def _recheck(
     auc = best.user_attrs["facts"]["folds"][fold.left_out]
     check = store.uri("check")
     head = f" --head-annotations {fold.list_uri(HEAD_LIST)}" if found.head_annotations else ""
-    seen = "its slice `held-out`" if fold.held_out else "in its AUC across sources"
-    held = f"--held-out {shlex.quote(fold.left_out)} " if fold.held_out else ""
+    held = f"--held-out {shlex.quote(fold.left_out)}"
+    if not fold.held_out:  # a source of reals, which the manifest under the root names
+        held = f"--leave-out source --root {found.root}"
     return [
         "It trains on the whole list; trials train without what a fold leaves out. To see once",
-        f"more the ROC AUC on {fold.left_out}, never trained on, of {auc:.4f} ({seen}):",
+        f"more the ROC AUC on {fold.left_out}, never trained on, of {auc:.4f} (its slice "
+        "`held-out`):",
         f"imaginet train --config {store.uri(BEST_FILE)} "
         f"--annotations {fold.list_uri(TRAIN_LIST)}{head} --output {check}/train",
         f"imaginet predict --detector {check}/train/detector "
@@ -193,5 +195,5 @@ def _recheck(
         f"--output {check}/scores",
         f"imaginet evaluate --detector {check}/train/detector --scores {check}/scores "
         f"--annotations {fold.list_uri(JUDGE_LIST)} --scheme {found.scheme} "
-        f"{held}--output {check}/evaluation",
+        f"{held} --output {check}/evaluation",
     ]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.real import detector_results, figures_of
-from benchmarks.real_features import CONDITIONS, squares
+from benchmarks.real_features import CONDITIONS, FrozenFeatures, squares
 from benchmarks.real_folds import half_against_half, judge, leave_family_out, leave_source_out
 from benchmarks.real_judge import Pairs, measure
 from benchmarks.real_page import LEAVE_FAMILY_OUT, LEAVE_SOURCE_OUT, Result, lines, page
+from benchmarks.real_partners import Photographs
 from benchmarks.real_probe import _inner_folds, balanced, fit_probe, ridge
 from benchmarks.real_set import Picture, RealSet, deal, read_real_set
 from rayapp import load_detector
@@ -236,6 +237,17 @@ def test_the_page_and_the_last_line_hold_every_figure() -> None:
     for text in ("equalised", "as the files are", "hard", "Flux", "press", "runs/mine/detector"):
         assert text in html
     assert len(list(lines(one, results))) == 1 + len(results)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, ["real/a/1.png", "real/b/2.png", "synthetic/x/3.png", "synthetic/y/4.png"])
+    with pytest.raises(UserError, match=r"m\.csv: no such file"):
+        read_real_set(tmp_path, tmp_path / "m.csv")
+    with pytest.raises(UserError, match="weights: no such file; --backbone-weights takes"):
+        FrozenFeatures(tmp_path / "weights", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--photographs holds no image"):
+        Photographs.of_folder(tmp_path / "empty")
 
 
 def test_a_detector_is_judged_as_it_is(tmp_path: Path) -> None:

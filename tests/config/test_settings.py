@@ -98,7 +98,10 @@ def test_part_named_but_empty_in_the_file(config: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("output: o\n\nepoch: 5\n", ":3: unknown key 'epoch' (known: output, overwrite,"),
+        (
+            "output: o\n\nepoch: 5\n",
+            ":3: unknown key 'epoch', did you mean 'epochs'? (known: output,",
+        ),
         (
             "output: o\nhead:\n  lr: 1\n  rate: 2\n",
             ":4: unknown key 'head.rate' (known: lr, sizes)",
@@ -112,7 +115,7 @@ def test_part_named_but_empty_in_the_file(config: Callable[[str], str]) -> None:
         ("output: o\nlists:\n- a.txt\n- 5\n", ":4: lists.1: input should be a valid string"),
         ("output: o\nlists: [a.csv]\n", ":2: lists: lists end in .txt, got ['a.csv']"),
         ("epochs: 2\n", "output: is missing"),
-        ("outptu: o\n", ":1: unknown key 'outptu'"),
+        ("outptu: o\n", ":1: unknown key 'outptu', did you mean 'output'?"),
         ("output: o\nepochs: x\nloss: y\n", ":2: epochs: "),
         ("output: o\nepochs: x\nloss: y\n", "(and 1 more)"),
         ("output: o\nepochs: 1\noutput: p\n", ":3: key 'output' stands twice"),
@@ -148,7 +151,10 @@ def test_missing_file_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--epoch", "3"], "unrecognized arguments: --epoch 3 (see --help)"),  # no abbreviations
+        (
+            ["--epoch", "3"],
+            "unrecognized arguments: --epoch 3, did you mean --epochs? (see --help)",
+        ),  # no abbreviations
         (["--epochs", "x"], "epochs: input should be a valid integer"),
         (["--epochs"], "argument --epochs: expected one argument"),
         (["--stride", "3"], "stride: input should be 1, 2 or 4, got '3'"),
@@ -336,3 +342,23 @@ def test_a_reader_that_leaves_gets_no_traceback(script: list[str]) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--epoch", "--epochs"),
+        ("--epcohs=3", "--epochs"),
+        ("--head.lrs", "--head.lr"),
+        ("--no-overwriet", "--no-overwrite"),
+        ("--on_ray", "--on-ray"),
+        ("--outp", "--output"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_right_one(typed: str, meant: str) -> None:
+    assert f"unrecognized arguments: {typed} 3, did you mean {meant}?" in refused(typed, "3")
+
+
+def test_what_is_like_nothing_is_not_guessed_at() -> None:
+    assert "did you mean" not in refused("--zzz", "3")
+    assert "did you mean" not in refused("stray")

@@ -58,7 +58,7 @@ class Drill:
             "    paths: {train2017/: train2017/}\n"
         )
         self.command = [sys.executable, str(ROOT / "jobs/download.py")]
-        self.command += ["--root", root or str(self.root)]
+        self.command += ["--output", root or str(self.root)]
         self.command += ["--catalogue", str(book), "--sources", "photos", "--cpus", "2"]
         self.command += ["--num-workers", "1", "--threads", "4"]
         self.command += ["--annotations", write_list(tmp_path / "list.txt", names)]

@@ -65,6 +65,7 @@ def killed(line: list[str], output: Path) -> None:
 
 
 @pytest.mark.first
+@pytest.mark.timeout(600)
 def test_any_number_of_cpus_and_a_kill_make_the_same_pairs(tmp_path):
     folder = photographs(tmp_path / "in")
     tables = []

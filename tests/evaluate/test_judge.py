@@ -90,7 +90,7 @@ def test_legacy_is_the_original_logistic_regression(items, scores, published):
         found.test.probabilities_N, special.expit(fit.decision_function(logits[:, None]))
     )
     assert len(found.items.items) == 80
-    assert "8 of them in the test set" in found.told
+    assert "8 of them in the test set" in found.calibrated
 
 
 def test_clean_without_a_calibration_of_its_own_leaves_the_published_images_out(
@@ -133,13 +133,15 @@ def test_clean_refuses_a_test_image_that_was_calibrated_on(items, scores, publis
     detector = measured(own(), on)
     with pytest.raises(UserError, match="1 of 1 calibration images are in the test set"):
         judged(items, scores, published, "clean", detector)
-    assert judged(items, scores, None, "legacy", detector).told.startswith("the detector's own")
+    assert judged(items, scores, None, "legacy", detector).calibrated.startswith(
+        "the detector's own"
+    )
 
 
 def test_without_any_calibration_the_logit_speaks(items, scores):
     found = judged(items, scores, None, "clean")
     assert found.calibration is None
-    assert found.told.startswith("none")
+    assert found.calibrated.startswith("none")
 
 
 def test_repeats_of_a_photograph_are_resampled_together(items, scores, published):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rayapp.fuse.fit import Weights, make_fusion
+from rayapp.fuse.fusion_fit import Weights, make_fusion
 from rayapp.jobs.fuse import fused_detector
 from rayapp.models.detector import Detector
 

@@ -116,6 +116,5 @@ def test_what_is_wrong_is_said_before_anything_starts(
 def test_misses_of_any_step_show_in_the_exit_code(tmp_path: Path):
     clean = Run("a", open_store(tmp_path), {}, "done", {"counts": {"in": 3, "failed": 0}})
     missed = Run("b", open_store(tmp_path), {}, "done", {"counts": {"unreadable": 2}})
-    assert exit_code({"download": 0, "a": clean}) == 0
-    assert exit_code({"download": 0, "a": clean, "b": missed}) == 3
-    assert exit_code({"download": 3, "a": clean}) == 3
+    assert exit_code({"a": clean}) == 0
+    assert exit_code({"a": clean, "b": missed}) == 3

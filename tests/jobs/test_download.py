@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayapp.config.command_line import run_job
+from rayapp.config.errors import UserError
 from rayapp.download.settings import DownloadSettings
 from rayapp.jobs.download import download
 from tests.doubles.server import Server, files_handler
@@ -71,7 +72,7 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     book = catalogue(server, tmp_path)
     names = [*NAMES, "train2017/none.jpg", "guarded/1.jpg", "elsewhere/1.jpg"]
     root = tmp_path / "root"
-    common = ["--root", str(root), "--catalogue", book, "--sources", "photos", "guarded", "lists"]
+    common = ["--output", str(root), "--catalogue", book, "--sources", "photos", "guarded", "lists"]
     common += ["--annotations", write_list(tmp_path / "list.txt", names)]
 
     dry = job(*common, "--dry-run")
@@ -111,9 +112,38 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     assert second["results"] == record["results"]
 
 
+def test_other_settings_are_refused_and_with_overwrite_add_to_what_is_there(
+    server: Server, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    given = {
+        "output": str(root),
+        "catalogue": catalogue(server, tmp_path),
+        "sources": ["photos"],
+        "cpus": 2,
+    }
+    few = write_list(tmp_path / "few.txt", NAMES[:5])
+    root.mkdir()
+    (root / "own.txt").write_text("somebody's")
+    run = download(DownloadSettings(**given, annotations=[few]))
+    assert run.state == "new"
+    assert run.counts["ok"] == 5
+    again = download(DownloadSettings(**given, annotations=[few], threads=3))
+    assert again.state == "done"
+    more = given | {"annotations": [write_list(tmp_path / "more.txt", NAMES[5:8])]}
+    with pytest.raises(UserError, match=r"setting annotations was .*adds to what is there"):
+        download(DownloadSettings(**more))
+    assert download(DownloadSettings(**more, overwrite=True)).state == "new"
+    assert sorted(p.name for p in root.rglob("*.jpg")) == sorted(
+        Path(name).name for name in NAMES[:8]
+    )
+    assert (root / "own.txt").read_text() == "somebody's"
+    assert pq.read_table(root / "manifest.parquet").num_rows == 8
+
+
 def test_wrong_use(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     book = catalogue(server, tmp_path)
-    common = ["--root", str(tmp_path / "r"), "--catalogue", book]
+    common = ["--output", str(tmp_path / "r"), "--catalogue", book]
     for options, message in (
         (["--sources", "nothing"], "no source 'nothing'"),
         (["--sources", "photos"], "--annotations"),
@@ -134,7 +164,7 @@ def test_44_a_read_only_target(server: Server, tmp_path: Path) -> None:
     book = catalogue(server, tmp_path)
     listed = write_list(tmp_path / "l.txt", NAMES)
     done = job(
-        "--root", str(root), "--catalogue", book, "--sources", "photos", "--annotations", listed
+        "--output", str(root), "--catalogue", book, "--sources", "photos", "--annotations", listed
     )
     assert done.returncode == 2
     assert "can't be written" in done.stderr

@@ -14,8 +14,8 @@ from scipy import special
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
 from rayapp.dataset.labels import load_scheme
+from rayapp.fuse.fusion_summary import lines
 from rayapp.fuse.settings import FuseSettings
-from rayapp.fuse.summary import lines
 from rayapp.jobs.describe import card
 from rayapp.jobs.fuse import fuse
 from rayapp.jobs.predict import predict

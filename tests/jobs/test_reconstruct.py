@@ -15,7 +15,7 @@ from rayapp.dataset.images import pixels_of
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.jobs.reconstruct import reconstruct
 from rayapp.models.autoencoders.taesd import Taesd
-from rayapp.reconstruct.preview import difference
+from rayapp.reconstruct.pair_sheet import difference
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Plan, apply
@@ -75,7 +75,7 @@ def test_each_real_image_gets_its_partner(tmp_path):
         assert one["generator"] == 0
         assert other["generator"] == 1
         assert one["autoencoder"] is None
-        assert other["autoencoder"] == run.results["autoencoder"]
+        assert other["autoencoder"] == run.results["autoencoders"]["own"]
         assert 0.3 <= other["strength"] <= 1
         source_HWC = pixels_of((folder / group).read_bytes())
         real_HWC = pixels_of((out / one["path"]).read_bytes())
@@ -184,6 +184,31 @@ def test_a_failed_image_is_a_row_and_is_tried_again(tmp_path):
     assert len(after) == len(before) + 2
 
 
+def test_of_several_autoencoders_each_image_is_drawn_one(tmp_path):
+    folder, out = photographs(tmp_path / "in", 16), tmp_path / "out"
+    (folder / "dark.py").write_text(
+        "def reconstruct(images):\n    return [i // 2 for i in images]\n"
+    )
+    both = (str(folder / "own.py"), str(folder / "dark.py"))
+    run = reconstruct(settings(folder, out, autoencoder=both, align=False))
+    scheme = load_scheme(str(out / "scheme.yaml"))
+    assert scheme.names("generator") == {0: "real", 1: "own", 2: "dark"}
+    listed = read_list(out / "lists/list.txt", scheme)
+    codes = dict(zip((item.path for item in listed.items), listed.column("generator"), strict=True))
+    rows = [row for row in rows_of(out) if row["origin"]]
+    assert {row["generator"] for row in rows} == {1, 2}
+    for row in rows:
+        name = scheme.names("generator")[row["generator"]]
+        assert codes[row["path"]] == row["generator"]
+        assert row["autoencoder"] == run.results["autoencoders"][name]
+        pair = [pixels_of((out / path).read_bytes()).mean() for path in
+                (f"real/{row['group']}.webp", row["path"])]  # fmt: skip
+        assert (pair[1] < 0.6 * pair[0]) == (name == "dark")
+        assert f"{row['path']},synthetic,{name}," in (out / "pairs.csv").read_text()
+    with pytest.raises(UserError, match="two of the name own"):
+        reconstruct(settings(folder, tmp_path / "two", autoencoder=both[:1] * 2))
+
+
 def test_a_finished_run_is_done_and_notices_what_is_gone(tmp_path):
     folder, out = photographs(tmp_path / "in", 4), tmp_path / "out"
     reconstruct(settings(folder, out))
@@ -192,7 +217,7 @@ def test_a_finished_run_is_done_and_notices_what_is_gone(tmp_path):
     with pytest.raises(JobFailed, match="1 images of the manifest are gone"):
         reconstruct(settings(folder, out))
     (folder / "own.py").write_text(OWN + "# another\n")
-    with pytest.raises(UserError, match="input autoencoder was"):
+    with pytest.raises(UserError, match="input autoencoder own was"):
         reconstruct(settings(folder, out))
 
 

@@ -8,9 +8,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rayapp.config.defaults import RESNET50_NODOWN
 from rayapp.config.errors import UserError
 from rayapp.models.backbones import HIGHPASS_SMALL, create_backbone, normalisation
-from rayapp.models.detector_spec import RESNET50_NODOWN
 
 
 class PlainBottleneck(nn.Module):

@@ -8,7 +8,7 @@ from PIL import Image
 from rayapp.config.errors import UserError
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.fusion import DISAGREE, Fusion, FusionPart
-from rayapp.predict.fused_score import FusedScorer, make_scorer
+from rayapp.predict.score import FusedScorer, make_scorer
 from rayapp.storage.uris import open_store
 from tests.detectors import tiny_detector
 from tests.fuse.fused import fused

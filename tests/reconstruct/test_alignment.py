@@ -62,5 +62,5 @@ def test_a_turned_file_is_compressed_again_as_it_was_stored(orientation):
 )
 def test_what_a_partner_gets_is_said(kind, mode, options, said):
     history = read_history(saved(smooth(32, 32).convert(mode), kind, **options))
-    assert history.said == said
+    assert history.description == said
     assert bool(history.recompression) == (said.startswith("JPEG"))

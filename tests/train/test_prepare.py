@@ -11,6 +11,10 @@ import torch
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.yaml_files import read_yaml
+from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector_spec import LAYOUTS
+from rayapp.models.folder import save_detector
+from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
@@ -27,6 +31,8 @@ RECIPES = (
     "aligned-probe",
     "aligned-small",
     "aligned-lora",
+    "commfor-web",
+    "clip-b16-lora",
 )
 
 
@@ -64,6 +70,16 @@ def test_settings_that_cannot_work_say_why(tiny: Tiny, changes: dict, message: s
         tiny(**changes)
 
 
+def _published(name: str, folder: Path) -> str:
+    """A detector laid out as the published one of that name, of random weights."""
+    architecture, seen = LAYOUTS[name]
+    network = build_scorer(architecture)
+    strides = network.backbones[0].strides()
+    spec = DetectorSpec(architecture=architecture, strides=strides, preprocessing=seen)
+    save_detector(Detector(network, spec), open_store(folder))
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> None:
     recipe, _ = read_yaml(resource("configs", name))
@@ -74,6 +90,8 @@ def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> N
         recipe |= {"scheme": "demo", "manifest": str(tmp_path / "pairs.parquet")}
     if recipe["scheme"] == "imaginet":
         (tmp_path / "list.txt").write_text("a.png,0,0,4,8\nb.png,1,0,3,7\nc.png,1,0,1,3\n")
+    if "encoder" in recipe:
+        recipe["encoder"] = _published(Path(recipe["encoder"]).name, tmp_path / "published")
     recipe |= {
         "annotations": [str(tmp_path / "list.txt")],
         "root": str(tmp_path),
@@ -85,6 +103,8 @@ def test_every_recipe_can_be_planned(name: str, data: Path, tmp_path: Path) -> N
         assert job.spec.architecture.backbone == "resnet50-nodown"
         assert job.stages[0].settings.batch_size == 200
     header = resource("configs", name).read_text().split("\n\n")[0]
+    if name == "commfor-web":  # seen as it was trained, not as timm's weights were
+        assert job.spec.preprocessing == LAYOUTS["commfor"][1]
     for part in ("Command:", "Hardware:", "Hours:", "Expected:"):
         assert f"# {part}" in header, f"{name} does not say {part}"
 

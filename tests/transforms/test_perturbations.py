@@ -205,7 +205,11 @@ def test_a_wrong_perturbation_is_named_by_file_line_and_key(tmp_path, line, mess
     [
         ("steps: []\n", "", "name: is missing"),
         ("name: a b\nsteps: []\n", ":1", "name"),
-        ("name: a\nsteps: []\nstep: []\n", ":3", "unknown key 'step' (known: name, steps"),
+        (
+            "name: a\nsteps: []\nstep: []\n",
+            ":3",
+            "unknown key 'step', did you mean 'steps'? (known: name, steps",
+        ),
         ("name: a\nsteps: []\nvariants:\n  ../x: []\n", "", "variants"),
     ],
 )

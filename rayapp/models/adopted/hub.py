@@ -1,7 +1,7 @@
 """A detector on the Hugging Face hub: the few files of it that are read, in the hub's own cache."""
 
 from rayapp.config.errors import UserError
-from rayapp.models.adopted.uris import HUB
+from rayapp.models.adopted.hub_uris import HUB
 from rayapp.models.pretrained import hub_answers
 
 _FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.*")

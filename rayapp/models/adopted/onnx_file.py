@@ -9,7 +9,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
 from rayapp.dataset.images import sha256
 from rayapp.models.adopted.checks import check_inside, read_json
-from rayapp.models.adopted.labels import synthetic_classes
+from rayapp.models.adopted.class_names import synthetic_classes
 from rayapp.models.adopted.onnx_network import OnnxNetwork, check_alone, open_session
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.detector import Detector, DetectorSpec

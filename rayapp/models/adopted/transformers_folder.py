@@ -14,12 +14,12 @@ from torch import Tensor
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import sha256
 from rayapp.models.adopted.checks import check_inside, read_json, without_placement
+from rayapp.models.adopted.class_names import synthetic_classes
 from rayapp.models.adopted.hub import fetched
-from rayapp.models.adopted.labels import synthetic_classes
+from rayapp.models.adopted.hub_uris import HUB
 from rayapp.models.adopted.processors import CONFIG_FILE, PROCESSOR_FILE, read_processor
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.adopted.transformers_network import build, labels_of, require
-from rayapp.models.adopted.uris import HUB
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings
 from rayapp.models.scope import Scope

@@ -182,7 +182,7 @@ def _plain(network: Callable[[Tensor], Tensor], device: str) -> _Render:
 
 def _python(stored: StoredAutoencoder, _: str, __: int) -> _Render:
     uri = stored.uris["network"]
-    module = types.ModuleType("own_autoencoder")
+    module = types.ModuleType(f"own_autoencoder_{stored.hash[:12]}")
     module.__file__ = uri
     sys.modules[module.__name__] = module  # dataclasses and pickles look there
     if "://" not in uri:

@@ -1,9 +1,11 @@
-"""In which numbers a device computes: bf16 where it is fast, float32 as such where asked."""
+"""Where a network computes and in which numbers: bf16 where it is fast, float32 as such."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -27,3 +29,8 @@ def without_tf32() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes; one may have no parameters, but its weights as bytes."""
+    return next(itertools.chain(network.parameters(), network.buffers())).device

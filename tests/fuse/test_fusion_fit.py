@@ -3,7 +3,7 @@ import pytest
 from scipy import optimize, special
 
 from rayapp.config.errors import UserError
-from rayapp.fuse.fit import check_direction, fit_weights, judge
+from rayapp.fuse.fusion_fit import check_direction, fit_weights, judge
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.calibration.fits import smoothed_targets
 

@@ -1,7 +1,7 @@
 import pytest
 
 from rayapp.config.errors import UserError
-from rayapp.models.adopted.labels import means_synthetic, synthetic_classes
+from rayapp.models.adopted.class_names import means_synthetic, synthetic_classes
 
 
 @pytest.mark.parametrize(
