@@ -13,8 +13,9 @@ stream  a folder and a prefix of 100,000 files: seconds from the command's start
         had if the server's processor time were spent elsewhere.
 fuse    three detectors as one on half-megapixel images, through the job's worker, beside the time
         that the three networks alone take for the same views; and how often an image is decoded.
+hf      a Hugging Face folder beside transformers' own pipeline, in turns: predict_hf.py.
 
-Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|fuse]
+Command: python benchmarks/predict.py [--quick] [--only speed|ray|stream|fuse|hf]
 """
 
 import argparse
@@ -40,6 +41,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from benchmarks.photographs import lay_out
 from benchmarks.predict_fuse import measure_fuse
+from benchmarks.predict_hf import measure_hf
 from rayapp import load_detector
 from rayapp.cluster.session import kept_open, session
 from rayapp.config.memory import keep_freed_memory
@@ -347,6 +349,7 @@ def main() -> None:
         "ray": measure_ray,
         "stream": measure_stream,
         "fuse": measure_fuse,
+        "hf": measure_hf,
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -19,9 +19,9 @@ def load_detector(
     """The detector in a folder, a local path or `s3://…`, ready to score images.
 
     Args:
-        uri: a folder of ours, a Hugging Face folder, or `hf://OWNER/NAME[@REVISION]`.
+        uri: a folder of ours, a Hugging Face folder, `hf://OWNER/NAME[@REVISION]`, or an ONNX file.
         device: where it computes.
-        synthetic_labels: of a Hugging Face folder, the classes that mean synthetic, where their
+        synthetic_labels: of a classifier of others, the classes that mean synthetic, where their
             names do not tell.
 
     Raises:

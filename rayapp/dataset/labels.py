@@ -274,6 +274,16 @@ def read_lists(uris: Iterable[str], scheme: LabelScheme) -> list[AnnotationList]
         UserError: as `read_list`, or a path with other labels in another list.
     """
     lists = [read_list(uri, scheme) for uri in uris]
+    check_labels(lists)
+    return lists
+
+
+def check_labels(lists: Iterable[AnnotationList]) -> None:
+    """Nothing where each path carries the same labels in all lists.
+
+    Raises:
+        UserError: one does not.
+    """
     seen: dict[str, tuple[tuple[int, ...], str]] = {}
     for one in lists:
         for item in one.items:
@@ -282,7 +292,6 @@ def read_lists(uris: Iterable[str], scheme: LabelScheme) -> list[AnnotationList]
                 raise UserError(
                     f"{item.path}: labels {item.labels} in {one.list_uri}, {labels} in {list_uri}"
                 )
-    return lists
 
 
 def format_list(items: Iterable[Item], scheme: LabelScheme) -> str:

@@ -36,6 +36,21 @@ COLUMNS: dict[str, pa.DataType] = {
 _SCHEME_KEY = b"label_scheme"
 
 
+def written_images(name: str) -> pa.DataType:
+    """What a row's work wrote: a list of images, each known by the column `name`."""
+    columns = {
+        name: pa.string(),
+        "path": pa.string(),
+        "sha256": pa.string(),
+        "pixel_sha256": pa.string(),
+        "bytes": pa.int64(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "plan": pa.string(),
+    }
+    return pa.list_(pa.struct(columns))
+
+
 def schema(
     scheme: LabelScheme | None = None, extra: Mapping[str, pa.DataType] | None = None
 ) -> pa.Schema:

@@ -15,7 +15,15 @@ from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.settings import Settings
 from rayapp.config.yaml_files import parse_yaml
-from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, item_id, load_scheme, read_list
+from rayapp.dataset.labels import (
+    AnnotationList,
+    Item,
+    LabelScheme,
+    check_labels,
+    item_id,
+    load_scheme,
+    read_list,
+)
 from rayapp.storage.store import Store
 
 ProtocolName = Literal["clean", "legacy"]
@@ -145,7 +153,7 @@ def read_items(
     """
     scheme = suite.labels()
     read = [read_list(uri, scheme) for uri in uris]
-    _check_labels(read)
+    check_labels(read)
     items, names, sources = [], [], []
     unknown = []
     for one in read:
@@ -166,17 +174,6 @@ def read_items(
     if suite.task == "identification":
         found = replace(found.only([i.labels[0] == 1 for i in items], "real"), dropped={})
     return _each_once(found) if protocol == "clean" else found
-
-
-def _check_labels(lists: Sequence[AnnotationList]) -> None:
-    seen: dict[str, tuple[tuple[int, ...], str]] = {}
-    for one in lists:
-        for item in one.items:
-            labels, list_uri = seen.setdefault(item_id(item.path), (item.labels, one.list_uri))
-            if labels != item.labels:
-                raise UserError(
-                    f"{item.path}: labels {item.labels} in {one.list_uri}, {labels} in {list_uri}"
-                )
 
 
 def _photographs(

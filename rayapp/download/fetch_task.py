@@ -24,7 +24,7 @@ from rayapp.download.handover import BATCH, batches, load_point, point_key, save
 from rayapp.download.origins.access import Access, scheme_of
 from rayapp.download.origins.catalogue import Source
 from rayapp.download.origins.faults import Action, Fault
-from rayapp.download.origins.reader import Reader
+from rayapp.download.origins.reader import Reader, has_ranges
 from rayapp.download.origins.transport import HttpReader
 from rayapp.download.source_plan import NO_MEMBER, Task
 from rayapp.run.concurrency import as_completed
@@ -218,7 +218,7 @@ class Worker:
         reader = self._reader(task, source)
         with scratch_folder() as folder:
             kind = streams.kind_of(reader)
-            if kind == "zip" and not password and _has_ranges(reader):
+            if kind == "zip" and not password and has_ranges(reader):
                 inner = streams.nested(reader, Path(folder), source.inner)
                 if inner is None:
                     raise Fault(Action.FAIL, NO_MEMBER)
@@ -244,7 +244,7 @@ class Worker:
 
     def _content(self, source: Source, reader: Reader, row: Row) -> bytes:
         """The whole object; weights, which are large, in parts that a later run goes on from."""
-        if source.kind != "weights" or not _has_ranges(reader):
+        if source.kind != "weights" or not has_ranges(reader):
             return _whole(reader)
         try:
             return file_parts.fetch(self._store, reader, row.get("archive_etag") or "")
@@ -327,13 +327,3 @@ def _whole(reader: Reader) -> bytes:
     if isinstance(reader, HttpReader):
         return reader.read_all()
     return reader.read(0, reader.pin().num_bytes)
-
-
-def _has_ranges(reader: Reader) -> bool:
-    try:
-        reader.pin()
-    except Fault as fault:
-        if fault.action is Action.STREAM:
-            return False
-        raise
-    return True

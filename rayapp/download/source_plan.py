@@ -19,7 +19,7 @@ from rayapp.download.archives.zips import Member
 from rayapp.download.origins.access import Access, scheme_of
 from rayapp.download.origins.catalogue import Source
 from rayapp.download.origins.faults import Action, Fault
-from rayapp.download.origins.reader import Reader
+from rayapp.download.origins.reader import Reader, has_ranges
 from rayapp.download.wanted import STATE
 from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import Store
@@ -220,13 +220,11 @@ class Planner:
 
     def _by_ranges(self, reader: Reader) -> bool:
         """Whether the archive is a ZIP on a server with ranges, and not an encrypted one."""
-        try:
-            reader.pin()
-        except Fault as fault:
-            if fault.action is Action.STREAM:
-                return False
-            raise
-        return streams.kind_of(reader) == "zip" and not self._source.password_variable
+        return (
+            has_ranges(reader)
+            and streams.kind_of(reader) == "zip"
+            and not self._source.password_variable
+        )
 
     def _index(self, reader: Reader) -> zips.Index:
         """The central directory filtered by all that is wanted, done or not.

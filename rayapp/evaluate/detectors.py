@@ -32,6 +32,11 @@ class Measured:
         return "origin" if self.spec.architecture.head.num_outputs == 1 else "identification"
 
     @property
+    def has_features(self) -> bool:
+        """Whether it gives features that can be shown; a fusion and those of others do not."""
+        return self.spec.fusion is None and self.spec.adopted is None
+
+    @property
     def view(self) -> str:
         """What it sees of an image."""
         if self.spec.fusion:

@@ -142,7 +142,7 @@ def _embed(
     settings: EvaluateJobSettings,
 ) -> None:
     """The features of some images of the first suite of each detector, in two dimensions."""
-    for detector in detectors:
+    for detector in (one for one in detectors if one.has_features):
         plain = [one for one in suites if one.sweep is None and one.task == detector.task]
         for (_, root), paths in _needed(asked, [detector], plain[:1]).items():
             embed(

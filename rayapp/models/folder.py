@@ -90,7 +90,7 @@ def load_detector(
     """The detector in a folder (local path or `s3://…`), in evaluation mode.
 
     Args:
-        uri: a folder of ours, a Hugging Face folder or `hf://OWNER/NAME[@REVISION]`.
+        uri: a folder of ours, a Hugging Face folder, `hf://OWNER/NAME[@REVISION]`, an ONNX file.
         device: where it computes.
         synthetic_labels: of a Hugging Face folder, classes that mean synthetic.
 

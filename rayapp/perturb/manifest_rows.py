@@ -17,20 +17,7 @@ MANIFEST = "manifest.parquet"
 STATUS_SKIPPED = "skipped"  # the variant asks for a larger image (`small: skip`)
 _SHOWN_MISSES = 5
 
-OUTPUTS = pa.list_(
-    pa.struct(
-        {
-            "variant": pa.string(),
-            "path": pa.string(),
-            "sha256": pa.string(),
-            "pixel_sha256": pa.string(),
-            "bytes": pa.int64(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "plan": pa.string(),
-        }
-    )
-)
+OUTPUTS = manifest.written_images("variant")
 _SOURCE = {"group": pa.string(), "source_sha256": pa.string()}
 _EXTRA = {
     **_SOURCE,

@@ -27,6 +27,10 @@ Logits = tuple[float, ...]  # one, or one a class
 
 # Beyond this a larger batch gains nothing on a CPU: maps no longer fit its caches anyway.
 _CPU_BATCH_BYTES = 256 << 20
+# Layers on tokens gain nothing beyond a few images, and lose a sixth once they leave the caches
+# (ViT-B: 8 images against 64, processor time, one thread).
+_CPU_TOKEN_BYTES = 24 << 20
+_TOKEN_AXES = 3  # N, tokens, C
 _MOST_VIEWS = 64
 _GPU_SHARE = 0.4
 
@@ -116,19 +120,21 @@ class NetworkScorer:
             taken = torch.cuda.max_memory_allocated(self._device) - before
             budget = int(torch.cuda.mem_get_info(self._device)[0] * _GPU_SHARE * self._gpu_share)
         else:
-            taken = _largest_layer(self._network, lambda: self._forward(view))
-            budget = _CPU_BATCH_BYTES
+            taken, on_tokens = _largest_layer(self._network, lambda: self._forward(view))
+            budget = _CPU_TOKEN_BYTES if on_tokens else _CPU_BATCH_BYTES
         return max(1, min(budget // max(taken, 1), _MOST_VIEWS))
 
 
-def _largest_layer(network: nn.Module, run: Callable[[], object]) -> int:
-    """Bytes of what the layer with most goes in and comes out of, in one run."""
-    largest = 0
+def _largest_layer(network: nn.Module, run: Callable[[], object]) -> tuple[int, bool]:
+    """Bytes of what the layer with most goes in and comes out of, in one run; whether of tokens."""
+    largest, on_tokens = 0, False
 
     def measure(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        nonlocal largest
+        nonlocal largest, on_tokens
         tensors = [one for one in (*inputs, output) if isinstance(one, torch.Tensor)]
-        largest = max(largest, sum(one.numel() * one.element_size() for one in tensors))
+        taken = sum(one.numel() * one.element_size() for one in tensors)
+        if taken > largest:
+            largest, on_tokens = taken, all(one.ndim == _TOKEN_AXES for one in tensors)
 
     hooks = [
         module.register_forward_hook(measure)
@@ -138,7 +144,7 @@ def _largest_layer(network: nn.Module, run: Callable[[], object]) -> int:
     run()
     for hook in hooks:
         hook.remove()
-    return largest
+    return largest, on_tokens
 
 
 # --- fusions: each image is decoded once, and seen by every part in its own way ----

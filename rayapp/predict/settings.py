@@ -32,7 +32,7 @@ class PredictSettings(JobSettings):
 
     detector: Uri = Field(
         description="folder or s3:// prefix of a detector, a Hugging Face folder or "
-        "hf://OWNER/NAME[@REVISION], or a Python file with predict(images)"
+        "hf://OWNER/NAME[@REVISION], an ONNX file, or a Python file with predict(images)"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(

@@ -19,20 +19,7 @@ from rayapp.storage.store import Store
 MANIFEST, SCHEME, TABLE = "manifest.parquet", "scheme.yaml", "pairs.csv"
 ALL_IMAGES = "pairs.txt"  # the list's name where no list was given
 _SHOWN_MISSES = 5
-_OUTPUTS = pa.list_(
-    pa.struct(
-        {
-            "kind": pa.string(),
-            "path": pa.string(),
-            "sha256": pa.string(),
-            "pixel_sha256": pa.string(),
-            "bytes": pa.int64(),
-            "width": pa.int32(),
-            "height": pa.int32(),
-            "plan": pa.string(),
-        }
-    )
-)
+_OUTPUTS = manifest.written_images("kind")
 _PAIR = {
     "group": pa.string(),
     "source_sha256": pa.string(),

@@ -203,6 +203,7 @@ def start(
         found = read_record(store, key, type(settings))
         if found is None:
             continue
+        found["settings"] = _filled(found["settings"], settings, wanted["settings"])
         differences = _differences(found, job, wanted)
         if not differences and key == RUN_FILE and all_there(store, found):
             return Run(job, store, wanted, "done", found)
@@ -315,6 +316,23 @@ def read_record(
         with contextlib.suppress(ValueError):
             found["settings"] = with_new_names(model, found["settings"], parts)
     return found if "job" in found else None
+
+
+def _filled(
+    found: Mapping[str, Any], settings: BaseModel, now: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings of a record with fields that are newer than it, where they are at their default."""
+    filled = dict(found)
+    for name, field_info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name not in now:  # it only places the work
+            continue
+        if name not in found:
+            default = field_info.get_default(call_default_factory=True)
+            filled |= {name: now[name]} if value == default else {}
+        elif isinstance(value, BaseModel) and isinstance(found[name], Mapping):
+            filled[name] = _filled(found[name], value, now[name])
+    return filled
 
 
 def _input_of_now(name: str) -> str:

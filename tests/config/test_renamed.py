@@ -148,6 +148,7 @@ def test_a_run_under_old_names_goes_on(tmp_path: Path) -> None:
     old["inputs"] = {k.replace("perturbation", "protocol"): v for k, v in inputs.items()}
     old["settings"] = settings | {"part": {"pace": 0.5}, "changes": {"pace": 1}}
     old["settings"]["many"] = old["settings"].pop("num_workers")
+    del old["settings"]["list_uris"]  # a field that is newer, at its default
     (tmp_path / "run.json").write_text(json.dumps(old))
 
     def again(**changed: object) -> runs.Run:
@@ -157,6 +158,8 @@ def test_a_run_under_old_names_goes_on(tmp_path: Path) -> None:
     assert again().state == "done"
     with pytest.raises(UserError, match="setting num_workers was 2, now 3"):
         again(num_workers=3)
+    with pytest.raises(UserError, match='setting list_uris was null, now \\["a"\\]'):
+        again(list_uris=("a",))
     (tmp_path / "started.json").write_text((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").unlink()
     assert again().state == "resumed"

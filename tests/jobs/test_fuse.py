@@ -14,6 +14,7 @@ from scipy import special
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
 from rayapp.dataset.labels import load_scheme
+from rayapp.evaluate.detectors import load_all
 from rayapp.fuse.fusion_summary import lines
 from rayapp.fuse.settings import FuseSettings
 from rayapp.jobs.describe import card
@@ -94,6 +95,17 @@ def test_a_promised_rate_holds_of_the_whole(made: Made) -> None:
     assert any("false" in line for line in run.results["decisions"])
     with pytest.raises(UserError, match="real"):
         fuse(made(fpr=0.0001, output=f"{made().output}2"))
+
+
+def test_a_fusion_is_measured_beside_its_parts_but_has_no_features_to_show(
+    made: Made, tmp_path: Path
+) -> None:
+    fuse(made())
+    alone, whole = load_all([str(tmp_path / "d0"), str(tmp_path / "out/detector")], [])
+    assert (alone.has_features, whole.has_features) == (True, False)
+    assert (whole.task, whole.view) == ("origin", "as its parts do")
+    assert whole.calibrated_on is not None
+    assert whole.calibrated_on.num_rows == NUM
 
 
 def test_the_card_names_the_parts(made: Made, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from rayapp.dataset.images import decode
-from rayapp.models.detector import Detector, DetectorSpec
+from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.predict.bf16_check import TOLERANCE, check_bf16, chosen
 from rayapp.predict.score import NetworkScorer
 from rayapp.storage.uris import open_store
@@ -61,3 +62,15 @@ def test_views_at_once_follow_the_memory_of_one():
 
 def test_decoding_is_the_same_for_arrays_and_files():
     assert np.array_equal(decode(encoded(40, 30, 1)).pixels_HWC, pixels(40, 30, 1))
+
+
+def test_a_vit_takes_a_few_images_at_once_on_a_cpu() -> None:
+    """Beyond what the caches hold, layers on tokens only lose."""
+    architecture = Architecture(
+        backbone="vit_small_patch16_224", options={"depth": 1}, head=HeadSettings(hidden=0)
+    )
+    network = build_network(architecture).eval()
+    strides = network.encoder.backbone.strides()
+    seen = Preprocessing(view="resize", size=224)
+    spec = DetectorSpec(architecture=architecture, strides=strides, preprocessing=seen)
+    assert 8 <= NetworkScorer(Detector(network, spec), bf16=False).at_once <= 32

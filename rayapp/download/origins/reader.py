@@ -85,3 +85,14 @@ class Traffic:
         with self._lock:
             self.num_requests += num_requests
             self.num_bytes += num_bytes
+
+
+def has_ranges(reader: Reader) -> bool:
+    """Whether parts of the object can be read; raises Fault where it can't be asked."""
+    try:
+        reader.pin()
+    except Fault as fault:
+        if fault.action is Action.STREAM:
+            return False
+        raise
+    return True

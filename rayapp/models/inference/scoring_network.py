@@ -90,8 +90,9 @@ class _Adopted(nn.Module):
 
     def __init__(self, network: AdoptedNetwork, bf16: bool) -> None:
         super().__init__()
-        self.network = _pixels_in_float32(network) if bf16 else network
-        self.autocast = bf16
+        # An ONNX file computes as it was exported.
+        self.autocast = bf16 and network.adopted.kind == "transformers"
+        self.network = _pixels_in_float32(network) if self.autocast else network
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):

@@ -10,6 +10,7 @@ from torch import nn
 from rayapp import load_detector
 from rayapp.config.errors import UserError
 from rayapp.models.folder import save_detector
+from rayapp.models.inference.scoring_network import for_scoring
 from rayapp.storage.uris import open_store
 from tests.hub_folders import noise_images
 
@@ -72,6 +73,10 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("one", [False, True])
 def test_a_logit(tmp_path: Path, one: bool) -> None:
     folder = save(tmp_path / "m", Net(1), one=one)
+    detector = load_detector(folder)
+    views = torch.cat([detector.preprocess(np.asarray(image)) for image in noise_images()])
+    exact = detector.logits(noise_images())
+    assert np.array_equal(for_scoring(detector.network, bf16=True)(views).numpy(), exact)
     for uri in (folder, folder / "model.onnx"):
         found = load_detector(uri).probability(noise_images())
         assert np.abs(found - sigmoid(given(Net(1), folder)[:, 0])).max() <= 1e-6
