@@ -108,15 +108,16 @@ def _refuse(
 def _meant(option: str, parser: argparse.ArgumentParser) -> str:
     """`, did you mean --name?` where an option begins so, or is written nearly so."""
     known = [
-        name
+        name.removeprefix("--")  # which would make all of them alike
         for action in parser._actions  # argparse has no public name for its options
         if action.help != argparse.SUPPRESS
         for name in action.option_strings
         if name.startswith("--")
     ]
-    begun = [name for name in known if name.startswith(option)] if len(option) > 3 else []
-    close = begun[:1] or difflib.get_close_matches(option.replace("_", "-"), known, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    given = option.removeprefix("--").replace("_", "-")
+    begun = [name for name in known if name.startswith(given)] if len(given) > 1 else []
+    close = begun[:1] or difflib.get_close_matches(given, known, n=1)
+    return f", did you mean --{close[0]}?" if close else ""
 
 
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel], prefix: str = "") -> None:
