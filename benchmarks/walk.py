@@ -39,6 +39,7 @@ from rayapp.models.folder import save_detector
 from rayapp.storage.uris import open_store
 
 ROOT = Path(__file__).resolve().parents[1]
+OURS = (f"{ROOT}/rayapp/", f"{ROOT}/jobs/")  # not an environment that lies in the checkout
 WORK = "PredictRows.batch"  # what makes the row
 Place = tuple[str, str]  # file, function
 
@@ -138,7 +139,7 @@ class _Watcher:
 
     def _event(self, frame: FrameType, event: str, value: Any) -> None:
         file = frame.f_code.co_filename
-        if event not in ("call", "return") or not file.startswith(str(ROOT)):
+        if event not in ("call", "return") or not file.startswith(OURS):
             return
         place = (str(Path(file).relative_to(ROOT)), frame.f_code.co_qualname)
         calls = self._open.setdefault(threading.get_ident(), [])
