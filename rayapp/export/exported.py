@@ -32,8 +32,14 @@ def last_layer(calibration: Calibration | None) -> tuple[float, float]:
     """Slope and offset on the logit that the calibration is; 1 and 0 where it is no such map."""
     if calibration is None or calibration.method not in _AFFINE:
         return 1.0, 0.0
-    at_0, at_1 = special.logit(calibration.apply([0.0, 1.0]))
-    return float(at_1 - at_0), float(at_0)
+    # Of its parameters, not of what it gives, which is rounded to 0 or 1 where it is steep.
+    value = {name: one for name, one in calibration.parameters.items() if isinstance(one, float)}
+    slope = 1 / value["temperature"] if "temperature" in value else value.get("slope", 1.0)
+    shift = 0.0  # from the share of synthetic images it was fitted at to the one that was asked for
+    if calibration.prevalence is not None and calibration.share_synthetic is not None:
+        shift = float(special.logit(calibration.prevalence))
+        shift -= float(special.logit(calibration.share_synthetic))
+    return slope, value.get("bias", 0.0) + shift
 
 
 def calibration_note(calibration: Calibration | None) -> list[str]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from rayapp.cluster.map_rows import Resources, in_process, map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.paths import absolute_uri, check_output
 from rayapp.dataset import manifest
 from rayapp.dataset.among_files import describe_left_out, images_among
 from rayapp.dataset.images import sha256
@@ -23,7 +24,7 @@ from rayapp.models.autoencoders.round_trip import takes_noise
 from rayapp.reconstruct.pair_draws import PairDraws
 from rayapp.reconstruct.pair_rows import DrawnPairRows, PairRows
 from rayapp.reconstruct.pair_sheet import write_preview
-from rayapp.reconstruct.settings import PLACEMENT, ReconstructSettings
+from rayapp.reconstruct.settings import FETCHED, PLACEMENT, ReconstructSettings
 from rayapp.reconstruct.written import (
     ALL_IMAGES,
     MANIFEST,
@@ -102,7 +103,10 @@ def _fetched(entry: str, settings: ReconstructSettings) -> Mapping[str, str]:
         UserError, JobFailed: they could not be had; the line says what to do by hand.
     """
     try:
-        found = fetch_entry(entry, settings.fetched, catalogue=settings.catalogue)
+        where = settings.fetched or check_output(absolute_uri(FETCHED))
+        found = fetch_entry(entry, where, catalogue=settings.catalogue)
+    except ValueError as error:
+        raise UserError(f"--fetched: {error}") from None
     except (UserError, JobFailed) as error:
         source = load_catalogue(settings.catalogue).sources.get(entry)
         page = f" from {source.page}" if source and source.page else ""

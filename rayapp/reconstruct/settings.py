@@ -11,6 +11,7 @@ from rayapp.config.settings import JobSettings
 PLACEMENT = frozenset(
     {"batch_size", "catalogue", "fetched", "gpus_per_worker", "num_workers", "preview", "weights"}
 )
+FETCHED = "runs/weights/fetched"
 
 
 def _several(value: Any) -> Any:
@@ -37,7 +38,9 @@ class ReconstructSettings(JobSettings):
     weights: Uri | None = Field(
         None, description="folder with the autoencoder's files; fetched by the catalogue where not"
     )
-    fetched: OutputUri = Field("runs/weights/fetched", description="where fetched files go")
+    fetched: OutputUri | None = Field(
+        None, description=f"where fetched files go; {FETCHED} if none"
+    )
     catalogue: Packaged = Field("sources", description="catalogue, by name or file")
     seed: int = Field(0, description="seed of all draws")
     side: int = Field(

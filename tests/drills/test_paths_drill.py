@@ -60,6 +60,7 @@ CHAIN = {
         "--output out/calibrated",
         "out/calibrated/detector.json",
     ),
+    "export": ("--detector detector --to onnx --output out/onnx", "out/onnx/model.onnx"),
     "fuse": (
         "--detectors detector other --annotations some.txt --root in "
         "--scheme conf/scheme.yaml --fusion mean --output out/fused",

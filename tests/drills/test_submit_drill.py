@@ -138,6 +138,7 @@ def lists(home: Home) -> str:
         "output": "whole",
         "root": str(home.home / "in"),
         "train": {"stage1": stage, "stage2": stage},
+        "calibrate": {"guard": "path"},  # pictures of noise look alike
         "evaluate": {"resamples": 100},
     }
     (home.home / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))

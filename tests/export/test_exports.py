@@ -185,6 +185,13 @@ def test_a_linear_calibration_is_the_last_layer(tmp_path: Path) -> None:
     )
 
 
+def test_a_steep_calibration_is_the_last_layer_too() -> None:
+    steep = platt(VIT).spec.calibration.model_copy(
+        update={"parameters": {"slope": -7000.0, "bias": 500.0}, "prevalence": None}
+    )
+    assert last_layer(steep) == (-7000.0, 500.0)
+
+
 def test_another_calibration_is_left_out_and_said(tmp_path: Path) -> None:
     beta = platt(VIT).spec.calibration.model_copy(
         update={"method": "beta", "parameters": {"a": 1.0, "b": 1.0, "c": 0.5}}
