@@ -129,6 +129,9 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not name:
         return message
+    if error["type"] == "too_short":
+        context = error["ctx"]
+        return f"{name}: takes at least {context['min_length']}, got {context['actual_length']}"
     given = repr(error["input"])
     given = given if len(given) <= 80 else given[:77] + "…"
     return f"{name}: {message[0].lower()}{message[1:]}, got {given}"

@@ -124,9 +124,8 @@ def _judged(
         sources = np.asarray(items.photographs_N, dtype=np.str_)
         if len(np.unique(sources)) < len(sources):
             test = replace(test, groups_N=sources)
-    slope = calibration.parameters.get("slope") if calibration else None
-    if isinstance(slope, float) and slope < 0:
-        calibrated += f"; it turns the scores round (slope {slope:.3g})"
+    if calibration and calibration.turned:
+        calibrated += f"; {calibration.turned}"
     dropped = tuple(f"left out: {count:,} {why}" for why, count in items.dropped.items())
     return Judged(test, rows, items, calibration, calibrated, notes + dropped)
 

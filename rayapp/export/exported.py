@@ -63,6 +63,8 @@ def check(detector: Detector, again: Detector, bound: float) -> float:
         JobFailed: it is above the bound; nothing should be written then.
     """
     images = probe_images()
+    if not np.isfinite(again.logits(images)).all():
+        raise JobFailed("the export gives scores that are not finite; nothing was written")
     # At steep logits every probability is 0 or 1, and hides a difference: that counts as well.
     ours_N, theirs_N = expected(detector, images), again.probability(images).astype(np.float64)
     largest = float(np.abs(ours_N - theirs_N).max())

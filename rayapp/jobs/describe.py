@@ -73,7 +73,8 @@ def _grounds(spec: DetectorSpec) -> Rows:
         fit = spec.calibration
         band = f"unsure from {fit.band[0]:.3f} to {fit.band[1]:.3f}" if fit.band else "never unsure"
         on = _dated(scope.calibrated) if scope.calibrated else f"{fit.n:,} images"
-        yield "calibrated", [on, f"{fit.method}; synthetic from p ≥ {fit.threshold:g}; {band}"]
+        rows = [on, f"{fit.method}; synthetic from p ≥ {fit.threshold:g}; {band}"]
+        yield "calibrated", [*rows, fit.turned] if fit.turned else rows
     lines = []
     for one in scope.measured:
         source = f", by {one.source}" if one.source else ""

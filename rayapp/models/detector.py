@@ -164,7 +164,11 @@ class Detector:
     @property
     def scope_line(self) -> str:
         """What it was trained on and how it did where it was measured, in one line."""
-        return self.spec.scope.line()
+        calibration = self.spec.calibration
+        turned = (
+            f"; calibration: {calibration.turned}" if calibration and calibration.turned else ""
+        )
+        return self.spec.scope.line() + turned
 
     def __repr__(self) -> str:
         return f"Detector({self.spec.architecture.backbone}; {self.scope_line})"

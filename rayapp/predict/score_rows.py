@@ -146,7 +146,8 @@ class PredictRows:
             message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
             return [(_failed({**row, **known}, message), None) for row in same]
         except (OSError, UserError) as error:
-            message = f"can't be read: {row_work.format_error(error)}"
+            gone = isinstance(error, FileNotFoundError)
+            message = "no such file" if gone else f"can't be read: {row_work.format_error(error)}"
             return [(_failed(row, message), None) for row in same]
 
     def _views(

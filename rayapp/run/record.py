@@ -284,7 +284,10 @@ def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
     try:
         store.put(key, json.dumps(record, indent=1, ensure_ascii=False).encode())
     except OSError as error:
-        raise UserError(f"{store.root}: can't be written ({error.strerror or error})") from None
+        why = error.strerror or error
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            why = "a file is in its place; give a folder"
+        raise UserError(f"{store.root}: can't be written ({why})") from None
 
 
 def read_record(

@@ -120,6 +120,13 @@ class Calibration(BaseModel):
         return at_prevalence(p_N, self.share_synthetic, self.prevalence)
 
     @property
+    def turned(self) -> str:
+        """Said where low scores mean synthetic under it; else empty."""
+        slope = self.parameters.get("slope")
+        turned = isinstance(slope, float) and slope < 0
+        return f"it turns the scores round (slope {slope:.3g})" if turned else ""
+
+    @property
     def holds_at(self) -> float | None:
         """Share of synthetic images at which the probabilities hold, where it is known."""
         return self.prevalence or self.share_synthetic
