@@ -94,3 +94,17 @@ def test_no_detector_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
     code, out, err = described(monkeypatch, capsys, str(tmp_path / "none"))
     assert (code, out) == (2, "")
     assert err == f"error: {tmp_path}/none: no such detector (it has no detector.json)\n"
+
+
+def test_a_calibration_that_turns_the_scores_round_is_named(tmp_path, monkeypatch, capsys) -> None:
+    plain = tiny_detector()
+    fit = calibration(plain)
+    fit = fit.model_copy(update={"method": "platt", "parameters": {"slope": -593.0, "bias": 1.0}})
+    detector = Detector(plain.network, plain.spec.model_copy(update={"calibration": fit}))
+    said = "it turns the scores round (slope -593)"
+    assert detector.scope_line.endswith(f"; calibration: {said}")
+    assert said not in plain.scope_line
+    save_detector(detector, open_store(tmp_path / "turned"))
+    code, out, err = described(monkeypatch, capsys, str(tmp_path / "turned"))
+    assert (code, err) == (0, "")
+    assert said in out
