@@ -21,6 +21,10 @@ from rayapp.models.fusion import Floats, Fusion, FusionMethod, FusionPart
 
 NUM_FOLDS = 5
 _LEAST_OF_A_CLASS = 2 * NUM_FOLDS
+_BY_CHANCE = (
+    "no detector ranks these images as the labels say: there is nothing to fuse; give more images, "
+    "or other detectors"
+)
 _RIDGE = 1e-6  # parts that say the same share the weight: else it would be anyone's
 
 Ints = NDArray[np.int64]
@@ -85,6 +89,8 @@ def fit_weights(
     slopes, shifts = [slope for slope, _ in pairs], [shift for _, shift in pairs]
     log_odds_NP = logits_NP * np.array(slopes) + np.array(shifts)
     num_parts = len(slopes)
+    if not any(slopes):  # the whole would be one number for all images
+        raise UserError(_BY_CHANCE)
     if method == "stacking":
         weights, bias = _stacked(log_odds_NP, labels_N)
         return Weights(slopes, shifts, weights, bias)
@@ -93,7 +99,7 @@ def fit_weights(
         aucs = [roc_auc(labels_N, logits_N).value or 0.5 for logits_N in logits_NP.T]
         shares = np.maximum(2 * np.array(aucs) - 1, 0)
     if not shares.any():
-        raise UserError("no detector ranks these images better than chance: nothing to weigh")
+        raise UserError(_BY_CHANCE)
     return Weights(slopes, shifts, (shares / shares.sum()).tolist(), 0.0)
 
 

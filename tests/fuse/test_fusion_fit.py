@@ -81,6 +81,14 @@ def test_scores_that_run_against_the_labels_are_refused() -> None:
         fit_weights("mean", logits * [1, 1, 0], labels, NAMES)
 
 
+@pytest.mark.parametrize("method", ["mean", "weighted", "stacking"])
+def test_detectors_that_rank_by_chance_or_worse_are_not_fused(method: str) -> None:
+    labels_N = np.array([0, 0, 0, 1, 1, 1])
+    logits_NP = np.array([[3.0, 2, 1, 2, 1, 0], [1, 3, 2, 2, 0, 1]]).T  # too few to be surely wrong
+    with pytest.raises(UserError, match="no detector ranks these images"):
+        fit_weights(method, logits_NP, labels_N, ["a", "b"])
+
+
 def test_the_fusion_beats_each_part_and_is_judged_where_it_did_not_look() -> None:
     logits, labels = _scored()
     figures = judge("stacking", logits, labels, NAMES, [f"{i}" for i in range(len(labels))])
