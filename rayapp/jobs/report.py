@@ -40,6 +40,7 @@ def report(settings: ReportSettings) -> record.Run:
         ),
         sections=_sections(evidence, results, settings) if evidence else _published(settings),
         kicker="AI-generated or real",
+        lead=settings.note,
         footer=f"imaginet-ray {__version__}",
     )
     run.claim()

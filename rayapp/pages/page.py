@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayapp.pages.blocks import Block, breakable
+from rayapp.pages.blocks import Block, breakable, inline
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Section:
 class Page:
     """A report: title, one sentence that says the result, and sections.
 
-    `kicker` is the small line above the title, `footer` the line at the end.
+    `kicker` is the small line above the title, `footer` the line at the end. `lead` stands before
+    the result: what the reader must know before any figure.
     """
 
     title: str
     summary: str
     sections: Sequence[Section]
     kicker: str = ""
+    lead: str = ""
     footer: str = ""
 
     def html(self) -> str:
@@ -40,6 +42,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["breakable"] = breakable
+        environment.filters["inline"] = inline
 
         def shipped(name: str) -> Markup:
             source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]

@@ -12,14 +12,13 @@ from rayapp.pages.blocks import (
     Highlight,
     Highlights,
     KeyValues,
-    Notice,
     Prose,
     Table,
     Value,
 )
 from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
-from rayapp.report.doubts import against_chance, against_others
+from rayapp.report.doubts import against_chance, against_others, to_expect
 from rayapp.report.evidence import Evidence, by_suite, read_changes
 from rayapp.report.left_out_tables import left_out_table
 from rayapp.report.settings import ReportSettings
@@ -92,14 +91,12 @@ def _format(figure: Any) -> str:
 
 def _published(settings: ReportSettings) -> list[Section]:
     known = load_published()
-    opening: list[Block] = [Notice(settings.note)] if settings.note else []
     text = (
         "`imaginet report --evaluations DIR` puts your own figures beside these. ACC is "
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
         "identification: accuracy of the class); AUC does not depend on the calibration."
     )
-    opening.append(Prose(text))
-    opening.append(KeyValues({**known.detectors, **known.sources}))
+    opening = [Prose(text), KeyValues({**known.detectors, **known.sources})]
     found = tables.published_only(known)
     return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]
 
@@ -108,8 +105,7 @@ def _sections(
     evidence: Sequence[Evidence], results: Sequence[Results], settings: ReportSettings
 ) -> list[Section]:
     suites = by_suite(evidence)
-    opening: list[Block] = [Notice(settings.note)] if settings.note else []
-    opening.append(_highlights(evidence))
+    opening: list[Block] = [_highlights(evidence)]
     focus = next(iter(suites.values()))
     opening += pictures.figures(_focus_curves(evidence, focus))
     sections = [Section("Result", opening)]
@@ -170,6 +166,9 @@ def _suite(several: Sequence[Evidence]) -> list[Block]:
     blocks = tables.beside_published(several)
     if first.axis:
         return [*blocks, *pictures.figures(pictures.robustness(several))]
+    if first.task == "origin":
+        expected = [to_expect(one.evaluation) for one in several]
+        blocks = [Prose("\n\n".join(expected)), *blocks]
     drawn = pictures.by_slice(several)
     drawn += [pictures.confusion(one.evaluation) for one in several if one.evaluation.confusion]
     resampled = f"{first.num_groups:,} resampled {first.resampled}"
