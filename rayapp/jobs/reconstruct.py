@@ -252,15 +252,19 @@ def _finish(
             yield whole
 
     manifest.write_chunks(run.store, MANIFEST, counted(), manifest_schema(scheme))
-    keys = write_lists(run.store, taken, tally.failed, drawn, scheme, settings.format)
+    keys = write_lists(run.store, taken, tally.unpaired, drawn, scheme, settings.format)
     write_pairs_table(run.store, chunks(), list(hashes))
     write_scheme(run.store, scheme)
     pairs = tally.counts[manifest.STATUS_OK] // 2
     counts = {"in": made.num_rows, "pairs": pairs, "failed": made.num_failed}
+    if tally.left_out:
+        counts["left out"] = tally.left_out.total()
     results = {
         "lists": keys,
         "misses": tally.misses,
         "alignment": dict(tally.alignment.most_common()),
+        "left_out": dict(tally.left_out.most_common()),
+        "left_out_paths": tally.left_out_paths,
         "autoencoders": hashes,
         "files": {one.spec.name: dict(sorted(one.sha256.items())) for one in stored},
         "pixels_sha256": tally.pixels_sha256,

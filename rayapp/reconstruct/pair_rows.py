@@ -38,7 +38,6 @@ class Pair:
     real_plan: Plan
     partner_plan: Plan
     strength: Strength
-    history: FileHistory
 
 
 @dataclass
@@ -79,7 +78,11 @@ class PairRows:
             data = self.root.get(row["path"])
         except FileNotFoundError:
             raise UserError(f"{self.root.uri(row['path'])}: no such file") from None
-        pair = self.pair(data, row["id"])
+        history = read_history(data)
+        if self.align and not history.can_be_given:
+            none = {"source_sha256": sha256(data), "alignment": history.description}
+            return {**none, "outputs": []}
+        pair = self._pair(data, row["id"], history)
         made = (
             (REAL, pair.real_HWC, pair.real_plan),
             (PARTNER, pair.partner_HWC, pair.partner_plan),
@@ -90,15 +93,17 @@ class PairRows:
             "crop": [int(window[name]) for name in ("top", "left", "height", "width")],
             "strength": pair.strength.share,
             "latent_noise": pair.strength.noise.share,
-            "alignment": pair.history.description if self.align else "not aligned",
+            "alignment": history.description if self.align else "not aligned",
             "outputs": [self._written(row["path"], *one) for one in made],
         }
 
     def pair(self, data: bytes, item_id: str) -> Pair:
         """The pair of one image file."""
+        return self._pair(data, item_id, read_history(data))
+
+    def _pair(self, data: bytes, item_id: str, history: FileHistory) -> Pair:
         assert self._reconstructor is not None, "setup() comes first"
         assert self._rendering is not None
-        history = read_history(data)
         seen_HWC = pixels_of(data)
         stored_HWC = apply(Plan(history.to_stored), seen_HWC)
         height, width = stored_HWC.shape[:2]
@@ -123,7 +128,6 @@ class PairRows:
             Plan(real_plan.steps + both.steps),
             Plan(steps + both.steps),
             strength,
-            history,
         )
 
     def _both_alike(self, real_HWC: ImageHWC, item_id: str) -> Plan:

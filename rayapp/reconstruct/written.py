@@ -18,6 +18,7 @@ from rayapp.storage.store import Store
 
 MANIFEST, SCHEME, TABLE = "manifest.parquet", "scheme.yaml", "pairs.csv"
 ALL_IMAGES = "pairs.txt"  # the list's name where no list was given
+STATUS_LEFT_OUT = "left out"  # of what no partner is alike: nothing failed, nor is it tried again
 _SHOWN_MISSES = 5
 _OUTPUTS = manifest.written_images("kind")
 _PAIR = {
@@ -87,8 +88,11 @@ def _expanded(
 ) -> Iterator[dict[str, Any]]:
     base = {**row, "source_id": row["id"], "source_path": row["path"]}
     base["group"] = row["group"] or row["id"]
-    if row["status"] != manifest.STATUS_OK:
+    if not row["outputs"]:
         path = output_path(row["path"], REAL, format)
+        if row["status"] == manifest.STATUS_OK:
+            why = f"{row['alignment']}: a partner can't be compressed as it was"
+            base |= {"status": STATUS_LEFT_OUT, "error": why}
         yield {**base, "id": path, "path": path, "origin": 0, "generator": 0}
         return
     for made in row["outputs"]:
@@ -107,7 +111,9 @@ class Tally:
         self.counts: Counter[str] = Counter()  # by status
         self.alignment: Counter[str] = Counter()  # of partners
         self.misses: list[str] = []
-        self.failed: set[str] = set()  # ids of sources
+        self.left_out: Counter[str] = Counter()  # by what the file is
+        self.left_out_paths: list[str] = []
+        self.unpaired: set[str] = set()  # ids of sources
         self._pixels = hashlib.sha256()
 
     def add(self, rows: pa.Table) -> None:
@@ -119,8 +125,12 @@ class Tally:
                 if row["alignment"]:
                     self.alignment[row["alignment"]] += 1
                 continue
-            self.failed.add(row["source_id"])
-            if len(self.misses) < _SHOWN_MISSES:
+            self.unpaired.add(row["source_id"])
+            if row["status"] == STATUS_LEFT_OUT:
+                self.left_out[row["alignment"]] += 1
+                if len(self.left_out_paths) < _SHOWN_MISSES:
+                    self.left_out_paths.append(row["source_path"])
+            elif len(self.misses) < _SHOWN_MISSES:
                 self.misses.append(f"{row['source_path']}: {row['error']}")
 
     @property
@@ -142,7 +152,7 @@ def write_scheme(store: Store, scheme: LabelScheme) -> None:
 def write_lists(
     store: Store,
     taken: Mapping[str, Sequence[Item]],
-    failed: set[str],
+    unpaired: set[str],
     drawn: Mapping[str, int],
     scheme: LabelScheme,
     format: Format,
@@ -152,7 +162,7 @@ def write_lists(
     Args:
         store: the output.
         taken: list name → its real images, labelled as pairs are.
-        failed: ids of those of which no pair was made.
+        unpaired: ids of those of which no pair was made.
         drawn: id → number of the autoencoder that was drawn.
         scheme: of the pairs.
         format: of the images.
@@ -162,7 +172,7 @@ def write_lists(
         both = [
             one
             for item in items
-            if item.id not in failed
+            if item.id not in unpaired
             for one in _both(item, drawn[item.id], scheme, format)
         ]
         if both:

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
 from rayapp import load_detector
 from rayapp.config.errors import JobFailed, UserError
@@ -20,6 +21,7 @@ from rayapp.models.autoencoders.taesd import Taesd
 from rayapp.models.detector import build_scorer
 from tests.doubles.server import Server, files_handler
 from tests.pictures import saved, smooth
+from tests.transforms.conftest import picture
 
 _SMALL = {"img_size": 64, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -27,11 +29,11 @@ _SMALL = {"img_size": 64, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_he
 def few(folder: Path) -> str:
     """Six photographs of two sources, six images of two families, one of which is cut off."""
     for at in range(6):
-        for place in (f"real/source{at % 2}", f"synthetic/family{at % 2}"):
+        for origin, place in enumerate((f"real/source{at % 2}", f"synthetic/family{at % 2}")):
             file = folder / place / f"{at}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            shade = smooth(40 + 5 * at + len(place), 60)
-            file.write_bytes(saved(shade, "PNG"))
+            pixels = picture(48, 60 + at, seed=2 * at + origin)
+            file.write_bytes(saved(Image.fromarray(pixels), "PNG"))
     whole = (folder / "synthetic/family1/5.png").read_bytes()
     (folder / "synthetic/family1/5.png").write_bytes(whole[: len(whole) // 2])
     return str(folder)

@@ -1,5 +1,7 @@
 import io
 import json
+import runpy
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -38,7 +40,7 @@ def photographs(folder, count=8):
         image = Image.fromarray(picture(90 + 9 * at, 140 - 3 * at, at))
         image = image.convert("L") if at == 5 else image
         path = f"photos/{at}.{kind.lower()}"
-        options = {"quality": 60 + 4 * at} if kind == "JPEG" else {}
+        options = {"JPEG": {"quality": 60 + 4 * at}, "WEBP": {"lossless": True}}.get(kind, {})
         (folder / path).write_bytes(saved(image, kind, **options))
         lines.append(f"{path},0,{at % 2},4,4\n")
     (folder / "made.png").write_bytes((folder / "photos/2.png").read_bytes())
@@ -87,12 +89,38 @@ def test_each_real_image_gets_its_partner(tmp_path):
         assert np.array_equal(partner_HWC, replayed_HWC), "the plan says all that was done"
         if group == "photos/5.jpeg":
             assert (partner_HWC == partner_HWC[:, :, :1]).all(), "a grey photograph's is grey"
-    assert run.results["alignment"] == {
-        "JPEG 4:2:0": 3,
-        "JPEG grey": 1,
-        "PNG": 2,
-        "WEBP, not aligned": 2,
+    assert run.results["alignment"] == {"JPEG 4:2:0": 3, "JPEG grey": 1, "PNG": 2, "WEBP": 2}
+
+
+def test_what_no_partner_can_be_compressed_as_is_left_out_and_named(tmp_path, capsys):
+    folder, out = photographs(tmp_path / "in"), tmp_path / "out"
+    image = Image.fromarray(picture(70, 90, 3))
+    lossy = saved(image, "WEBP", quality=80)
+    (folder / "photos/3.webp").write_bytes(lossy)
+    (folder / "photos/2.png").write_bytes(saved(image.convert("P"), "PNG"))
+    (folder / "photos/0.jpeg").write_bytes(saved(image.convert("CMYK"), "JPEG"))
+    run = reconstruct(settings(folder, out))
+    assert run.counts == {"in": 8, "pairs": 5, "failed": 0, "left out": 3}
+    assert run.results["left_out"] == {
+        "JPEG of CMYK, lossy": 1,
+        "PNG of few colours": 1,
+        "WEBP, lossy": 1,
     }
+    assert run.results["left_out_paths"] == ["photos/0.jpeg", "photos/2.png", "photos/3.webp"]
+    left = [row for row in rows_of(out) if row["status"] == "left out"]
+    assert [row["source_path"] for row in left] == run.results["left_out_paths"]
+    assert left[-1]["error"] == "WEBP, lossy: a partner can't be compressed as it was"
+    listed = (out / "lists/list.txt").read_text()
+    assert listed.count("\n") == 10
+    assert "3.webp" not in listed + (out / "pairs.csv").read_text()
+    assert reconstruct(settings(folder, out)).state == "done", "another run tries none of them"
+    job = runpy.run_path(str(Path(__file__).parents[2] / "jobs/reconstruct.py"))["job"]
+    assert job(settings(folder, out)) == 0
+    said = capsys.readouterr().out
+    assert "1 left out  WEBP, lossy: its partner can't be compressed as it was" in said
+    assert "left out: photos/0.jpeg, photos/2.png, photos/3.webp\n" in said
+    unaligned = reconstruct(settings(folder, tmp_path / "all", align=False))
+    assert unaligned.counts == {"in": 8, "pairs": 8, "failed": 0}
 
 
 def test_lists_and_table_hold_both_of_a_pair_side_by_side(tmp_path):

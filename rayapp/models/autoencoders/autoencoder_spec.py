@@ -11,15 +11,17 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rayapp.config.errors import UserError
-from rayapp.config.packaged import resource
+from rayapp.config.packaged import resource, shipped_names
 from rayapp.config.settings import Settings
 from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.images import sha256
 from rayapp.models.autoencoders.tiny import Family
-from rayapp.storage.uris import open_store, read_uri
+from rayapp.storage.uris import open_store, read_uri, split_uri
 
 PYTHON, TORCHSCRIPT = ".py", (".pt", ".ts", ".torchscript")
 _WEIGHTS = (".safetensors", ".pth")  # tried in this order
+_NO_DESCRIPTION = (*_WEIGHTS, ".bin", ".ckpt", ".onnx", ".param", ".json")
+_SHIPPED = "configs/autoencoders"
 _SMALL_BYTES = 16 << 20
 Kind = Literal["taesd", "diffusers", "demo", "ncnn", "torchscript", "python"]
 # The files of each kind, by what they are for.
@@ -109,12 +111,25 @@ def load_autoencoder_spec(name_or_path: str) -> AutoencoderSpec:
         UserError: no such file or name, or a wrong key or value in it.
     """
     suffix = PurePosixPath(name_or_path).suffix
+    if suffix in _NO_DESCRIPTION or os.path.isdir(name_or_path):
+        raise UserError(
+            f"{name_or_path}: says not which network it is; give --autoencoder NAME, such as "
+            f"{_such_as(name_or_path)}, and this by --weights"
+        )
     if suffix == PYTHON or suffix in TORCHSCRIPT:
         stem = re.sub(r"[^a-z0-9._-]+", "-", PurePosixPath(name_or_path).stem.lower())
         kind: Kind = "python" if suffix == PYTHON else "torchscript"
         named = stem.strip("-._") or "own"
         return AutoencoderSpec(name=named, kind=kind, files={"network": name_or_path})
-    return parse_yaml(resource("configs/autoencoders", name_or_path), AutoencoderSpec)
+    return parse_yaml(resource(_SHIPPED, name_or_path), AutoencoderSpec)
+
+
+def _such_as(path: str) -> str:
+    """A name that a path may mean."""
+    if os.path.isdir(path):
+        return "autoencoder-kl"
+    stem = PurePosixPath(path).stem
+    return next((name for name in shipped_names(_SHIPPED) if stem.startswith(f"{name}_")), "taesd")
 
 
 def stored_autoencoder(
@@ -124,16 +139,22 @@ def stored_autoencoder(
 
     Args:
         spec: what it is.
-        weights: folder or s3:// prefix in which its files lie; none where they are named by path.
+        weights: folder or s3:// prefix in which its files lie, or one of them; none where they are
+            named by path.
         files: file name → URI of those that were fetched.
 
     Raises:
         UserError: a file is not there; the line names it.
     """
     uris = {}
+    file = weights if weights and _is_file(weights) else None
+    if file and len(spec.files) > 1:
+        weights = _folder_of(file, spec)
     for role, name in spec.files.items():
         if PurePosixPath(name).is_absolute() or "://" in name:
             uris[role] = name
+        elif file and len(spec.files) == 1:
+            uris[role] = file
         else:
             uris[role] = _found(spec, name, weights, files or {})
     hashes, small = {}, {}
@@ -143,6 +164,34 @@ def stored_autoencoder(
         if len(data) <= _SMALL_BYTES:
             small[role] = data
     return StoredAutoencoder(spec, uris, hashes, small)
+
+
+def _is_file(uri: str) -> bool:
+    if uri.endswith("/") or (uri.count("/") < 3 and "://" in uri):  # a bucket alone
+        return False
+    store, key = split_uri(uri)
+    return store.stat(key) is not None
+
+
+def _folder_of(file: str, spec: AutoencoderSpec) -> str:
+    """The folder of one of several files.
+
+    Raises:
+        UserError: the file is none of them.
+    """
+    folder, _, name = file.rpartition("/")
+    wanted = [one for stem in spec.files.values() for one in _names(stem)]
+    if name not in wanted:
+        several = " and ".join(" or ".join(_names(stem)) for stem in spec.files.values())
+        raise UserError(
+            f"--weights {file}: is none of {spec.name}'s files; give {several}'s folder"
+        )
+    return folder
+
+
+def _names(name: str) -> list[str]:
+    """A file's names: one that has no ending has each of the usual ones."""
+    return [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
 
 
 def package_folder(spec: AutoencoderSpec) -> str | None:
@@ -164,7 +213,7 @@ def package_folder(spec: AutoencoderSpec) -> str | None:
 
 def _found(spec: AutoencoderSpec, name: str, weights: str | None, files: Mapping[str, str]) -> str:
     weights = weights or package_folder(spec)
-    names = [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
+    names = _names(name)
     for one in names:
         if one in files:
             return files[one]

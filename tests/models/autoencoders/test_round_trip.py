@@ -156,3 +156,37 @@ def test_files_that_are_no_network_of_ncnns_are_named(tmp_path):
         (tmp_path / f"REALESRGAN_X4PLUS_UP4X.{suffix}").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match=r"UP4X\.param.*: are no network of ncnn's"):
         opened("realesrgan-x4plus", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("taef2_decoder.safetensors", "taef2"), ("net.pth", "taesd"), ("vae", "autoencoder-kl")],
+)
+def test_weights_in_a_descriptions_place_say_which_name_to_give(tmp_path, path, name):
+    place = tmp_path / path
+    place.write_bytes(b"\xff\xfe weights") if "." in path else place.mkdir()
+    with pytest.raises(UserError, match=f"{path}: says not which network .* such as {name}, and"):
+        load_autoencoder_spec(str(place))
+
+
+def test_one_of_its_files_stands_for_the_folder(tmp_path):
+    torch.manual_seed(0)
+    network = Taesd(4, middle_blocks=False)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(network, part).state_dict(), tmp_path / f"taesd_{part}.pth")
+    file = str(tmp_path / "taesd_decoder.pth")
+    assert np.array_equal(
+        opened("taesd", file)(PIXELS_HWC), opened("taesd", str(tmp_path))(PIXELS_HWC)
+    )
+    (tmp_path / "other.pth").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"other\.pth: is none of taesd's files; give taesd_encoder"
+    ):
+        opened("taesd", str(tmp_path / "other.pth"))
+
+
+def test_the_only_file_of_an_autoencoder_may_have_any_name(tmp_path):
+    torch.manual_seed(0)
+    (tmp_path / "mine.safetensors").write_bytes(_safetensors(Generator("pixel shuffle")))
+    render = opened("demo-pixel-shuffle", str(tmp_path / "mine.safetensors"))
+    assert render(PIXELS_HWC).shape == PIXELS_HWC.shape
