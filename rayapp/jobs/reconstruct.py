@@ -91,6 +91,12 @@ def _autoencoder(name: str, settings: ReconstructSettings) -> StoredAutoencoder:
     fetched = settings.weights is None and spec.catalogue
     files = _fetched(spec.catalogue, settings) if fetched else {}
     stored = stored_autoencoder(spec, settings.weights, files)
+    if spec.whole_px and settings.side > spec.whole_px:
+        raise UserError(
+            f"--side {settings.side}: {spec.name} does a cut whole, and one of more than "
+            f"{spec.whole_px} px takes over 2 GB; give --side {spec.whole_px} at most, or a YAML "
+            "file of your own with another whole_px"
+        )
     if settings.latent_noise and not takes_noise(stored):
         raise UserError(f"--latent-noise: a {spec.kind} autoencoder shows no latent; leave it out")
     return stored
@@ -194,7 +200,8 @@ def _made(
     """Every row through the autoencoder, in this process or on Ray."""
     resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
     cpus = settings.cpus or len(os.sched_getaffinity(0))
-    at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
+    most_px = min((one.spec.whole_px**2 or _PX_AT_ONCE for one in stored), default=_PX_AT_ONCE)
+    at_once = max(1, min(cpus, most_px // settings.side**2))
     # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
     small = _SMALL if at_once == cpus else _FEW
     alone = in_process(run, rows.num_rows, resources, small)

@@ -23,6 +23,7 @@ _WEIGHTS = (".safetensors", ".pth")  # tried in this order
 _NO_DESCRIPTION = (*_WEIGHTS, ".bin", ".ckpt", ".onnx", ".param", ".json")
 _SHIPPED = "configs/autoencoders"
 _SMALL_BYTES = 16 << 20
+_DECIDE_NOTHING = {"name", "files", "catalogue", "package", "halo_px", "whole_px"}
 Kind = Literal["taesd", "diffusers", "demo", "ncnn", "torchscript", "python"]
 # The files of each kind, by what they are for.
 _ROLES: Mapping[Kind, tuple[str, ...]] = {
@@ -55,6 +56,16 @@ class AutoencoderSpec(Settings):
     scale: int = Field(0, ge=0, le=8, description="ncnn: how many times larger it makes an image")
     package: str = Field("", description="a Python package in which the files lie, PACKAGE/FOLDER")
     multiple: int = Field(8, ge=1, le=64, description="sides must be multiples of so many px")
+    halo_px: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="demo, torchscript, python: how far a pixel of the result looks; large cuts "
+        "are then done in tiles that overlap so far; 0: it may look anywhere, each is done whole",
+    )
+    whole_px: int = Field(
+        0, ge=0, description="largest side that 2 GB hold where a cut is done whole; 0: not known"
+    )
     catalogue: str = Field("", description="entry of annotations/sources.yaml with the files")
 
     @model_validator(mode="after")
@@ -65,6 +76,8 @@ class AutoencoderSpec(Settings):
             raise ValueError("latent_channels: kind taesd needs their number")
         if self.kind == "ncnn" and self.scale < 2:
             raise ValueError("scale: kind ncnn needs it, 2 or more")
+        if self.halo_px and self.kind not in ("demo", "torchscript", "python"):
+            raise ValueError(f"halo_px: kind {self.kind} takes none")
         if self.kind == "demo" and not self.family:
             raise ValueError("family: kind demo needs it")
         return self
@@ -84,8 +97,8 @@ class StoredAutoencoder:
 
     @property
     def hash(self) -> str:
-        """Hex sha256 of all that decides what comes out; the name decides nothing."""
-        what = self.spec.model_dump_json(exclude={"name", "files", "catalogue", "package"})
+        """Hex sha256 of all that decides what comes out; the name decides nothing, nor do tiles."""
+        what = self.spec.model_dump_json(exclude=_DECIDE_NOTHING)
         return sha256(
             "\0".join([what, *(self.sha256[role] for role in sorted(self.uris))]).encode()
         )

@@ -190,3 +190,53 @@ def test_the_only_file_of_an_autoencoder_may_have_any_name(tmp_path):
     (tmp_path / "mine.safetensors").write_bytes(_safetensors(Generator("pixel shuffle")))
     render = opened("demo-pixel-shuffle", str(tmp_path / "mine.safetensors"))
     assert render(PIXELS_HWC).shape == PIXELS_HWC.shape
+
+
+BLUR = """import cv2
+import numpy as np
+HALO_PX = {halo}
+LARGEST = []
+def reconstruct(images):
+    LARGEST.append(max(max(one.shape[:2]) for one in images))
+    if LARGEST[-1] > {most}:
+        raise MemoryError
+    return [cv2.GaussianBlur(one, (9, 9), 3) for one in images]
+"""
+
+
+@pytest.mark.parametrize("size_HW", [(72, 216), (64, 64), (200, 40)])
+def test_a_file_that_says_how_far_it_looks_is_done_in_tiles_without_seams(tmp_path, size_HW):
+    picture_HWC = np.random.default_rng(0).integers(0, 256, (*size_HW, 3), dtype=np.uint8)
+    found = {}
+    for name, halo, most in (("whole", 0, 999), ("tiled", 4, 64 + 16), ("seams", 1, 999)):
+        own = tmp_path / f"{name}.py"
+        own.write_text(BLUR.format(halo=halo, most=most))
+        spec = load_autoencoder_spec(str(own))
+        if name == "seams":  # too small a halo: the test sees seams
+            spec = spec.model_copy(update={"multiple": 1})
+        render = open_autoencoder(stored_autoencoder(spec, None), tile_px=64)
+        found[name] = render(picture_HWC)
+    assert np.array_equal(found["tiled"], found["whole"])
+    if max(size_HW) > 64:
+        assert not np.array_equal(found["seams"], found["whole"])
+
+
+def test_torchscript_in_tiles_is_the_whole_but_for_rounding(tmp_path):
+    torch.manual_seed(0)
+    network = Generator("bilinear + convolution").eval()
+    torch.jit.save(torch.jit.trace(network, torch.rand(1, 3, 32, 48)), tmp_path / "net.pt")
+    text = f"name: x\nkind: torchscript\nfiles: {{network: {tmp_path}/net.pt}}\nmultiple: 2\n"
+    for name, more in (("whole", ""), ("tiled", "halo_px: 16\n")):
+        (tmp_path / f"{name}.yaml").write_text(text + more)
+    specs = [load_autoencoder_spec(str(tmp_path / f"{n}.yaml")) for n in ("whole", "tiled")]
+    whole, tiled = (stored_autoencoder(spec, None) for spec in specs)
+    assert whole.hash == tiled.hash
+    made = [open_autoencoder(one, tile_px=24)(PIXELS_HWC).astype(int) for one in (whole, tiled)]
+    assert np.abs(made[0] - made[1]).max() <= 1
+
+
+def test_a_halo_that_is_none_is_named(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("HALO_PX = 'far'\ndef reconstruct(images):\n    return images\n")
+    with pytest.raises(UserError, match=r"mine\.py: HALO_PX is 'far'; px are wanted"):
+        opened(own)
