@@ -33,10 +33,9 @@ def job(settings: ReconstructSettings) -> int:
     for said, count in run.results["alignment"].items():
         print(f"  {count:>7,} partners  {said}")
     for said, count in run.results["left_out"].items():
-        print(f"  {count:>7,} left out  {said}: its partner can't be compressed as it was")
+        print(f"  {count:>7,} left out  {said}")
     if paths := run.results["left_out_paths"]:
         print(f"left out: {', '.join(paths)}{' …' * (run.counts['left out'] > len(paths))}")
-        print("  (--no-align takes them: disturb both alike by --perturbation then)")
     misses = run.results["misses"]
     for line in misses:
         print(f"no pair: {line}")

@@ -36,6 +36,7 @@ from rayapp.reconstruct.written import (
     pairs_scheme,
     row_schema,
     taken_items,
+    twins,
     write_lists,
     write_pairs_table,
     write_scheme,
@@ -249,9 +250,11 @@ def _finish(
     hashes = {one.spec.name: one.hash for one in stored}
     drawn = dict(zip(rows["id"].to_pylist(), rows["drawn"].to_pylist(), strict=True))
 
+    same = twins(made.chunks())
+
     def chunks() -> Iterator[pa.Table]:
         for part in made.chunks():
-            yield expand(part, scheme, list(hashes.values()), settings.format)
+            yield expand(part, scheme, list(hashes.values()), settings.format, same)
 
     def counted() -> Iterator[pa.Table]:
         for whole in chunks():

@@ -94,8 +94,9 @@ def _describe_other(image: Image.Image, is_plain: bool) -> str:
         return str(image.format)
     if image.mode in FEW_COLOURS:
         return f"{image.format} of few colours"
-    inks = f" of {image.mode}" if image.mode not in ("RGB", "RGBA") else ""
-    return f"{image.format}{inks}, lossy"
+    if image.format in ("JPEG", "MPO"):
+        return f"JPEG of {image.mode}"
+    return f"{image.format}, lossy"
 
 
 def _describe(image: Image.Image, layout: JpegLayout, orientation: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
+import numpy as np
 import torch
 from PIL import Image
 
@@ -80,9 +81,10 @@ class PairRows:
             raise UserError(f"{self.root.uri(row['path'])}: no such file") from None
         history = read_history(data)
         if self.align and not history.can_be_given:
-            none = {"source_sha256": sha256(data), "alignment": history.description}
-            return {**none, "outputs": []}
+            return _left_out(data, f"{history.description}: no partner can be made alike")
         pair = self._pair(data, row["id"], history)
+        if np.array_equal(pair.real_HWC, pair.partner_HWC):  # it would stand under both labels
+            return _left_out(data, "no trace is left: the partner is the image itself")
         made = (
             (REAL, pair.real_HWC, pair.real_plan),
             (PARTNER, pair.partner_HWC, pair.partner_plan),
@@ -175,6 +177,10 @@ class DrawnPairRows:
             mine = [at for at, row in enumerate(batch) if row["drawn"] == number]
             done |= zip(mine, work.batch([batch[at] for at in mine]), strict=True)
         return [done[at] for at in range(len(batch))]
+
+
+def _left_out(data: bytes, why: str) -> row_work.Row:
+    return {"source_sha256": sha256(data), "alignment": why, "outputs": []}
 
 
 def output_path(path: str, kind: str, format: Format) -> str:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from rayapp.storage.store import Store
 
 MANIFEST, SCHEME, TABLE = "manifest.parquet", "scheme.yaml", "pairs.csv"
 ALL_IMAGES = "pairs.txt"  # the list's name where no list was given
-STATUS_LEFT_OUT = "left out"  # of what no partner is alike: nothing failed, nor is it tried again
+STATUS_LEFT_OUT = "left out"  # nothing failed, and another run does no better
 _SHOWN_MISSES = 5
 _OUTPUTS = manifest.written_images("kind")
 _PAIR = {
@@ -70,7 +70,26 @@ def manifest_schema(scheme: LabelScheme) -> pa.Schema:
     return manifest.schema(scheme, _EXTRA).remove_metadata()
 
 
-def expand(table: pa.Table, scheme: LabelScheme, hashes: Sequence[str], format: Format) -> pa.Table:
+def twins(chunks: Iterable[pa.Table]) -> dict[str, str]:
+    """sha256 of a file that has several names → the first: its pairs are one group."""
+    first: dict[str, str] = {}
+    several: dict[str, str] = {}
+    for chunk in chunks:
+        for identity, digest in zip(
+            chunk["id"].to_pylist(), chunk["source_sha256"].to_pylist(), strict=True
+        ):
+            if digest and (known := first.setdefault(digest, identity)) != identity:
+                several[digest] = min(known, identity, several.get(digest, known))
+    return several
+
+
+def expand(
+    table: pa.Table,
+    scheme: LabelScheme,
+    hashes: Sequence[str],
+    format: Format,
+    twins: Mapping[str, str],
+) -> pa.Table:
     """Rows of the manifest: the real image and its partner; of one that failed one row, its error.
 
     Args:
@@ -78,21 +97,21 @@ def expand(table: pa.Table, scheme: LabelScheme, hashes: Sequence[str], format: 
         scheme: of the pairs.
         hashes: of the autoencoders, by the number that was drawn.
         format: of the images.
+        twins: files of several names, as `twins` gives them.
     """
-    rows = [one for row in table.to_pylist() for one in _expanded(row, hashes, format)]
+    rows = [one for row in table.to_pylist() for one in _expanded(row, hashes, format, twins)]
     return pa.Table.from_pylist(rows, manifest_schema(scheme))
 
 
 def _expanded(
-    row: Mapping[str, Any], hashes: Sequence[str], format: Format
+    row: Mapping[str, Any], hashes: Sequence[str], format: Format, twins: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     base = {**row, "source_id": row["id"], "source_path": row["path"]}
-    base["group"] = row["group"] or row["id"]
+    base["group"] = row["group"] or twins.get(row["source_sha256"], row["id"])
     if not row["outputs"]:
         path = output_path(row["path"], REAL, format)
         if row["status"] == manifest.STATUS_OK:
-            why = f"{row['alignment']}: a partner can't be compressed as it was"
-            base |= {"status": STATUS_LEFT_OUT, "error": why}
+            base |= {"status": STATUS_LEFT_OUT, "error": row["alignment"]}
         yield {**base, "id": path, "path": path, "origin": 0, "generator": 0}
         return
     for made in row["outputs"]:
