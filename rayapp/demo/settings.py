@@ -9,6 +9,8 @@ from rayapp.config.settings import JobSettings
 
 # The second part: the first one's results do not depend on it.
 BEYOND = frozenset({"catalogue", "fetched", "realset", "web"})
+AUTOENCODER = "taesd"
+REAL, PARTNERS = "Real photographs, real generators", f"Partners by {AUTOENCODER}"
 
 
 class DemoDataSettings(JobSettings):

@@ -8,9 +8,8 @@ from rayapp.benchmark.settings import BenchmarkSettings, Lists
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.demo.generators import HELD_OUT
-from rayapp.demo.settings import BEYOND, DemoDataSettings, DemoSettings
+from rayapp.demo.settings import AUTOENCODER, BEYOND, PARTNERS, REAL, DemoDataSettings, DemoSettings
 from rayapp.jobs.benchmark import CLEAN, EVALUATION, Places, checked_steps, run_steps
-from rayapp.jobs.demo_beyond import AUTOENCODER, PARTNERS, REAL, Beyond
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.report import REPORT_FILE
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
@@ -44,6 +43,8 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """
     at = Places(_benchmark(settings))
     data, wanted = _data(settings, at), checked_steps(at)
+    from rayapp.jobs.demo_beyond import Beyond  # brings downloads and more, which toys don't need
+
     beyond = Beyond(settings, at)
     with own_output("demo", settings, placement=BEYOND), kept_open():
         beyond.prepare()

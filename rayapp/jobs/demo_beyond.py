@@ -3,32 +3,35 @@
 What can fail for want of a folder or a network is done before the minutes of the first part.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayapp.annotate.settings import AnnotateSettings
 from rayapp.annotate.written_lists import SCHEME
 from rayapp.calibrate.settings import CalibrateJobSettings
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.demo.settings import DemoSettings
+from rayapp.demo.settings import AUTOENCODER, PARTNERS, REAL, DemoSettings
 from rayapp.download.entry import fetch_entry
 from rayapp.evaluate.settings import EvaluateJobSettings
 from rayapp.jobs.annotate import annotate
-from rayapp.jobs.benchmark import Places
 from rayapp.jobs.calibrate import calibrate_from_images
 from rayapp.jobs.evaluate import measure
 from rayapp.jobs.reconstruct import reconstruct
 from rayapp.jobs.train import train
 from rayapp.jobs.weights import weights
 from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec
+from rayapp.models.detector_spec import HeadSettings
 from rayapp.models.folder import read_spec
 from rayapp.reconstruct.settings import ReconstructSettings
 from rayapp.run import record
 from rayapp.train.settings import TrainSettings
 from rayapp.weights.settings import WeightsSettings
 
-AUTOENCODER = "taesd"
-REAL, PARTNERS = "Real photographs, real generators", f"Partners by {AUTOENCODER}"
+if TYPE_CHECKING:
+    from rayapp.jobs.benchmark import Places
+
 EVALUATION_REAL, EVALUATION_PARTNERS = "evaluation-real", "evaluation-partners"
 OURS, PUBLISHED, ADAPTED = "the detector", "Community Forensics", "the same, adapted"
 ABOUT_ADAPTED = (
@@ -119,7 +122,7 @@ class Beyond:
                 annotations=tuple(map(self._partners, _ADAPTED_ON)),
                 encoder=at.at("published"),
                 architecture=spec.architecture.model_copy(
-                    update={"head": {"norm": "length", "hidden": 0}}
+                    update={"head": HeadSettings(norm="length", hidden=0)}
                 ),
                 about=ABOUT_ADAPTED,
                 # As they are: a view that resizes hides the trace.

@@ -13,8 +13,7 @@ from PIL import Image
 
 from rayapp import load_detector
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.demo.settings import DemoSettings
-from rayapp.jobs import demo_beyond
+from rayapp.demo.settings import PARTNERS, REAL, DemoSettings
 from rayapp.jobs.demo import note, run_demo
 from rayapp.models import published_weights
 from rayapp.models.autoencoders.taesd import Taesd
@@ -204,5 +203,5 @@ def test_the_first_sentence_names_what_speaks_of_toys() -> None:
     for more in ({}, {"web": True}, {"realset": "x"}, {"realset": "x", "web": True}):
         first = note(DemoSettings(**more)).partition(". ")[0]
         assert " speak of toys: " in first.replace("speaks", "speak")
-        assert (demo_beyond.REAL in first) == ("realset" in more)
-        assert (demo_beyond.PARTNERS in first) == ("web" in more)
+        assert (REAL in first) == ("realset" in more)
+        assert (PARTNERS in first) == ("web" in more)
