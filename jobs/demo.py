@@ -5,10 +5,11 @@ imaginet demo [--photos DIR] [--realset DIR] [--web]
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.command_line import run_job
+from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 from rayapp.demo.settings import DemoSettings
 
 
-def job(settings: DemoSettings) -> None:
+def job(settings: DemoSettings) -> int:
     """Run every step, then say what came out."""
     from rayapp.jobs.demo import METRICS_FILE, note, run_demo
     from rayapp.jobs.report import REPORT_FILE
@@ -29,6 +30,9 @@ def job(settings: DemoSettings) -> None:
     print(f"  {'figures':<{width}} {existing(store, METRICS_FILE)}")
     then = command("predict", detector=existing(store, "detector"), input="FOLDER", output="DIR")
     print(f"next: {then}")
+    for line in metrics.get("not_judged", ()):
+        print(f"not judged: {line}")
+    return EXIT_MISSES if "not_judged" in metrics else EXIT_DONE
 
 
 if __name__ == "__main__":

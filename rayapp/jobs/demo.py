@@ -58,6 +58,8 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     metrics = _metrics({name: _evaluations(at.at(name))[0] for name in (EVALUATION, CLEAN)})
     for uri in judged:
         metrics |= _metrics_beyond(uri.rpartition("-")[2], _evaluations(uri))
+    if beyond.misses:
+        metrics["not_judged"] = beyond.misses
     store = open_store(settings.output)
     store.put(REPORT_FILE, store.get(f"report/{REPORT_FILE}"))
     store.put(METRICS_FILE, json.dumps(metrics, indent=1).encode())

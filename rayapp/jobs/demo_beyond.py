@@ -76,9 +76,9 @@ class Beyond:
         return dict(self._judged())
 
     @property
-    def unread(self) -> int:
-        """Images of the folder that could not be read."""
-        return self._real.counts["failed"] if self._real else 0
+    def misses(self) -> list[str]:
+        """Images of the folder that are not judged, the first ones, each with the reason."""
+        return list(self._real.results["misses"]) if self._real else []
 
     def _fetch(self) -> None:
         settings, folder = self._settings, self._settings.fetched

@@ -55,6 +55,8 @@ def test_real_generators_are_the_second_part_of_the_page(demo: Path, tmp_path: P
     metrics = run_demo(given)
     assert {path: path.stat().st_mtime_ns for path in (demo / "scores").rglob("*")} == before
     assert metrics["num_real_images"] == 11
+    (missed,) = metrics["not_judged"]
+    assert missed.startswith("synthetic/family1/5.png: corrupt or truncated")
     assert 0 <= metrics["real_roc_auc"] <= 1
     low, high = metrics["real_false_positive_rate_interval"]
     assert 0 <= low <= metrics["real_false_positive_rate"] <= high <= 1
