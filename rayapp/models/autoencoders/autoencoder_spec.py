@@ -20,7 +20,8 @@ from rayapp.storage.uris import open_store, read_uri, split_uri
 
 PYTHON, TORCHSCRIPT = ".py", (".pt", ".ts", ".torchscript")
 _WEIGHTS = (".safetensors", ".pth")  # tried in this order
-_NO_DESCRIPTION = (*_WEIGHTS, ".bin", ".ckpt", ".onnx", ".param", ".json")
+_NO_DESCRIPTION = (*_WEIGHTS, ".bin", ".ckpt", ".param", ".json")
+_DESCRIPTION = (".yaml", ".yml", "")
 _SHIPPED = "configs/autoencoders"
 _SMALL_BYTES = 16 << 20
 _DECIDE_NOTHING = {"name", "files", "catalogue", "package", "halo_px", "whole_px"}
@@ -126,7 +127,7 @@ def load_autoencoder_spec(name_or_path: str) -> AutoencoderSpec:
     suffix = PurePosixPath(name_or_path).suffix
     if suffix in _NO_DESCRIPTION or os.path.isdir(name_or_path):
         raise UserError(
-            f"{name_or_path}: says not which network it is; give --autoencoder NAME, such as "
+            f"{name_or_path}: doesn't say which network it is; give --autoencoder NAME, such as "
             f"{_such_as(name_or_path)}, and this by --weights"
         )
     if suffix == PYTHON or suffix in TORCHSCRIPT:
@@ -134,6 +135,8 @@ def load_autoencoder_spec(name_or_path: str) -> AutoencoderSpec:
         kind: Kind = "python" if suffix == PYTHON else "torchscript"
         named = stem.strip("-._") or "own"
         return AutoencoderSpec(name=named, kind=kind, files={"network": name_or_path})
+    if suffix not in _DESCRIPTION and os.path.isfile(name_or_path):
+        raise UserError(f"{name_or_path}: a .yaml, a .py or a TorchScript .pt is wanted, or a name")
     return parse_yaml(resource(_SHIPPED, name_or_path), AutoencoderSpec)
 
 

@@ -165,8 +165,16 @@ def test_files_that_are_no_network_of_ncnns_are_named(tmp_path):
 def test_weights_in_a_descriptions_place_say_which_name_to_give(tmp_path, path, name):
     place = tmp_path / path
     place.write_bytes(b"\xff\xfe weights") if "." in path else place.mkdir()
-    with pytest.raises(UserError, match=f"{path}: says not which network .* such as {name}, and"):
+    with pytest.raises(
+        UserError, match=f"{path}: doesn't say which network .* such as {name}, and"
+    ):
         load_autoencoder_spec(str(place))
+
+
+def test_a_file_of_another_kind_is_named_with_what_is_wanted(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"\xff\x00")
+    with pytest.raises(UserError, match=r"net\.onnx: a \.yaml, a \.py or a TorchScript"):
+        load_autoencoder_spec(str(tmp_path / "net.onnx"))
 
 
 def test_one_of_its_files_stands_for_the_folder(tmp_path):
