@@ -94,8 +94,8 @@ def _autoencoder(name: str, settings: ReconstructSettings) -> StoredAutoencoder:
     stored = stored_autoencoder(spec, settings.weights, files)
     if spec.whole_px and settings.side > spec.whole_px:
         raise UserError(
-            f"--side {settings.side}: {spec.name} does a cut whole, and one of more than "
-            f"{spec.whole_px} px takes over 2 GB; give --side {spec.whole_px} at most, or a YAML "
+            f"--side {settings.side}: {spec.name} does a cut whole, which takes more than 2 GB "
+            f"beyond {spec.whole_px} px; give --side {spec.whole_px} at most, or a YAML "
             "file of your own with another whole_px"
         )
     if settings.latent_noise and not takes_noise(stored):

@@ -378,3 +378,14 @@ def test_ray_makes_the_same_pairs(tmp_path):
         pq.read_table(tmp_path / name / "manifest.parquet") for name in ("here", "there")
     )
     assert first.equals(second)
+
+
+def test_a_cut_too_large_to_be_done_whole_is_refused_with_what_fits(tmp_path):
+    folder = photographs(tmp_path / "in", 4)
+    (folder / "mine.yaml").write_text(
+        f"name: mine\nkind: python\nfiles: {{network: {folder}/own.py}}\nwhole_px: 48\n"
+    )
+    wanted = {"autoencoder": str(folder / "mine.yaml"), "align": False}
+    with pytest.raises(UserError, match=r"--side 64: mine does a cut whole.* give --side 48 at"):
+        reconstruct(settings(folder, tmp_path / "out", **wanted))
+    assert reconstruct(settings(folder, tmp_path / "out", side=48, **wanted)).counts["pairs"] == 4

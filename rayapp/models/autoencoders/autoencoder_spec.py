@@ -65,7 +65,7 @@ class AutoencoderSpec(Settings):
         "are then done in tiles that overlap so far; 0: it may look anywhere, each is done whole",
     )
     whole_px: int = Field(
-        0, ge=0, description="largest side that 2 GB hold where a cut is done whole; 0: not known"
+        0, ge=0, description="largest side that it does whole in about 2 GB; 0: not known, no limit"
     )
     catalogue: str = Field("", description="entry of annotations/sources.yaml with the files")
 
