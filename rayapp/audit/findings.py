@@ -174,13 +174,13 @@ def _alike(images: pa.Table) -> tuple[list[Pair], int]:
         groups.setdefault(group, []).append(tuple(rest))
     found, alike = [], 0
     for members in groups.values():
-        origins: dict[str, set[int]] = {}
+        pairs: dict[str, set[int]] = {}
         for _, origin, _, _, pair in members:
-            origins.setdefault(pair, set()).add(origin)
-        alike += len(members) if len(origins) > 1 else 0
+            pairs.setdefault(pair, set()).add(origin)
+        alike += len(members) if len(pairs) > 1 else 0
         first, before, other, known, own = members[0]
         for path, origin, look, digest, pair in members[1:]:
-            if len(origins[own]) == len(origins[pair]) == 2:  # each stands beside its own partner
+            if len(pairs[own]) == len(pairs[pair]) == 2:  # each stands beside its own partner
                 continue
             if origin != before and digest != known:  # equal bytes are a contradiction, not alike
                 apart = near_duplicates.bits_apart(look, other)

@@ -13,6 +13,7 @@ from rayapp.jobs.benchmark import CLEAN, EVALUATION, Places, checked_steps, run_
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.report import REPORT_FILE
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.report.settings import ReportSettings
 from rayapp.run.ownership import own_output
 from rayapp.storage.uris import open_store
 
@@ -53,6 +54,7 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
         *steps, (report, told) = wanted
         run_steps(steps)
         judged = tuple(beyond.run().values())
+        assert isinstance(told, ReportSettings)
         more = {"evaluations": told.evaluations + judged, "runs": told.runs + judged}
         run_steps([(report, told.model_copy(update=more))])
     metrics = _metrics({name: _evaluations(at.at(name))[0] for name in (EVALUATION, CLEAN)})

@@ -109,7 +109,7 @@ class Beyond:
                 annotations=tuple(f"{at.root}/lists/{name}.txt" for name in _LISTS),
                 scheme="demo",
                 manifest=f"{at.root}/manifest.parquet",
-                autoencoder=AUTOENCODER,  # type: ignore[arg-type]
+                autoencoder=(AUTOENCODER,),
                 fetched=settings.fetched,
                 catalogue=settings.catalogue,
                 seed=settings.seed,

@@ -96,7 +96,7 @@ def _published(settings: ReportSettings) -> list[Section]:
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
         "identification: accuracy of the class); AUC does not depend on the calibration."
     )
-    opening = [Prose(text), KeyValues({**known.detectors, **known.sources})]
+    opening: list[Block] = [Prose(text), KeyValues({**known.detectors, **known.sources})]
     found = tables.published_only(known)
     return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]
 
