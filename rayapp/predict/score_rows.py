@@ -133,7 +133,7 @@ class PredictRows:
             data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
             with self._decoders:
-                image = decode(data)
+                image = decode(data, part=None if self.disturbed else self._scorer.looks_at)
                 del data
                 known |= _facts(image)
                 return [
@@ -154,8 +154,9 @@ class PredictRows:
         self, same: list[row_work.Row], image: DecodedImage
     ) -> Iterator[tuple[row_work.Row, Seen | None]]:
         if self.disturbed is None:
-            views = self._scorer.see(image.pixels_HWC)
-            reason = self._scorer.nothing_in(views, (image.height, image.width))
+            size_HW = image.height, image.width
+            views = self._scorer.see(image.pixels_HWC, size_HW)
+            reason = self._scorer.nothing_in(views, size_HW)
             yield from (({**row, "reason": reason}, views) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
@@ -165,8 +166,11 @@ class PredictRows:
             if name not in variants:
                 yield row, None
                 continue
-            views = self._scorer.see(variants[name])
-            reason = self._scorer.nothing_in(views, variants[name].shape[:2])
+            pixels_HWC = variants[name]
+            size_HW = pixels_HWC.shape[:2]
+            top, left, bottom, right = self._scorer.looks_at(size_HW)
+            views = self._scorer.see(pixels_HWC[top:bottom, left:right], size_HW)
+            reason = self._scorer.nothing_in(views, size_HW)
             yield {**row, "reason": reason}, views
 
     def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
