@@ -98,10 +98,12 @@ class AzureStore(CloudStore):
         container = azure_client().get_container_client(self.bucket)
         # Accounts with folders list these too; their metadata say so.
         wanted: dict[str, Any] = {"name_starts_with": start or None, "include": ["metadata"]}
-        if delimiter:
-            pages = container.walk_blobs(delimiter=delimiter, **wanted).by_page(at or None)
-        else:
-            pages = container.list_blobs(**wanted).by_page(at or None)
+        listing: Any = (
+            container.walk_blobs(delimiter=delimiter, **wanted)
+            if delimiter
+            else container.list_blobs(**wanted)
+        )
+        pages = listing.by_page(at or None)
         found = list(next(pages, ()))
         objects = [_stat(one) for one in found if not _is_folder(one)]
         folders = [one.name for one in found if isinstance(one, BlobPrefix)]
@@ -147,8 +149,11 @@ class AzureStore(CloudStore):
 def _md5(data: bytes | BinaryIO) -> bytes:
     if isinstance(data, bytes):
         return hashlib.md5(data, usedforsecurity=False).digest()
+    found = hashlib.md5(usedforsecurity=False)
     data.seek(0)
-    return hashlib.file_digest(data, lambda: hashlib.md5(usedforsecurity=False)).digest()
+    while part := data.read(_BLOCK_BYTES):
+        found.update(part)
+    return found.digest()
 
 
 def _stat(blob: Any) -> Stat:

@@ -1,16 +1,14 @@
 """From a URI to the store that holds it: a local path, `file://…`, `s3://…`, `gs://…`, `az://…`."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri, without_file_scheme
 from rayapp.storage.store import LocalStore, Store
 
-if TYPE_CHECKING:
-    from rayapp.storage.buckets import BucketStore
-
 BUCKETS = ("s3", "gs", "az")
+ANY_BUCKET = "s3://…, gs://… or az://…"
 _CLIENTS = {"gs": "google-cloud-storage", "az": "azure-storage-blob and azure-identity"}
 # How others write it.
 _MEANT = {"gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az", "wasbs": "az", "s3a": "s3"}
@@ -27,11 +25,10 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     if not is_uri:
         return LocalStore(text)
     if scheme not in BUCKETS:
-        known = (
-            f"give a path, {', '.join(f'{one}://…' for one in BUCKETS[:-1])} or {BUCKETS[-1]}://…"
-        )
-        meant = f"write {_MEANT[scheme]}://bucket/prefix" if scheme in _MEANT else known
-        raise UserError(f"{text}: scheme {scheme!r} is not known; {meant}")
+        wanted = f"give a path, {ANY_BUCKET}"
+        if scheme in _MEANT:
+            wanted = f"write {_MEANT[scheme]}://bucket/prefix"
+        raise UserError(f"{text}: scheme {scheme!r} is not known; {wanted}")
     # Not urlsplit: `?` and `#` are plain characters of a key.
     bucket, _, prefix = rest.partition("/")
     if not bucket:
@@ -39,7 +36,7 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     return _bucket_store(scheme)(bucket, prefix.strip("/"))
 
 
-def _bucket_store(scheme: str) -> "type[BucketStore]":
+def _bucket_store(scheme: str) -> Callable[[str, str], Store]:
     try:
         if scheme == "gs":
             from rayapp.storage.google import GoogleStore

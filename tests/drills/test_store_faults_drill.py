@@ -210,7 +210,7 @@ def test_what_no_retry_mends_on_google(front: Front, message: str, status: int, 
     [
         ("AuthenticationFailed", 403, "the key, token or clock of this machine is wrong"),
         ("AuthorizationPermissionMismatch", 403, "the role Storage Blob Data Contributor"),
-        ("AuthorizationFailure", 403, "this network access to the storage account"),
+        ("AuthorizationFailure", 403, "let its network rules take in this machine"),
         ("PublicAccessNotPermitted", 409, "access denied"),
     ],
 )
