@@ -54,7 +54,9 @@ def nodown(folder: Path, device: str) -> Figures:
     """The step of the network without early strides, and what waits for data."""
     from benchmarks.train_step import data_bound_share
 
-    size, own = (4, {"batch_size": 4}) if device == "cpu" else (200, {"batch_size": 200})
+    size, own = 200, dict[str, Any]()
+    if device == "cpu":
+        size, own = 8, {"architecture": {"backbone": "highpass-small", "tap_depths": [0.67]}}
     job, speedup = _step(folder, device, "imaginet-selfcon", size, crop_px=96, **own)
     import torch
 
@@ -64,10 +66,10 @@ def nodown(folder: Path, device: str) -> Figures:
 
 def lora(folder: Path, device: str) -> Figures:
     """The step of a ViT with LoRA, two views an image."""
-    own: dict[str, Any] = {"batch_size": 32}
+    size, own = 32, dict[str, Any]()
     if device == "cpu":
-        own = {"batch_size": 2, "architecture": {"backbone": "vit_tiny_patch16_224"}}
-    _, speedup = _step(folder, device, "clip-b16-lora", own["batch_size"], crop_px=224, **own)
+        size, own = 8, {"architecture": {"backbone": "vit_tiny_patch16_224"}}
+    _, speedup = _step(folder, device, "clip-b16-lora", size, crop_px=224, **own)
     return {"lora_speedup": speedup}
 
 
@@ -86,7 +88,7 @@ def _step(
     own |= {"loader_processes": max(cores - 2, 1)}
     if device == "cpu":
         own |= {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
-    job = job_of(folder, 16, own.pop("batch_size"), recipe, **own)
+    job = job_of(folder, 16, size, recipe, **own)
     views = 2 if job.stages[0].second else 1
     batch = batch_of(size, crop_px, views)
     if device != "cpu":

@@ -132,7 +132,7 @@ def measure_cpu(folder: Path, quick: bool) -> float:
     """How many times as fast as the plain step ours is, on one thread of the CPU."""
     torch.set_num_threads(1)
     size, count = (4, 2) if quick else (16, 5)
-    own = {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
+    own: dict[str, Any] = {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
     job, device = job_of(folder, 16, 8, **own), torch.device("cpu")
     kinds = [plain_step(job, device), Engine(job).step]
     plain, ours = compared(kinds, batch_of(size), count, device)
