@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rayapp.jobs.benchmark import Places
 
 EVALUATION_REAL, EVALUATION_PARTNERS = "evaluation-real", "evaluation-partners"
-OURS, PUBLISHED, ADAPTED = "the detector", "Community Forensics", "the same, adapted"
+OURS, PUBLISHED, ADAPTED = "the detector", "Community Forensics", "Community Forensics, adapted"
 ABOUT_ADAPTED = (
     "a demonstration: Community Forensics' features taught on reconstructions of a few photographs "
     f"by {AUTOENCODER}; blind to GANs and local edits"

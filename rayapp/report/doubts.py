@@ -24,10 +24,9 @@ def to_expect(one: Evaluation) -> str:
     auc = whole.figures.get("roc_auc", Figure())
     if auc.value is not None:
         doubt = against_chance(auc)
-        worst = one.worst.get("roc_auc")
         said.append(
             f"ROC AUC {auc.value:.3f}{_interval(auc, _three_digits)}{doubt and ', ' + doubt}"
-            + (f", {worst.figure.value:.3f} on {worst.name}, where it is worst" if worst else "")
+            + _where_worse(one, auc.value)
         )
     rates = (
         ("false_positive_rate", f"calls {{}} of {whole.num_real:,} real images synthetic{{}}"),
@@ -42,6 +41,13 @@ def to_expect(one: Evaluation) -> str:
     if calls:
         said.append(f"at its threshold {one.threshold:.3g} it {' and '.join(calls)}")
     return f"What to expect of {one.detector_name} on such images: {'; '.join(said)}."
+
+
+def _where_worse(one: Evaluation, auc: float) -> str:
+    worst = one.worst.get("roc_auc")
+    if worst is None or worst.figure.value is None or worst.figure.value >= auc:
+        return ""  # of one slice it is the whole
+    return f", {worst.figure.value:.3f} on {worst.name}, where it is worst"
 
 
 def _three_digits(value: float) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayapp.dataset.reference_figures import load_published
+from rayapp.dataset.suites import FOLDER
 from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Results
 from rayapp.pages.blocks import (
     Block,
@@ -134,7 +135,7 @@ def _sections(
 def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) -> list[Block]:
     """Pairs of detectors by figure, and the images on which they part; those of `suite` by name."""
     blocks: list[Block] = []
-    if comparisons := [one for result in results for one in result.comparisons]:
+    if comparisons := [one for result in results for one in _named(result)]:
         blocks.append(tables.compared(comparisons))
     if changes := [one for result in results for one in result.changes]:
         blocks.append(tables.changes(changes))
@@ -145,6 +146,15 @@ def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) 
             if one.suite == suite and one.first_right + one.second_right
         ]
     return blocks
+
+
+def _named(result: Results) -> list[Comparison]:
+    """The comparisons; of own images, which are all of one suite, by the name of the test set."""
+    names = {one.suite: one.test_set for one in result.evaluations if one.suite == FOLDER}
+    return [
+        one.model_copy(update={"suite": names.get(one.suite, one.suite)})
+        for one in result.comparisons
+    ]
 
 
 def _focus_curves(evidence: Sequence[Evidence], focus: Sequence[Evidence]) -> list[Any]:

@@ -169,8 +169,13 @@ def test_three_detectors_stand_side_by_side(
     page = (demo / "report.html").read_text()
     for name in ("Real photographs, real generators", "Partners by taesd"):
         section = page[page.index(f"<h2>{name}</h2>") :].partition("</section>")[0]
-        for detector in ("the detector", "Community Forensics", "the same, adapted"):
+        for detector in ("the detector", "Community Forensics", "Community Forensics, adapted"):
             assert f"What to expect of {detector} on such images" in section
+    said = summary(demo / "report.html")
+    assert "told apart" not in said, "on the first test set no other detector was measured"
+    compared = page[page.index("<h2>Detectors compared</h2>") :].partition("</section>")[0]
+    assert "Partners by taesd" in compared
+    assert "Real photographs, real generators" in compared
     adapted = load_detector(demo / "adapted")
     published = load_detector(demo / "published")
     assert adapted.spec.calibration is not None

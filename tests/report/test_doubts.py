@@ -112,6 +112,13 @@ def test_what_to_expect_is_said_in_words() -> None:
     )
 
 
+def test_a_single_slice_is_not_called_the_worst() -> None:
+    same = Worst(name="taesd", figure=Figure(value=0.7))
+    assert expected({"roc_auc": Figure(value=0.7)}, roc_auc=same) == (
+        "What to expect of mine on such images: ROC AUC 0.700."
+    )
+
+
 def test_of_one_class_only_what_it_shows_is_said() -> None:
     figures = {
         "roc_auc": Figure(reason="one class"),
