@@ -26,6 +26,7 @@ from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
+from rayapp.models.evidence import EvidenceMap, evidence_map
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
 from rayapp.models.inference.precision import device_of, without_tf32
@@ -240,6 +241,10 @@ class Detector:
     def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
         return self._scored(self._of_one_view().patch_attention, images, batch_size)
+
+    def evidence(self, image: ImageInput, *, batch_size: int = 16) -> EvidenceMap:
+        """Where in one picture it sees what; see `evidence.evidence_map`."""
+        return evidence_map(self, _pixels(image), batch_size=batch_size)
 
     def _of_one_view(self) -> Network:
         several = self.spec.preprocessing.view in ("five", "tiles")
