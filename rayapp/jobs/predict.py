@@ -14,6 +14,7 @@ from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
+from rayapp.models.basis import threshold_line
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
@@ -27,7 +28,6 @@ from rayapp.predict.inputs import Inputs, resolve, with_repeats, with_variants, 
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
-from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.run import record, row_work
 from rayapp.run.resume import unchanged
