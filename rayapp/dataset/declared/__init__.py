@@ -8,7 +8,12 @@ declares nothing is not real: most services remove all of it.
 from collections.abc import Iterator
 
 from rayapp.dataset.declared.chunks import Chunk, chunks
-from rayapp.dataset.declared.credentials import NO_LIST, TrustList, of_manifest
+from rayapp.dataset.declared.credentials import (
+    NO_LIST,
+    TrustList,
+    of_manifest,
+    read_trust_list,
+)
 from rayapp.dataset.declared.declaration import (
     CAMERA,
     UNSIGNED,
@@ -22,7 +27,7 @@ from rayapp.dataset.declared.texts import of_fields, of_texts
 from rayapp.dataset.declared.words import program
 from rayapp.dataset.formats import starts_as
 
-__all__ = ["NO_LIST", "Declaration", "Declared", "TrustList", "read_declared"]
+__all__ = ["NO_LIST", "Declaration", "Declared", "TrustList", "read_declared", "read_trust_list"]
 
 _MOST_OF_A_KIND, _MOST_TEXTS = 8, 128  # parts of a file that are looked at
 _EXPOSURE = {"ExposureTime", "FNumber", "ISO", "ISOSpeedRatings", "FocalLength"}

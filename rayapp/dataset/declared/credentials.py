@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rayapp.config.errors import UserError
 from rayapp.dataset.declared.declaration import (
     AI_EDITED,
     AI_GENERATED,
@@ -30,6 +31,7 @@ from rayapp.dataset.declared.declaration import (
 )
 from rayapp.dataset.declared.jumbf import StructureError, read_store
 from rayapp.dataset.declared.words import program, source_type
+from rayapp.storage.uris import read_uri
 
 WHAT = "C2PA manifest"
 NOT_INSTALLED = "c2pa-python is not installed: pip install 'imaginet-ray[c2pa]'"
@@ -61,6 +63,28 @@ class TrustList:
 
 
 NO_LIST = TrustList()
+
+
+def read_trust_list(uri: str | None) -> TrustList:
+    """The certificates (PEM) in a file; nobody's where there is none.
+
+    Raises:
+        UserError: no certificates in it, or c2pa-python, which needs them, is not installed.
+    """
+    if uri is None:
+        return NO_LIST
+    pem = read_uri(uri).decode("utf-8", "replace")
+    if "-----BEGIN CERTIFICATE-----" not in pem:
+        raise UserError(f"{uri}: holds no certificates; give a PEM file")
+    c2pa = _library()
+    if c2pa is None:
+        raise UserError(f"--trust-list: {NOT_INSTALLED}")
+    trust = TrustList(uri.rpartition("/")[2], pem)
+    try:
+        _context(trust)
+    except c2pa.C2paError as error:
+        raise UserError(f"{uri}: no list of certificates: {one_line(str(error), 120)}") from None
+    return trust
 
 
 def of_manifest(
