@@ -82,7 +82,9 @@ def encoded(files: Sequence[FileDeclared], suffix: str) -> bytes:
         import pyarrow.parquet as pq
 
         sink = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in COLUMNS])), sink)
+        pq.write_table(
+            pa.Table.from_pylist(rows, pa.schema([(c, pa.string()) for c in COLUMNS])), sink
+        )
         return sink.getvalue()
     if suffix == ".csv":
         text = io.StringIO()

@@ -9,7 +9,7 @@ from rayapp.dataset.formats import named_as
 from rayapp.declared.report import FileDeclared, Totals, encoded
 from rayapp.declared.settings import DeclaredSettings
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import open_store, read_uri, split_uri
 
 
 def declared(settings: DeclaredSettings) -> Totals:
@@ -18,7 +18,7 @@ def declared(settings: DeclaredSettings) -> Totals:
     Raises:
         UserError: an input that is not there, a trust list without certificates.
     """
-    trust, totals = read_trust_list(settings.trust_list), Totals()
+    trust, totals = read_trust_list(settings.trust_list, read_uri), Totals()
     kept: list[FileDeclared] = []
     for store, key in _files(settings.input):
         one = _read(store, key, trust, settings.hidden)

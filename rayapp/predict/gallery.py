@@ -35,20 +35,23 @@ NEAR = 0.1  # in probability: what is no further from the threshold could be eit
 # Shares of the gallery.
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
 _MISTAKES_SHARE = 0.4
+_CONFLICTS_SHARE = 0.4
 
 
 @dataclass
 class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones with the largest and the smallest margin to the threshold, those unsure or
-    near to it and, where labels are known, those that are most surely wrong.
+    Those are the ones whose file declares something against the detector, those with the largest
+    and the smallest margin to the threshold, those unsure or near to it and, where labels are
+    known, those that are most surely wrong.
     """
 
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
     nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
+    conflicts: int = 0
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -59,6 +62,7 @@ class GallerySelection:
         nothing = no_basis(scores, rows) or [""] * len(rows)
         origins = scores["origin"].to_pylist() if "origin" in scores.column_names else None
         paths, variants = scores["path"].to_pylist(), scores["variant"].to_pylist()
+        says = _declared(scores)
         for at, row in enumerate(rows):
             margin = float(verdicts.margins_N[at])
             word = verdicts.words[at].removesuffix(self.judge.mark)
@@ -71,12 +75,17 @@ class GallerySelection:
                 "margin": margin,
                 "origin": origin,
                 "reason": verdicts.reasons[at] if word == UNSURE else "",
+                "conflict": verdicts.conflicts[at],
+                "declared": says[row] if says else "",
             }
             self.counts[word] += 1
+            self.conflicts += bool(verdicts.conflicts[at])
             if nothing[at]:
                 self.nothing[kind_of(nothing[at])] += 1
             if not self.most:
                 continue
+            if verdicts.conflicts[at]:
+                self._push("conflict", abs(margin), entry)
             if word == UNSURE or abs(margin) <= NEAR:
                 self._push("unsure", -abs(margin), entry)
             else:
@@ -113,13 +122,25 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
-        take("wrong", round(self.most * _MISTAKES_SHARE))
+        take("conflict", round(self.most * _CONFLICTS_SHARE))
+        take("wrong", round((self.most - len(taken)) * _MISTAKES_SHARE))
         left = self.most - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
-        for part, _ in _PARTS:  # what one part does not need, others have
+        for part in ("conflict", *(part for part, _ in _PARTS)):  # what one does not need
             take(part, self.most - len(taken))
         return {part: entries for part, entries in chosen.items() if entries}
+
+
+def _declared(scores: pa.Table) -> list[str]:
+    """What each row's file declares, with by what; empty for tables of before."""
+    if "declared_by" not in scores.column_names:
+        return []
+    each = scores.select(["declared", "declared_by"]).to_pylist()
+    return [
+        f"declares {one['declared']}: {one['declared_by']}" * bool(one["declared_by"])
+        for one in each
+    ]
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -176,6 +197,7 @@ class Gallerist:
         lines = [f"p = {one['p']:.3f}", f"margin {one['margin']:+.3f}"]
         if one["reason"]:
             lines.append(one["reason"])
+        lines += [one["declared"]] if one["declared"] else []
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")
@@ -201,6 +223,9 @@ def _headed(selection: GallerySelection) -> Iterator[tuple[str, str, list[dict[s
     """Each part of the selection with its heading, and what goes behind the number of images."""
     parts, classes = selection.parts(), selection.judge.classes
     at = f"the threshold ({selection.judge.decides_at:.3g})"
+    if "conflict" in parts:
+        heading = "The file declares otherwise"
+        yield heading, " whose file goes against the detector, the surest first", parts["conflict"]
     if "wrong" in parts:
         yield "Most surely wrong, by the labels given", ", the surest first", parts["wrong"]
     if "synthetic" in parts:

@@ -87,7 +87,7 @@ OTHERS = {
     "pipeline": "--config conf/pipeline.yaml --output out/whole",  # the old name
     "weights": "--name commfor",
 }
-WRITES_NOTHING = {"describe"}
+WRITES_NOTHING = {"declared", "describe"}
 REFUSED = "`ray job submit` runs this on the cluster in a copy of your folder that Ray removes"
 
 

@@ -6,14 +6,10 @@ declares nothing is not real: most services remove all of it.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rayapp.dataset.declared.chunks import Chunk, chunks
-from rayapp.dataset.declared.credentials import (
-    NO_LIST,
-    TrustList,
-    of_manifest,
-    read_trust_list,
-)
+from rayapp.dataset.declared.credentials import NO_LIST, TrustList, of_manifest, read_trust_list
 from rayapp.dataset.declared.declaration import (
     CAMERA,
     UNSIGNED,
@@ -27,7 +23,15 @@ from rayapp.dataset.declared.texts import of_fields, of_texts
 from rayapp.dataset.declared.words import program
 from rayapp.dataset.formats import starts_as
 
-__all__ = ["NO_LIST", "Declaration", "Declared", "TrustList", "read_declared", "read_trust_list"]
+__all__ = [
+    "NO_LIST",
+    "Declaration",
+    "Declared",
+    "TrustList",
+    "declared_of",
+    "read_declared",
+    "read_trust_list",
+]
 
 _MOST_OF_A_KIND, _MOST_TEXTS = 8, 128  # parts of a file that are looked at
 _EXPOSURE = {"ExposureTime", "FNumber", "ISO", "ISOSpeedRatings", "FocalLength"}
@@ -65,6 +69,19 @@ def read_declared(data: bytes, trust: TrustList = NO_LIST, *, hidden: bool = Fal
 
         found += of_pixels(data)
     return Declared.of(dict.fromkeys(found), notes if "c2pa" not in seen else ())
+
+
+def declared_of(image: object, trust: TrustList = NO_LIST) -> Declared:
+    """What the file of an image declares, given as path or bytes; of pixels alone nothing is known.
+
+    A file that can't be read declares nothing here: it is named where its pixels are wanted.
+    """
+    if isinstance(image, (str, Path)):
+        try:
+            image = Path(image).read_bytes()
+        except OSError:
+            return Declared()
+    return read_declared(image, trust) if isinstance(image, bytes) else Declared()
 
 
 def _fields(part: Chunk) -> Fields:

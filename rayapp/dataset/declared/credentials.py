@@ -10,7 +10,7 @@ import functools
 import io
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,6 @@ from rayapp.dataset.declared.declaration import (
 )
 from rayapp.dataset.declared.jumbf import StructureError, read_store
 from rayapp.dataset.declared.words import program, source_type
-from rayapp.storage.uris import read_uri
 
 WHAT = "C2PA manifest"
 NOT_INSTALLED = "c2pa-python is not installed: pip install 'imaginet-ray[c2pa]'"
@@ -65,15 +64,19 @@ class TrustList:
 NO_LIST = TrustList()
 
 
-def read_trust_list(uri: str | None) -> TrustList:
+def read_trust_list(uri: str | None, read: Callable[[str], bytes]) -> TrustList:
     """The certificates (PEM) in a file; nobody's where there is none.
+
+    Args:
+        uri: the file.
+        read: its bytes.
 
     Raises:
         UserError: no certificates in it, or c2pa-python, which needs them, is not installed.
     """
     if uri is None:
         return NO_LIST
-    pem = read_uri(uri).decode("utf-8", "replace")
+    pem = read(uri).decode("utf-8", "replace")
     if "-----BEGIN CERTIFICATE-----" not in pem:
         raise UserError(f"{uri}: holds no certificates; give a PEM file")
     c2pa = _library()
