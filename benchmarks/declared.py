@@ -125,7 +125,9 @@ def main() -> None:
     photos, odd = files(options.photos), files(options.odd)
     chosen = photos[:: max(1, len(photos) // (QUICK_TIMED if options.quick else NUM_TIMED))]
     longest, grown = harm(odd, QUICK_DAMAGED if options.quick else NUM_DAMAGED)
-    print(f"damaged files: {longest:.1f} ms at most (bar 50), memory grew by {grown:.1f} MB (bar 50)")
+    print(
+        f"damaged files: {longest:.1f} ms at most (bar 50), memory grew by {grown:.1f} MB (bar 50)"
+    )
     read, found, least = marks(chosen if options.quick else photos)
     print(f"watermark: found on {found} of {read} photographs; least chance {least:.2g}")
     reading, working, share = overhead(chosen, 2 if options.quick else ROUNDS)

@@ -47,7 +47,7 @@ def test_it_stands_beside_and_a_conflict_comes_first(folder: Path) -> None:
     assert rows["made.png"]["conflict"] == ""
     assert "anyone can write it" in rows["made.png"]["declared_detail"]
     page = (folder / "out/gallery.html").read_text(encoding="utf-8")
-    assert page.index("The file declares otherwise") < page.index("Most likely synthetic")
+    assert page.index("declares otherwise") < page.index("surest synthetic")
     told = json.loads((folder / "out/run.json").read_text())
     assert told["results"]["declared"] == {"ai-generated": 1, "camera": 1, "nothing": 1}
     said = summary_lines(told["counts"], told["results"])
