@@ -14,6 +14,7 @@ from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset import scores
+from rayapp.dataset.declared import read_trust_list
 from rayapp.models.basis import threshold_line
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Preprocessing
@@ -33,7 +34,7 @@ from rayapp.run import record, row_work
 from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store
+from rayapp.storage.uris import open_store, read_uri
 from rayapp.transforms.perturbations import load_perturbation
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
@@ -53,6 +54,9 @@ def predict(settings: PredictSettings) -> record.Run:
     with contextlib.ExitStack() as opened:
         inputs = meanwhile(settings, opened, lambda: _listed(settings))
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        trust = read_trust_list(settings.trust_list, read_uri)
+        if trust.pem:
+            hashes["trust_list"] = record.digest(trust.pem.encode())
         disturbed = None
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
@@ -73,7 +77,7 @@ def predict(settings: PredictSettings) -> record.Run:
         threads = settings.threads
         if in_process(run, todo.num_rows, _resources(settings)):
             threads = max(threads, settings.cpus or len(os.sched_getaffinity(0)))
-        work = PredictRows(spec, inputs.root, threads, disturbed)
+        work = PredictRows(spec, inputs.root, threads, disturbed, trust)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -128,6 +132,8 @@ def _record(
         "unnamed": tally.unnamed,
         "verdicts": {word: selection.counts[word] for word in subject.judge.words},
         "nothing_to_judge": dict(selection.nothing.most_common()),
+        "declared": dict(tally.declared),
+        "conflicts": selection.conflicts,
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(inputs.left_out.most_common()),
@@ -168,13 +174,16 @@ def _subject(settings: PredictSettings) -> _Subject:
         if settings.view or settings.view_size:
             raise UserError("--view: a detector of your own gets whole images; leave it out")
         own = read_user_detector(settings.detector)
-        return _Subject(own.hash, Judge("own", threshold=settings.threshold), own=own)
+        judge = Judge("own", None, settings.threshold, (), settings.trust_declared)
+        return _Subject(own.hash, judge, own=own)
     stored = load_detector(settings.detector)
     detector = stored.seen_as(settings.view, settings.view_size)
     view, labels = detector.spec.preprocessing, detector.spec.labels
     classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
     seen_as = "fusion" if detector.spec.fusion else f"{view.view}-{view.size}"
-    judge = Judge(seen_as, detector.spec.calibration, settings.threshold, classes)
+    judge = Judge(
+        seen_as, detector.spec.calibration, settings.threshold, classes, settings.trust_declared
+    )
     otherwise = detector if detector is not stored else None
     return _Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 

@@ -19,12 +19,20 @@ from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
+from rayapp.dataset.declared import declared_of, read_trust_list
 from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
+from rayapp.models.detector_spec import (
+    Architecture,
+    HeadSettings,
+    Labels,
+    Preprocessing,
+    TrustDeclared,
+    View,
+)
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.evidence import EvidenceMap, evidence_map
 from rayapp.models.fused_network import FusedNetwork
@@ -200,14 +208,22 @@ class Detector:
         return (scores.softmax(1) if scores.ndim > 1 else scores.sigmoid()).float().numpy()
 
     def judge(
-        self, images: Sequence[ImageInput], *, threshold: float | None = None, batch_size: int = 32
+        self,
+        images: Sequence[ImageInput],
+        *,
+        threshold: float | None = None,
+        batch_size: int = 32,
+        trust_declared: TrustDeclared = "none",
+        trust_list: str | None = None,
     ) -> list[Judgement]:
         """A judgement an image; one that can't be read is named in its own, and harms no other.
 
         Args:
-            images: as for `logits`.
+            images: as for `logits`; only of a path or bytes is known what the file declares.
             threshold: probability from which on: synthetic; as calibrated where not given.
             batch_size: views of a forward pass.
+            trust_declared: whose word goes before the detector's, see `Judge`.
+            trust_list: file of certificates, see `read_trust_list`.
 
         Raises:
             UserError: no list, or a threshold that is no probability.
@@ -219,11 +235,15 @@ class Detector:
         logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
         classes = spec.labels.classes if several else ()
-        judge = Judge(spec.preprocessing.view, spec.calibration, threshold, classes)
-        judged = iter(judge.judged(logits, nothing))
+        view = spec.preprocessing.view
+        judge = Judge(view, spec.calibration, threshold, classes, trust_declared)
+        trust = read_trust_list(trust_list, lambda path: Path(path).read_bytes())
+        declared = [declared_of(image, trust) for image in images]
+        read = [one for at, one in enumerate(declared) if at not in unread]
+        judged = iter(judge.judged(logits, nothing, read))
         return [
-            Judgement.failed(unread[at]) if at in unread else next(judged)
-            for at in range(len(images))
+            Judgement.failed(unread[at], one) if at in unread else next(judged)
+            for at, one in enumerate(declared)
         ]
 
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:

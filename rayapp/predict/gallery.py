@@ -36,20 +36,24 @@ NEAR = 0.1  # in probability: what is no further from the threshold could be eit
 # Shares of the gallery.
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
 _MISTAKES_SHARE = 0.4
+_CONFLICTS_SHARE = 0.4
+_OTHERWISE = "declares otherwise"
 
 
 @dataclass
 class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones with the largest and the smallest margin to the threshold, those unsure or
-    near to it and, where labels are known, those that are most surely wrong.
+    Those are the ones whose file declares something against the detector, those with the largest
+    and the smallest margin to the threshold, those unsure or near to it and, where labels are
+    known, those that are most surely wrong.
     """
 
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
     nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
+    conflicts: int = 0
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -60,6 +64,7 @@ class GallerySelection:
         nothing = no_basis(scores, rows) or [""] * len(rows)
         origins = scores["origin"].to_pylist() if "origin" in scores.column_names else None
         paths, variants = scores["path"].to_pylist(), scores["variant"].to_pylist()
+        says = _declared(scores)
         for at, row in enumerate(rows):
             margin = float(verdicts.margins_N[at])
             word = verdicts.words[at].removesuffix(self.judge.mark)
@@ -72,12 +77,17 @@ class GallerySelection:
                 "margin": margin,
                 "origin": origin,
                 "reason": verdicts.reasons[at] if word == UNSURE else "",
+                "conflict": verdicts.conflicts[at],
+                **says[row],
             }
             self.counts[word] += 1
+            self.conflicts += bool(verdicts.conflicts[at])
             if nothing[at]:
                 self.nothing[kind_of(nothing[at])] += 1
             if not self.most:
                 continue
+            if verdicts.conflicts[at]:
+                self._push("conflict", abs(margin), entry)
             if word == UNSURE or abs(margin) <= NEAR:
                 self._push("unsure", -abs(margin), entry)
             else:
@@ -114,13 +124,22 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
-        take("wrong", round(self.most * _MISTAKES_SHARE))
+        take("conflict", round(self.most * _CONFLICTS_SHARE))
+        take("wrong", round((self.most - len(taken)) * _MISTAKES_SHARE))
         left = self.most - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
-        for part, _ in _PARTS:  # what one part does not need, others have
+        for part in ("conflict", *(part for part, _ in _PARTS)):  # what one does not need
             take(part, self.most - len(taken))
         return {part: entries for part, entries in chosen.items() if entries}
+
+
+def _declared(scores: pa.Table) -> list[dict[str, str]]:
+    """What each row's file declares, and by what; tables of before know nothing of it."""
+    names = ("declared", "declared_by")
+    if not set(names) <= set(scores.column_names):
+        return [dict.fromkeys(names, "")] * scores.num_rows
+    return [{k: one[k] or "" for k in names} for one in scores.select(names).to_pylist()]
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -179,7 +198,8 @@ class Gallerist:
             uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
         except (OSError, ValueError):  # gone since it was scored
             return None
-        lines = [one["reason"]] if one["reason"] else []
+        said = f"declares {one['declared']}: {one['declared_by']}" if one["declared_by"] else ""
+        lines = [text for text in (one["conflict"], one["reason"], said) if text]
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")
@@ -198,6 +218,7 @@ class Gallerist:
             probability=one["p"],
             lines=lines,
             facts=facts,
+            declared=one["declared"],
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
@@ -224,6 +245,7 @@ def _in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any
     near = "least sure" if selection.judge.classes else "near the threshold"
     undecided = parts.get("unsure", [])
     for group, entries in (
+        (_OTHERWISE, parts.get("conflict", [])),
         ("surely wrong", parts.get("wrong", [])),
         (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
         (near, [one for one in undecided if one["word"] != UNSURE]),

@@ -1,5 +1,6 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Tally:
     rows: int = 0
     failed: int = 0
     unnamed: int = 0
+    declared: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     look_at_first: list[str] = field(default_factory=list)
     ms: float = 0.0
@@ -52,6 +54,8 @@ class Tally:
         bad = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
         self.rows += table.num_rows
         self.failed += bad.num_rows
+        if "declared" in table.column_names:
+            self.declared.update(table["declared"].drop_null().to_pylist())
         for path, error in zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True):
             self._name(f"{path}: {error}")
         for name in _TAKEN.keys() & set(table.column_names):

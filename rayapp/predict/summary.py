@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rayapp.dataset.declared.declaration import KINDS, NOTHING
+
 _SHOWN_KINDS = 6
 
 
@@ -14,6 +16,7 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
     if nothing := results.get("nothing_to_judge"):  # runs of before do not say
         kinds_text = ", ".join(f"{count:,} {kind}" for kind, count in nothing.items())
         lines.append(f"unsure whatever the score: {kinds_text}")
+    lines += _declared_lines(results)
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))
     kinds: dict[str, int] = results["left_out"]
@@ -22,4 +25,16 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
         others = len(kinds) - len(shown)
         shown += [f"{others:,} other kinds"] if others else []
         lines.append(f"left out, no images: {', '.join(shown)}")
+    return lines
+
+
+def _declared_lines(results: Mapping[str, Any]) -> list[str]:
+    """What the files declare, where one declares anything; which goes against the detector."""
+    kinds = {kind: count for kind, count in (results.get("declared") or {}).items() if count}
+    if not kinds.keys() - {NOTHING}:
+        return []
+    counts = [f"{kinds[kind]:,} {kind}" for kind in KINDS if kind in kinds]
+    lines = [f"the files declare: {', '.join(counts)}"]
+    if number := results.get("conflicts"):
+        lines.append(f"{number:,} against the detector, the first in scores.csv")
     return lines
