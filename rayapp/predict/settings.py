@@ -31,12 +31,12 @@ class PredictSettings(JobSettings):
     }
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of a detector, a Hugging Face folder or "
+        description="folder or bucket prefix of a detector, a Hugging Face folder or "
         "hf://OWNER/NAME[@REVISION], an ONNX file, or a Python file with predict(images)"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, s3:// prefix, pattern, list (.txt), table of paths or images "
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths or images "
         "(.csv, .parquet), manifest or .tar"
     )
     root: Uri | None = Field(

@@ -56,8 +56,8 @@ CHAIN = {
         "out/scores/scores.parquet",
     ),
     "explain": (
-        "--image in/images/00000.png --detector detector --output out/explained",
-        "out/explained/00000.png.html",
+        "--image in/images/0001.png --detector detector --output out/explained",
+        "out/explained/0001.png.html",
     ),
     "calibrate": (
         "--detector detector --annotations some.txt --root in --scheme conf/scheme.yaml "
