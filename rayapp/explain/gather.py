@@ -6,7 +6,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.declared import read_declared
 from rayapp.dataset.formats import decoder_versions
 from rayapp.dataset.images import DecodedImage, decode, sha256
-from rayapp.explain.sheet import Delivery, Evidence
+from rayapp.explain.evidence_sheet import Delivery, Evidence
 from rayapp.models.basis import error_rates, threshold_line
 from rayapp.models.detector import Detector
 from rayapp.models.preprocessing import Box, Pixels, seen_boxes

@@ -5,9 +5,9 @@ from itertools import chain, count
 
 from rayapp.config.errors import JobFailed
 from rayapp.dataset.images import ImageError, sha256
+from rayapp.explain.evidence_sheet import sheet
 from rayapp.explain.gather import gather
 from rayapp.explain.settings import ExplainSettings
-from rayapp.explain.sheet import sheet
 from rayapp.models.folder import load_detector
 from rayapp.run import record
 from rayapp.storage.uris import read_uri

@@ -45,7 +45,7 @@ from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
 
 if TYPE_CHECKING:
-    from rayapp.models.evidence import EvidenceMap
+    from rayapp.models.evidence_maps import EvidenceMap
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
@@ -265,8 +265,8 @@ class Detector:
         return self._scored(self._of_one_view().patch_attention, images, batch_size)
 
     def evidence(self, image: ImageInput, *, batch_size: int = 16) -> "EvidenceMap":
-        """Where in one picture it sees what; see `evidence.evidence_map`."""
-        from rayapp.models.evidence import evidence_map  # here: it stands above this module
+        """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
+        from rayapp.models.evidence_maps import evidence_map  # here: it stands above this module
 
         return evidence_map(self, _pixels(image), batch_size=batch_size)
 

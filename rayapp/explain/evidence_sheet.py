@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import CAMERA, OF_AI
 from rayapp.dataset.images import DecodedImage
-from rayapp.models.evidence import EvidenceMap
+from rayapp.models.evidence_maps import EvidenceMap
 from rayapp.models.preprocessing import Box
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judgement
 from rayapp.pages.blocks import Block, Figure, Figures, KeyValues, Notice, Prose, Table, Value

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from rayapp.explain.evidence_sheet import Delivery, in_words, sheet
 from rayapp.explain.gather import gather
 from rayapp.explain.settings import ExplainSettings
-from rayapp.explain.sheet import Delivery, in_words, sheet
 from rayapp.jobs.explain import explain
 from rayapp.models.verdicts import Judgement
 from tests.detectors import saved_detector, tiny_detector
