@@ -17,6 +17,11 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     scheme, is_uri, rest = text.partition("://")
     if not is_uri:
         return LocalStore(text)
+    if text.startswith("hf://datasets/"):
+        from rayapp.storage.hub import HubDataset
+
+        repo, _, revision = rest.removeprefix("datasets/").partition("@")
+        return HubDataset(repo, revision or "main")
     if scheme != "s3":
         raise UserError(f"{text}: scheme {scheme!r} is not known; give a path or s3://…")
     # Not urlsplit: `?` and `#` are plain characters of a key.
