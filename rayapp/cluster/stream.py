@@ -44,13 +44,14 @@ from rayapp.storage.arrow_files import arrow_files
 _KILLED = "the worker's process died on it (crashed, or out of memory)"
 _RETRIES = 2  # of a block whose worker died: a lost node is no fault of the block
 _MOST_LOST_BLOCKS = 100  # workers that die on more of them die on every one
+_FEW = 16  # batches that may all have died of something in them
 _MOST_WORKERS = 4096
 _SHARE = 0.9  # of a worker's CPUs: tasks that read and write need some beside it
 _SMALL_TASK_CPUS = 0.1
 _READS_A_GPU, _WORKERS_A_WRITER = 4, 4
 _MOST_BLOCK_ROWS, _BLOCKS_PER_WORKER = 8192, 64
 _MOST_BLOCK_BYTES, _STORE_SHARE = 32 << 20, 1 / 24
-_MOST_PART_ROWS, _PARTS = 100_000, 64
+_MOST_PART_ROWS, _PARTS, _ALONE_PART_ROWS = 100_000, 64, 256
 _POLL_S = 0.5
 _BROKEN: dict[str, type[Exception]] = {"wrong use": UserError, "broken": JobFailed}
 
@@ -226,7 +227,7 @@ class Stream:
         progress.skip(before)
         self._pass(progress, self.work)
         if not self._is_whole():
-            if self.folder.done.count == before and self.shards.num_rows != 0:
+            if self.folder.done.count == before and self._expected() > _FEW * self.batch_size:
                 raise JobFailed(
                     f"{self.name}: no part of the result is at "
                     f"{self.folder.store.uri(self.folder.name)}: the workers die on every batch "
@@ -302,12 +303,14 @@ class Stream:
                 # Each is a process: more than these only take the workers' memory and time.
                 compute=ray.data.TaskPoolStrategy(size=most * (_READS_A_GPU if gpus else 1)),
             )
-            with demand(self.bundle, most - now):
+            with demand(self.bundle, most - now), warnings.catch_warnings():
+                # That pieces are few; and that Ray 2.60 has no named parameter for retries yet.
+                warnings.simplefilter("ignore")
                 self._worked_on(read, counts, work, alone, (now, most)).write_parquet(
                     self.folder.name,
                     filesystem=files,
                     filename_provider=_PartNames(),
-                    min_rows_per_file=None if alone else self._part_rows(),
+                    min_rows_per_file=_ALONE_PART_ROWS if alone else self._part_rows(),
                     ray_remote_args={"num_cpus": _SMALL_TASK_CPUS},
                     concurrency=max(1, most // _WORKERS_A_WRITER),
                     schema=self.schema,
@@ -321,25 +324,22 @@ class Stream:
     ) -> Any:
         now, most = pool
         gpus = self.bundle.get("GPU")
-        with warnings.catch_warnings():
-            # Ray 2.60 has no named parameter for retries yet, and without it retries for ever.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return read.map_batches(
-                _Worker,
-                fn_constructor_args=(work, self.schema, self.batch_size, counts),
-                batch_size=(1 if alone else self.batch_size) if gpus else None,
-                batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=1,
-                    max_size=most,
-                    initial_size=now,
-                    # A row alone is alone: none that waits behind it is lost with its worker.
-                    max_tasks_in_flight_per_actor=1 if alone else 2,
-                ),
-                num_cpus=_SHARE * self.bundle["CPU"],
-                num_gpus=gpus,
-                max_task_retries=_RETRIES,
-            )
+        return read.map_batches(
+            _Worker,
+            fn_constructor_args=(work, self.schema, self.batch_size, counts),
+            batch_size=(1 if alone else self.batch_size) if gpus else None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=most,
+                initial_size=now,
+                # A row alone is alone: none that waits behind it is lost with its worker.
+                max_tasks_in_flight_per_actor=1 if alone else 2,
+            ),
+            num_cpus=_SHARE * self.bundle["CPU"],
+            num_gpus=gpus,
+            max_task_retries=_RETRIES,
+        )
 
     def _rows(self) -> int:
         """About how many rows there are."""

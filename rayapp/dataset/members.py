@@ -101,6 +101,9 @@ def walk_tar(
                 repeat = repeats[path] = repeats.get(path, -1) + 1
                 path = f"{path}#{repeat}" if repeat else path
             yield member, path, functools.partial(_member_bytes, opened, member)
+        # A header that is cut off or overwritten looks to tarfile like the end.
+        if store.get_range(tar.key, opened.offset, tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
 
 
 def _member_bytes(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

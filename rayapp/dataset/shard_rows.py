@@ -1,5 +1,7 @@
 """The rows of a piece of a shard, read as a stream of small tables with the images' bytes."""
 
+import contextlib
+import itertools
 import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -226,12 +228,12 @@ def _side(suffix: str, data: bytes) -> int | str | None:
 def sides_of_tar(holder: Any, file: Any) -> pa.Schema:
     """What stands beside the first images of a tar, and is kept."""
     found: dict[str, pa.DataType] = {}
-    for at, (member, path, _) in enumerate(members.walk_tar(holder, file, _READ_AHEAD_BYTES)):
-        suffix = _key_of(member.name)[2]
-        if path is None and suffix in _SIDES:
-            found[suffix] = _SIDES[suffix]
-        if at >= _BATCH_ROWS:
-            break
+    walked = members.walk_tar(holder, file, _READ_AHEAD_BYTES)
+    with contextlib.suppress(tarfile.TarError):  # its rows will tell
+        for member, path, _ in itertools.islice(walked, _BATCH_ROWS):
+            suffix = _key_of(member.name)[2]
+            if path is None and suffix in _SIDES:
+                found[suffix] = _SIDES[suffix]
     return pa.schema(list(found.items()))
 
 

@@ -202,14 +202,16 @@ def _about(store: Store, tars: Sequence[Stat], tables: Sequence[_Table]) -> int:
     """How many rows there are, of tars reckoned by the first members of the first."""
     rows = sum(count for one in tables for count, _ in one.groups)
     if tars:
-        last, count = 0, 0
+        last, count, seen = 0, 0, 0
         walked = itertools.islice(members.walk_tar(store, tars[0]), _SAMPLED_MEMBERS)
         try:
             for member, path, _ in walked:
                 last, count = member.offset_data + member.size, count + (path is not None)
+                seen += 1
         except (OSError, tarfile.TarError):
             pass  # its rows will tell
-        rows += sum(stat.size for stat in tars) * count // max(last, 1)
+        looked_at = last if seen == _SAMPLED_MEMBERS else tars[0].size
+        rows += sum(stat.size for stat in tars) * count // max(looked_at, 1)
     return rows
 
 
