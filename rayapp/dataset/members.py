@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.clutter import clutter_kind
-from rayapp.dataset.images import ImageError
+from rayapp.dataset.formats import ImageError
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store
 from rayapp.storage.web import fetch

@@ -4,15 +4,18 @@ Nothing here is as long as the set: a shard is a file, a piece some megabytes of
 reads. The rows themselves are read by workers; see `shard_rows`.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from rayapp.dataset.labels import LabelScheme
-from rayapp.storage.store import Stat, Store
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
+    from rayapp.storage.store import Stat, Store
 
 SHARD_ROWS = (
     1 << 32

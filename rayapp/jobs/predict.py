@@ -14,7 +14,7 @@ from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
-from rayapp.jobs.predict_subject import Subject, facts_of, results_of, subject_of, told
+from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
@@ -24,7 +24,7 @@ from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
-from rayapp.predict.score_tables import work_schema
+from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.run import record, row_work
 from rayapp.run.resume import unchanged
@@ -154,7 +154,9 @@ def _record(
     results: dict[str, Any],
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
-    writer = results_of(settings, subject, run, inputs)
+    perturbation = run.fingerprint["inputs"].get("perturbation", "")
+    judge, view = subject.judge, subject.view
+    writer = Results(run.store, inputs, judge, view, perturbation, settings.gallery)
     tally, selection = writer.write(scored)
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
     writer.show(tally, selection, facts_of(settings, subject, results))

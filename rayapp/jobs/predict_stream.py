@@ -8,12 +8,13 @@ import pyarrow as pa
 from rayapp.cluster.map_rows import Resources
 from rayapp.cluster.session import as_completed
 from rayapp.dataset import members, scores
-from rayapp.jobs.predict_subject import Subject, facts_of, results_of, told
+from rayapp.jobs.predict_subject import Subject, facts_of, told
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.inputs import Inputs
 from rayapp.predict.large_inputs import LARGE, LargeInputs
 from rayapp.predict.part_summaries import Summary, part_schema, summary_of
 from rayapp.predict.score_rows import PredictRows
+from rayapp.predict.score_tables import Results
 from rayapp.predict.settings import PredictSettings
 from rayapp.run.dataset_folder import DatasetFolder
 from rayapp.run.progress import Progress
@@ -77,6 +78,15 @@ def _summary(folder: DatasetFolder, subject: Subject, most: int) -> Summary:
     return whole
 
 
+def _writer(
+    settings: PredictSettings, subject: Subject, run: Run, inputs: Inputs, large: LargeInputs
+) -> Results:
+    perturbation = run.fingerprint["inputs"].get("perturbation", "")
+    judge, view = subject.judge, subject.view
+    kept = list(large.shards.kept)
+    return Results(run.store, inputs, judge, view, perturbation, settings.gallery, kept)
+
+
 def _folder_alone(
     settings: PredictSettings,
     subject: Subject,
@@ -93,7 +103,7 @@ def _folder_alone(
     told(settings, subject, run, (tally, selection), large.shards.left_out, results)
     inputs = Inputs(large.shards.root, pa.table({}), large.shards.scheme)
     places = summary.places()
-    results_of(settings, subject, run, inputs).show_from(
+    _writer(settings, subject, run, inputs, large).show_from(
         lambda path: members.read_image(large.shards.root, places[path]),
         tally,
         selection,
@@ -115,7 +125,7 @@ def _one_table(
     """The folder, and the one table, lines for people and gallery that small sets have."""
     table = pa.concat_tables([folder.read(stat) for stat in folder.parts()]).sort_by("id")
     inputs = Inputs(large.shards.root, table, large.shards.scheme, large.shards.left_out)
-    writer = results_of(settings, subject, run, inputs, kept=list(large.shards.kept))
+    writer = _writer(settings, subject, run, inputs, large)
     tally, selection = writer.write([table])
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
     writer.show(tally, selection, facts_of(settings, subject, results))

@@ -1,11 +1,10 @@
 """What scores, as the settings of predict name it: a detector, or a user's own file."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-import pyarrow as pa
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.models.detector import Detector
@@ -13,14 +12,15 @@ from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
-from rayapp.predict.gallery import GallerySelection
-from rayapp.predict.inputs import Inputs
-from rayapp.predict.score_tables import Results, Tally
 from rayapp.predict.settings import PredictSettings
 from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
-from rayapp.run.record import Run
 from rayapp.storage.uris import open_store
+
+if TYPE_CHECKING:
+    from rayapp.predict.gallery import GallerySelection
+    from rayapp.predict.score_tables import Tally
+    from rayapp.run.record import Run
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 
@@ -95,19 +95,6 @@ def facts_of(
 def _calibration(judge: Judge) -> str:
     found = judge.calibration
     return f"{found.method}, on {found.n:,} images" if found else "none"
-
-
-def results_of(
-    settings: PredictSettings,
-    subject: Subject,
-    run: Run,
-    inputs: Inputs,
-    kept: Sequence[pa.Field] = (),
-) -> Results:
-    """The writer of a run's results."""
-    perturbation = run.fingerprint["inputs"].get("perturbation", "")
-    view, most = subject.view, settings.gallery
-    return Results(run.store, inputs, subject.judge, view, perturbation, most, kept)
 
 
 def told(
