@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -44,6 +45,11 @@ class Inputs:
         """The bytes of one image; see `members.read_image`."""
         at = pc.index(self.table["path"], path).as_py()
         return members.read_image(self.root, self.table.slice(at, 1).to_pylist()[0])
+
+    def address(self, path: str) -> str:
+        """The file: address of an image that lies in a local file of its own; else ''."""
+        is_file = isinstance(self.root, LocalStore) and self.root.stat(path) is not None
+        return Path(self.root.root, path).absolute().as_uri() if is_file else ""
 
 
 class TooMany(Exception):
