@@ -56,13 +56,17 @@ def find_shards(uri: str, root: str | None, column: str | None, least: int) -> S
     if tables and len(seen) == 1 and "status" in seen[0].schema.names:
         return None  # a manifest: rows of it that were not made are passed over
     kinds = {_kind(uri, store, one, column) for one in seen}
-    if len({kind for kind, _ in kinds} | ({"tar"} if tars else set())) > 1:
+    forms = {kind for kind, _ in kinds} | ({"tar"} if tars else set())
+    if len(forms) > 1 and forms != {"images", "tar"}:
         raise UserError(f"{uri}: holds tables of several kinds, or tars beside them; give one kind")
     only_here = uri.startswith(HUB_DATASETS) or any(kind == "urls" for kind, _ in kinds)
     only_here = only_here or (len(seen) > 1 and any(kind == "paths" for kind, _ in kinds))
     if not only_here and _about(store, tars, seen) < least:
         return None
-    kept = shard_rows.sides_of_tar(store, tars[0]) if tars else _kept(seen, {c for _, c in kinds})
+    kept = _kept(seen, {column for _, column in kinds})
+    if tars:
+        sides = shard_rows.sides_of_tar(store, tars[0])
+        kept = pa.schema([*kept, *(one for one in sides if one.name not in kept.names)])
     shards = [Shard("tar", stat) for stat in tars]
     shards += [one.shard(*_kind(uri, store, one, column), kept) for one in seen]
     by_path = any(kind == "paths" for kind, _ in kinds)
