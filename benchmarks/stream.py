@@ -155,8 +155,10 @@ def started(folder: Path, images: Path, output: Path) -> "subprocess.Popen[bytes
     """The job at work, in a process group of its own."""
     command = [sys.executable, str(ROOT / "jobs/predict.py"), "--detector", str(folder / "own.py")]
     command += ["--input", str(images), "--output", str(output), "--cpus", str(CPUS), "--stream"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment(), start_new_session=True, **quiet)
+    null = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, env=environment(), start_new_session=True, stdout=null, stderr=null
+    )
 
 
 def environment() -> dict[str, str]:
@@ -247,7 +249,12 @@ def plain(images: str, output: str, own: str) -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
     workers = ray.data.ActorPoolStrategy(min_size=1, max_size=CPUS, initial_size=CPUS)
     found = ray.data.read_parquet(images).map_batches(
-        Score, batch_format="pyarrow", batch_size=1024, compute=workers, num_cpus=0.9
+        # With a CPU each, the workers would leave none for the tasks that read: it would stand.
+        Score,
+        batch_format="pyarrow",
+        batch_size=1024,
+        compute=workers,
+        num_cpus=0.5,
     )
     found.write_parquet(output)
 
