@@ -169,7 +169,7 @@ class _Worker:
         for row in faults:
             yield {**row, "status": manifest.STATUS_FAILED, "error": row["fault"] or _KILLED}
         if self._work is not None:
-            sound = (row for row in rows if not row["fault"])
+            sound = [row for row in rows if not row["fault"]]
             for done in batches(self._work, sound, self._batch_size):
                 yield from done
 
@@ -203,6 +203,7 @@ class Stream:
         bundle: what Ray counts of one worker.
         max_workers: at most; None: as many as fit.
         batch_size: rows that `work` gets at once, at most.
+        side_by_side: blocks that a worker has under way at once, in threads.
     """
 
     name: str
@@ -213,6 +214,7 @@ class Stream:
     bundle: Mapping[str, float]
     max_workers: int | None
     batch_size: int
+    side_by_side: int = 1
     _read: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def run(self, progress: Progress, wait_s: float) -> int:
@@ -334,7 +336,9 @@ class Stream:
                 max_size=most,
                 initial_size=now,
                 # A row alone is alone: none that waits behind it is lost with its worker.
-                max_tasks_in_flight_per_actor=1 if alone else 2,
+                max_tasks_in_flight_per_actor=1 if alone else 2 * self.side_by_side,
+                max_concurrent_calls_per_actor=1 if alone else self.side_by_side,
+                enable_true_multi_threading=self.side_by_side > 1 and not alone,
             ),
             num_cpus=_SHARE * self.bundle["CPU"],
             num_gpus=gpus,

@@ -26,6 +26,7 @@ from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_r
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
+from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
 from rayapp.run import record, row_work
 from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
@@ -33,9 +34,7 @@ from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import Store
 from rayapp.transforms.perturbations import load_perturbation
 
-_BLOCK_ROWS = 64  # read ahead together
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
-_LEAST_BLOCKS = 16
 
 
 def predict(settings: PredictSettings) -> record.Run:
@@ -73,10 +72,12 @@ def predict(settings: PredictSettings) -> record.Run:
         spec, results["precision"] = _spec(
             settings, subject, inputs.root, todo.num_rows, images, run
         )
-        threads = settings.threads
-        if in_process(run, todo.num_rows, _resources(settings)):
-            threads = max(threads, settings.cpus or len(os.sched_getaffinity(0)))
-        work = PredictRows(spec, inputs.root, threads, disturbed)
+        here = in_process(run, todo.num_rows, _resources(settings))
+        threads, at_once = settings.threads, ON_GPU if settings.gpus_per_worker else 1
+        if here:
+            cores = settings.cpus or len(os.sched_getaffinity(0))
+            threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
+        work = PredictRows(spec, inputs.root, threads, disturbed, at_once)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -129,7 +130,8 @@ def _streamed(
     results: dict[str, Any] = {}
     images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
-    work = StreamedRows(spec, shards.root, settings.threads, disturbed)
+    at_once = ON_GPU if settings.gpus_per_worker else 1
+    work = StreamedRows(spec, shards.root, settings.threads, disturbed, at_once)
     stream_scores(settings, subject, run, large, work, results)
     return run
 
@@ -252,21 +254,22 @@ def _bf16_check(
     return on_worker(on_gpu, _resources(settings).bundle, "predict", settings.wait_s)
 
 
-def _resources(settings: PredictSettings) -> Resources:
-    return Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
+def _resources(settings: PredictSettings, side_by_side: int = 1) -> Resources:
+    gpus = settings.gpus_per_worker
+    return Resources(settings.threads, gpus, settings.num_workers, side_by_side)
 
 
 def _mapped(
     settings: PredictSettings, run: record.Run, inputs: Inputs, todo: pa.Table, work: PredictRows
 ) -> Parts:
-    block = max(1, min(_BLOCK_ROWS, todo.num_rows // _LEAST_BLOCKS))
+    block = batch_rows(todo.num_rows, work.side_by_side)
     return map_rows(
         todo,
         work,
         work_schema(inputs.scheme),
         run=run,
         batch_size=block,
-        resources=_resources(settings),
+        resources=_resources(settings, work.side_by_side),
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),

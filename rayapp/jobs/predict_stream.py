@@ -49,7 +49,15 @@ def stream_scores(
     before = folder.done.count
     each = Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
     stream = Stream(
-        "predict", shards, work, schema, folder, each.bundle, each.max_workers, _BATCH_ROWS
+        "predict",
+        shards,
+        work,
+        schema,
+        folder,
+        each.bundle,
+        each.max_workers,
+        _BATCH_ROWS,
+        work.side_by_side,
     )
     began = time.monotonic()
     with run.claimed(), Progress("predict", shards.num_rows or 0) as progress:
