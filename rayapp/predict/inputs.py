@@ -48,7 +48,8 @@ class Inputs:
 
     def address(self, path: str) -> str:
         """The file: address of an image that lies in a local file of its own; else ''."""
-        is_file = isinstance(self.root, LocalStore) and self.root.stat(path) is not None
+        is_key = isinstance(self.root, LocalStore) and "://" not in path  # no address on the web
+        is_file = is_key and self.root.stat(path) is not None
         return Path(self.root.root, path).absolute().as_uri() if is_file else ""
 
 
