@@ -30,7 +30,7 @@ from rayapp.dataset.declared.declaration import (
     one_line,
 )
 from rayapp.dataset.declared.jumbf import StructureError, read_store
-from rayapp.dataset.declared.words import program, source_type
+from rayapp.dataset.declared.vocabulary import program, source_type
 
 WHAT = "C2PA manifest"
 NOT_INSTALLED = "c2pa-python is not installed: pip install 'imaginet-ray[c2pa]'"
