@@ -13,6 +13,7 @@ from PIL import Image
 from rayapp.audit.pixel_facts import pixel_facts
 from rayapp.config.errors import UserError
 from rayapp.dataset.containers import is_lossless_webp
+from rayapp.dataset.declared import read_declared
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
 from rayapp.run import row_work
 from rayapp.storage.store import Store
@@ -24,6 +25,7 @@ EXTRA = {
     "tables": pa.string(),
     "subsampling": pa.string(),
     "metadata": pa.string(),
+    "declared": pa.string(),
     "bit_depth": pa.int8(),
     "orientation": pa.int8(),
     "note": pa.string(),
@@ -73,6 +75,7 @@ def inspect(data: bytes) -> dict[str, Any]:
         "perceptual_hash": perceptual_hash(image.pixels_HWC),
         **pixel_facts(image.pixels_HWC),
         **container(data),
+        "declared": read_declared(data).kind,
     }
 
 
