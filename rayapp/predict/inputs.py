@@ -20,7 +20,7 @@ from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
 from rayapp.predict import members, path_lists
 from rayapp.storage.store import LocalStore, Stat, Store
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import BUCKETS, open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -267,7 +267,7 @@ def _every(store: Store) -> Iterator[Stat]:
 
 
 def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
-    if uri.endswith("/") or (uri.startswith("s3://") and uri.count("/") < 3):
+    if uri.endswith("/") or (uri.partition("://")[0] in BUCKETS and uri.count("/") < 3):
         return None
     store, key = split_uri(uri)
     stat = store.stat(key)
