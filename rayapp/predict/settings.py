@@ -36,8 +36,8 @@ class PredictSettings(JobSettings):
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, bucket prefix, pattern, list (.txt), table of paths or images "
-        "(.csv, .parquet), manifest or .tar"
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths, addresses "
+        "or images (.csv, .parquet), manifest, .tar, or hf://datasets/OWNER/NAME[/CONFIG][@REV]"
     )
     root: Uri | None = Field(
         None, description="where the paths of a list or table start; its own folder if none"
@@ -60,6 +60,11 @@ class PredictSettings(JobSettings):
     seed: int = Field(42, ge=0, description="of the perturbation's draws")
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
+    )
+    stream: bool | None = Field(
+        None,
+        description="images are read and scores written by workers, as a folder of tables; from "
+        "100,000 images on if none",
     )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"

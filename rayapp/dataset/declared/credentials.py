@@ -7,6 +7,7 @@ of a trust list; without a list that you give nobody is trusted, as anyone can m
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import threading
@@ -59,6 +60,12 @@ class TrustList:
 
     name: str = ""
     pem: str = ""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """As a run records its inputs; empty without a list."""
+        digest = hashlib.sha256(self.pem.encode()).hexdigest()
+        return {"trust_list": digest} if self.pem else {}
 
 
 NO_LIST = TrustList()
