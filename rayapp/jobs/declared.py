@@ -6,7 +6,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.paths import nearby
 from rayapp.dataset.declared import Declared, TrustList, read_declared, read_trust_list
 from rayapp.dataset.formats import named_as
-from rayapp.declared.report import FileDeclared, Totals, encoded
+from rayapp.declared.lines import FileDeclared, Totals, encoded
 from rayapp.declared.settings import DeclaredSettings
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri

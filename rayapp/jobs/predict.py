@@ -48,16 +48,16 @@ def predict(settings: PredictSettings) -> record.Run:
     """
     subject = subject_of(settings)
     with contextlib.ExitStack() as opened:
+        trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
         inputs = meanwhile(settings, opened, lambda: _listed(settings, disturbed, scratch))
         if isinstance(inputs, LargeInputs):
-            return _streamed(settings, subject, inputs, disturbed, opened)
-        trust = _trusted(settings)
+            return _streamed(settings, subject, inputs, disturbed, trust, opened)
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
-        hashes |= trust.hashes
+        hashes |= _trusted(trust)
         if disturbed:
             hashes["perturbation"] = disturbed.perturbation.hash
             inputs = with_variants(inputs, disturbed.perturbation.variant_names)
@@ -81,7 +81,7 @@ def predict(settings: PredictSettings) -> record.Run:
         if here:
             cores = settings.cpus or len(os.sched_getaffinity(0))
             threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
-        work = PredictRows(spec, inputs.root, threads, disturbed, at_once, trust)
+        work = PredictRows(spec, inputs.root, threads, disturbed, trust, at_once)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -116,13 +116,13 @@ def _streamed(
     subject: Subject,
     large: LargeInputs,
     disturbed: Disturbed | None,
+    trust: TrustList,
     opened: contextlib.ExitStack,
 ) -> record.Run:
     """Read, scored and written by workers."""
     from rayapp.jobs.predict_stream import stream_scores
 
-    trust = _trusted(settings)
-    hashes = {"detector": subject.hash, "input": large.digest, **trust.hashes}
+    hashes = {"detector": subject.hash, "input": large.digest, **_trusted(trust)}
     if disturbed:
         hashes["perturbation"] = disturbed.perturbation.hash
     run = _begun(settings, hashes)
@@ -136,13 +136,13 @@ def _streamed(
     images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
     at_once = ON_GPU if settings.gpus_per_worker else 1
-    work = StreamedRows(spec, shards.root, settings.threads, disturbed, at_once, trust)
+    work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once)
     stream_scores(settings, subject, run, large, work, results)
     return run
 
 
-def _trusted(settings: PredictSettings) -> TrustList:
-    return read_trust_list(settings.trust_list, read_uri)
+def _trusted(trust: TrustList) -> dict[str, str]:
+    return {"trust_list": record.digest(trust.pem.encode())} if trust.pem else {}
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:

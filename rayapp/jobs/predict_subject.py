@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayapp.config.errors import JobFailed, UserError
+from rayapp.models.basis import threshold_line
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.settings import PredictSettings
-from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.storage.uris import open_store
 

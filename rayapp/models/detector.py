@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,9 @@ from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
 from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
+
+if TYPE_CHECKING:
+    from rayapp.models.evidence_maps import EvidenceMap
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
@@ -260,6 +263,12 @@ class Detector:
     def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
         return self._scored(self._of_one_view().patch_attention, images, batch_size)
+
+    def evidence(self, image: ImageInput, *, batch_size: int = 16) -> "EvidenceMap":
+        """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
+        from rayapp.models.evidence_maps import evidence_map  # here: it stands above this module
+
+        return evidence_map(self, _pixels(image), batch_size=batch_size)
 
     def _of_one_view(self) -> Network:
         several = self.spec.preprocessing.view in ("five", "tiles")

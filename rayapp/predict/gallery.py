@@ -67,8 +67,8 @@ class GallerySelection:
         words = [word.removesuffix(self.judge.mark) for word in verdicts.words]
         reasons = no_basis(scores, rows) or [""] * len(rows)
         self.counts.update(words)
-        self.nothing.update(kind_of(one) for one in reasons if one)
         self.conflicts += sum(map(bool, verdicts.conflicts))
+        self.nothing.update(kind_of(one) for one in reasons if one)
         if self.most and len(rows):
             seen = _Seen(scores, rows, words, verdicts, np.array([bool(one) for one in reasons]))
             for part, chosen_N, by_N in self._candidates(seen):
@@ -78,8 +78,8 @@ class GallerySelection:
     def merge(self, other: "GallerySelection") -> None:
         """As if what the other one saw had come by here."""
         self.counts.update(other.counts)
-        self.nothing.update(other.nothing)
         self.conflicts += other.conflicts
+        self.nothing.update(other.nothing)
         for part, heap in other._heaps.items():
             for item in heap:
                 self._push(part, item)
@@ -87,8 +87,8 @@ class GallerySelection:
     def _candidates(self, seen: "_Seen") -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Of each part which rows belong to it, and by what the most telling are chosen."""
         margins, classes = seen.verdicts.margins_N, bool(self.judge.classes)
-        against = np.array([bool(one) for one in seen.verdicts.conflicts])
-        yield "conflict", against, np.abs(margins)
+        conflicts = np.array([bool(one) for one in seen.verdicts.conflicts])
+        yield "conflict", conflicts, np.abs(margins)
         unsure = np.array([word == UNSURE for word in seen.words]) | (np.abs(margins) <= NEAR)
         yield "unsure", unsure, -np.abs(margins)
         real = ~unsure & (margins < 0) & (not classes)

@@ -98,8 +98,8 @@ class PredictRows:
     root: Store
     threads: int
     disturbed: Disturbed | None = None
-    side_by_side: int = 1
     trust: TrustList = NO_LIST
+    side_by_side: int = 1
     _scorer: Scorer = field(init=False, repr=False)
     _readers: ThreadPoolExecutor = field(init=False, repr=False)
     _decoders: BoundedSemaphore = field(init=False, repr=False)

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import LabelScheme
+from rayapp.models.basis import error_rates
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.inputs import Inputs
-from rayapp.predict.summary import error_rates
 from rayapp.run.record import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store

@@ -20,7 +20,7 @@ from rayapp.dataset.declared.declaration import (
 )
 from rayapp.dataset.declared.fields import Fields, exif_fields, iptc_fields, xmp_fields
 from rayapp.dataset.declared.texts import of_fields, of_texts
-from rayapp.dataset.declared.words import program
+from rayapp.dataset.declared.vocabulary import program
 from rayapp.dataset.formats import starts_as
 
 __all__ = [

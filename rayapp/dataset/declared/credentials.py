@@ -7,7 +7,6 @@ of a trust list; without a list that you give nobody is trusted, as anyone can m
 
 import contextlib
 import functools
-import hashlib
 import io
 import json
 import threading
@@ -31,7 +30,7 @@ from rayapp.dataset.declared.declaration import (
     one_line,
 )
 from rayapp.dataset.declared.jumbf import StructureError, read_store
-from rayapp.dataset.declared.words import program, source_type
+from rayapp.dataset.declared.vocabulary import program, source_type
 
 WHAT = "C2PA manifest"
 NOT_INSTALLED = "c2pa-python is not installed: pip install 'imaginet-ray[c2pa]'"
@@ -60,12 +59,6 @@ class TrustList:
 
     name: str = ""
     pem: str = ""
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """As a run records its inputs; empty without a list."""
-        digest = hashlib.sha256(self.pem.encode()).hexdigest()
-        return {"trust_list": digest} if self.pem else {}
 
 
 NO_LIST = TrustList()

@@ -18,7 +18,7 @@ from rayapp.dataset.declared.declaration import (
     Kind,
     one_line,
 )
-from rayapp.dataset.declared.words import credit, program, signed_by, source_type
+from rayapp.dataset.declared.vocabulary import credit, program, signed_by, source_type
 
 _MOST_JSON = 1 << 20
 _DREAM_END = 600  # its settings stand at the end
