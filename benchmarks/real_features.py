@@ -128,9 +128,9 @@ class FrozenFeatures:
 
 
 def block_tokens(features_NF: Single, number: int) -> Single:
-    """The class token after one block (the first is 1), the mean over the squares [N, D]."""
+    """The class token after one block (the first is 1), of the first square alone [N, D]."""
     tokens = features_NF.reshape(len(features_NF), -1, NUM_BLOCKS, WIDTH)
-    return np.ascontiguousarray(tokens[:, :, number - 1].mean(1))
+    return np.ascontiguousarray(tokens[:, 0, number - 1])
 
 
 def squares(image_HWC: ImageHWC) -> tuple[ImageHWC, ImageHWC]:

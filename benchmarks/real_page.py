@@ -140,7 +140,7 @@ def _conditions(pictures: RealSet, results: Sequence[Result]) -> Table:
 def _by_kind(pictures: RealSet, results: Sequence[Result], origin: int) -> Table | None:
     """A row a family, or a source of real images: clean, with and without equalising."""
     chosen = [one for one in results if one.condition.level == "clean"]
-    what = ("source of real images", "family")[origin]
+    what = ("source", "family")[origin]
     rows: list[list[Value]] = []
     for kind in pictures.kinds(origin):
         row: list[Value] = [

@@ -41,8 +41,8 @@ from rayapp.transforms.operations import crop, jpeg, pad, resize
 
 EQUALISED_SIDE, EQUALISED_QUALITY = 448, 90  # of configs/perturbations/equalise.yaml
 SHORTER_SIDES = 256, 320, 384  # px: faults of larger ones are too fine to carry over
-BLOCK = 9  # whose token is taken: of the twelve it carries over best
-STRENGTH = 10.0  # of the ridge, fixed: what tells pairs apart best is the autoencoder's own
+BLOCK = 9  # whose token of the whole image is taken: of the twelve it carries over best
+STRENGTH = 1.0  # of the ridge, fixed: what tells pairs apart best is the autoencoder's own
 FALSE_ALARMS = 0.2  # share of photographs never trained on that the threshold calls synthetic
 TAKES_OF_PACKAGES = 3  # cuts of each photograph that a package carries
 WEB_QUALITIES = 60, 100  # of a JPEG in between, for every second photograph

@@ -87,7 +87,7 @@ def test_no_photograph_of_the_judged_source_is_trained_on() -> None:
     judged = rng.normal(size=(len(one.pictures), 2, NUM_BLOCKS, WIDTH)).astype(np.float32)
     sign = np.where(sources == "r:phone", -1.0, 1.0)  # each source teaches the contrary
     both[:, 1:, BLOCK - 1] += sign[:, None, None]
-    judged[one.origins_N == 1, :, BLOCK - 1] += 1
+    judged[one.origins_N == 1, 0, BLOCK - 1] += 1
     shape = len(one.pictures), -1
     pairs = judge_aligned(
         one, photographs, both.reshape(len(real), 3, -1), {"clean": judged.reshape(shape)}
