@@ -62,7 +62,9 @@ def probe_results(
     def seen(one: Condition) -> NDArray[np.float32]:
         return features.of([source_of(*image, one) for image in known], f"features, {one.title}")
 
+    trained = [one for one in conditions if one.level == "clean"]
     found = {one: seen(one) for one in conditions}
+    partners_of = partner_features(*aligned, trained, features) if aligned else {}
     folds: dict[str, list[Fold]] = {
         LEAVE_FAMILY_OUT: list(leave_family_out(pictures)),
         LEAVE_SOURCE_OUT: list(leave_source_out(pictures)),
@@ -75,7 +77,7 @@ def probe_results(
             for level, one in pairs.items():
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
-            both = partner_features(*aligned, equalised, features)
+            both = partners_of[Condition("clean", equalised)]
             pairs = judge_aligned(pictures, aligned[0], both, judged)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)
@@ -153,7 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--photographs",
         type=Path,
-        help="folder of photographs whose pairs are trained on; the set's other sources if none",
+        help="folder of photographs to reconstruct; the set's other sources and packages' if none",
     )
     parser.add_argument("--detectors", nargs="*", default=[], help="folders of detectors to judge")
     parser.add_argument(
@@ -170,6 +172,8 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         pictures = read_real_set(asked.realset, asked.manifest)
+        for line in pictures.left_out:
+            print(f"left out: {line}")
         conditions = CONDITIONS
         if asked.quick:
             pictures = _few(pictures)
@@ -209,7 +213,7 @@ def _few(pictures: RealSet) -> RealSet:
         seen[one.origin, one.kind] += 1
         if seen[one.origin, one.kind] <= _QUICK[one.origin]:
             kept.append(one)
-    return RealSet(pictures.folder, kept)
+    return RealSet(pictures.folder, kept, pictures.left_out)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real_features import (
-    SIDE,
+    Condition,
     FrozenFeatures,
     Single,
     Source,
     block_tokens,
-    centre,
     pixels_of,
+    squares,
 )
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
@@ -37,10 +37,9 @@ from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, s
 from rayapp.models.autoencoders.round_trip import LatentNoise, Reconstructor, open_autoencoder
 from rayapp.transforms import ImageHWC
 from rayapp.transforms.draws import Dice
-from rayapp.transforms.operations import crop, jpeg, pad, resize
+from rayapp.transforms.operations import crop, jpeg, resize
 
-EQUALISED_SIDE, EQUALISED_QUALITY = 448, 90  # of configs/perturbations/equalise.yaml
-SHORTER_SIDES = 256, 320, 384  # px: faults of larger ones are too fine to carry over
+SHORTER_SIDES = 224, 256, 320  # px: faults of larger ones are too fine to carry over
 BLOCK = 9  # whose token of the whole image is taken: of the twelve it carries over best
 STRENGTH = 1.0  # of the ridge, fixed: what tells pairs apart best is the autoencoder's own
 FALSE_ALARMS = 0.2  # share of photographs never trained on that the threshold calls synthetic
@@ -57,7 +56,7 @@ class Rendering:
     latent_noise: float
 
 
-RENDERINGS = Rendering(1.0, 0.7), Rendering(0.5, 0.0)
+RENDERINGS = Rendering(1.0, 0.7), Rendering(0.5, 0.7), Rendering(0.5, 0.0)
 
 
 class Partners:
@@ -66,30 +65,27 @@ class Partners:
     def __init__(self, autoencoder: str, weights: Path) -> None:
         self._stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
         self._reconstructor: Reconstructor | None = None
-        drawn = SHORTER_SIDES, WEB_QUALITIES, EQUALISED_SIDE, EQUALISED_QUALITY, SIDE
-        self._name = f"{self._stored.hash}\0{RENDERINGS}\0{drawn}"
-        self._views = lru_cache(maxsize=1)(self._made)
+        self._name = f"{self._stored.hash}\0{RENDERINGS}\0{SHORTER_SIDES}\0{WEB_QUALITIES}"
+        self._pictures = lru_cache(maxsize=1)(self._made)
 
-    def sources(self, file: Path, item_id: str, equalised: bool) -> list[Source]:
-        """A view of the photograph, and the same view of each of its partners."""
+    def sources(self, file: Path, item_id: str, condition: Condition) -> list[Source]:
+        """A square of the photograph and each of its partners, all under a condition."""
         digest = sha256(file.read_bytes())
-        name = f"partners\0{digest}\0{item_id}\0{equalised}\0{self._name}"
+        name = f"partners\0{digest}\0{item_id}\0{condition.key}\0{self._name}"
 
-        def view(number: int) -> Callable[[], ImageHWC]:
-            return lambda: self._views(file, item_id, equalised)[number]
+        def picture(number: int) -> Callable[[], ImageHWC]:
+            return lambda: condition.apply(self._pictures(file, item_id)[number], item_id)
 
-        return [(f"{name}\0{number}", view(number)) for number in range(1 + len(RENDERINGS))]
+        return [(f"{name}\0{number}", picture(number)) for number in range(1 + len(RENDERINGS))]
 
-    def _made(self, file: Path, item_id: str, equalised: bool) -> list[ImageHWC]:
-        dice = Dice(0, "real/partners", f"{item_id}\0{equalised}")
-        cut_HWC, scale = _cut(pixels_of(file.read_bytes(), item_id), equalised, dice)
-        views = [cut_HWC, *(self._rendered(cut_HWC, one, dice) for one in RENDERINGS)]
+    def _made(self, file: Path, item_id: str) -> list[ImageHWC]:
+        dice = Dice(0, "real/partners", item_id)
+        cut_HWC = _cut(pixels_of(file.read_bytes(), item_id), dice)
+        pictures = [cut_HWC, *(self._rendered(cut_HWC, one, dice) for one in RENDERINGS)]
         if dice.chance(0.5):
             quality = dice.integer(*WEB_QUALITIES)
-            views = [jpeg(one, quality, "rgb") for one in views]
-        side = max(SIDE, round(cut_HWC.shape[0] * scale))
-        views = [centre(resized(one, side, side)) for one in views]
-        return [jpeg(one, EQUALISED_QUALITY, "rgb") for one in views] if equalised else views
+            pictures = [jpeg(one, quality, "rgb") for one in pictures]
+        return pictures
 
     def _rendered(self, cut_HWC: ImageHWC, rendering: Rendering, dice: Dice) -> ImageHWC:
         if self._reconstructor is None:
@@ -108,22 +104,15 @@ def resized(image_HWC: ImageHWC, height: int, width: int) -> ImageHWC:
     return resize(image_HWC, height, width, "area" if height < image_HWC.shape[0] else "lanczos4")
 
 
-def _cut(image_HWC: ImageHWC, equalised: bool, dice: Dice) -> tuple[ImageHWC, float]:
-    """A square of the photograph at a drawn size and place, and by what it is resized later.
-
-    It is as large as what the backbone sees of the whole: a photograph that is equalised is seen at
-    the scale at which `equalise` would bring it.
-    """
+def _cut(image_HWC: ImageHWC, dice: Dice) -> ImageHWC:
+    """A square of the photograph, made as small as what generators draw, at a drawn place."""
+    unit = 16  # so that half of it is a multiple of what autoencoders take
     own = min(image_HWC.shape[:2])
-    side = min(SHORTER_SIDES[dice.integer(0, len(SHORTER_SIDES) - 1)], own)
+    side = min(SHORTER_SIDES[dice.integer(0, len(SHORTER_SIDES) - 1)], max(own // unit, 1) * unit)
     height, width = (max(round(length * side / own), side) for length in image_HWC.shape[:2])
     small_HWC = resized(image_HWC, height, width)
-    scale = EQUALISED_SIDE / side if equalised else 1.0
-    unit = 16  # so that half of it is a multiple of what autoencoders take
-    taken = -(-round(SIDE / scale) // unit) * unit
-    small_HWC = pad(small_HWC, taken, taken)
-    top, left = (dice.integer(0, (length - taken) // 8) * 8 for length in small_HWC.shape[:2])
-    return np.ascontiguousarray(crop(small_HWC, top, left, taken, taken)), scale
+    top, left = (dice.integer(0, length - side) for length in small_HWC.shape[:2])
+    return np.ascontiguousarray(crop(small_HWC, top, left, side, side))
 
 
 @dataclass(frozen=True)
@@ -163,17 +152,21 @@ class Photographs:
 
 
 def partner_features(
-    photographs: Photographs, partners: Partners, equalised: bool, features: FrozenFeatures
-) -> Single:
-    """Features [P, V, F] of a view of each photograph and of its partners."""
+    photographs: Photographs,
+    partners: Partners,
+    conditions: Sequence[Condition],
+    features: FrozenFeatures,
+) -> dict[Condition, Single]:
+    """Condition → features [P, V, F] of the whole of each photograph's square and partners."""
     found = [
         one
         for file, item_id in zip(photographs.files, photographs.ids, strict=True)
-        for one in partners.sources(file, item_id, equalised)
+        for condition in conditions  # within a photograph: its partners are made once
+        for one in partners.sources(file, item_id, condition)
     ]
-    title = f"photographs and partners, {'equalised' if equalised else 'as the files are'}"
-    all_NF = features.of(found, title, lambda view_HWC: (view_HWC,))
-    return all_NF.reshape(len(photographs.files), -1, all_NF.shape[1])
+    all_NF = features.of(found, "photographs and partners", lambda image: squares(image)[:1])
+    by_condition = all_NF.reshape(len(photographs.files), len(conditions), -1, all_NF.shape[1])
+    return {condition: by_condition[:, at] for at, condition in enumerate(conditions)}
 
 
 def judge_aligned(
