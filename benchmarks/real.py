@@ -62,9 +62,7 @@ def probe_results(
     def seen(one: Condition) -> NDArray[np.float32]:
         return features.of([source_of(*image, one) for image in known], f"features, {one.title}")
 
-    trained = [one for one in conditions if one.level == "clean"]
     found = {one: seen(one) for one in conditions}
-    partners_of = partner_features(*aligned, trained, features) if aligned else {}
     folds: dict[str, list[Fold]] = {
         LEAVE_FAMILY_OUT: list(leave_family_out(pictures)),
         LEAVE_SOURCE_OUT: list(leave_source_out(pictures)),
@@ -77,7 +75,7 @@ def probe_results(
             for level, one in pairs.items():
                 yield Result(way, Condition(level, equalised), one)
         if aligned:
-            both = partners_of[Condition("clean", equalised)]
+            both = partner_features(*aligned, equalised, features)
             pairs = judge_aligned(pictures, aligned[0], both, judged)
             for level, one in pairs.items():
                 yield Result(ALIGNED, Condition(level, equalised), one)

@@ -38,7 +38,7 @@ _TOLD = (
     "nor on the family, the source or the group that is left out; ROC AUC is the share of pairs in "
     "the right order. Balanced accuracy is at a threshold that was chosen on inner folds of the "
     "training images, which leave out whole sources and families; trained on photographs alone, it "
-    "is where one in five photographs that were left out is called synthetic. Intervals (95 %) "
+    "is where one in ten real images of the other sources is called synthetic. Intervals (95 %) "
     "resample groups: images of one prompt, one photograph or one scene go together. The second "
     "interval resamples whole sources and families, as a new generator would be another draw of "
     "those."

@@ -10,7 +10,7 @@ Shapes: P photographs · V a photograph and its partners · F features of a view
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real_features import (
-    Condition,
+    SIDE,
     FrozenFeatures,
     Single,
     Source,
     block_tokens,
+    centre,
     pixels_of,
-    squares,
 )
 from benchmarks.real_folds import Fold, judge_by, without_source
 from benchmarks.real_judge import Pairs
@@ -37,12 +37,13 @@ from rayapp.models.autoencoders.autoencoder_spec import load_autoencoder_spec, s
 from rayapp.models.autoencoders.round_trip import LatentNoise, Reconstructor, open_autoencoder
 from rayapp.transforms import ImageHWC
 from rayapp.transforms.draws import Dice
-from rayapp.transforms.operations import crop, jpeg, resize
+from rayapp.transforms.operations import crop, jpeg, pad, resize
 
-SHORTER_SIDES = 224, 256, 320  # px: faults of larger ones are too fine to carry over
+EQUALISED_SIDE, EQUALISED_QUALITY = 448, 90  # of configs/perturbations/equalise.yaml
+SHORTER_SIDES = 256, 320, 384  # px: faults of larger ones are too fine to carry over
 BLOCK = 9  # whose token of the whole image is taken: of the twelve it carries over best
 STRENGTH = 1.0  # of the ridge, fixed: what tells pairs apart best is the autoencoder's own
-FALSE_ALARMS = 0.2  # share of photographs never trained on that the threshold calls synthetic
+FALSE_ALARMS = 0.1  # share of the other sources' images that the threshold calls synthetic
 TAKES_OF_PACKAGES = 3  # cuts of each photograph that a package carries
 WEB_QUALITIES = 60, 100  # of a JPEG in between, for every second photograph
 _SEEDS = 2**31
@@ -56,7 +57,7 @@ class Rendering:
     latent_noise: float
 
 
-RENDERINGS = Rendering(1.0, 0.7), Rendering(0.5, 0.7), Rendering(0.5, 0.0)
+RENDERINGS = Rendering(1.0, 0.7), Rendering(0.5, 0.0)
 
 
 class Partners:
@@ -65,27 +66,30 @@ class Partners:
     def __init__(self, autoencoder: str, weights: Path) -> None:
         self._stored = stored_autoencoder(load_autoencoder_spec(autoencoder), str(weights))
         self._reconstructor: Reconstructor | None = None
-        self._name = f"{self._stored.hash}\0{RENDERINGS}\0{SHORTER_SIDES}\0{WEB_QUALITIES}"
-        self._pictures = lru_cache(maxsize=1)(self._made)
+        drawn = SHORTER_SIDES, WEB_QUALITIES, EQUALISED_SIDE, EQUALISED_QUALITY, SIDE
+        self._name = f"{self._stored.hash}\0{RENDERINGS}\0{drawn}"
+        self._views = lru_cache(maxsize=1)(self._made)
 
-    def sources(self, file: Path, item_id: str, condition: Condition) -> list[Source]:
-        """A square of the photograph and each of its partners, all under a condition."""
+    def sources(self, file: Path, item_id: str, equalised: bool) -> list[Source]:
+        """A view of the photograph, and the same view of each of its partners."""
         digest = sha256(file.read_bytes())
-        name = f"partners\0{digest}\0{item_id}\0{condition.key}\0{self._name}"
+        name = f"partners\0{digest}\0{item_id}\0{equalised}\0{self._name}"
 
-        def picture(number: int) -> Callable[[], ImageHWC]:
-            return lambda: condition.apply(self._pictures(file, item_id)[number], item_id)
+        def view(number: int) -> Callable[[], ImageHWC]:
+            return lambda: self._views(file, item_id, equalised)[number]
 
-        return [(f"{name}\0{number}", picture(number)) for number in range(1 + len(RENDERINGS))]
+        return [(f"{name}\0{number}", view(number)) for number in range(1 + len(RENDERINGS))]
 
-    def _made(self, file: Path, item_id: str) -> list[ImageHWC]:
-        dice = Dice(0, "real/partners", item_id)
-        cut_HWC = _cut(pixels_of(file.read_bytes(), item_id), dice)
-        pictures = [cut_HWC, *(self._rendered(cut_HWC, one, dice) for one in RENDERINGS)]
+    def _made(self, file: Path, item_id: str, equalised: bool) -> list[ImageHWC]:
+        dice = Dice(0, "real/partners", f"{item_id}\0{equalised}")
+        cut_HWC, scale = _cut(pixels_of(file.read_bytes(), item_id), equalised, dice)
+        views = [cut_HWC, *(self._rendered(cut_HWC, one, dice) for one in RENDERINGS)]
         if dice.chance(0.5):
             quality = dice.integer(*WEB_QUALITIES)
-            pictures = [jpeg(one, quality, "rgb") for one in pictures]
-        return pictures
+            views = [jpeg(one, quality, "rgb") for one in views]
+        side = max(SIDE, round(cut_HWC.shape[0] * scale))
+        views = [centre(resized(one, side, side)) for one in views]
+        return [jpeg(one, EQUALISED_QUALITY, "rgb") for one in views] if equalised else views
 
     def _rendered(self, cut_HWC: ImageHWC, rendering: Rendering, dice: Dice) -> ImageHWC:
         if self._reconstructor is None:
@@ -104,15 +108,22 @@ def resized(image_HWC: ImageHWC, height: int, width: int) -> ImageHWC:
     return resize(image_HWC, height, width, "area" if height < image_HWC.shape[0] else "lanczos4")
 
 
-def _cut(image_HWC: ImageHWC, dice: Dice) -> ImageHWC:
-    """A square of the photograph, made as small as what generators draw, at a drawn place."""
-    unit = 16  # so that half of it is a multiple of what autoencoders take
+def _cut(image_HWC: ImageHWC, equalised: bool, dice: Dice) -> tuple[ImageHWC, float]:
+    """A square of the photograph at a drawn size and place, and by what it is resized later.
+
+    It is as large as what the backbone sees of the whole: a photograph that is equalised is seen at
+    the scale at which `equalise` would bring it.
+    """
     own = min(image_HWC.shape[:2])
-    side = min(SHORTER_SIDES[dice.integer(0, len(SHORTER_SIDES) - 1)], max(own // unit, 1) * unit)
+    side = min(SHORTER_SIDES[dice.integer(0, len(SHORTER_SIDES) - 1)], own)
     height, width = (max(round(length * side / own), side) for length in image_HWC.shape[:2])
     small_HWC = resized(image_HWC, height, width)
-    top, left = (dice.integer(0, length - side) for length in small_HWC.shape[:2])
-    return np.ascontiguousarray(crop(small_HWC, top, left, side, side))
+    scale = EQUALISED_SIDE / side if equalised else 1.0
+    unit = 16  # so that half of it is a multiple of what autoencoders take
+    taken = -(-round(SIDE / scale) // unit) * unit
+    small_HWC = pad(small_HWC, taken, taken)
+    top, left = (dice.integer(0, (length - taken) // 8) * 8 for length in small_HWC.shape[:2])
+    return np.ascontiguousarray(crop(small_HWC, top, left, taken, taken)), scale
 
 
 @dataclass(frozen=True)
@@ -152,21 +163,17 @@ class Photographs:
 
 
 def partner_features(
-    photographs: Photographs,
-    partners: Partners,
-    conditions: Sequence[Condition],
-    features: FrozenFeatures,
-) -> dict[Condition, Single]:
-    """Condition → features [P, V, F] of the whole of each photograph's square and partners."""
+    photographs: Photographs, partners: Partners, equalised: bool, features: FrozenFeatures
+) -> Single:
+    """Features [P, V, F] of a view of each photograph and of its partners."""
     found = [
         one
         for file, item_id in zip(photographs.files, photographs.ids, strict=True)
-        for condition in conditions  # within a photograph: its partners are made once
-        for one in partners.sources(file, item_id, condition)
+        for one in partners.sources(file, item_id, equalised)
     ]
-    all_NF = features.of(found, "photographs and partners", lambda image: squares(image)[:1])
-    by_condition = all_NF.reshape(len(photographs.files), len(conditions), -1, all_NF.shape[1])
-    return {condition: by_condition[:, at] for at, condition in enumerate(conditions)}
+    title = f"photographs and partners, {'equalised' if equalised else 'as the files are'}"
+    all_NF = features.of(found, title, lambda view_HWC: (view_HWC,))
+    return all_NF.reshape(len(photographs.files), -1, all_NF.shape[1])
 
 
 def judge_aligned(
@@ -178,7 +185,8 @@ def judge_aligned(
         pictures: the set.
         photographs: what is trained on.
         both: of partner_features.
-        judged: level → features of all images of the set.
+        judged: level → features of all images of the set. The threshold is set on clean ones of
+            sources that are not judged, for partners are far easier to tell than what will come.
     """
     num_views = both.shape[1]
     tokens_ND = block_tokens(both.reshape(-1, both.shape[2]), BLOCK)
@@ -186,10 +194,13 @@ def judge_aligned(
     sources_N = np.repeat(photographs.sources_P, num_views)
     groups_N = np.repeat(photographs.groups_P, num_views)
 
+    seen = {level: block_tokens(one, BLOCK) for level, one in judged.items()}
+
     def fit(fold: Fold) -> Probe:
         kept = ~np.isin(sources_N, pictures.kinds_N[fold.real])
         training = tokens_ND[kept], origins_N[kept], sources_N[kept], groups_N[kept]
-        return fit_probe(*training, (STRENGTH,), FALSE_ALARMS)
+        probe = fit_probe(*training, (STRENGTH,))
+        known = probe.scores(seen["clean"][fold.train])  # real images of the other sources
+        return replace(probe, threshold=float(np.quantile(known, 1 - FALSE_ALARMS)))
 
-    seen = {level: block_tokens(one, BLOCK) for level, one in judged.items()}
     return judge_by(pictures, list(without_source(pictures)), fit, seen)

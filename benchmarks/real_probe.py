@@ -34,7 +34,7 @@ class Probe:
     scale_C: Single
     weights_C: Single
     bias: float
-    threshold: float  # synthetic from this score on
+    threshold: float  # synthetic from this score on; both errors weigh the same
     strength: float
 
     def scores(self, features_MC: Single) -> Floats:
@@ -50,7 +50,6 @@ def fit_probe(
     kinds_N: Names,
     groups_N: Names,
     strengths: Sequence[float] = STRENGTHS,
-    false_alarms: float | None = None,
 ) -> Probe:
     """Fit to training images.
 
@@ -60,8 +59,6 @@ def fit_probe(
         kinds_N: source or family, which weigh the same and which an inner fold leaves out whole.
         groups_N: what an inner fold leaves out whole where a class is of one kind.
         strengths: of the ridge, of which the inner folds choose one.
-        false_alarms: the threshold calls this share of left-out real images synthetic; where not
-            told, both errors weigh the same, which wants synthetic images like those to come.
     """
     mean_C, scale_C = features_NC.mean(0), features_NC.std(0) + _TINY
     x_NC = (features_NC - mean_C) / scale_C
@@ -72,8 +69,6 @@ def fit_probe(
     coefficients_N, bias = ridge(gram_NN, origins_N, balanced(origins_N, kinds_N), strength)
     weights_C = (coefficients_N.astype(np.float32) @ x_NC) / x_NC.shape[1]
     threshold = _threshold(found[strength], origins_N)
-    if false_alarms is not None:
-        threshold = float(np.quantile(found[strength][origins_N == 0], 1 - false_alarms))
     return Probe(mean_C, scale_C, weights_C, bias, threshold, strength)
 
 
