@@ -92,7 +92,10 @@ class AzureStore(CloudStore):
             raise
 
     def _head(self, name: str) -> Stat:
-        return _stat(self._blob(name).get_blob_properties())
+        found = self._blob(name).get_blob_properties()
+        if _is_folder(found):
+            raise FileNotFoundError(name)
+        return _stat(found)
 
     def _page(self, start: str, delimiter: str, at: str) -> Page:
         container = azure_client().get_container_client(self.bucket)
