@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from rayapp.config.paths import absolute_uri
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store
@@ -22,16 +21,18 @@ _CLOUDS = ("gs", "az")
 
 
 def arrow_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of a URI that was opened by `open_store`, and the path on it.
+    """The filesystem of a URI, and the path on it; UserError as `open_store`.
 
-    It is picklable, and a worker reaches the store with its own credentials.
+    It is picklable, and a worker reaches a bucket with its own credentials.
     """
-    scheme, is_uri, path = absolute_uri(uri).partition("://")
-    if is_uri and scheme in _CLOUDS:
-        open_store(uri)  # say now what is wrong with it
-        return fs.PyFileSystem(_Handler(scheme)), path.strip("/")
-    found, path = fs.FileSystem.from_uri(absolute_uri(uri))
-    return found, path
+    store = open_store(uri)  # which says what is wrong with it
+    scheme, is_uri, path = store.root.partition("://")
+    if not is_uri:
+        return fs.LocalFileSystem(), store.root
+    if scheme in _CLOUDS:
+        return fs.PyFileSystem(_Handler(scheme)), path
+    # Of the bucket alone: in a whole URI `#` and `?` would not be characters of a key.
+    return fs.FileSystem.from_uri(f"{scheme}://{path.partition('/')[0]}")[0], path
 
 
 class _Handler(fs.FileSystemHandler):  # type: ignore[misc]

@@ -113,7 +113,7 @@ class AzureStore(CloudStore):
         return Page(objects, folders, pages.continuation_token or "")
 
     def _remove(self, name: str) -> None:
-        self._blob(name).delete_blob(delete_snapshots="include")
+        self._blob(name).delete_blob()
 
     def _passes(self, error: BaseException) -> bool:
         # A body that was cut off, bytes that changed on the way, a blob replaced while it was read.
