@@ -36,8 +36,8 @@ class PredictSettings(JobSettings):
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, bucket prefix, pattern, list (.txt), table of paths or images "
-        "(.csv, .parquet), manifest or .tar"
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths, addresses "
+        "or images (.csv, .parquet), manifest, .tar, or hf://datasets/OWNER/NAME[/CONFIG][@REV]"
     )
     root: Uri | None = Field(
         None, description="where the paths of a list or table start; its own folder if none"
@@ -61,6 +61,11 @@ class PredictSettings(JobSettings):
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
     )
+    stream: bool | None = Field(
+        None,
+        description="images are read and scores written by workers, as a folder of tables; from "
+        "100,000 images on if none",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
     )
@@ -72,7 +77,7 @@ class PredictSettings(JobSettings):
     batch_size: int | None = Field(
         None, ge=1, description="views of a forward pass; by measured memory if none"
     )
-    threads: int = Field(1, ge=1, description="CPU threads of one worker")
+    threads: int = Field(1, ge=1, description="CPU threads of a forward pass, and CPUs of a worker")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
     num_workers: int | None = Field(
         None, ge=1, description="workers at most; as many as fit if none"
