@@ -26,8 +26,9 @@ from rayapp.jobs.train_stream import parts, streamed
 from rayapp.models.distributed.collectives import global_sum
 from rayapp.run import record
 from rayapp.run.progress import Progress
-from rayapp.storage.arrow import arrow_filesystem
+from rayapp.storage.arrow_files import arrow_files
 from rayapp.storage.disk import naming, scratch_folder
+from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.loop import (
@@ -78,7 +79,8 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     settings = job.settings
     workers = settings.num_workers
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpus_per_worker else {})
-    filesystem, path = arrow_filesystem(settings.output)
+    store = open_store(settings.output)
+    local = isinstance(store, LocalStore)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -91,8 +93,8 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
-            storage_path=path,
-            storage_filesystem=filesystem,
+            storage_path=store.root if local else ".",
+            storage_filesystem=None if local else arrow_files(store),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[_Failures(board)],
