@@ -14,6 +14,7 @@ from rayapp.config.paths import slug
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import item_id
+from rayapp.dataset.leakage import leaks
 from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_perturbation
 from rayapp.evaluate.detectors import Measured, load_all
@@ -161,16 +162,22 @@ def _refuse_calibrated(
     for detector in detectors:
         if detector.calibrated_on is None:
             continue
+        known = set(detector.calibrated_on["path"].to_pylist())
         for suite in (one for one in suites if one.task == "origin"):
             for level in levels(suite, asked):
                 paths = [item_id(item.path) for item in bench.items(suite, level).items]
-                known = set(detector.calibrated_on["path"].to_pylist())
-                looked_at = [path for path in paths if path in known]
-                looked_at += paths[:: max(1, len(paths) // _FEW)]
-                hash_of = partial(_hash, open_store(str(level.root)))
-                hashes = dict(as_completed(hash_of, set(looked_at), _FEW))
-                rows = {"path": paths, "sha256": [hashes.get(path) for path in paths]}
-                refuse_calibration(detector, suite, pa.table(rows))
+                looked_at = {path for path in paths if path in known}
+                looked_at |= set(paths[:: max(1, len(paths) // _FEW)])
+                rows = _known(paths, looked_at, level.root)
+                if leaks(detector.calibrated_on, rows).num_rows:  # then how many, of all
+                    rows = _known(paths, set(paths), level.root)
+                refuse_calibration(detector, suite, rows)
+
+
+def _known(paths: Sequence[str], looked_at: set[str], root: str | None) -> pa.Table:
+    """The paths, and the sha256 of those images that are looked at."""
+    hashes = dict(as_completed(partial(_hash, open_store(str(root))), looked_at, _FEW))
+    return pa.table({"path": paths, "sha256": [hashes.get(path) for path in paths]})
 
 
 def _hash(root: Store, path: str) -> tuple[str, str | None]:
