@@ -27,6 +27,7 @@ from rayapp.predict.inputs import Inputs, resolve, with_repeats, with_variants, 
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
+from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
 from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.run import record, row_work
@@ -37,9 +38,7 @@ from rayapp.storage.uris import open_store
 from rayapp.transforms.perturbations import load_perturbation
 
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
-_BLOCK_ROWS = 64  # read ahead together
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
-_LEAST_BLOCKS = 16
 
 
 def predict(settings: PredictSettings) -> record.Run:
@@ -70,10 +69,12 @@ def predict(settings: PredictSettings) -> record.Run:
         results: dict[str, Any] = {}
         opened.enter_context(on_demand(settings))
         spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
-        threads = settings.threads
-        if in_process(run, todo.num_rows, _resources(settings)):
-            threads = max(threads, settings.cpus or len(os.sched_getaffinity(0)))
-        work = PredictRows(spec, inputs.root, threads, disturbed)
+        here = in_process(run, todo.num_rows, _resources(settings))
+        threads, at_once = settings.threads, ON_GPU if settings.gpus_per_worker else 1
+        if here:
+            cores = settings.cpus or len(os.sched_getaffinity(0))
+            threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
+        work = PredictRows(spec, inputs.root, threads, disturbed, at_once)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -263,21 +264,22 @@ def _bf16_check(
     return on_worker(on_gpu, _resources(settings).bundle, "predict", settings.wait_s)
 
 
-def _resources(settings: PredictSettings) -> Resources:
-    return Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
+def _resources(settings: PredictSettings, side_by_side: int = 1) -> Resources:
+    gpus = settings.gpus_per_worker
+    return Resources(settings.threads, gpus, settings.num_workers, side_by_side)
 
 
 def _mapped(
     settings: PredictSettings, run: record.Run, inputs: Inputs, todo: pa.Table, work: PredictRows
 ) -> Parts:
-    block = max(1, min(_BLOCK_ROWS, todo.num_rows // _LEAST_BLOCKS))
+    block = batch_rows(todo.num_rows, work.side_by_side)
     return map_rows(
         todo,
         work,
         work_schema(inputs.scheme),
         run=run,
         batch_size=block,
-        resources=_resources(settings),
+        resources=_resources(settings, work.side_by_side),
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),

@@ -1,11 +1,12 @@
-"""The gallery: the images that tell most, as thumbnails with their scores, on one page."""
+"""The gallery: the images that tell most, on one page to work through, what wants a look first."""
 
+import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,17 +16,17 @@ from rayapp.models.preprocessing import seen_boxes
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge, no_basis
 from rayapp.pages.blocks import (
     Block,
-    Gallery,
+    Commands,
     Highlight,
     Highlights,
     KeyValues,
     Notice,
     Overlay,
-    Picture,
     Prose,
     Value,
 )
 from rayapp.pages.page import Page, Section
+from rayapp.pages.review import Card, Review
 from rayapp.pages.thumbnails import thumbnail_of
 
 GALLERY_FILE = "gallery.html"
@@ -143,22 +144,27 @@ class Gallerist:
         read: an image's bytes by its path.
         view: how the detector sees images, to show what it saw; None: whole.
         rates: what is known of the detector's own errors, in words.
+        address: a file: address of an image by its path, for a look at its pixels; '' if none.
+        next_commands: what reads the list of marks that the page saves.
     """
 
     read: Callable[[str], bytes]
     view: Preprocessing | None = None
     rates: str = ""
+    address: Callable[[str], str] = lambda path: ""
+    next_commands: str = ""
 
     def page(self, selection: GallerySelection, facts: dict[str, Value], missed: Missed) -> Page:
         """The selected images, what could not be scored, and how the scores came about."""
         sections: list[Section] = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            for heading, caption, entries in _headed(selection):
-                pictures = list(pool.map(self._picture, entries))
-                shown = [one for one in pictures if one]
-                if shown:
-                    number = f"{len(shown):,} image{'s' * (len(shown) > 1)}"
-                    sections.append(Section(heading, [Gallery(shown, f"{number}{caption}.")]))
+            found = pool.map(lambda one: self._card(*one), _in_groups(selection))
+            cards = [card for card in found if card]
+        if cards:
+            blocks: list[Block | Review] = [Review(cards, _key_of(cards, facts))]
+            if self.next_commands:
+                blocks += [Prose(_ABOUT_MARKS), Commands(self.next_commands)]
+            sections.append(Section("Images", blocks))
         if missed.named:
             lines = [f"`{line}`" for line in missed.named]
             if missed.num_unnamed:
@@ -166,62 +172,75 @@ class Gallerist:
             sections.append(Section("Not scored", [Prose("\n\n".join(lines))]))
         sections.append(Section("How these scores came about", [KeyValues(facts)]))
         counted = _counted(selection, missed.num_rows, self.rates, _legend(self.view))
-        return Page("Scores", _summary(selection), [counted, *sections])
+        return Page("Scores", _summary(selection, len(cards)), [counted, *sections])
 
-    def _picture(self, one: dict[str, Any]) -> Picture | None:
+    def _card(self, group: str, one: dict[str, Any]) -> Card | None:
         try:
             uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
         except (OSError, ValueError):  # gone since it was scored
             return None
-        lines = [f"p = {one['p']:.3f}", f"margin {one['margin']:+.3f}"]
-        if one["reason"]:
-            lines.append(one["reason"])
+        lines = [one["reason"]] if one["reason"] else []
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")
         boxes = seen_boxes(size_HW, self.view) if self.view and is_plain else [(0.0, 0.0, 1.0, 1.0)]
-        tone: Literal["plain", "right", "wrong", "unsure"] = (
-            "unsure" if one["word"] == UNSURE else "plain"
+        tone = "unsure" if one["word"] == UNSURE else "plain"
+        facts = {"margin": f"{one['margin']:+.3f}", "size": f"{size_HW[1]} × {size_HW[0]} px"}
+        if one["origin"] is not None:
+            facts["labelled"] = SYNTHETIC if one["origin"] else REAL
+            if one["word"] in (REAL, SYNTHETIC):
+                tone = "right" if one["word"] == facts["labelled"] else "wrong"
+        return Card(
+            path=one["path"],
+            thumbnail=uri,
+            verdict=one["word"],
+            group=group,
+            probability=one["p"],
+            lines=lines,
+            facts=facts,
+            tone=tone,
+            source=self.address(one["path"]),
+            overlay=Overlay(*size_HW, boxes),
         )
-        if one["origin"] is not None and one["word"] in (REAL, SYNTHETIC):
-            right = (one["word"] == SYNTHETIC) == bool(one["origin"])
-            tone = "right" if right else "wrong"
-        return Picture(
-            uri,
-            one["path"].rsplit("/", 1)[-1],
-            lines,
-            one["word"],
-            tone,
-            one["path"],
-            Overlay(*size_HW, boxes),
-        )
 
 
-def _headed(selection: GallerySelection) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-    """Each part of the selection with its heading, and what goes behind the number of images."""
-    parts, classes = selection.parts(), selection.judge.classes
-    at = f"the threshold ({selection.judge.decides_at:.3g})"
-    if "wrong" in parts:
-        yield "Most surely wrong, by the labels given", ", the surest first", parts["wrong"]
-    if "synthetic" in parts:
-        heading = "Most sure" if classes else "Most likely synthetic"
-        yield heading, ", the surest first", parts["synthetic"]
-    undecided = [one for one in parts.get("unsure", []) if one["word"] == UNSURE]
-    if undecided:
-        yield "Unsure", f", those nearest to {at} first", undecided
-    near = [one for one in parts.get("unsure", []) if one["word"] != UNSURE]
-    if near and classes:
-        yield "Least sure", f" at most {NEAR} ahead of the second class", near
-    elif near:
-        yield "Nearest to the threshold", f" with a probability within {NEAR} of {at}", near
-    if "real" in parts:
-        yield "Most likely real", ", the surest first", parts["real"]
+_ABOUT_MARKS = (
+    "“Save list” writes the images that you marked real or synthetic to `reviewed.csv`, one "
+    "`path,origin` a line. Calibrate and evaluate read it; marks stay in this browser until you "
+    "clear them."
+)
 
 
-def _summary(selection: GallerySelection) -> str:
+def _key_of(cards: Iterable[Card], facts: dict[str, Value]) -> str:
+    """Marks belong to these images under this detector."""
+    named = [str(facts.get("detector")), *(card.path for card in cards)]
+    return hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
+
+
+def _in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each image that was chosen, with why it is there; what wants a look first comes first."""
+    parts = selection.parts()
+    likely = "surest" if selection.judge.classes else "surest synthetic"
+    near = "least sure" if selection.judge.classes else "near the threshold"
+    undecided = parts.get("unsure", [])
+    for group, entries in (
+        ("surely wrong", parts.get("wrong", [])),
+        (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
+        (near, [one for one in undecided if one["word"] != UNSURE]),
+        (likely, parts.get("synthetic", [])),
+        ("surest real", parts.get("real", [])),
+    ):
+        for one in entries:
+            yield group, one
+
+
+def _summary(selection: GallerySelection, num_shown: int) -> str:
     total = sum(selection.counts.values())
+    if not total:
+        return "No image could be scored."
     counted = ", ".join(f"{count:,} {word}" for word, count in _in_order(selection))
-    return f"{total:,} images: {counted}." if total else "No image could be scored."
+    shown = "" if num_shown >= total else f" Shown are the {num_shown:,} that tell most."
+    return f"{total:,} images: {counted}.{shown}"
 
 
 def _in_order(selection: GallerySelection) -> list[tuple[str, int]]:
@@ -258,5 +277,5 @@ def _legend(view: Preprocessing | None) -> str:
     }[view.view]
     return (
         f"Dimmed is what the detector did not see: of each image it looks {looks}. Point at a "
-        "picture to see it whole."
+        "picture to see it undimmed."
     )

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +20,7 @@ from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
 from rayapp.predict import members, path_lists
 from rayapp.storage.store import LocalStore, Stat, Store
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import BUCKETS, open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -44,6 +45,11 @@ class Inputs:
         """The bytes of one image; see `members.read_image`."""
         at = pc.index(self.table["path"], path).as_py()
         return members.read_image(self.root, self.table.slice(at, 1).to_pylist()[0])
+
+    def address(self, path: str) -> str:
+        """The file: address of an image that lies in a local file of its own; else ''."""
+        is_file = isinstance(self.root, LocalStore) and self.root.stat(path) is not None
+        return Path(self.root.root, path).absolute().as_uri() if is_file else ""
 
 
 def resolve(
@@ -261,7 +267,7 @@ def _every(store: Store) -> Iterator[Stat]:
 
 
 def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
-    if uri.endswith("/") or (uri.startswith("s3://") and uri.count("/") < 3):
+    if uri.endswith("/") or (uri.partition("://")[0] in BUCKETS and uri.count("/") < 3):
         return None
     store, key = split_uri(uri)
     stat = store.stat(key)

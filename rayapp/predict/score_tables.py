@@ -16,6 +16,7 @@ from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.inputs import Inputs
 from rayapp.predict.summary import error_rates
+from rayapp.run.record import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
 
@@ -122,6 +123,25 @@ class Results:
         """Write the gallery."""
         if self.most:
             missed = gallery.Missed(tally.failures, tally.failed, tally.unnamed)
-            gallerist = gallery.Gallerist(self.inputs.read, self.view, error_rates(self.judge))
+            gallerist = gallery.Gallerist(
+                self.inputs.read,
+                self.view,
+                error_rates(self.judge),
+                self.inputs.address,
+                "" if self.judge.classes else self._next_commands(str(facts["detector"])),
+            )
             page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())
+
+    def _next_commands(self, detector: str) -> str:
+        """What reads the list of marks that the gallery saves."""
+        given = {
+            "detector": detector,
+            "scores": self.store.root,
+            "annotations": "reviewed.csv",
+            "scheme": "reviewed",
+        }
+        return "\n".join(
+            command(job, **given, output=f"runs/{job}-reviewed")
+            for job in ("calibrate", "evaluate")
+        )

@@ -31,12 +31,12 @@ class PredictSettings(JobSettings):
     }
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of a detector, a Hugging Face folder or "
+        description="folder or bucket prefix of a detector, a Hugging Face folder or "
         "hf://OWNER/NAME[@REVISION], an ONNX file, or a Python file with predict(images)"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, s3:// prefix, pattern, list (.txt), table of paths or images "
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths or images "
         "(.csv, .parquet), manifest or .tar"
     )
     root: Uri | None = Field(
@@ -72,7 +72,7 @@ class PredictSettings(JobSettings):
     batch_size: int | None = Field(
         None, ge=1, description="views of a forward pass; by measured memory if none"
     )
-    threads: int = Field(1, ge=1, description="CPU threads of one worker")
+    threads: int = Field(1, ge=1, description="CPU threads of a forward pass, and CPUs of a worker")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
     num_workers: int | None = Field(
         None, ge=1, description="workers at most; as many as fit if none"
