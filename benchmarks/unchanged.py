@@ -167,7 +167,8 @@ def detector(output: Path) -> dict[str, str]:
 
 
 def figures(output: Path) -> dict[str, Any]:
-    return json.loads((output / "metrics.json").read_text())
+    found: dict[str, Any] = json.loads((output / "metrics.json").read_text())
+    return found
 
 
 def logits(name: str, was: Path, now: Path) -> dict[str, int]:
@@ -195,7 +196,8 @@ def scores(folder: Path) -> list[Path]:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return pq.read_table(path, columns=["id", "logit"]).to_pylist()
+    found: list[dict[str, Any]] = pq.read_table(path, columns=["id", "logit"]).to_pylist()
+    return found
 
 
 def images(output: Path) -> Iterator[tuple[str, str]]:

@@ -58,9 +58,10 @@ Named = Literal["image", "other", "unknown"]
 
 
 # libtiff writes what it thinks of a file to stderr, in the middle of a progress line and without
-# the file's name; the row of the image says what is wrong. Pillow has no switch for that.
+# the file's name; the row of the image says what is wrong. Pillow has no switch for that, but its
+# module gives the functions of what it is linked with.
 with contextlib.suppress(OSError, AttributeError, TypeError):
-    _libtiff = ctypes.CDLL(Image.core.__file__)  # symbols of what it is linked with, too
+    _libtiff = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
     _libtiff.TIFFSetErrorHandler(None)
     _libtiff.TIFFSetWarningHandler(None)
 
