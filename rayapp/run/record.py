@@ -11,20 +11,15 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from rayapp.config import clock
 from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.packaged import shipped_folder
-from rayapp.config.paths import nearby, submitted
 from rayapp.config.settings import Settings
 from rayapp.run.fingerprint import (
     fingerprint,
@@ -301,26 +296,6 @@ def versions() -> dict[str, str]:
 
         found |= decoder_versions()
     return found
-
-
-def command(job: str, **options: str | Sequence[str]) -> str:
-    """A job's command line to copy into this shell; what that would take apart is quoted."""
-    words = _invocation(job)
-    for name, given in options.items():
-        values = [given] if isinstance(given, str) else given
-        words += [f"--{name.replace('_', '-')}", *map(nearby, values)]
-    return shlex.join(words)
-
-
-def _invocation(job: str) -> list[str]:
-    """The words that start a job: `imaginet JOB` where PATH leads to ours, else by their path."""
-    ours, found = Path(sys.executable).with_name("imaginet"), shutil.which("imaginet")
-    by_name = found and ours.exists() and ours.samefile(found)
-    if by_name or submitted():  # of a submitted job nothing is known of the reader's shell
-        return ["imaginet", job]
-    if ours.exists():
-        return [nearby(str(ours)), job]
-    return [nearby(sys.executable), nearby(str(shipped_folder("jobs") / f"{job}.py"))]
 
 
 def duration(seconds: float) -> str:
