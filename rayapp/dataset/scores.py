@@ -30,6 +30,9 @@ EXTRA = {
     "orientation": pa.int8(),
     "note": pa.string(),
     "reason": pa.string(),  # why there is no verdict, though the logit stands
+    "declared": pa.string(),  # what the file says of itself, see dataset/declared
+    "declared_by": pa.string(),
+    "declared_detail": pa.string(),
     "variant": pa.string(),
     "group": pa.string(),
     "etag": pa.string(),

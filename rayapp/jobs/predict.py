@@ -14,6 +14,7 @@ from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
+from rayapp.dataset.declared import TrustList, read_trust_list
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
@@ -32,6 +33,7 @@ from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import Store
+from rayapp.storage.uris import read_uri
 from rayapp.transforms.perturbations import load_perturbation
 
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
@@ -46,14 +48,16 @@ def predict(settings: PredictSettings) -> record.Run:
     """
     subject = subject_of(settings)
     with contextlib.ExitStack() as opened:
+        trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
         inputs = meanwhile(settings, opened, lambda: _listed(settings, disturbed, scratch))
         if isinstance(inputs, LargeInputs):
-            return _streamed(settings, subject, inputs, disturbed, opened)
+            return _streamed(settings, subject, inputs, disturbed, trust, opened)
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        hashes |= _trusted(trust)
         if disturbed:
             hashes["perturbation"] = disturbed.perturbation.hash
             inputs = with_variants(inputs, disturbed.perturbation.variant_names)
@@ -77,7 +81,7 @@ def predict(settings: PredictSettings) -> record.Run:
         if here:
             cores = settings.cpus or len(os.sched_getaffinity(0))
             threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
-        work = PredictRows(spec, inputs.root, threads, disturbed, at_once)
+        work = PredictRows(spec, inputs.root, threads, disturbed, trust, at_once)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -112,12 +116,13 @@ def _streamed(
     subject: Subject,
     large: LargeInputs,
     disturbed: Disturbed | None,
+    trust: TrustList,
     opened: contextlib.ExitStack,
 ) -> record.Run:
     """Read, scored and written by workers."""
     from rayapp.jobs.predict_stream import stream_scores
 
-    hashes = {"detector": subject.hash, "input": large.digest}
+    hashes = {"detector": subject.hash, "input": large.digest, **_trusted(trust)}
     if disturbed:
         hashes["perturbation"] = disturbed.perturbation.hash
     run = _begun(settings, hashes)
@@ -131,9 +136,13 @@ def _streamed(
     images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
     at_once = ON_GPU if settings.gpus_per_worker else 1
-    work = StreamedRows(spec, shards.root, settings.threads, disturbed, at_once)
+    work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once)
     stream_scores(settings, subject, run, large, work, results)
     return run
+
+
+def _trusted(trust: TrustList) -> dict[str, str]:
+    return {"trust_list": record.digest(trust.pem.encode())} if trust.pem else {}
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rayapp.config.errors import JobFailed, UserError
+from rayapp.models.basis import threshold_line
 from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
 from rayapp.predict.settings import PredictSettings
-from rayapp.predict.summary import threshold_line
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.storage.uris import open_store
 
@@ -58,13 +58,16 @@ def subject_of(settings: PredictSettings) -> Subject:
         if settings.view or settings.view_size:
             raise UserError("--view: a detector of your own gets whole images; leave it out")
         own = read_user_detector(settings.detector)
-        return Subject(own.hash, Judge("own", threshold=settings.threshold), own=own)
+        judge = Judge("own", None, settings.threshold, (), settings.trust_declared)
+        return Subject(own.hash, judge, own=own)
     stored = load_detector(settings.detector)
     detector = stored.seen_as(settings.view, settings.view_size)
     view, labels = detector.spec.preprocessing, detector.spec.labels
     classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
     seen_as = "fusion" if detector.spec.fusion else f"{view.view}-{view.size}"
-    judge = Judge(seen_as, detector.spec.calibration, settings.threshold, classes)
+    judge = Judge(
+        seen_as, detector.spec.calibration, settings.threshold, classes, settings.trust_declared
+    )
     otherwise = detector if detector is not stored else None
     return Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 
@@ -123,6 +126,8 @@ def told(
         "unnamed": tally.unnamed,
         "verdicts": {word: selection.counts[word] for word in subject.judge.words},
         "nothing_to_judge": dict(selection.nothing.most_common()),
+        "declared": dict(tally.declared),
+        "conflicts": selection.conflicts,
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(left_out.most_common()),

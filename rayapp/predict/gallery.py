@@ -37,6 +37,9 @@ NEAR = 0.1  # in probability: what is no further from the threshold could be eit
 # Shares of the gallery.
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
 _MISTAKES_SHARE = 0.4
+_CONFLICTS_SHARE = 0.4
+_OTHERWISE = "declares otherwise"
+_DECLARED = ("declared", "declared_by")
 PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an image inside a file
 
 
@@ -44,14 +47,16 @@ PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an imag
 class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones with the largest and the smallest margin to the threshold, those unsure or
-    near to it and, where labels are known, those that are most surely wrong.
+    Those are the ones whose file declares something against the detector, those with the largest
+    and the smallest margin to the threshold, those unsure or near to it and, where labels are
+    known, those that are most surely wrong.
     """
 
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
     nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
+    conflicts: int = 0
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -62,6 +67,7 @@ class GallerySelection:
         words = [word.removesuffix(self.judge.mark) for word in verdicts.words]
         reasons = no_basis(scores, rows) or [""] * len(rows)
         self.counts.update(words)
+        self.conflicts += sum(map(bool, verdicts.conflicts))
         self.nothing.update(kind_of(one) for one in reasons if one)
         if self.most and len(rows):
             seen = _Seen(scores, rows, words, verdicts, np.array([bool(one) for one in reasons]))
@@ -72,6 +78,7 @@ class GallerySelection:
     def merge(self, other: "GallerySelection") -> None:
         """As if what the other one saw had come by here."""
         self.counts.update(other.counts)
+        self.conflicts += other.conflicts
         self.nothing.update(other.nothing)
         for part, heap in other._heaps.items():
             for item in heap:
@@ -80,6 +87,8 @@ class GallerySelection:
     def _candidates(self, seen: "_Seen") -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Of each part which rows belong to it, and by what the most telling are chosen."""
         margins, classes = seen.verdicts.margins_N, bool(self.judge.classes)
+        conflicts = np.array([bool(one) for one in seen.verdicts.conflicts])
+        yield "conflict", conflicts, np.abs(margins)
         unsure = np.array([word == UNSURE for word in seen.words]) | (np.abs(margins) <= NEAR)
         yield "unsure", unsure, -np.abs(margins)
         real = ~unsure & (margins < 0) & (not classes)
@@ -131,11 +140,12 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
-        take("wrong", round(self.most * _MISTAKES_SHARE))
+        take("conflict", round(self.most * _CONFLICTS_SHARE))
+        take("wrong", round((self.most - len(taken)) * _MISTAKES_SHARE))
         left = self.most - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
-        for part, _ in _PARTS:  # what one part does not need, others have
+        for part in ("conflict", *(part for part, _ in _PARTS)):  # what one does not need
             take(part, self.most - len(taken))
         return {part: entries for part, entries in chosen.items() if entries}
 
@@ -152,7 +162,7 @@ class _Seen:
 
     def entry(self, at: int) -> dict[str, Any]:
         """What is kept of a row: what its picture shows, and where its image lies."""
-        names = set(self.scores.column_names) & {"path", "variant", "origin", *PLACE}
+        names = set(self.scores.column_names) & {"path", "variant", "origin", *_DECLARED, *PLACE}
         row = self.scores.select(list(names)).slice(int(self.rows[at]), 1).to_pylist()[0]
         word = self.words[at]
         return {
@@ -163,6 +173,8 @@ class _Seen:
             "margin": float(self.verdicts.margins_N[at]),
             "origin": row.get("origin"),
             "reason": self.verdicts.reasons[at] if word == UNSURE else "",
+            "conflict": self.verdicts.conflicts[at],
+            **{name: row.get(name) or "" for name in _DECLARED},
             "place": {name: row.get(name) for name in ("path", *PLACE)},
         }
 
@@ -223,7 +235,8 @@ class Gallerist:
             uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
         except (OSError, ValueError):  # gone since it was scored
             return None
-        lines = [one["reason"]] if one["reason"] else []
+        said = f"declares {one['declared']}: {one['declared_by']}" if one["declared_by"] else ""
+        lines = [text for text in (one["conflict"], one["reason"], said) if text]
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")
@@ -242,6 +255,7 @@ class Gallerist:
             probability=one["p"],
             lines=lines,
             facts=facts,
+            declared=one["declared"],
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
@@ -268,6 +282,7 @@ def _in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any
     near = "least sure" if selection.judge.classes else "near the threshold"
     undecided = parts.get("unsure", [])
     for group, entries in (
+        (_OTHERWISE, parts.get("conflict", [])),
         ("surely wrong", parts.get("wrong", [])),
         (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
         (near, [one for one in undecided if one["word"] != UNSURE]),

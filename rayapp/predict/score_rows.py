@@ -14,6 +14,7 @@ import cv2
 import torch
 
 from rayapp.config.errors import UserError
+from rayapp.dataset.declared import NO_LIST, TrustList, read_declared
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.dataset.members import advice, read_image
@@ -97,6 +98,7 @@ class PredictRows:
     root: Store
     threads: int
     disturbed: Disturbed | None = None
+    trust: TrustList = NO_LIST
     side_by_side: int = 1
     _scorer: Scorer = field(init=False, repr=False)
     _readers: ThreadPoolExecutor = field(init=False, repr=False)
@@ -151,6 +153,8 @@ class PredictRows:
             inside = row.get("container") or row.get("url")
             data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
+            if self.disturbed is None:  # else the pixels scored are not the file's
+                known |= read_declared(data, self.trust).columns()
             with self._decoders:
                 image = decode(data, part=None if self.disturbed else self._scorer.looks_at)
                 del data

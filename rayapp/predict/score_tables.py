@@ -1,5 +1,6 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,12 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import LabelScheme
+from rayapp.models.basis import error_rates
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.inputs import Inputs
-from rayapp.predict.summary import error_rates
 from rayapp.run.record import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
@@ -42,6 +43,7 @@ class Tally:
     rows: int = 0
     failed: int = 0
     unnamed: int = 0
+    declared: Counter[str] = field(default_factory=Counter)
     look_at_first: list[str] = field(default_factory=list)
     ms: float = 0.0
     peak_mb: float = 0.0
@@ -60,6 +62,8 @@ class Tally:
             self._name(f"{path}: {error}", number)
         self.rows += table.num_rows
         self.failed += bad.num_rows
+        if "declared" in table.column_names:
+            self.declared.update(table["declared"].drop_null().to_pylist())
         for name in _TAKEN.keys() & set(table.column_names):
             values = table[name].drop_null().to_numpy()
             if name == "ms":
@@ -72,6 +76,7 @@ class Tally:
         self.rows += other.rows
         self.failed += other.failed
         self.unnamed += other.unnamed
+        self.declared.update(other.declared)
         self.ms += other.ms
         self.peak_mb = max(self.peak_mb, other.peak_mb)
         for failure, number in other._named.items():

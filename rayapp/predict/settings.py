@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import Precision, View
+from rayapp.models.detector_spec import Precision, TrustDeclared, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
@@ -68,6 +68,16 @@ class PredictSettings(JobSettings):
     )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
+    )
+    trust_declared: TrustDeclared = Field(
+        "none",
+        description="whose word on its own origin goes before the detector's: signed: of files "
+        "whose signature is verified; any: of any file whose signature is not broken; none: what "
+        "files declare is shown beside",
+    )
+    trust_list: Uri | None = Field(
+        None,
+        description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
     )
     precision: Precision = Field(
         "auto",
