@@ -103,7 +103,7 @@ def measure_efficiency(folder: Path, count: int) -> dict[str, float]:
     reconstruct(wanted)
     job_s = time.monotonic() - start
     bare_s = first + _bare(work, batches[half:])
-    print(f"bare pool {count / bare_s:.1f} pairs/s, job on Ray {count / job_s:.1f} pairs/s")
+    print(f"bare pool {count / bare_s:.1f} rows/s, job on Ray {count / job_s:.1f} rows/s")
     return {"reconstruct_efficiency": bare_s / job_s}
 
 

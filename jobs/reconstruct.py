@@ -32,6 +32,10 @@ def job(settings: ReconstructSettings) -> int:
     )
     for said, count in run.results["alignment"].items():
         print(f"  {count:>7,} partners  {said}")
+    for said, count in run.results["left_out"].items():
+        print(f"  {count:>7,} left out  {said}")
+    if paths := run.results["left_out_paths"]:
+        print(f"left out: {', '.join(paths)}{' …' * (run.counts['left out'] > len(paths))}")
     misses = run.results["misses"]
     for line in misses:
         print(f"no pair: {line}")

@@ -1,5 +1,6 @@
 """What an audit found, in sentences: what is wrong, and what is worth knowing."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from rayapp.audit import lists as of_lists
 from rayapp.audit.lists import APART, Listed
 from rayapp.audit.shortcuts import OF_PIXELS, TOGETHER, Shortcut
 from rayapp.dataset import manifest, near_duplicates
+from rayapp.dataset.declared.declaration import CAMERA, KINDS, NOTHING, OF_AI
 
 _SHOWN = 3
 
@@ -127,7 +129,7 @@ class Copies:
 
 
 def find_copies(images: pa.Table, lists: Sequence[Listed]) -> Copies:
-    """Copies and look-alikes; `images` are the decoded rows, with `group` by look."""
+    """Copies and look-alikes; `images` are the decoded rows, with `group` by look and `pair`."""
     by_role: dict[str, set[str]] = {}
     for one in lists:
         by_role.setdefault(one.role, set()).update(one.labels)
@@ -164,16 +166,24 @@ def _same_bytes(images: pa.Table) -> tuple[list[list[str]], list[Pair]]:
 
 
 def _alike(images: pa.Table) -> tuple[list[Pair], int]:
-    """Look-alikes of the other origin, one a group; and how many images look like another."""
-    names = ("group", "path", "origin", "perceptual_hash", "sha256")
-    groups: dict[str, list[tuple[str, int, str | None, str]]] = {}
+    """Look-alikes of the other origin, one a group; and how many images look like another.
+
+    Both of an intended pair are alike, and nothing is said of them.
+    """
+    names = ("group", "path", "origin", "perceptual_hash", "sha256", "pair")
+    groups: dict[str, list[tuple[str, int, str | None, str, str]]] = {}
     for group, *rest in zip(*(images[name].to_pylist() for name in names), strict=True):
         groups.setdefault(group, []).append(tuple(rest))
     found, alike = [], 0
     for members in groups.values():
-        alike += len(members) if len(members) > 1 else 0
-        for path, origin, look, digest in members[1:]:
-            first, before, other, known = members[0]
+        pairs: dict[str, set[int]] = {}
+        for _, origin, _, _, pair in members:
+            pairs.setdefault(pair, set()).add(origin)
+        alike += len(members) if len(pairs) > 1 else 0
+        first, before, other, known, own = members[0]
+        for path, origin, look, digest, pair in members[1:]:
+            if len(pairs[own]) == len(pairs[pair]) == 2:  # each stands beside its own partner
+                continue
             if origin != before and digest != known:  # equal bytes are a contradiction, not alike
                 apart = near_duplicates.bits_apart(look, other)
                 origins = ("synthetic", "real") if before else ("real", "synthetic")
@@ -217,7 +227,35 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
         pairs_text = _some([f"{pair.one} ~ {pair.other}" for pair in copies.other_origin])
         text = f"{len(copies.other_origin):,} real images look like a synthetic one; {pairs_text}"
         found.append(Finding("alike", text, len(copies.other_origin), wrong=False))
-    return found
+    return [*found, *_of_the_declared(table)]
+
+
+def _of_the_declared(table: pa.Table) -> Iterable[Finding]:
+    """What files declare of their origin, by label: against it, and as a leak of it."""
+    read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
+    names = ("path", "origin", "declared")
+    rows = list(zip(*(read[name].to_pylist() for name in names), strict=True))
+    against = [path for path, origin, kind in rows if origin == 0 and kind in OF_AI]
+    if against:
+        text = f"{len(against):,} images labelled real declare that AI made or edited them; "
+        yield Finding("labels", text + _some(against), len(against))
+    taken = [path for path, origin, kind in rows if origin != 0 and kind == CAMERA]
+    if taken:
+        text = f"{len(taken):,} images labelled synthetic declare a camera; {_some(taken)}"
+        yield Finding("labels", text, len(taken), wrong=False)
+    counts = {
+        name: Counter(kind for _, origin, kind in rows if (origin == 0) == (name == "real"))
+        for name in ("real", "synthetic")
+    }
+    declaring = sum(count.total() - count[NOTHING] for count in counts.values())
+    if declaring and all(counts.values()):
+        each = [
+            f"{count[kind]:,} of {count.total():,} {name} images {kind}"
+            for name, count in counts.items()
+            for kind in KINDS
+            if count[kind]
+        ]
+        yield Finding("declared", f"what files declare: {'; '.join(each)}", declaring, wrong=False)
 
 
 def of_the_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:

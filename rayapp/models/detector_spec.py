@@ -17,6 +17,7 @@ Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
 Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
+TrustDeclared = Literal["signed", "any", "none"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
 

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.nothing_to_judge import kind_of
 from rayapp.models.preprocessing import seen_boxes
-from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge, no_basis
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge, Verdicts, no_basis
 from rayapp.pages.blocks import (
     Block,
     Commands,
@@ -36,20 +37,26 @@ NEAR = 0.1  # in probability: what is no further from the threshold could be eit
 # Shares of the gallery.
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
 _MISTAKES_SHARE = 0.4
+_CONFLICTS_SHARE = 0.4
+_OTHERWISE = "declares otherwise"
+_DECLARED = ("declared", "declared_by")
+PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an image inside a file
 
 
 @dataclass
 class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones with the largest and the smallest margin to the threshold, those unsure or
-    near to it and, where labels are known, those that are most surely wrong.
+    Those are the ones whose file declares something against the detector, those with the largest
+    and the smallest margin to the threshold, those unsure or near to it and, where labels are
+    known, those that are most surely wrong.
     """
 
     judge: Judge
     most: int
     counts: Counter[str] = field(default_factory=Counter)
     nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
+    conflicts: int = 0
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -57,46 +64,65 @@ class GallerySelection:
     def add(self, scores: pa.Table) -> None:
         """Look at a table."""
         rows, _, verdicts = self.judge.table(scores)
-        nothing = no_basis(scores, rows) or [""] * len(rows)
-        origins = scores["origin"].to_pylist() if "origin" in scores.column_names else None
-        paths, variants = scores["path"].to_pylist(), scores["variant"].to_pylist()
-        for at, row in enumerate(rows):
-            margin = float(verdicts.margins_N[at])
-            word = verdicts.words[at].removesuffix(self.judge.mark)
-            origin = origins[row] if origins else None
-            entry = {
-                "path": paths[row],
-                "variant": variants[row] or "",
-                "word": word,
-                "p": float(verdicts.probabilities_N[at]),
-                "margin": margin,
-                "origin": origin,
-                "reason": verdicts.reasons[at] if word == UNSURE else "",
-            }
-            self.counts[word] += 1
-            if nothing[at]:
-                self.nothing[kind_of(nothing[at])] += 1
-            if not self.most:
-                continue
-            if word == UNSURE or abs(margin) <= NEAR:
-                self._push("unsure", -abs(margin), entry)
-            else:
-                is_real = margin < 0 and not self.judge.classes
-                self._push("real" if is_real else "synthetic", abs(margin), entry)
-            is_judged = origin is not None and not self.judge.classes and not nothing[at]
-            if is_judged and (margin >= 0) != bool(origin):
-                self._push("wrong", abs(margin), entry)
+        words = [word.removesuffix(self.judge.mark) for word in verdicts.words]
+        reasons = no_basis(scores, rows) or [""] * len(rows)
+        self.counts.update(words)
+        self.conflicts += sum(map(bool, verdicts.conflicts))
+        self.nothing.update(kind_of(one) for one in reasons if one)
+        if self.most and len(rows):
+            seen = _Seen(scores, rows, words, verdicts, np.array([bool(one) for one in reasons]))
+            for part, chosen_N, by_N in self._candidates(seen):
+                self._push_all(part, chosen_N, by_N, seen)
+        self._seen += scores.num_rows
 
-    def _push(self, part: str, by: float, entry: dict[str, Any]) -> None:
+    def merge(self, other: "GallerySelection") -> None:
+        """As if what the other one saw had come by here."""
+        self.counts.update(other.counts)
+        self.conflicts += other.conflicts
+        self.nothing.update(other.nothing)
+        for part, heap in other._heaps.items():
+            for item in heap:
+                self._push(part, item)
+
+    def _candidates(self, seen: "_Seen") -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Of each part which rows belong to it, and by what the most telling are chosen."""
+        margins, classes = seen.verdicts.margins_N, bool(self.judge.classes)
+        conflicts = np.array([bool(one) for one in seen.verdicts.conflicts])
+        yield "conflict", conflicts, np.abs(margins)
+        unsure = np.array([word == UNSURE for word in seen.words]) | (np.abs(margins) <= NEAR)
+        yield "unsure", unsure, -np.abs(margins)
+        real = ~unsure & (margins < 0) & (not classes)
+        yield "real", real, np.abs(margins)
+        yield "synthetic", ~unsure & ~real, np.abs(margins)
+        if "origin" in seen.scores.column_names and not classes:
+            origins = seen.scores["origin"].take(pa.array(seen.rows))
+            known = np.asarray(origins.is_valid())
+            wrong = (margins >= 0) != np.asarray(origins.fill_null(0)).astype(np.bool_)
+            yield "wrong", known & wrong & ~seen.nothing_N, np.abs(margins)
+
+    def _push_all(self, part: str, chosen_N: np.ndarray, by_N: np.ndarray, seen: "_Seen") -> None:
+        """The chosen rows, the most telling first, until no further one can be among the most."""
+        chosen = np.flatnonzero(chosen_N)
+        for at in chosen[np.argsort(-by_N[chosen], kind="stable")]:
+            row = int(seen.rows[at])
+            # Decides ties: the first stays. Rows that come in any order bring their number.
+            order = self._seen + row
+            if "row" in seen.scores.column_names:
+                order = seen.scores["row"][row].as_py()
+            by, heap = float(by_N[at]), self._heaps.get(part, [])
+            if len(heap) == self.most and (by, -order) < heap[0][:2]:
+                break
+            self._push(part, (by, -order, seen.entry(int(at))))
+
+    def _push(self, part: str, item: tuple[float, int, dict[str, Any]]) -> None:
         heap, held = self._heaps.setdefault(part, []), self._held.setdefault(part, set())
-        self._seen += 1  # decides ties: the first that came stays
-        item, key = (by, -self._seen, entry), _key(entry)
+        key = _key(item[2])
         if key in held:  # a list may name an image often
             return
         if len(heap) < self.most:
             heapq.heappush(heap, item)
             held.add(key)
-        elif item > heap[0]:
+        elif item[:2] > heap[0][:2]:
             held.remove(_key(heapq.heapreplace(heap, item)[2]))
             held.add(key)
 
@@ -114,13 +140,43 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
-        take("wrong", round(self.most * _MISTAKES_SHARE))
+        take("conflict", round(self.most * _CONFLICTS_SHARE))
+        take("wrong", round((self.most - len(taken)) * _MISTAKES_SHARE))
         left = self.most - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
-        for part, _ in _PARTS:  # what one part does not need, others have
+        for part in ("conflict", *(part for part, _ in _PARTS)):  # what one does not need
             take(part, self.most - len(taken))
         return {part: entries for part, entries in chosen.items() if entries}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A table's rows that have a score; `rows` is where each lies in it."""
+
+    scores: pa.Table
+    rows: np.ndarray
+    words: list[str]
+    verdicts: Verdicts
+    nothing_N: np.ndarray
+
+    def entry(self, at: int) -> dict[str, Any]:
+        """What is kept of a row: what its picture shows, and where its image lies."""
+        names = set(self.scores.column_names) & {"path", "variant", "origin", *_DECLARED, *PLACE}
+        row = self.scores.select(list(names)).slice(int(self.rows[at]), 1).to_pylist()[0]
+        word = self.words[at]
+        return {
+            "path": row["path"],
+            "variant": row["variant"] or "",
+            "word": word,
+            "p": float(self.verdicts.probabilities_N[at]),
+            "margin": float(self.verdicts.margins_N[at]),
+            "origin": row.get("origin"),
+            "reason": self.verdicts.reasons[at] if word == UNSURE else "",
+            "conflict": self.verdicts.conflicts[at],
+            **{name: row.get(name) or "" for name in _DECLARED},
+            "place": {name: row.get(name) for name in ("path", *PLACE)},
+        }
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -179,7 +235,8 @@ class Gallerist:
             uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
         except (OSError, ValueError):  # gone since it was scored
             return None
-        lines = [one["reason"]] if one["reason"] else []
+        said = f"declares {one['declared']}: {one['declared_by']}" if one["declared_by"] else ""
+        lines = [text for text in (one["conflict"], one["reason"], said) if text]
         is_plain = one["variant"] in ("", "plain")
         if not is_plain:
             lines.append(f"scored as {one['variant']}, shown as it is")
@@ -198,6 +255,7 @@ class Gallerist:
             probability=one["p"],
             lines=lines,
             facts=facts,
+            declared=one["declared"],
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
@@ -224,6 +282,7 @@ def _in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any
     near = "least sure" if selection.judge.classes else "near the threshold"
     undecided = parts.get("unsure", [])
     for group, entries in (
+        (_OTHERWISE, parts.get("conflict", [])),
         ("surely wrong", parts.get("wrong", [])),
         (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
         (near, [one for one in undecided if one["word"] != UNSURE]),

@@ -1,5 +1,7 @@
 """Lists of paths, as people have them: text, CSV or Parquet; and where their paths start."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import io
@@ -8,16 +10,19 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.clutter import clutter_kind
-from rayapp.dataset.images import SUFFIXES as IMAGE_SUFFIXES
-from rayapp.dataset.labels import LabelScheme
+from rayapp.dataset.formats import SUFFIXES as IMAGE_SUFFIXES
 from rayapp.storage.store import Store
 from rayapp.storage.uris import BUCKETS, open_store, read_uri, split_uri
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
 
 # Names under which datasets keep paths, best first.
 _PATH_COLUMNS = (

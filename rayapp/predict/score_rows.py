@@ -14,13 +14,14 @@ import cv2
 import torch
 
 from rayapp.config.errors import UserError
+from rayapp.dataset.declared import NO_LIST, TrustList, read_declared
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
+from rayapp.dataset.members import advice, read_image
 from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import FusedScorer, Logits, Scorer, Seen, make_scorer
 from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
@@ -97,6 +98,7 @@ class PredictRows:
     root: Store
     threads: int
     disturbed: Disturbed | None = None
+    trust: TrustList = NO_LIST
     side_by_side: int = 1
     _scorer: Scorer = field(init=False, repr=False)
     _readers: ThreadPoolExecutor = field(init=False, repr=False)
@@ -139,18 +141,20 @@ class PredictRows:
             "ms": 1000 * (time.perf_counter() - start) / len(batch) / self.side_by_side,
             "peak_mb": _peak_mb(self.spec.device),
         }
-        at = {row["id"]: row for row in results}
-        return [{**at[row["id"]], **taken} for row in batch]
+        at = {(row["id"], row.get("row")): row for row in results}
+        return [{**at[row["id"], row.get("row")], **taken} for row in batch]
 
     def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Seen | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
         row = same[0]
         try:
-            # A file of its own, as most are; else inside of a tar or a table.
-            inside = row.get("container")
+            # A file of its own, as most are; else inside of a tar or a table, or on the web.
+            inside = row.get("container") or row.get("url")
             data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
+            if self.disturbed is None:  # else the pixels scored are not the file's
+                known |= read_declared(data, self.trust).columns()
             with self._decoders:
                 image = decode(data, part=None if self.disturbed else self._scorer.looks_at)
                 del data
@@ -208,6 +212,15 @@ class PredictRows:
             | _as_columns(one)
             for (row, _), (one, apart) in zip(waiting, scored, strict=True)
         ]
+
+
+class StreamedRows(PredictRows):
+    """As `PredictRows`, of rows that come without their variant: there is but one."""
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """A logit a row, or its error."""
+        names = self.disturbed.perturbation.variant_names if self.disturbed else (None,)
+        return super().batch([{**row, "variant": names[0]} for row in batch])
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

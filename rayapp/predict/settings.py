@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import Precision, View
+from rayapp.models.detector_spec import Precision, TrustDeclared, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
@@ -36,8 +36,8 @@ class PredictSettings(JobSettings):
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, bucket prefix, pattern, list (.txt), table of paths or images "
-        "(.csv, .parquet), manifest or .tar"
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths, addresses "
+        "or images (.csv, .parquet), manifest, .tar, or hf://datasets/OWNER/NAME[/CONFIG][@REV]"
     )
     root: Uri | None = Field(
         None, description="where the paths of a list or table start; its own folder if none"
@@ -61,8 +61,23 @@ class PredictSettings(JobSettings):
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
     )
+    stream: bool | None = Field(
+        None,
+        description="images are read and scores written by workers, as a folder of tables; from "
+        "100,000 images on if none",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
+    )
+    trust_declared: TrustDeclared = Field(
+        "none",
+        description="whose word on its own origin goes before the detector's: signed: of files "
+        "whose signature is verified; any: of any file whose signature is not broken; none: what "
+        "files declare is shown beside",
+    )
+    trust_list: Uri | None = Field(
+        None,
+        description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
     )
     precision: Precision = Field(
         "auto",

@@ -24,6 +24,11 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     scheme, is_uri, rest = text.partition("://")
     if not is_uri:
         return LocalStore(text)
+    if text.startswith("hf://datasets/"):
+        from rayapp.storage.hub import HubDataset
+
+        repo, _, revision = rest.removeprefix("datasets/").partition("@")
+        return HubDataset(repo, revision or "main")
     if scheme not in BUCKETS:
         wanted = f"give a path, {ANY_BUCKET}"
         if scheme in _MEANT:

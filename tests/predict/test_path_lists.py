@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from rayapp.config.errors import UserError
+from rayapp.dataset import members
 from rayapp.dataset.images import decode
-from rayapp.predict import members
 from rayapp.predict.inputs import Inputs, resolve, with_repeats, without_repeats
 from rayapp.storage.uris import open_store
 
