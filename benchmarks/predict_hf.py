@@ -1,10 +1,10 @@
 """A Hugging Face folder through our scoring, beside transformers' own pipeline (--only hf).
 
 ViT-B/16 at 224 px with random weights, half-megapixel JPEGs. The pipeline is one process with all
-cores, and has the batch size that was best for it on the first images; ours are the workers that
-predict starts, one a core with one thread. With a GPU each has that, and ours is one worker. They
-take turns, 50 images at a time, so that a busy machine harms both alike. Loading is left out on
-both sides; reading and decoding the files are in.
+cores, and has the batch size that was best for it on the first images; ours is one process too, as
+predict does 500 images, or with a GPU its one worker. They take turns, 100 images at a time, so
+that a busy machine harms both alike. Loading is left out on both sides; reading and decoding the
+files are in.
 """
 
 import multiprocessing
@@ -21,12 +21,14 @@ from PIL import Image
 
 from rayapp.config.memory import keep_freed_memory
 from rayapp.predict.score_rows import PredictRows, ScorerSpec
+from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
+from rayapp.run.concurrency import batches
 from rayapp.storage.uris import open_store
 
 SIZE_HW = (612, 816)  # half a megapixel
 LABELS = ("human", "ai")
 BATCHES = (1, 2, 4, 8, 16, 32)
-CHUNK = 50
+CHUNK = 100
 
 
 def measure_hf(folder: Path, quick: bool) -> dict[str, float | None]:
@@ -34,20 +36,16 @@ def measure_hf(folder: Path, quick: bool) -> dict[str, float | None]:
     count = 2 * CHUNK if quick else 500
     paths = lay_out(folder / "images", count)
     save_vit(folder / "vit", layers=2 if quick else 12)
-    workers = 1 if torch.cuda.is_available() else _cores()
     context = multiprocessing.get_context("spawn")
-    ends: dict[str, list[Connection]] = {}
-    for way, run, count_of in (("pipeline", pipeline_way, 1), ("ours", our_way, workers)):
-        ends[way] = []
-        for _ in range(count_of):
-            end, other = context.Pipe()
-            given = (str(folder / "vit"), paths[:CHUNK], other)
-            context.Process(target=run, args=given, daemon=True).start()
-            ends[way].append(end)
-    batches = {way: [end.recv() for end in several] for way, several in ends.items()}  # all warm
+    ends: dict[str, Connection] = {}
+    for way, run in (("pipeline", pipeline_way), ("ours", our_way)):
+        ends[way], other = context.Pipe()
+        given = (str(folder / "vit"), paths[:CHUNK], other)
+        context.Process(target=run, args=given, daemon=True).start()
+    batch_sizes = {way: end.recv() for way, end in ends.items()}  # all warm
     seconds, found = in_turns(ends, paths)
     for way, taken in seconds.items():
-        print(f"{way:9} {count / taken:6.2f} images/s, batches of {batches[way][0]}")
+        print(f"{way:9} {count / taken:6.2f} images/s, batches of {batch_sizes[way]}")
     return {
         "hf_speedup": round(seconds["pipeline"] / seconds["ours"], 3),
         "hf_max_dp": float(np.abs(found["pipeline"] - found["ours"]).max()),
@@ -56,21 +54,18 @@ def measure_hf(folder: Path, quick: bool) -> dict[str, float | None]:
 
 
 def in_turns(
-    ends: dict[str, list[Connection]], paths: Sequence[str]
+    ends: dict[str, Connection], paths: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Seconds and probabilities of each way, chunk by chunk; who goes first alternates."""
     seconds = dict.fromkeys(ends, 0.0)
     found: dict[str, list[float]] = {way: [] for way in ends}
     for turn, at in enumerate(range(0, len(paths), CHUNK)):
         for way in sorted(ends, reverse=bool(turn % 2)):
-            parts = np.array_split(np.array(paths[at : at + CHUNK]), len(ends[way]))
             start = time.perf_counter()
-            for end, part in zip(ends[way], parts, strict=True):
-                end.send(part.tolist())
-            for end in ends[way]:
-                found[way] += end.recv()
+            ends[way].send(list(paths[at : at + CHUNK]))
+            found[way] += ends[way].recv()
             seconds[way] += time.perf_counter() - start
-    for end in (end for several in ends.values() for end in several):
+    for end in ends.values():
         end.send(None)
     return seconds, {way: np.array(values) for way, values in found.items()}
 
@@ -125,17 +120,19 @@ def pipeline_way(folder: str, first: Sequence[str], end: Connection) -> None:
 
 
 def our_way(folder: str, first: Sequence[str], end: Connection) -> None:
-    """What a worker of predict does, in float32."""
+    """What predict does, in float32."""
     keep_freed_memory()
     gpus = 1.0 if torch.cuda.is_available() else 0.0
+    threads, at_once = (1, ON_GPU) if gpus else shared_out(_cores(), 1, CHUNK, alone=False)
     root = open_store(os.path.dirname(first[0]))
-    work = PredictRows(ScorerSpec(folder, gpus=gpus), root, _cores() if gpus else 1)
+    work = PredictRows(ScorerSpec(folder, gpus=gpus), root, threads, side_by_side=at_once)
     work.setup()
 
     def score(paths: Sequence[str]) -> list[float]:
         names = [os.path.basename(path) for path in paths]
         rows = [{"id": name, "path": name, "variant": ""} for name in names]
-        return [1 / (1 + float(np.exp(-row["logit"]))) for row in work.batch(rows)]
+        done = batches(work, rows, batch_rows(len(rows), at_once), at_once)
+        return [1 / (1 + float(np.exp(-row["logit"]))) for some in done for row in some]
 
     score(first[:16])
     _serve(end, "its own choice", score)

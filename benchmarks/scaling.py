@@ -169,27 +169,34 @@ def download_part(quick: bool) -> Figures:
 # --- perturbation ---------------------------------------------------------------------------------
 
 
-def perturb_part(quick: bool) -> Figures:
+def perturb_s(cpus: int, images_a_core: int) -> float:
+    """Seconds that so many cores take for so many photographs each, their start left out."""
+    import ray
+
+    from rayapp.cluster.session import kept_open, session
     from rayapp.jobs.perturb import perturb
     from rayapp.perturb.settings import PerturbSettings
 
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = PerturbSettings(
+            annotations=(str(lay_out(folder / "in", images_a_core * cpus)),),
+            root=str(folder / "in"),
+            scheme="demo",
+            output=str(folder / "out"),
+            cpus=cpus,
+        )
+        with kept_open(), session(settings):
+            ray.cluster_resources()
+            return float(perturb(settings).found["seconds"])
+
+
+def perturb_part(quick: bool) -> Figures:
     cores = os.cpu_count() or 1
     if cores < 16:
         print(f"  {cores} cores here: efficiency on 16 is not measured")
         return {}
-    seconds = {}
-    for cpus in (1, 16):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            listed = lay_out(folder / "in", (30 if quick else 150) * cpus)
-            settings = PerturbSettings(
-                annotations=(str(listed),),
-                root=str(folder / "in"),
-                scheme="demo",
-                output=str(folder / "out"),
-                cpus=cpus,
-            )
-            seconds[cpus] = float(perturb(settings).found["seconds"])
+    seconds = {cpus: perturb_s(cpus, 30 if quick else 600) for cpus in (1, 16)}
     print(f"  as many images a core: {seconds[1]:.1f} s on 1 core, {seconds[16]:.1f} s on 16")
     return {"perturb_efficiency_16": round(seconds[1] / seconds[16], 3)}
 

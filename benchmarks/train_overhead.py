@@ -35,6 +35,21 @@ class Timed:
     whole_s: float
 
 
+def demo_config(folder: Path, crops: int, epochs: int | None = None) -> Path:
+    """The demo's data and its recipe, under a folder; `epochs` of stage 1, its own if none."""
+    data = folder / "data"
+    build(DemoDataSettings(output=str(data), generator_steps=20, crops_per_photograph=crops))
+    recipe, _ = read_yaml(resource("configs", "demo"))
+    recipe["annotations"] = [str(data / "lists" / "train.txt")]
+    recipe["head_annotations"] = [str(data / "lists" / "head.txt")]
+    recipe["root"] = str(data)
+    if epochs:
+        recipe["stage1"]["epochs"] = epochs
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(recipe))
+    return config
+
+
 def timed(config: Path, output: Path, num_workers: int) -> Timed:
     """One run of the job.
 
@@ -62,17 +77,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = folder / "data"
-        crops = 6 if quick else 24
-        build(DemoDataSettings(output=str(data), generator_steps=20, crops_per_photograph=crops))
-        recipe, _ = read_yaml(resource("configs", "demo"))
-        recipe["annotations"] = [str(data / "lists" / "train.txt")]
-        recipe["head_annotations"] = [str(data / "lists" / "head.txt")]
-        recipe["root"] = str(data)
-        if quick:
-            recipe["stage1"]["epochs"] = 5
-        config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(recipe))
+        config = demo_config(folder, *((6, 5) if quick else (24,)))
         found: dict[int, list[Timed]] = {0: [], 1: []}
         for number in range(1 if quick else 3):
             for workers in found:

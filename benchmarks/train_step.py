@@ -27,12 +27,13 @@ from rayapp.config.yaml_files import read_yaml
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.jobs.pack import pack
 from rayapp.models.detector import build_network
+from rayapp.models.lora import add_lora
 from rayapp.models.preprocessing import normalise
 from rayapp.pack.settings import PackSettings
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch
 from rayapp.train.engine import Engine
-from rayapp.train.objectives import create_objective
+from rayapp.train.objectives import create_objective, set_trained
 from rayapp.train.optimisation import create_optimizer
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings
@@ -44,9 +45,11 @@ CROP_PX = 96
 LABELS = ((0, 0, 4, 8), (1, 0, 1, 3), (0, 0, 4, 8), (1, 0, 3, 7))
 
 
-def job_of(folder: Path, num_images: int, batch_size: int, **changes: Any) -> Job:
-    """The recipe's first stage on a few mosaics, with random weights."""
-    recipe, _ = read_yaml(resource("configs", RECIPE))
+def job_of(
+    folder: Path, num_images: int, batch_size: int, name: str = RECIPE, **changes: Any
+) -> Job:
+    """A recipe's first stage on a few mosaics, with random weights."""
+    recipe, _ = read_yaml(resource("configs", name))
     recipe["stage1"] |= {"batch_size": batch_size, "epochs": 1}
     recipe |= {"annotations": [str(folder / "all.txt")], "root": str(folder), "output": str(folder)}
     recipe |= {"pretrained": False, **changes}
@@ -59,9 +62,10 @@ def job_of(folder: Path, num_images: int, batch_size: int, **changes: Any) -> Jo
     return make_job(TrainSettings.model_validate(recipe))[0]
 
 
-def batch_of(batch_size: int) -> Batch:
-    """Random crops with the labels of a training batch."""
-    images = torch.randint(0, 256, (batch_size, CROP_PX, CROP_PX, 3), dtype=torch.uint8)
+def batch_of(batch_size: int, crop_px: int = CROP_PX, views: int = 1) -> Batch:
+    """Random crops with the labels of a training batch; of an image one, or several views."""
+    shape = batch_size, *([views] * (views > 1)), crop_px, crop_px, 3
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
     labels = torch.tensor([LABELS[number % len(LABELS)] for number in range(batch_size)])
     return Batch(images, labels, labels[:, 0])
 
@@ -70,11 +74,15 @@ def plain_step(job: Job, device: torch.device) -> Callable[[Batch], Tensor]:
     """A loop as one would write it first."""
     torch.manual_seed(job.settings.seed)
     network = build_network(job.spec.architecture)
+    if job.settings.lora:
+        add_lora(network.encoder.backbone, job.settings.lora)
+    set_trained(network, "stage1")
     objective = create_objective(network, "stage1", job.settings, True).to(device).train()
     optimizer = create_optimizer(objective, job.settings.stage1)
 
     def step(batch: Batch) -> Tensor:
-        images = normalise(batch.inputs.to(device), job.spec.preprocessing).contiguous()
+        inputs = batch.inputs.to(device)
+        images = normalise(inputs.flatten(0, inputs.ndim - 4), job.spec.preprocessing).contiguous()
         loss = objective.loss(
             objective(images), batch.labels_N4.to(device), batch.targets_N.to(device)
         )
@@ -124,7 +132,7 @@ def measure_cpu(folder: Path, quick: bool) -> float:
     """How many times as fast as the plain step ours is, on one thread of the CPU."""
     torch.set_num_threads(1)
     size, count = (4, 2) if quick else (16, 5)
-    own = {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
+    own: dict[str, Any] = {"precision": "fp32", "compile": False, "gpus_per_worker": 0}
     job, device = job_of(folder, 16, 8, **own), torch.device("cpu")
     kinds = [plain_step(job, device), Engine(job).step]
     plain, ours = compared(kinds, batch_of(size), count, device)

@@ -11,14 +11,16 @@ from rayapp.predict.settings import PredictSettings
 
 def job(settings: PredictSettings) -> int:
     """Score, then name what could not be read."""
-    from rayapp.dataset.scores import SCORES_FILE
-    from rayapp.jobs.predict import SEEN_DETECTOR, predict
+    from rayapp.dataset.scores import SCORES_FILE, SCORES_FOLDER
+    from rayapp.jobs.predict import predict
+    from rayapp.jobs.predict_subject import SEEN_DETECTOR
     from rayapp.predict.csv_sheet import CSV_FILE
     from rayapp.predict.gallery import GALLERY_FILE
     from rayapp.predict.summary import summary_lines
 
     run = predict(settings)
-    where = {"scores": SCORES_FILE, "for people": CSV_FILE}
+    in_one = run.store.stat(SCORES_FILE) is not None  # of a large set the scores are a folder
+    where = {"scores": SCORES_FILE, "for people": CSV_FILE} if in_one else {"scores": SCORES_FOLDER}
     if settings.gallery:
         where["to look at"] = GALLERY_FILE
     if run.store.stat(f"{SEEN_DETECTOR}/detector.json"):
@@ -36,7 +38,8 @@ def job(settings: PredictSettings) -> int:
     for line in found["failures"]:
         print(f"not scored: {line}")
     if found["unnamed"]:
-        print(f"not scored: {found['unnamed']:,} more, named in {run.store.uri(CSV_FILE)}")
+        table = CSV_FILE if in_one else SCORES_FOLDER
+        print(f"not scored: {found['unnamed']:,} more, named in {run.store.uri(table)}")
     return EXIT_MISSES if run.counts["failed"] else EXIT_DONE
 
 

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before ray is imported: a local session would else write a token to the home folder.
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.ddp import RankPool, prepare
+from tests.doubles.clouds import Azure, Cloud, Google
 from tests.doubles.s3 import S3
 
 settings.register_profile("product", deadline=None, max_examples=60)  # machines may be loaded
@@ -82,6 +83,53 @@ def new_s3_client(s3: S3) -> Iterator[None]:
     _client_of.cache_clear()
     yield  # `s3` comes first: it makes a client of its own
     _client_of.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def google_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A server of Google Cloud Storage on loopback."""
+    with Google(tmp_path_factory.mktemp("google")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A server of Azure Blob Storage on loopback."""
+    with Azure(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture
+def google(google_server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The server of Google Cloud Storage, with the environment pointing to it."""
+    from rayapp.storage.google import _client_of
+
+    yield from _reached(google_server, monkeypatch, _client_of.cache_clear)
+
+
+@pytest.fixture
+def azure(azure_server: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The server of Azure Blob Storage, with the environment pointing to it."""
+    from rayapp.storage.azure import _client_of
+
+    yield from _reached(azure_server, monkeypatch, _client_of.cache_clear)
+
+
+def _reached(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> Iterator[Cloud]:
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    forget()  # the process keeps its client
+    yield cloud
+    forget()
+
+
+@pytest.fixture(params=["gs", "az"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """Each of the two, with the environment pointing to it."""
+    found: Cloud = request.getfixturevalue({"gs": "google", "az": "azure"}[request.param])
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ class AnnotateSettings(JobSettings):
     """Make lists of own images: label scheme, train, head, calibration and test."""
 
     input: Uri = Field(
-        description="folder or s3:// prefix of images, or a CSV or Parquet table with columns "
+        description="folder or bucket prefix of images, or a CSV or Parquet table with columns "
         "path, origin and, where known, generator, content, group, split"
     )
     layout: str | None = Field(

@@ -1,5 +1,6 @@
 """What an audit found, in sentences: what is wrong, and what is worth knowing."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from rayapp.audit import lists as of_lists
 from rayapp.audit.lists import APART, Listed
 from rayapp.audit.shortcuts import OF_PIXELS, TOGETHER, Shortcut
 from rayapp.dataset import manifest, near_duplicates
+from rayapp.dataset.declared.declaration import CAMERA, KINDS, NOTHING, OF_AI
 
 _SHOWN = 3
 
@@ -217,7 +219,35 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
         pairs_text = _some([f"{pair.one} ~ {pair.other}" for pair in copies.other_origin])
         text = f"{len(copies.other_origin):,} real images look like a synthetic one; {pairs_text}"
         found.append(Finding("alike", text, len(copies.other_origin), wrong=False))
-    return found
+    return [*found, *_of_the_declared(table)]
+
+
+def _of_the_declared(table: pa.Table) -> Iterable[Finding]:
+    """What files declare of their origin, by label: against it, and as a leak of it."""
+    read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
+    names = ("path", "origin", "declared")
+    rows = list(zip(*(read[name].to_pylist() for name in names), strict=True))
+    against = [path for path, origin, kind in rows if origin == 0 and kind in OF_AI]
+    if against:
+        text = f"{len(against):,} images labelled real declare that AI made or edited them; "
+        yield Finding("labels", text + _some(against), len(against))
+    taken = [path for path, origin, kind in rows if origin != 0 and kind == CAMERA]
+    if taken:
+        text = f"{len(taken):,} images labelled synthetic declare a camera; {_some(taken)}"
+        yield Finding("labels", text, len(taken), wrong=False)
+    counts = {
+        name: Counter(kind for _, origin, kind in rows if (origin == 0) == (name == "real"))
+        for name in ("real", "synthetic")
+    }
+    declaring = sum(count.total() - count[NOTHING] for count in counts.values())
+    if declaring and all(counts.values()):
+        each = [
+            f"{count[kind]:,} of {count.total():,} {name} images {kind}"
+            for name, count in counts.items()
+            for kind in KINDS
+            if count[kind]
+        ]
+        yield Finding("declared", f"what files declare: {'; '.join(each)}", declaring, wrong=False)
 
 
 def of_the_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:

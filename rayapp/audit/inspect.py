@@ -12,6 +12,7 @@ from PIL import Image
 
 from rayapp.audit.pixel_facts import pixel_facts
 from rayapp.config.errors import UserError
+from rayapp.dataset.declared import read_declared
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
 from rayapp.run import row_work
 from rayapp.storage.store import Store
@@ -23,6 +24,7 @@ EXTRA = {
     "tables": pa.string(),
     "subsampling": pa.string(),
     "metadata": pa.string(),
+    "declared": pa.string(),
     "bit_depth": pa.int8(),
     "orientation": pa.int8(),
     "note": pa.string(),
@@ -72,6 +74,7 @@ def inspect(data: bytes) -> dict[str, Any]:
         "perceptual_hash": perceptual_hash(image.pixels_HWC),
         **pixel_facts(image.pixels_HWC),
         **container(data),
+        "declared": read_declared(data).kind,
     }
 
 

@@ -16,7 +16,7 @@ class AuditSettings(JobSettings):
     """Say what is wrong with a dataset: lists, files, copies, balance, shortcuts."""
 
     annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists")
-    root: Uri | None = Field(None, description="folder or s3:// prefix of the lists' paths")
+    root: Uri | None = Field(None, description="folder or bucket prefix of the lists' paths")
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     lists_only: bool = Field(False, description="read no image")
     roles: dict[str, str] = Field(

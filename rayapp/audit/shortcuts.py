@@ -60,6 +60,7 @@ def features(table: pa.Table) -> dict[str, list[str]]:
         "file size": _bins(size, "bytes"),
         "bytes a pixel": _bins(size / (width * height), "bytes/px"),
         "metadata": [text or "none" for text in columns["metadata"]],
+        "declared": columns["declared"],
         "brightness": _bins(np.array(columns["brightness"], float), "levels"),
         "chroma": _bins(np.array(columns["chroma"], float), "levels"),
         "noise level": _bins(np.array(columns["noise"], float), "levels"),

@@ -17,7 +17,7 @@ class CalibrateSettings(JobSettings):
     """Fit the map from logit to probability, and the threshold and band, on calibration images."""
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of the detector, or hf://OWNER/NAME[@REVISION]"
+        description="folder or bucket prefix of the detector, or hf://OWNER/NAME[@REVISION]"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     scores: tuple[Uri, ...] = Field(
@@ -25,7 +25,7 @@ class CalibrateSettings(JobSettings):
     )
     annotations: Uri = Field(description="list of the calibration images")
     root: Uri | None = Field(
-        None, description="folder or s3:// prefix where the list's paths start"
+        None, description="folder or bucket prefix where the list's paths start"
     )
     scheme: Packaged = Field("imaginet", description="label scheme of the list")
     method: Method | Literal["auto"] = Field(

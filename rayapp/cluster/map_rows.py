@@ -21,11 +21,15 @@ SMALL = 500  # rows at most that are done in this process: to start Ray would ta
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a job asks for, and how many there may be (None: as many as fit)."""
+    """What one worker of a job asks for, and how many there may be (None: as many as fit).
+
+    `side_by_side` batches are under way in each at once: its work is then called from threads.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
     max_workers: int | None = None
+    side_by_side: int = 1
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -99,13 +103,22 @@ def map_rows(
             run.claim()
         elif in_process(run, rows.num_rows, resources, small):
             with run.claimed():
-                parts.gather(_here(name, todo, work, schema, batch_size, progress))
+                at_once = resources.side_by_side
+                parts.gather(_here(name, todo, work, schema, batch_size, at_once, progress))
         else:
             session.start()
             from rayapp.cluster.rows_on_ray import RowsOnRay  # brings Ray with it
 
-            bundle, most = resources.bundle, resources.max_workers
-            on_ray = RowsOnRay(name, parts, work, bundle, most, progress, max_block_rows)
+            on_ray = RowsOnRay(
+                name,
+                parts,
+                work,
+                resources.bundle,
+                resources.max_workers,
+                resources.side_by_side,
+                progress,
+                max_block_rows,
+            )
             on_ray.require(wait_s)
             with run.claimed():
                 on_ray.all(todo, batch_size)
@@ -115,7 +128,13 @@ def map_rows(
 
 
 def _here(
-    name: str, rows: pa.Table, work: RowWork, schema: pa.Schema, batch_size: int, progress: Progress
+    name: str,
+    rows: pa.Table,
+    work: RowWork,
+    schema: pa.Schema,
+    batch_size: int,
+    side_by_side: int,
+    progress: Progress,
 ) -> Iterator[pa.Table]:
     """Every row, in this process."""
     try:
@@ -124,7 +143,7 @@ def _here(
         raise UserError(f"{name}: {error}") from None
     except Exception as error:
         raise JobFailed(f"{name}: {format_error(error)}") from error
-    for results in batches(work, rows.to_pylist(), batch_size):
+    for results in batches(work, rows.to_pylist(), batch_size, side_by_side):
         block = pa.Table.from_pylist(results, schema=schema)
         progress.update(block.num_rows, manifest.count_failed(block))
         yield block

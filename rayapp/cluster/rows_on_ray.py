@@ -66,6 +66,7 @@ class RowsOnRay:
     work: RowWork
     bundle: dict[str, float]  # of one worker
     max_workers: int | None
+    side_by_side: int  # blocks that a worker has under way at once
     progress: Progress
     max_block_rows: int
 
@@ -142,6 +143,7 @@ class RowsOnRay:
             retries=_RETRIES,
             # A row alone is alone: none that waits behind it is lost with its worker.
             in_flight=1 if batch_size == 1 else 4,
+            side_by_side=1 if batch_size == 1 else self.side_by_side,
         )
 
 
@@ -154,6 +156,7 @@ def worked_on(
     bundle: dict[str, float],
     retries: int,
     in_flight: int = 4,
+    side_by_side: int = 1,
 ) -> Any:
     """What a pool of actors makes of blocks, as a dataset; a block that kills its worker is missed.
 
@@ -165,6 +168,7 @@ def worked_on(
         bundle: what Ray counts of one.
         retries: of a block whose worker died.
         in_flight: blocks that wait at one actor.
+        side_by_side: of these, how many it has under way at once, in threads.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -178,6 +182,8 @@ def worked_on(
         max_size=most,  # as far as the cluster grows: Ray starts no more than there is room for
         initial_size=now,
         max_tasks_in_flight_per_actor=in_flight,
+        max_concurrent_calls_per_actor=side_by_side,
+        enable_true_multi_threading=side_by_side > 1,
     )
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for it yet, and without it retries for ever.

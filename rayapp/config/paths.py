@@ -2,7 +2,7 @@
 
 A field of a job's settings that names a file or folder is a `Uri`, an `OutputUri` where the job
 writes there, or a `Packaged` where a name in the package does as well. `~` and a path relative to
-the working directory become absolute; what has a scheme (`s3://…`) stays.
+the working directory become absolute; what has a scheme (`s3://…`, `gs://…`, `az://…`) stays.
 """
 
 import os
@@ -11,10 +11,13 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 # Where Ray unpacks the folder that `ray job submit --working-dir` takes along, a new one for each
 # state of that folder. Ray has no public name for it: the drill of relative paths would tell.
 _PACKAGE = re.compile(r".*/runtime_resources/working_dir_files/[^/]+")
+# What a URI that was signed ends in: it opens the store to whoever reads it in a record or a log.
+_SIGNED = re.compile(r"[?&](sig|X-Goog-Signature|X-Amz-Signature)=", re.IGNORECASE)
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by `ray job submit` for what it starts
 
 
@@ -80,13 +83,20 @@ def check_output(uri: str) -> str:
 
 _LOST = (
     "`ray job submit` runs this on the cluster in a copy of your folder that Ray removes; give "
-    "an absolute path on storage that every node shares, or s3://…"
+    "an absolute path on storage that every node shares, or s3://…, gs://… or az://…"
+)
+
+_NOT_SIGNED = (
+    "holds a signature, which is a secret and would be recorded; leave out all from the `?` on and "
+    "give the token by the environment (docs/clusters.md)"
 )
 
 
 def _whole(uri: str) -> str:
     if not uri:
-        raise ValueError("is empty; give a path or s3://…")
+        raise ValueError("is empty; give a path, s3://…, gs://… or az://…")
+    if "://" in uri and _SIGNED.search(uri):
+        raise PydanticCustomError("signed", _NOT_SIGNED)
     return absolute_uri(uri)
 
 

@@ -37,7 +37,9 @@ class JobSettings(Settings):
     # Defaults too: `runs/prune` is relative to where the user stands.
     model_config = ConfigDict(validate_default=True)
 
-    output: OutputUri = Field(description="folder or s3:// prefix for the results")
+    output: OutputUri = Field(
+        description="folder or bucket prefix (s3://, gs://, az://) for the results"
+    )
     overwrite: bool = Field(False, description="replace an output that belongs to another run")
     cpus: int | None = Field(
         None, ge=1, description="CPUs of the local Ray that the job starts; all where not given"

@@ -129,6 +129,8 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not name:
         return message
+    if error["type"] == "signed":  # what was given is a secret
+        return f"{name}: {message}"
     if error["type"] == "too_short":
         context = error["ctx"]
         return f"{name}: takes at least {context['min_length']}, got {context['actual_length']}"

@@ -2,7 +2,7 @@
 
 import re
 
-from rayapp.dataset.images import SUFFIXES as IMAGE_SUFFIXES
+from rayapp.dataset.formats import SUFFIXES as IMAGE_SUFFIXES
 
 _FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", ".Trashes", ".Spotlight-V100", ".fseventsd", ".git",

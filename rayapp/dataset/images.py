@@ -17,7 +17,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,13 @@ from rayapp.dataset.formats import (
     starts_as,
     why_not,
 )
+from rayapp.dataset.jpeg_rows import first_rows
 from rayapp.dataset.pixels import (
     DECODER_ERRORS,
     Pixels,
+    as_stored,
     has_srgb_colours,
+    is_blank,
     narrowed,
     orientation_of,
     scale_of,
@@ -50,8 +53,10 @@ from rayapp.transforms.operations import ImageHWC
 __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
+    "Box",
     "DecodedImage",
     "ImageError",
+    "Part",
     "Pixels",
     "decode",
     "decode_array",
@@ -66,6 +71,8 @@ __all__ = [
 ]
 
 _RAISED = (*DECODER_ERRORS, MemoryError, Image.DecompressionBombError)
+_JPEGS = "JPEG", "MPO"  # that carries more pictures (a phone's preview or depth) is one as well
+_TURNED = 4  # from the next EXIF orientation on, rows are columns
 _HASH_SIDE = 16
 _FLAT = 2.0  # grey levels, standard deviation
 # Of bombs (refused by an exact bound below) and of damaged metadata. For the whole process:
@@ -73,13 +80,18 @@ _FLAT = 2.0  # grey levels, standard deviation
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels of a picture as it is seen
+Part = Callable[[tuple[int, int]], Box]  # which part is wanted of a picture of [H, W] pixels
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """RGB pixels uint8 [H, W, 3] and what the file was.
 
-    `width` and `height` are those of the pixels. `note` names what was converted (`CMYK`, `16-bit`,
-    `alpha on white`, `palette`, `grey`, `ICC profile Display P3 applied`, `first of 12 frames`),
-    comma-separated; `orientation` is the EXIF value, 1 where there is none that means something.
+    `width` and `height` are those of the whole picture, of which the pixels may be a part. `note`
+    names what was converted (`CMYK`, `16-bit`, `alpha on white`, `palette`, `grey`, `ICC profile
+    Display P3 applied`, `first of 12 frames`), comma-separated; `orientation` is the EXIF value, 1
+    where there is none that means something.
     """
 
     pixels_HWC: Pixels
@@ -90,19 +102,45 @@ class DecodedImage:
     note: str
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, published: bool = False) -> DecodedImage:
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, published: bool = False, part: Part | None = None
+) -> DecodedImage:
     """Decode the bytes of an image file, of any kind that `formats` names.
 
     Args:
         data: the file.
         max_pixels: more are refused before they are unpacked.
         published: as the published protocol saw files, see above.
+        part: of whose pixels alone are wanted: they are those of the whole picture, and of a JPEG
+            no rows below them are decoded.
 
     Raises:
         ImageError: empty, not an image, truncated, corrupt, or more than `max_pixels`.
     """
     image = open_image(data, max_pixels=max_pixels)
-    return _decoded(image, to_published if published else to_visible)
+    if part is not None and not published and image.format in _JPEGS:
+        found = _part_of_jpeg(image, data, part)
+        if found is not None:
+            return found
+    whole = _decoded(image, to_published if published else to_visible)
+    if part is None:
+        return whole
+    top, left, bottom, right = part((whole.height, whole.width))
+    return replace(whole, pixels_HWC=whole.pixels_HWC[top:bottom, left:right])
+
+
+def _part_of_jpeg(image: Image.Image, data: bytes, part: Part) -> DecodedImage | None:
+    """The part alone; None where only the whole tells which frame counts."""
+    width, height = image.size if orientation_of(image) <= _TURNED else image.size[::-1]
+    top, left, bottom, right = as_stored(part((height, width)), (height, width), image)
+    frames = getattr(image, "n_frames", 1)
+    fewer = first_rows(data, bottom)
+    opened = Image.open(io.BytesIO(fewer), formats=_JPEGS[:1]) if fewer else image
+    decoded = _decoded(opened, lambda one: to_visible(one.crop((left, top, right, bottom))))
+    if frames > 1 and is_blank(decoded.pixels_HWC):
+        return None
+    notes = [decoded.note] * bool(decoded.note) + [f"first of {frames} frames"] * (frames > 1)
+    return replace(decoded, width=width, height=height, note=", ".join(notes))
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -144,8 +182,7 @@ def _decoded(
         pixels_HWC, notes = to_rgb(image)
     except _RAISED as error:
         raise _named(error) from None
-    # A JPEG that carries more pictures (a phone's preview or depth) is a JPEG.
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    kind = "JPEG" if image.format in _JPEGS else str(image.format)
     height, width = pixels_HWC.shape[:2]
     return DecodedImage(pixels_HWC, kind, width, height, orientation_of(image), ", ".join(notes))
 

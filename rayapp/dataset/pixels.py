@@ -27,6 +27,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_UPSIDE_DOWN, _MIRRORED = {3, 4, 7, 8}, {2, 3, 6, 7}  # orientations: as a picture is seen
 _STRIP_PIXELS = 1 << 21  # done at once: what is made on the way is as large as a strip
 _MOST_FRAMES = 100  # looked at for one that shows something
 _SAME = 2  # levels: by more, a profile that is sRGB moves no colour (measured: 1; others: from 9)
@@ -59,6 +60,25 @@ def orientation_of(image: Image.Image) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
+def as_stored(
+    box: tuple[int, int, int, int], size_HW: tuple[int, int], image: Image.Image
+) -> tuple[int, int, int, int]:
+    """Where a part (top, left, bottom, right) of a picture, as it is seen, lies in its file.
+
+    Args:
+        box: the part.
+        size_HW: of the picture as it is seen.
+        image: its file, opened.
+    """
+    (top, left, bottom, right), (height, width) = box, size_HW
+    orientation = orientation_of(image)
+    if orientation in _UPSIDE_DOWN:
+        top, bottom = height - bottom, height - top
+    if orientation in _MIRRORED:
+        left, right = width - right, width - left
+    return (top, left, bottom, right) if orientation < 5 else (left, top, right, bottom)
+
+
 def to_visible(image: Image.Image) -> tuple[Pixels, list[str]]:
     """RGB uint8 [H, W, 3] of a picture as a person sees it, and notes on what was converted.
 
@@ -69,9 +89,9 @@ def to_visible(image: Image.Image) -> tuple[Pixels, list[str]]:
     if frames == 1:
         return pixels_HWC, notes
     shown = first
-    if _is_blank(pixels_HWC):
+    if is_blank(pixels_HWC):
         for number, (later_HWC, later_notes) in _later(image, first, frames):
-            if not _is_blank(later_HWC):
+            if not is_blank(later_HWC):
                 pixels_HWC, notes, shown = later_HWC, later_notes, number
                 break
         image.seek(first)
@@ -104,7 +124,8 @@ def _later(
             return
 
 
-def _is_blank(pixels_HWC: Pixels) -> bool:
+def is_blank(pixels_HWC: Pixels) -> bool:
+    """Whether a picture is all of one colour."""
     return bool((pixels_HWC == pixels_HWC[0, 0]).all())
 
 

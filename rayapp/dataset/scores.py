@@ -16,6 +16,7 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, split_uri
 
 SCORES_FILE = "scores.parquet"
+SCORES_FOLDER = "scores"  # of a large set: a folder of tables
 _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PERTURBATION_KEY = b"perturbation"
@@ -29,6 +30,9 @@ EXTRA = {
     "orientation": pa.int8(),
     "note": pa.string(),
     "reason": pa.string(),  # why there is no verdict, though the logit stands
+    "declared": pa.string(),  # what the file says of itself, see dataset/declared
+    "declared_by": pa.string(),
+    "declared_detail": pa.string(),
     "variant": pa.string(),
     "group": pa.string(),
     "etag": pa.string(),

@@ -22,7 +22,7 @@ class DemoSettings(JobSettings):
 
     output: OutputUri = Field(
         "runs/demo",
-        description="folder or s3:// prefix for the results; runs/demo-tiny if none, with --tiny",
+        description="folder or bucket prefix for the results; runs/demo-tiny if none, with --tiny",
     )
     photos: Uri | None = Field(None, description="folder of own photographs instead of ours")
     loss: Literal["selfcon", "supcon", "ce"] = Field("selfcon", description="of training")

@@ -11,7 +11,7 @@ class DescribeSettings(Settings):
     """Print what a detector is, what it was trained on, and how it did where it was measured."""
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of the detector, or hf://OWNER/NAME[@REVISION]"
+        description="folder or bucket prefix of the detector, or hf://OWNER/NAME[@REVISION]"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
 

@@ -51,7 +51,7 @@ def fetch_entry(
 
     Args:
         name: an entry that lists its files or is a folder (`kind` weights or annotations).
-        root: folder or s3:// prefix.
+        root: folder or bucket prefix.
         catalogue: name or file of the catalogue.
         num_threads: requests under way at once.
         patience: retry policy of single requests.

@@ -18,10 +18,10 @@ class DownloadSettings(JobSettings):
     renamed: ClassVar[Mapping[str, str]] = {"workers": "num_workers", "root": "output"}
 
     output: OutputUri = Field(
-        description="folder or s3:// prefix for the images, at their annotated paths"
+        description="folder or bucket prefix for the images, at their annotated paths"
     )
     sources: list[str] = Field(min_length=1, description="names of the catalogue, or all")
-    annotations: list[Uri] = Field([], description="annotation lists (files or s3:// URIs)")
+    annotations: list[Uri] = Field([], description="annotation lists (files or bucket URIs)")
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     catalogue: Packaged = Field("sources", description="catalogue of sources: a name or a file")
     dry_run: bool = Field(False, description="print what would be fetched and stop")

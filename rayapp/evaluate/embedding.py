@@ -21,7 +21,7 @@ _LEAST = 8
 class EmbedSettings(ScoringSettings, JobSettings):
     """Put the features of some images on a plane."""
 
-    detector: Uri = Field(description="folder or s3:// prefix of the detector")
+    detector: Uri = Field(description="folder or bucket prefix of the detector")
     root: Uri = Field(description="where the paths of the images start")
     num_images: int = Field(500, ge=1, description="images at most, drawn by the seed")
     seed: int = Field(42, description="of the draw and of t-SNE")

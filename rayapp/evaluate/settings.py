@@ -22,7 +22,7 @@ class EvaluateSettings(JobSettings):
 
     detector: tuple[Uri, ...] = Field(
         min_length=1,
-        description="folders or s3:// prefixes of (calibrated) detectors, or "
+        description="folders or bucket prefixes of (calibrated) detectors, or "
         "hf://OWNER/NAME[@REVISION]",
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
@@ -39,7 +39,7 @@ class EvaluateSettings(JobSettings):
     )
     scores: tuple[Uri, ...] = Field((), description="outputs of predict, or folders that hold them")
     root: Uri | None = Field(
-        None, description="folder or s3:// prefix where the lists' paths start"
+        None, description="folder or bucket prefix where the lists' paths start"
     )
     lists: Uri | None = Field(None, description="folder of the suites' lists; <root>/lists if none")
     sweeps: OutputUri | None = Field(

@@ -11,7 +11,7 @@ from rayapp.config.settings import JobSettings
 class ExportSettings(JobSettings):
     """Write a detector as an ONNX file or a Hugging Face folder, proved to say the same."""
 
-    detector: Uri = Field(description="folder or s3:// prefix of the detector")
+    detector: Uri = Field(description="folder or bucket prefix of the detector")
     to: Literal["onnx", "huggingface"] = Field(
         description="onnx: model.onnx and model.json; huggingface: what transformers loads"
     )

@@ -24,7 +24,7 @@ class FuseSettings(ScoringSettings, JobSettings):
     )
     root: Uri | None = Field(
         None,
-        description="folder or s3:// prefix where the list's paths start; images without "
+        description="folder or bucket prefix where the list's paths start; images without "
         "a score are then scored",
     )
     scores: tuple[Uri, ...] = Field(

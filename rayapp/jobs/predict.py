@@ -3,8 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,34 +12,31 @@ import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
-from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.errors import UserError
 from rayapp.dataset import scores
+from rayapp.dataset.declared import TrustList, read_trust_list
+from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
 from rayapp.models.detector import Detector
-from rayapp.models.detector_spec import Preprocessing
-from rayapp.models.folder import load_detector, save_detector
+from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
-from rayapp.models.scope import NOT_RECORDED
-from rayapp.models.verdicts import Judge
-from rayapp.predict.bf16_check import Bf16Check, check_bf16, chosen
+from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.inputs import Inputs, resolve, with_repeats, with_variants, without_repeats
-from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec
+from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
+from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
+from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
-from rayapp.predict.summary import threshold_line
-from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
+from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
 from rayapp.run import record, row_work
 from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
+from rayapp.storage.disk import scratch_folder
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store
+from rayapp.storage.uris import read_uri
 from rayapp.transforms.perturbations import load_perturbation
 
-SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
-_BLOCK_ROWS = 64  # read ahead together
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
-_LEAST_BLOCKS = 16
 
 
 def predict(settings: PredictSettings) -> record.Run:
@@ -49,13 +46,19 @@ def predict(settings: PredictSettings) -> record.Run:
         UserError: no such detector, input or perturbation; a view that the calibration excludes.
         JobFailed: not one image could be read.
     """
-    subject = _subject(settings)
+    subject = subject_of(settings)
     with contextlib.ExitStack() as opened:
-        inputs = meanwhile(settings, opened, lambda: _listed(settings))
-        hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
+        scratch = opened.enter_context(scratch_folder())
+        inputs = meanwhile(settings, opened, lambda: _listed(settings, disturbed, scratch))
+        if isinstance(inputs, LargeInputs):
+            return _streamed(settings, subject, inputs, disturbed, trust, opened)
+        hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
+        hashes |= _trusted(trust)
+        if disturbed:
             hashes["perturbation"] = disturbed.perturbation.hash
             inputs = with_variants(inputs, disturbed.perturbation.variant_names)
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
@@ -69,11 +72,16 @@ def predict(settings: PredictSettings) -> record.Run:
             return run
         results: dict[str, Any] = {}
         opened.enter_context(on_demand(settings))
-        spec, results["precision"] = _spec(settings, subject, inputs, todo, run)
-        threads = settings.threads
-        if in_process(run, todo.num_rows, _resources(settings)):
-            threads = max(threads, settings.cpus or len(os.sched_getaffinity(0)))
-        work = PredictRows(spec, inputs.root, threads, disturbed)
+        images = lambda: chosen(todo)  # noqa: E731
+        spec, results["precision"] = _spec(
+            settings, subject, inputs.root, todo.num_rows, images, run
+        )
+        here = in_process(run, todo.num_rows, _resources(settings))
+        threads, at_once = settings.threads, ON_GPU if settings.gpus_per_worker else 1
+        if here:
+            cores = settings.cpus or len(os.sched_getaffinity(0))
+            threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
+        work = PredictRows(spec, inputs.root, threads, disturbed, trust, at_once)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -86,10 +94,55 @@ def predict(settings: PredictSettings) -> record.Run:
     return run
 
 
-def _listed(settings: PredictSettings) -> Inputs:
-    return resolve(
-        settings.input, root=settings.root, scheme=settings.scheme, column=settings.column
+def _listed(
+    settings: PredictSettings, disturbed: Disturbed | None, scratch: str
+) -> Inputs | LargeInputs:
+    variants = disturbed.perturbation.variant_names if disturbed else ()
+    # A row an image and variant is made of a list, and a followed prefix is compared with one.
+    streams = not settings.follow and len(variants) < 2
+    return find_inputs(
+        settings.input,
+        root=settings.root,
+        scheme=settings.scheme,
+        column=settings.column,
+        stream=settings.stream if streams else False,
+        scratch=scratch,
+        output=settings.output,
     )
+
+
+def _streamed(
+    settings: PredictSettings,
+    subject: Subject,
+    large: LargeInputs,
+    disturbed: Disturbed | None,
+    trust: TrustList,
+    opened: contextlib.ExitStack,
+) -> record.Run:
+    """Read, scored and written by workers."""
+    from rayapp.jobs.predict_stream import stream_scores
+
+    hashes = {"detector": subject.hash, "input": large.digest, **_trusted(trust)}
+    if disturbed:
+        hashes["perturbation"] = disturbed.perturbation.hash
+    run = _begun(settings, hashes)
+    if run.state == "done":
+        return run
+    opened.enter_context(on_demand(settings))
+    start()
+    shards = large.shards
+    count = LARGE if shards.num_rows is None else shards.num_rows
+    results: dict[str, Any] = {}
+    images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
+    spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
+    at_once = ON_GPU if settings.gpus_per_worker else 1
+    work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once)
+    stream_scores(settings, subject, run, large, work, results)
+    return run
+
+
+def _trusted(trust: TrustList) -> dict[str, str]:
+    return {"trust_list": record.digest(trust.pem.encode())} if trust.pem else {}
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
@@ -105,78 +158,21 @@ def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
 
 def _record(
     settings: PredictSettings,
-    subject: "_Subject",
+    subject: Subject,
     run: record.Run,
     inputs: Inputs,
     scored: Iterable[pa.Table],
     results: dict[str, Any],
 ) -> None:
     """Scores, gallery, the detector as it saw, and what the run was."""
-    view = subject.view
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
-    writer = Results(run.store, inputs, subject.judge, view, perturbation, settings.gallery)
+    judge, view = subject.judge, subject.view
+    writer = Results(run.store, inputs, judge, view, perturbation, settings.gallery)
     tally, selection = writer.write(scored)
-    if tally.failed == tally.rows:
-        raise JobFailed(
-            f"none of {tally.failed} inputs could be scored; first: {tally.failures[0]}"
-        )
-    if subject.seen_otherwise:
-        save_detector(subject.seen_otherwise, open_store(run.store.uri(SEEN_DETECTOR)))
-    results |= {
-        "scope": subject.scope_line,
-        "failures": tally.failures,
-        "unnamed": tally.unnamed,
-        "verdicts": {word: selection.counts[word] for word in subject.judge.words},
-        "nothing_to_judge": dict(selection.nothing.most_common()),
-        "threshold": threshold_line(subject.judge),
-        "look_at_first": tally.look_at_first,
-        "left_out": dict(inputs.left_out.most_common()),
-    }
-    if tally.ms:  # not of stored scores
-        results["ms_per_image"] = round(tally.ms / max(results["scored_now"], 1), 3)
-        results["peak_mb"] = round(tally.peak_mb, 1)
-    writer.show(tally, selection, _facts(settings, subject, results))
+    told(settings, subject, run, (tally, selection), inputs.left_out, results)
+    writer.show(tally, selection, facts_of(settings, subject, results))
     run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
     drop_parts(run.store)
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """What scores: a detector, or a user's own file; and what its logits mean."""
-
-    hash: str
-    judge: Judge
-    detector: Detector | None = None
-    own: UserDetector | None = None
-    seen_otherwise: Detector | None = None
-
-    @property
-    def view(self) -> Preprocessing | None:
-        """How it sees an image; None: whole, or each part of a fusion in its own way."""
-        if self.detector is None or self.detector.spec.fusion:
-            return None
-        return self.detector.spec.preprocessing
-
-    @property
-    def scope_line(self) -> str:
-        """What its verdicts rest on, in one line."""
-        return self.detector.scope_line if self.detector else NOT_RECORDED
-
-
-def _subject(settings: PredictSettings) -> _Subject:
-    if settings.detector.endswith(SUFFIX):
-        if settings.view or settings.view_size:
-            raise UserError("--view: a detector of your own gets whole images; leave it out")
-        own = read_user_detector(settings.detector)
-        return _Subject(own.hash, Judge("own", threshold=settings.threshold), own=own)
-    stored = load_detector(settings.detector)
-    detector = stored.seen_as(settings.view, settings.view_size)
-    view, labels = detector.spec.preprocessing, detector.spec.labels
-    classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
-    seen_as = "fusion" if detector.spec.fusion else f"{view.view}-{view.size}"
-    judge = Judge(seen_as, detector.spec.calibration, settings.threshold, classes)
-    otherwise = detector if detector is not stored else None
-    return _Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 
 
 def _listing_hash(inputs: Inputs, follow: bool) -> str:
@@ -206,7 +202,12 @@ def _nothing_new(run: record.Run, todo: pa.Table, before: pa.Table) -> bool:
 
 
 def _spec(
-    settings: PredictSettings, subject: _Subject, inputs: Inputs, todo: pa.Table, run: record.Run
+    settings: PredictSettings,
+    subject: Subject,
+    root: Store,
+    num_rows: int,
+    images: Callable[[], list[row_work.Row]],
+    run: record.Run,
 ) -> tuple[ScorerSpec, dict[str, Any]]:
     """How workers score, with the precision settled; and what is to be recorded of that."""
     spec = ScorerSpec(
@@ -228,11 +229,10 @@ def _spec(
         return replace(spec, bf16=settings.precision == "bf16"), {"used": settings.precision}
     if (known := run.found.get("results", {}).get("precision")) is not None:
         return replace(spec, bf16=known["used"] == "bf16"), known
-    images = chosen(todo)
-    least = len(images) if settings.gpus_per_worker else SMALL
-    if todo.num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
+    least = NUM_IMAGES if settings.gpus_per_worker else SMALL
+    if num_rows <= least or not (settings.gpus_per_worker or has_fast_bf16("cpu")):
         return spec, {"used": "exact"}
-    harm = _bf16_check(settings, spec, subject.detector, inputs.root, images)
+    harm = _bf16_check(settings, spec, subject.detector, root, images())
     described = {
         "used": "bf16" if harm.harmless else "exact",
         "largest_change": harm.largest,
@@ -263,21 +263,22 @@ def _bf16_check(
     return on_worker(on_gpu, _resources(settings).bundle, "predict", settings.wait_s)
 
 
-def _resources(settings: PredictSettings) -> Resources:
-    return Resources(settings.threads, settings.gpus_per_worker, settings.num_workers)
+def _resources(settings: PredictSettings, side_by_side: int = 1) -> Resources:
+    gpus = settings.gpus_per_worker
+    return Resources(settings.threads, gpus, settings.num_workers, side_by_side)
 
 
 def _mapped(
     settings: PredictSettings, run: record.Run, inputs: Inputs, todo: pa.Table, work: PredictRows
 ) -> Parts:
-    block = max(1, min(_BLOCK_ROWS, todo.num_rows // _LEAST_BLOCKS))
+    block = batch_rows(todo.num_rows, work.side_by_side)
     return map_rows(
         todo,
         work,
         work_schema(inputs.scheme),
         run=run,
         batch_size=block,
-        resources=_resources(settings),
+        resources=_resources(settings, work.side_by_side),
         wait_s=settings.wait_s,
         # Ray takes a millisecond to keep a block: of many rows, each task does a 512th at most.
         max_block_rows=max(block, min(_MOST_BLOCK_ROWS, todo.num_rows // _MOST_BLOCKS)),
@@ -291,28 +292,3 @@ def _merged(parts: Parts, before: pa.Table | None) -> Iterable[pa.Table]:
         return parts.chunks()
     both = pa.concat_tables([before, parts.table()], promote_options="default")
     return [both.sort_by("id")]
-
-
-def _facts(settings: PredictSettings, subject: _Subject, results: dict[str, Any]) -> dict[str, Any]:
-    judge = subject.judge
-    own = judge.calibration if settings.threshold is None else None  # another promises nothing
-    promised = "; ".join(line.strip() for line in own.describe()) if own else ""
-    return {
-        "detector": settings.detector,
-        "images": settings.input,
-        "seen as": judge.preprocessing,
-        "perturbation": settings.perturbation or "none: images as they are",
-        "decided": threshold_line(judge),
-        "calibration": _calibration(judge),
-        "what the detector rests on": subject.scope_line,
-        **({"on the calibration images": promised} if promised else {}),
-        "precision": results["precision"]["used"],
-        "ms an image, of one worker": results["ms_per_image"],
-        "images a second, in all": results["images_per_s"],
-        "peak memory of a worker (MB)": results["peak_mb"],
-    }
-
-
-def _calibration(judge: Judge) -> str:
-    found = judge.calibration
-    return f"{found.method}, on {found.n:,} images" if found else "none"

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -19,12 +19,20 @@ from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
+from rayapp.dataset.declared import declared_of, read_trust_list
 from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing, View
+from rayapp.models.detector_spec import (
+    Architecture,
+    HeadSettings,
+    Labels,
+    Preprocessing,
+    TrustDeclared,
+    View,
+)
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
@@ -35,6 +43,9 @@ from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
 from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
+
+if TYPE_CHECKING:
+    from rayapp.models.evidence_maps import EvidenceMap
 
 ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
@@ -199,14 +210,22 @@ class Detector:
         return (scores.softmax(1) if scores.ndim > 1 else scores.sigmoid()).float().numpy()
 
     def judge(
-        self, images: Sequence[ImageInput], *, threshold: float | None = None, batch_size: int = 32
+        self,
+        images: Sequence[ImageInput],
+        *,
+        threshold: float | None = None,
+        batch_size: int = 32,
+        trust_declared: TrustDeclared = "none",
+        trust_list: str | None = None,
     ) -> list[Judgement]:
         """A judgement an image; one that can't be read is named in its own, and harms no other.
 
         Args:
-            images: as for `logits`.
+            images: as for `logits`; only of a path or bytes is known what the file declares.
             threshold: probability from which on: synthetic; as calibrated where not given.
             batch_size: views of a forward pass.
+            trust_declared: whose word goes before the detector's, see `Judge`.
+            trust_list: file of certificates, see `read_trust_list`.
 
         Raises:
             UserError: no list, or a threshold that is no probability.
@@ -218,11 +237,15 @@ class Detector:
         logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
         classes = spec.labels.classes if several else ()
-        judge = Judge(spec.preprocessing.view, spec.calibration, threshold, classes)
-        judged = iter(judge.judged(logits, nothing))
+        view = spec.preprocessing.view
+        judge = Judge(view, spec.calibration, threshold, classes, trust_declared)
+        trust = read_trust_list(trust_list, lambda path: Path(path).read_bytes())
+        declared = [declared_of(image, trust) for image in images]
+        read = [one for at, one in enumerate(declared) if at not in unread]
+        judged = iter(judge.judged(logits, nothing, read))
         return [
-            Judgement.failed(unread[at]) if at in unread else next(judged)
-            for at in range(len(images))
+            Judgement.failed(unread[at], one) if at in unread else next(judged)
+            for at, one in enumerate(declared)
         ]
 
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
@@ -240,6 +263,12 @@ class Detector:
     def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
         return self._scored(self._of_one_view().patch_attention, images, batch_size)
+
+    def evidence(self, image: ImageInput, *, batch_size: int = 16) -> "EvidenceMap":
+        """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
+        from rayapp.models.evidence_maps import evidence_map  # here: it stands above this module
+
+        return evidence_map(self, _pixels(image), batch_size=batch_size)
 
     def _of_one_view(self) -> Network:
         several = self.spec.preprocessing.view in ("five", "tiles")

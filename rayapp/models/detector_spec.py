@@ -17,6 +17,7 @@ Method = Literal["platt", "temperature", "bias", "beta", "isotonic"]
 HeadNorm = Literal["batch", "length", "none"]
 Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
+TrustDeclared = Literal["signed", "any", "none"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
 
@@ -147,6 +148,11 @@ class Preprocessing(Settings):
         """SHA-256 of all fields in hexadecimal."""
         text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def as_cut(self) -> str:
+        """What of it decides which pixels are cut from an image; the same says: the same views."""
+        return self.model_dump_json(include={"view", "size", "resize_to", "filter", "processor"})
 
     def seen_as(self, view: View, size: int) -> "Preprocessing":
         """The same under another view or size; resize_to keeps its share of the size."""

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rayapp.dataset.images import MAX_PIXELS, ImageError
+from rayapp.dataset.images import Box as PixelBox
 from rayapp.models.adopted.processing import processed, seen_box
 from rayapp.models.detector_spec import Preprocessing
 
@@ -65,6 +66,18 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
         raise ImageError(f"{width}×{height} pixels: too narrow to be tiled by {size} px")
     cut = (pixels_HWC[top : top + size, left : left + size] for top, left in corners)
     return np.stack([_pad_to(view_HWC, size) for view_HWC in cut])
+
+
+def seen_part(size_HW: tuple[int, int], preprocessing: Preprocessing) -> PixelBox:
+    """The part of an image that views are cut from, in pixels: all of it but for a centre.
+
+    `cut_views` of that part alone gives the same.
+    """
+    size, (height, width) = preprocessing.size, size_HW
+    if preprocessing.processor or preprocessing.view != "centre":
+        return 0, 0, height, width
+    ((top, left),) = _corners(size_HW, preprocessing)
+    return top, left, min(top + size, height), min(left + size, width)
 
 
 def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[Box]:

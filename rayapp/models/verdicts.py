@@ -15,6 +15,16 @@ import pyarrow as pa
 from scipy import special
 
 from rayapp.config.defaults import EVEN_ODDS
+from rayapp.dataset.declared.declaration import (
+    AI_GENERATED,
+    BROKEN,
+    CAMERA,
+    NOTHING,
+    OF_AI,
+    VERIFIED,
+    Declared,
+)
+from rayapp.models.detector_spec import TrustDeclared
 
 if TYPE_CHECKING:
     from rayapp.models.calibration.calibrators import Calibration
@@ -22,6 +32,8 @@ if TYPE_CHECKING:
 UNCALIBRATED = "uncalibrated"
 REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
 _WORDS = {1: SYNTHETIC, 0: REAL, -1: UNSURE}
+_DECLARED_WORDS: dict[str, str] = {AI_GENERATED: SYNTHETIC, CAMERA: REAL}
+NOTHING_DECLARED = Declared()
 
 
 @dataclass(frozen=True)
@@ -29,13 +41,15 @@ class Verdicts:
     """One entry an image: probability of synthetic, word, probability minus threshold, reason.
 
     Of several classes: the probability of the likeliest, its name, and its lead. A reason says what
-    limits the word; `` where it stands as it is.
+    limits the word; `` where it stands as it is. A conflict says how what the file declares goes
+    against what the detector says; `` where it does not.
     """
 
     probabilities_N: np.ndarray
     words: list[str]
     margins_N: np.ndarray
     reasons: list[str]
+    conflicts: list[str]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Judgement:
     `verdict` is `real`, `synthetic` or `unsure` (of a detector of classes: the class), and empty
     where `error` says why the image could not be scored; there is then no probability. `reason`
     says what limits the verdict, `threshold` is the probability from which on it is `synthetic`.
+    `declared` is what the file says of itself (`nothing` where it says nothing, which is no sign of
+    a real image), `conflict` how that goes against the detector.
     """
 
     probability: float | None
@@ -52,11 +68,15 @@ class Judgement:
     reason: str
     threshold: float | None
     error: str = ""
+    declared: str = NOTHING
+    declared_by: str = ""
+    declared_detail: str = ""
+    conflict: str = ""
 
     @classmethod
-    def failed(cls, error: str) -> Judgement:
-        """Of an image that could not be scored."""
-        return cls(None, "", "", None, error)
+    def failed(cls, error: str, declared: Declared = NOTHING_DECLARED) -> Judgement:
+        """Of an image that could not be scored; its file may declare something all the same."""
+        return cls(None, "", "", None, error, **declared.columns())
 
 
 def decides_at(calibration: Calibration | None) -> float:
@@ -73,12 +93,16 @@ class Judge:
         calibration: of the detector; None: the sigmoid, and verdicts are marked `uncalibrated`.
         threshold: in place of the calibration's own; there is then no band.
         classes: names of the classes of a detector with one logit a class.
+        trust_declared: whose word goes before the detector's: of files whose signature is verified,
+            of any file whose signature is not broken, or none's. Only `ai-generated` and `camera`
+            decide, and only between real and synthetic; what was edited may be either.
     """
 
     preprocessing: str
     calibration: Calibration | None = None
     threshold: float | None = None
     classes: tuple[str, ...] = ()
+    trust_declared: TrustDeclared = "none"
 
     @property
     def decides_at(self) -> float:
@@ -116,7 +140,8 @@ class Judge:
             decisions = self.calibration.decide(probabilities)
         words = [_WORDS[int(decision)] + self.mark for decision in decisions]
         words, reasons = self._explained(words, nothing_N)
-        return Verdicts(probabilities, words, probabilities - self.decides_at, reasons)
+        margins = probabilities - self.decides_at
+        return Verdicts(probabilities, words, margins, reasons, [""] * len(words))
 
     def of_classes(self, logits_NK: np.ndarray, nothing_N: Sequence[str] = ()) -> Verdicts:
         """The likeliest class of each, its probability, and how far ahead of the second it is."""
@@ -124,7 +149,8 @@ class Judge:
         order = np.sort(p_NK, axis=1)
         words = [self.classes[int(k)] for k in p_NK.argmax(axis=1)]
         words, reasons = self._explained(words, nothing_N)
-        return Verdicts(order[:, -1], words, order[:, -1] - order[:, -2], reasons)
+        lead = order[:, -1] - order[:, -2]
+        return Verdicts(order[:, -1], words, lead, reasons, [""] * len(words))
 
     def _explained(self, words: list[str], nothing_N: Sequence[str]) -> tuple[list[str], list[str]]:
         """The words, `unsure` where nothing can be judged, and what limits each."""
@@ -144,25 +170,65 @@ class Judge:
             return rows, logits.max(axis=1, initial=-np.inf), verdicts
         values = scores["logit"].to_numpy(zero_copy_only=False).astype(np.float64)
         rows = np.flatnonzero(~np.isnan(values))
-        return rows, values[rows], self.of(values[rows], no_basis(scores, rows))
+        verdicts = self.of(values[rows], no_basis(scores, rows))
+        if {"declared", "declared_by"} <= set(scores.column_names):
+            said = scores.select(["declared", "declared_by"]).take(pa.array(rows)).to_pylist()
+            each = [(one["declared"] or NOTHING, one["declared_by"] or "") for one in said]
+            verdicts = self._beside(verdicts, each)
+        return rows, values[rows], verdicts
 
-    def judged(self, logits_N: np.ndarray, nothing_N: Sequence[str] = ()) -> list[Judgement]:
+    def _beside(self, verdicts: Verdicts, declared_N: Sequence[tuple[str, str]]) -> Verdicts:
+        """The verdicts with what files declare (kind and by what) beside them, or before them."""
+        words, reasons, conflicts = list(verdicts.words), list(verdicts.reasons), []
+        for at, (kind, by) in enumerate(declared_N):
+            word = words[at].removesuffix(self.mark)
+            against = (word == REAL and kind in OF_AI) or (word == SYNTHETIC and kind == CAMERA)
+            conflicts.append(f"the file declares {kind}, the detector says {word}" * against)
+            if kind in _DECLARED_WORDS and self._trusts(by):
+                words[at] = _DECLARED_WORDS[kind]
+                reasons[at] = f"as the file declares ({by})"
+        return Verdicts(verdicts.probabilities_N, words, verdicts.margins_N, reasons, conflicts)
+
+    def _trusts(self, by: str) -> bool:
+        state = by.rpartition(", ")[2]
+        if self.trust_declared == "any":
+            return state != BROKEN
+        return self.trust_declared == "signed" and state == VERIFIED
+
+    def judged(
+        self,
+        logits_N: np.ndarray,
+        nothing_N: Sequence[str] = (),
+        declared_N: Sequence[Declared] = (),
+    ) -> list[Judgement]:
         """A judgement an image, of single logits or of one a class.
 
         Args:
             logits_N: or [N, K].
             nothing_N: where an image holds nothing to judge, why; empty: of none.
+            declared_N: what each image's file declares; empty: nothing.
         """
         if len(logits_N) == 0:
             return []
         verdicts = (self.of_classes if self.classes else self.of)(logits_N, nothing_N)
+        declared_N = declared_N or [NOTHING_DECLARED] * len(logits_N)
+        if not self.classes:
+            verdicts = self._beside(verdicts, [(one.kind, one.by) for one in declared_N])
         threshold = None if self.classes else self.decides_at
         words = [word.removesuffix(self.mark) for word in verdicts.words]
         faults = [logit_fault(np.atleast_1d(one)) for one in np.asarray(logits_N)]
         return [
-            Judgement.failed(fault) if fault else Judgement(float(p), word, reason, threshold)
-            for fault, p, word, reason in zip(
-                faults, verdicts.probabilities_N, words, verdicts.reasons, strict=True
+            Judgement.failed(fault, said)
+            if fault
+            else Judgement(float(p), word, reason, threshold, conflict=against, **said.columns())
+            for fault, p, word, reason, against, said in zip(
+                faults,
+                verdicts.probabilities_N,
+                words,
+                verdicts.reasons,
+                verdicts.conflicts,
+                declared_N,
+                strict=True,
             )
         ]
 

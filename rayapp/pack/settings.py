@@ -12,7 +12,7 @@ class PackSettings(JobSettings):
     """Pack annotated images into lossless tiles, from which crops are read fast."""
 
     annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists")
-    root: Uri = Field(description="folder or s3:// prefix under which the annotated images lie")
+    root: Uri = Field(description="folder or bucket prefix under which the annotated images lie")
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     codec: Literal["webp", "zstd"] = Field(
         "webp", description="of the tiles: webp is small, zstd larger and faster to read"

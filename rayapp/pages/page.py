@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rayapp.pages.blocks import Block, breakable
+from rayapp.pages.review import Review
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Section:
     """A heading with blocks under it."""
 
     heading: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Block | Review]
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,4 @@ class Page:
             return Markup(source)  # noqa: S704 - our own file, not input
 
         template = environment.get_template("page.html.j2")
-        return template.render(page=self, style=shipped("page.css"), script=shipped("page.js"))
+        return template.render(page=self, shipped=shipped)

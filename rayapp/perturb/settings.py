@@ -19,7 +19,7 @@ class PerturbSettings(JobSettings):
     renamed: ClassVar[Mapping[str, str]] = {"protocol": "perturbation", "plan": "draws"}
 
     annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists, in order")
-    root: Uri = Field(description="folder or s3:// prefix under which the annotated images lie")
+    root: Uri = Field(description="folder or bucket prefix under which the annotated images lie")
     perturbation: Packaged = Field(
         _PUBLISHED, description="a shipped perturbation's name, or a YAML file"
     )

@@ -10,9 +10,9 @@ from scipy import special
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.members import read_image
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector import Detector
-from rayapp.predict.members import read_image
 from rayapp.predict.score import make_scorer
 from rayapp.storage.store import Store
 

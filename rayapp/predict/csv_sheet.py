@@ -19,6 +19,10 @@ _COLUMNS = (
     "probability",
     "margin",
     "reason",
+    "declared",
+    "declared_by",
+    "declared_detail",
+    "conflict",
     "width",
     "height",
     "bytes",
@@ -29,6 +33,8 @@ _COLUMNS = (
     "preprocessing",
 )
 _FACTS = ("width", "height", "bytes", "format")
+_DECLARED = ("declared", "declared_by", "declared_detail")
+_CONFLICT = -1  # before all ranks
 # What nobody has judged stands before what needs no look.
 _NOT_SCORED = "not scored"
 _ORDER = (SYNTHETIC, UNSURE, _NOT_SCORED, REAL)
@@ -40,9 +46,9 @@ _PLACE = np.dtype([("rank", np.int16), ("p", np.float64), ("start", np.int64), (
 class Sheet:
     """Lines as they come by, kept in a file and sorted by where they lie in it.
 
-    Synthetic comes first, the most sure at the top; then unsure, then what could not be scored,
-    then real, again the likeliest synthetic first. Of a detector of classes: one class after the
-    other, the most sure first.
+    First comes what a file declares against the detector. Then synthetic, the most sure at the top;
+    then unsure, then what could not be scored, then real, again the likeliest synthetic first. Of a
+    detector of classes: one class after the other, the most sure first.
 
     Args:
         judge: what the logits mean.
@@ -64,20 +70,24 @@ class Sheet:
         places["rank"] = order.index(_NOT_SCORED)
         words = [word.removesuffix(self.judge.mark) for word in verdicts.words]
         places["rank"][rows] = [order.index(word) for word in words]
+        places["rank"][rows[[bool(one) for one in verdicts.conflicts]]] = _CONFLICT
         places["p"][rows] = verdicts.probabilities_N
         figures = {
-            int(row): (word, f"{p:.6f}", f"{margin:+.6f}", reason, f"{logit:.6g}")
-            for row, word, p, margin, reason, logit in zip(
+            int(row): (word, f"{p:.6f}", f"{margin:+.6f}", reason, against, f"{logit:.6g}")
+            for row, word, p, margin, reason, against, logit in zip(
                 rows,
                 verdicts.words,
                 verdicts.probabilities_N,
                 verdicts.margins_N,
                 verdicts.reasons,
+                verdicts.conflicts,
                 logits,
                 strict=True,
             )
         }
-        facts = scores.select(["path", "error", "variant", *_FACTS]).to_pylist()
+        known = set(scores.column_names)  # tables of before do not know what files declare
+        names = ["path", "error", "variant", *_FACTS, *(one for one in _DECLARED if one in known)]
+        facts = scores.select(names).to_pylist()
         lines = [self._line(row, figures.get(at)) for at, row in enumerate(facts)]
         self.file.write(b"".join(lines))
         places["bytes"] = [len(line) for line in lines]
@@ -90,10 +100,11 @@ class Sheet:
         return (*self.judge.classes, UNSURE, _NOT_SCORED) if self.judge.classes else _ORDER
 
     def _line(self, row: dict[str, Any], figures: tuple[str, ...] | None) -> bytes:
-        word, probability, margin, reason, logit = figures or [""] * 5
+        word, probability, margin, reason, against, logit = figures or [""] * 6
         folder, _, name = row["path"].rpartition("/")
         cells = [_no_formula(folder), _no_formula(name), word, probability, margin, reason]
-        cells += [row[fact] for fact in _FACTS]
+        cells += [_no_formula(row.get(name) or "") for name in _DECLARED]
+        cells += [against, *(row[fact] for fact in _FACTS)]
         cells += [row["error"], _no_formula(row["path"]), logit, self.judge.preprocessing]
         return _csv_line([*cells, *([row["variant"]] if self.variants else [])])
 
@@ -104,7 +115,7 @@ class Sheet:
             yield self._read(place)
 
     def first(self, most: int) -> list[str]:
-        """The images to look at first, with their probability: synthetic or unsure ones."""
+        """The images to look at first, with their probability: conflicts, synthetic or unsure."""
         found: dict[str, str] = {}
         if self.judge.classes:
             return []
@@ -112,7 +123,9 @@ class Sheet:
             if place["rank"] >= _ORDER.index(_NOT_SCORED) or len(found) == most:
                 break
             line = dict(zip(_COLUMNS, next(csv.reader([self._read(place).decode()])), strict=False))
-            found.setdefault(line["path"], f"{line['path']} (p {float(line['probability']):.3f})")
+            said = f", declares {line['declared']}" if line["conflict"] else ""
+            about = f"p {float(line['probability']):.3f}{said}"
+            found.setdefault(line["path"], f"{line['path']} ({about})")
         return list(found.values())
 
     def _sorted(self) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,12 +15,12 @@ import pyarrow.compute as pc
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import shipped_names
 from rayapp.config.paths import absolute_uri
-from rayapp.dataset import manifest
+from rayapp.dataset import manifest, members
 from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.predict import members, path_lists
+from rayapp.predict import path_lists
 from rayapp.storage.store import LocalStore, Stat, Store
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import BUCKETS, open_store, split_uri
 
 _PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
@@ -45,9 +46,24 @@ class Inputs:
         at = pc.index(self.table["path"], path).as_py()
         return members.read_image(self.root, self.table.slice(at, 1).to_pylist()[0])
 
+    def address(self, path: str) -> str:
+        """The file: address of an image that lies in a local file of its own; else ''."""
+        is_key = isinstance(self.root, LocalStore) and "://" not in path  # no address on the web
+        is_file = is_key and self.root.stat(path) is not None
+        return Path(self.root.root, path).absolute().as_uri() if is_file else ""
+
+
+class TooMany(Exception):
+    """A folder or pattern has more files than are listed in memory."""
+
 
 def resolve(
-    uri: str, *, root: str | None = None, scheme: str = "imaginet", column: str | None = None
+    uri: str,
+    *,
+    root: str | None = None,
+    scheme: str = "imaginet",
+    column: str | None = None,
+    most: int | None = None,
 ) -> Inputs:
     """Find the images that an input names.
 
@@ -58,16 +74,18 @@ def resolve(
         root: where the paths of a list or table start; its own folder, where not given.
         scheme: label scheme of an annotation list.
         column: of a table, with the paths or images; found by its name, where not given.
+        most: files of a folder or pattern; None: all.
 
     Raises:
         UserError: nothing there, or nothing that can be read; the line says what can.
+        TooMany: more files than `most`.
     """
     suffix = os.path.splitext(uri)[1].lower()
-    is_listing = _is_folder(uri) or _is_pattern(uri)
+    is_listing = is_folder(uri) or is_pattern(uri)
     if column and (is_listing or suffix not in (".csv", ".tsv", ".parquet")):
         raise UserError("--column: goes with a table of paths or images, .csv or .parquet")
     if is_listing:
-        return _listed(uri, column)
+        return _listed(uri, column, most)
     if suffix in _NO_LISTS:
         raise UserError(f"{uri}: is no list that is read; save the paths one a line, as .txt")
     if suffix != ".tar" and (advice := members.advice(uri)):
@@ -78,26 +96,29 @@ def resolve(
         return _from_paths(uri, path_lists.paths_of_csv(uri, column), root)
     if suffix == ".parquet":
         return _from_parquet(uri, root, scheme, column)
-    return _listed(uri, column)
+    return _listed(uri, column, most)
 
 
-def _is_folder(uri: str) -> bool:
+def is_folder(uri: str) -> bool:
     """Whether a local folder has this name, whatever it ends in."""
     return os.path.isdir(absolute_uri(uri))
 
 
-def _is_pattern(uri: str) -> bool:
+def is_pattern(uri: str) -> bool:
     """Whether it is a pattern, and not the name of a file."""
     return bool(_PATTERN.search(uri)) and not os.path.exists(absolute_uri(uri))
 
 
-def _listed(uri: str, column: str | None) -> Inputs:
+def _listed(uri: str, column: str | None, most: int | None) -> Inputs:
     """The images below a folder, of a pattern, or in one file."""
     left_out: Counter[str] = Counter()
-    if not _is_pattern(uri) and (one := _single_file(uri)) is not None:
+    if not is_pattern(uri) and (one := single_file(uri)) is not None:
         store, images = one
     else:
-        store, found = _matching(uri) if _is_pattern(uri) else _below(uri)
+        store, listed = walk(uri)
+        found = list(itertools.islice(listed, None if most is None else most + 1))
+        if most is not None and len(found) > most:
+            raise TooMany
         if not found:
             raise UserError(f"{uri}: no such file or folder, or nothing in it")
         kinds = {stat.key: clutter_kind(stat.key) for stat in found}
@@ -109,13 +130,16 @@ def _listed(uri: str, column: str | None) -> Inputs:
     # A table beside images says something of them.
     left_out.update(".parquet" for stat in holders if stat.key.lower().endswith(".parquet"))
     images = [stat for stat in images if not stat.key.lower().endswith(".parquet")]
+    return _some(uri, Inputs(store, paths_table(images), left_out=left_out))
+
+
+def paths_table(images: Sequence[Stat]) -> pa.Table:
+    """Rows of files that were listed."""
     # A name that is not UTF-8 is told by its bytes, and missed: tables hold text.
     names = [stat.key.encode("utf-8", "backslashreplace").decode() for stat in images]
     keys = pa.array(names, pa.string())
     etags = pa.array([stat.etag for stat in images], pa.string())
-    return _some(
-        uri, Inputs(store, pa.table({"id": keys, "path": keys, "etag": etags}), left_out=left_out)
-    )
+    return pa.table({"id": keys, "path": keys, "etag": etags})
 
 
 def _inside(
@@ -250,18 +274,22 @@ def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.append_column(name, values)
 
 
-def _below(uri: str) -> tuple[Store, list[Stat]]:
+def walk(uri: str) -> tuple[Store, Iterator[Stat]]:
+    """The files below a folder or of a pattern, as they are found."""
+    if is_pattern(uri):
+        return matching(uri)
     store = open_store(uri)
-    return store, list(_every(store))
+    return store, every(store)
 
 
-def _every(store: Store) -> Iterator[Stat]:
+def every(store: Store) -> Iterator[Stat]:
     """All files; a link that leads nowhere stands for an image that is missed."""
     return store.list_with_dead_links() if isinstance(store, LocalStore) else store.list()
 
 
-def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
-    if uri.endswith("/") or (uri.startswith("s3://") and uri.count("/") < 3):
+def single_file(uri: str) -> tuple[Store, list[Stat]] | None:
+    """The one file that a URI names, and the store of its folder; None where it names none."""
+    if uri.endswith("/") or (uri.partition("://")[0] in BUCKETS and uri.count("/") < 3):
         return None
     store, key = split_uri(uri)
     stat = store.stat(key)
@@ -269,13 +297,13 @@ def _single_file(uri: str) -> tuple[Store, list[Stat]] | None:
     return (store, [stat]) if stat and is_file else None
 
 
-def _matching(uri: str) -> tuple[Store, list[Stat]]:
+def matching(uri: str) -> tuple[Store, Iterator[Stat]]:
     """Files that match a pattern; `*` stays within a folder, `**` does not."""
     whole = absolute_uri(uri)
     fixed = whole[: _PATTERN.search(whole).start()].rpartition("/")[0]  # type: ignore[union-attr]
     store = open_store(fixed or "/")
     wanted = re.compile(_expression(whole[len(fixed) + 1 :]))
-    return store, [stat for stat in _every(store) if wanted.fullmatch(stat.key)]
+    return store, (stat for stat in every(store) if wanted.fullmatch(stat.key))
 
 
 def _expression(pattern: str) -> str:

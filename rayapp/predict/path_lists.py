@@ -1,5 +1,7 @@
 """Lists of paths, as people have them: text, CSV or Parquet; and where their paths start."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import io
@@ -8,16 +10,19 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.clutter import clutter_kind
-from rayapp.dataset.images import SUFFIXES as IMAGE_SUFFIXES
-from rayapp.dataset.labels import LabelScheme
+from rayapp.dataset.formats import SUFFIXES as IMAGE_SUFFIXES
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store, read_uri, split_uri
+from rayapp.storage.uris import BUCKETS, open_store, read_uri, split_uri
+
+if TYPE_CHECKING:
+    from rayapp.dataset.labels import LabelScheme
 
 # Names under which datasets keep paths, best first.
 _PATH_COLUMNS = (
@@ -153,12 +158,12 @@ def _is_placed(path: str) -> bool:
 
 def _whole(uri: str, path: str, base: str) -> str:
     scheme, is_uri, _ = path.partition("://")
-    if is_uri and scheme not in ("s3", "file"):
+    if is_uri and scheme not in (*BUCKETS, "file"):
         raise UserError(
             f"{uri}: {path}: {scheme} is not read from; fetch the files first and list their paths"
         )
     if _is_placed(path):
-        return path if scheme == "s3" and is_uri else absolute_uri(path)
+        return path if is_uri and scheme in BUCKETS else absolute_uri(path)
     if "://" in base:
         head, cut, rest = base.partition("://")
         return f"{head}{cut}{posixpath.normpath(f'{rest}/{path}')}"

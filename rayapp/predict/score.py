@@ -17,9 +17,10 @@ from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.inference.scoring_network import for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
-from rayapp.models.preprocessing import cut_views, normalise
+from rayapp.models.preprocessing import cut_views, normalise, seen_part
 
 if TYPE_CHECKING:
+    from rayapp.dataset.images import Box
     from rayapp.models.detector import Detector
     from rayapp.models.preprocessing import Pixels
 
@@ -49,8 +50,11 @@ class Scorer(Protocol):
     preprocessing_hash: str
     at_once: int
 
-    def see(self, pixels_HWC: Pixels) -> Seen:
-        """What it keeps of an image; called in threads, images at most some."""
+    def looks_at(self, size_HW: tuple[int, int]) -> Box:
+        """The part of an image of that size by which it judges."""
+
+    def see(self, pixels_HWC: Pixels, size_HW: tuple[int, int]) -> Seen:
+        """What it keeps of an image of that size, of what it looks at; called in threads."""
 
     def nothing_in(self, seen: Any, size_HW: tuple[int, int]) -> str:
         """Why an image of that size, so seen, holds nothing to judge; `` where it does."""
@@ -83,13 +87,18 @@ class NetworkScorer:
         self._preprocessing = detector.spec.preprocessing
         self._min_side_px = detector.spec.min_side_px
         self.preprocessing_hash = self._preprocessing.hash
+        self.as_cut = self._preprocessing.as_cut
         self._device = device_of(detector.network)
         assert not isinstance(detector.network, FusedNetwork)  # FusedScorer does that
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
         self._gpu_share = gpu_share
         self.at_once = at_once or self._measured()
 
-    def see(self, pixels_HWC: Pixels) -> Pixels:
+    def looks_at(self, size_HW: tuple[int, int]) -> Box:
+        """As `seen_part` says."""
+        return seen_part(size_HW, self._preprocessing)
+
+    def see(self, pixels_HWC: Pixels, size_HW: tuple[int, int] | None = None) -> Pixels:
         """The detector's views uint8 [K, size, size, C]; the image itself need not be kept."""
         return cut_views(pixels_HWC, self._preprocessing)
 
@@ -177,15 +186,36 @@ class FusedScorer:
         self.parts = [NetworkScorer(one, gpu_share=share, **options) for one in detector.parts]
         self.at_once = max(part.at_once for part in self.parts)
 
-    def see(self, pixels_HWC: Pixels) -> SeenByEach:
-        """Each part's views."""
-        return SeenByEach(tuple(part.see(pixels_HWC) for part in self.parts))
+    def looks_at(self, size_HW: tuple[int, int]) -> Box:
+        """What any part looks at."""
+        boxes = np.array([part.looks_at(size_HW) for part in self.parts])
+        top, left = boxes[:, :2].min(0).tolist()
+        bottom, right = boxes[:, 2:].max(0).tolist()
+        return top, left, bottom, right
+
+    def see(self, pixels_HWC: Pixels, size_HW: tuple[int, int] | None = None) -> SeenByEach:
+        """Each part's views; parts that see alike share them. Without a size the image is whole."""
+        above, before = self.looks_at(size_HW)[:2] if size_HW else (0, 0)
+        size_HW = size_HW or pixels_HWC.shape[:2]
+        found: dict[str, Pixels] = {}
+        for part in self.parts:
+            if part.as_cut not in found:
+                top, left, bottom, right = part.looks_at(size_HW)
+                rows, columns = (
+                    slice(top - above, bottom - above),
+                    slice(left - before, right - before),
+                )
+                found[part.as_cut] = part.see(pixels_HWC[rows, columns])
+        return SeenByEach(tuple(found[part.as_cut] for part in self.parts))
 
     def nothing_in(self, seen: SeenByEach, size_HW: tuple[int, int]) -> str:
         """As the first part finds, where none finds anything to judge."""
-        pairs = zip(self.parts, seen.views, strict=True)
-        found = [part.nothing_in(views, size_HW) for part, views in pairs]
-        return found[0] if all(found) else ""
+        first = ""
+        for part, views in zip(self.parts, seen.views, strict=True):
+            if not (found := part.nothing_in(views, size_HW)):
+                return ""
+            first = first or found
+        return first
 
     def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Fused logits."""

@@ -14,14 +14,16 @@ import cv2
 import torch
 
 from rayapp.config.errors import UserError
+from rayapp.dataset.declared import NO_LIST, TrustList, read_declared
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
+from rayapp.dataset.members import advice, read_image
 from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.members import advice, read_image
 from rayapp.predict.score import FusedScorer, Logits, Scorer, Seen, make_scorer
+from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
 from rayapp.run.concurrency import read_ahead
@@ -29,9 +31,9 @@ from rayapp.storage.store import LocalStore, Store
 from rayapp.transforms.perturbations import PLAIN, Perturbation
 from rayapp.transforms.plans import apply_each
 
-_READERS = 8  # requests under way at once, per worker: an object store answers slowly, but many
+_READERS = 8  # requests under way at once, at least: an object store answers slowly, but many
 _LOCAL_FILES = 8  # that one of these threads takes at once: it waits for none of them
-_DECODERS = 2  # images at least whose pixels are in memory whole at once; else one a thread
+_DECODERS = 2  # images at least whose pixels are in memory whole at once
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,40 @@ class Disturbed:
 
 @dataclass
 class PredictRows:
-    """Row work: the scorer is made once a worker; a batch is read ahead of its forward passes."""
+    """Row work: the scorer is made once a worker; a batch is read ahead of its forward passes.
+
+    Args:
+        spec: of the scorer.
+        root: where the files are.
+        threads: of a forward pass on the CPU.
+        disturbed: how images are disturbed first.
+        side_by_side: batches that may be under way at once, each called from a thread. A GPU
+            computes one while the others read and decode; on a CPU each computes for itself.
+    """
 
     spec: ScorerSpec
     root: Store
     threads: int
     disturbed: Disturbed | None = None
+    trust: TrustList = NO_LIST
+    side_by_side: int = 1
     _scorer: Scorer = field(init=False, repr=False)
     _readers: ThreadPoolExecutor = field(init=False, repr=False)
     _decoders: BoundedSemaphore = field(init=False, repr=False)
+    _networks: BoundedSemaphore = field(init=False, repr=False)
+    _num_readers: int = field(init=False, repr=False)
 
     def setup(self) -> None:
         """Load the detector."""
         torch.set_num_threads(self.threads)
         cv2.setNumThreads(1)
         self._scorer = self.spec.load()
-        self._readers = ThreadPoolExecutor(_READERS)
-        self._decoders = BoundedSemaphore(max(_DECODERS, self.threads))
+        cores = cores_beside(self.spec.gpus) if self.spec.gpus else 0
+        num_decoders = max(_DECODERS, self.threads * self.side_by_side, cores)
+        self._num_readers = max(_READERS, num_decoders)
+        self._readers = ThreadPoolExecutor(self._num_readers)
+        self._decoders = BoundedSemaphore(num_decoders)
+        self._networks = BoundedSemaphore(1 if self.spec.gpus else self.side_by_side)
 
     def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """A logit a row, or its error; with the time and memory that it took."""
@@ -105,8 +124,10 @@ class PredictRows:
         images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, Seen]] = []
-        at_once = _LOCAL_FILES if isinstance(self.root, LocalStore) else 1
-        for seen in read_ahead(self._readers, self._see, images, 2 * _READERS, at_once):
+        at_once, depth = 1, 2 * self._num_readers
+        if isinstance(self.root, LocalStore):  # few enough that every thread gets some
+            at_once = max(1, min(_LOCAL_FILES, len(images) // self._num_readers))
+        for seen in read_ahead(self._readers, self._see, images, depth, at_once):
             results += [row for row, views in seen if views is None]
             waiting += [(row, views) for row, views in seen if views is not None]
             if sum(len(views) for _, views in waiting) >= self._scorer.at_once:
@@ -117,23 +138,25 @@ class PredictRows:
         taken = {
             "detector_hash": self._scorer.detector_hash,
             "preprocessing_hash": self._scorer.preprocessing_hash,
-            "ms": 1000 * (time.perf_counter() - start) / len(batch),
+            "ms": 1000 * (time.perf_counter() - start) / len(batch) / self.side_by_side,
             "peak_mb": _peak_mb(self.spec.device),
         }
-        at = {row["id"]: row for row in results}
-        return [{**at[row["id"]], **taken} for row in batch]
+        at = {(row["id"], row.get("row")): row for row in results}
+        return [{**at[row["id"], row.get("row")], **taken} for row in batch]
 
     def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Seen | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
         row = same[0]
         try:
-            # A file of its own, as most are; else inside of a tar or a table.
-            inside = row.get("container")
+            # A file of its own, as most are; else inside of a tar or a table, or on the web.
+            inside = row.get("container") or row.get("url")
             data = read_image(self.root, row) if inside else self.root.get(row["path"])
             known = {"sha256": sha256(data), "bytes": len(data)}
+            if self.disturbed is None:  # else the pixels scored are not the file's
+                known |= read_declared(data, self.trust).columns()
             with self._decoders:
-                image = decode(data)
+                image = decode(data, part=None if self.disturbed else self._scorer.looks_at)
                 del data
                 known |= _facts(image)
                 return [
@@ -154,8 +177,9 @@ class PredictRows:
         self, same: list[row_work.Row], image: DecodedImage
     ) -> Iterator[tuple[row_work.Row, Seen | None]]:
         if self.disturbed is None:
-            views = self._scorer.see(image.pixels_HWC)
-            reason = self._scorer.nothing_in(views, (image.height, image.width))
+            size_HW = image.height, image.width
+            views = self._scorer.see(image.pixels_HWC, size_HW)
+            reason = self._scorer.nothing_in(views, size_HW)
             yield from (({**row, "reason": reason}, views) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
@@ -165,18 +189,22 @@ class PredictRows:
             if name not in variants:
                 yield row, None
                 continue
-            views = self._scorer.see(variants[name])
-            reason = self._scorer.nothing_in(views, variants[name].shape[:2])
+            pixels_HWC = variants[name]
+            size_HW = pixels_HWC.shape[:2]
+            top, left, bottom, right = self._scorer.looks_at(size_HW)
+            views = self._scorer.see(pixels_HWC[top:bottom, left:right], size_HW)
+            reason = self._scorer.nothing_in(views, size_HW)
             yield {**row, "reason": reason}, views
 
     def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
         if not waiting:
             return []
         seen: list[Any] = [views for _, views in waiting]
-        if isinstance(self._scorer, FusedScorer):
-            scored = self._scorer.score_with_reasons(seen)
-        else:
-            scored = [(logits, "") for logits in self._scorer.score(seen)]
+        with self._networks:
+            if isinstance(self._scorer, FusedScorer):
+                scored = self._scorer.score_with_reasons(seen)
+            else:
+                scored = [(logits, "") for logits in self._scorer.score(seen)]
         return [
             _failed({**row, "reason": None}, fault)
             if (fault := logit_fault(one))
@@ -184,6 +212,15 @@ class PredictRows:
             | _as_columns(one)
             for (row, _), (one, apart) in zip(waiting, scored, strict=True)
         ]
+
+
+class StreamedRows(PredictRows):
+    """As `PredictRows`, of rows that come without their variant: there is but one."""
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """A logit a row, or its error."""
+        names = self.disturbed.perturbation.variant_names if self.disturbed else (None,)
+        return super().batch([{**row, "variant": names[0]} for row in batch])
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

@@ -1,6 +1,7 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,13 @@ import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import LabelScheme
+from rayapp.models.basis import error_rates
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.inputs import Inputs
-from rayapp.predict.summary import error_rates
+from rayapp.run.record import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
 
@@ -41,18 +43,27 @@ class Tally:
     rows: int = 0
     failed: int = 0
     unnamed: int = 0
-    failures: list[str] = field(default_factory=list)
+    declared: Counter[str] = field(default_factory=Counter)
     look_at_first: list[str] = field(default_factory=list)
     ms: float = 0.0
     peak_mb: float = 0.0
+    _named: dict[str, int] = field(default_factory=dict)  # and the number of its row
 
     def add(self, table: pa.Table) -> None:
         """Look at rows that were worked on."""
         bad = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
+        # Rows that come in any order bring their number.
+        numbers = range(self.rows, self.rows + bad.num_rows)
+        if "row" in bad.column_names:
+            numbers = bad["row"].to_pylist()
+        for number, path, error in zip(
+            numbers, bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True
+        ):
+            self._name(f"{path}: {error}", number)
         self.rows += table.num_rows
         self.failed += bad.num_rows
-        for path, error in zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True):
-            self._name(f"{path}: {error}")
+        if "declared" in table.column_names:
+            self.declared.update(table["declared"].drop_null().to_pylist())
         for name in _TAKEN.keys() & set(table.column_names):
             values = table[name].drop_null().to_numpy()
             if name == "ms":
@@ -60,12 +71,29 @@ class Tally:
             else:
                 self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
 
-    def _name(self, failure: str) -> None:
-        if failure in self.failures:
+    def merge(self, other: "Tally") -> None:
+        """As if what the other one saw had come by here."""
+        self.rows += other.rows
+        self.failed += other.failed
+        self.unnamed += other.unnamed
+        self.declared.update(other.declared)
+        self.ms += other.ms
+        self.peak_mb = max(self.peak_mb, other.peak_mb)
+        for failure, number in other._named.items():
+            self._name(failure, number)
+
+    @property
+    def failures(self) -> list[str]:
+        """The first that failed, in the order of the rows."""
+        return sorted(self._named, key=self._named.__getitem__)
+
+    def _name(self, failure: str, number: int) -> None:
+        if failure in self._named:
+            self._named[failure] = min(number, self._named[failure])
             return
-        if len(self.failures) < _MAX_NAMED:
-            self.failures.append(failure)
-        else:
+        self._named[failure] = number
+        if len(self._named) > _MAX_NAMED:
+            del self._named[max(self._named, key=self._named.__getitem__)]
             self.unnamed += 1
 
     @property
@@ -85,6 +113,7 @@ class Results:
         view: how the detector sees images; None: whole.
         perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
+        kept: columns of the set's own that go along.
     """
 
     store: Store
@@ -93,11 +122,14 @@ class Results:
     view: Preprocessing | None
     perturbation: str
     most: int
+    kept: Sequence[pa.Field] = ()
 
     def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
         """Write scores.parquet and scores.csv."""
         tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
+        for one in self.kept:
+            wanted = wanted if one.name in wanted.names else wanted.append(one)
         wanted = scores.with_root(wanted, self.inputs.root.root, self.perturbation)
 
         with scratch_file() as unsorted, scratch_file() as lines:
@@ -120,8 +152,37 @@ class Results:
         self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
     ) -> None:
         """Write the gallery."""
+        self.show_from(self.inputs.read, tally, selection, facts)
+
+    def show_from(
+        self,
+        read: Callable[[str], bytes],
+        tally: Tally,
+        selection: gallery.GallerySelection,
+        facts: dict[str, Any],
+    ) -> None:
+        """Write the gallery, of images whose bytes `read` gives by path."""
         if self.most:
             missed = gallery.Missed(tally.failures, tally.failed, tally.unnamed)
-            gallerist = gallery.Gallerist(self.inputs.read, self.view, error_rates(self.judge))
+            gallerist = gallery.Gallerist(
+                read,
+                self.view,
+                error_rates(self.judge),
+                self.inputs.address,
+                "" if self.judge.classes else self._next_commands(str(facts["detector"])),
+            )
             page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())
+
+    def _next_commands(self, detector: str) -> str:
+        """What reads the list of marks that the gallery saves."""
+        given = {
+            "detector": detector,
+            "scores": self.store.root,
+            "annotations": "reviewed.csv",
+            "scheme": "reviewed",
+        }
+        return "\n".join(
+            command(job, **given, output=f"runs/{job}-reviewed")
+            for job in ("calibrate", "evaluate")
+        )

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import Precision, View
+from rayapp.models.detector_spec import Precision, TrustDeclared, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
@@ -31,13 +31,13 @@ class PredictSettings(JobSettings):
     }
 
     detector: Uri = Field(
-        description="folder or s3:// prefix of a detector, a Hugging Face folder or "
+        description="folder or bucket prefix of a detector, a Hugging Face folder or "
         "hf://OWNER/NAME[@REVISION], an ONNX file, or a Python file with predict(images)"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     input: Uri = Field(
-        description="image, folder, s3:// prefix, pattern, list (.txt), table of paths or images "
-        "(.csv, .parquet), manifest or .tar"
+        description="image, folder, bucket prefix, pattern, list (.txt), table of paths, addresses "
+        "or images (.csv, .parquet), manifest, .tar, or hf://datasets/OWNER/NAME[/CONFIG][@REV]"
     )
     root: Uri | None = Field(
         None, description="where the paths of a list or table start; its own folder if none"
@@ -61,8 +61,23 @@ class PredictSettings(JobSettings):
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
     )
+    stream: bool | None = Field(
+        None,
+        description="images are read and scores written by workers, as a folder of tables; from "
+        "100,000 images on if none",
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
+    )
+    trust_declared: TrustDeclared = Field(
+        "none",
+        description="whose word on its own origin goes before the detector's: signed: of files "
+        "whose signature is verified; any: of any file whose signature is not broken; none: what "
+        "files declare is shown beside",
+    )
+    trust_list: Uri | None = Field(
+        None,
+        description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
     )
     precision: Precision = Field(
         "auto",
@@ -72,7 +87,7 @@ class PredictSettings(JobSettings):
     batch_size: int | None = Field(
         None, ge=1, description="views of a forward pass; by measured memory if none"
     )
-    threads: int = Field(1, ge=1, description="CPU threads of one worker")
+    threads: int = Field(1, ge=1, description="CPU threads of a forward pass, and CPUs of a worker")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs of one worker; 0: CPU")
     num_workers: int | None = Field(
         None, ge=1, description="workers at most; as many as fit if none"

@@ -26,6 +26,7 @@ from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.storage.uris import read_uri
 
 if TYPE_CHECKING:
+    from rayapp.dataset.images import Box
     from rayapp.models.preprocessing import Pixels
     from rayapp.predict.score import Logits
 
@@ -83,7 +84,11 @@ class UserScorer:
         self._predict: Callable[[list[Pixels]], Any] = found
         self._gives_logits = bool(getattr(module, "LOGITS", False))
 
-    def see(self, pixels_HWC: Pixels) -> Pixels:
+    def looks_at(self, size_HW: tuple[int, int]) -> Box:
+        """All of it."""
+        return 0, 0, *size_HW
+
+    def see(self, pixels_HWC: Pixels, size_HW: tuple[int, int] | None = None) -> Pixels:
         """The whole image [1, H, W, C]."""
         return pixels_HWC[None]
 

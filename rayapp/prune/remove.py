@@ -72,7 +72,7 @@ class RemoveRows:
         elif isinstance(self.trash, LocalStore):
             _move(at, name, self.trash, _path(row), found)
         elif not stat.S_ISREG(found.st_mode) or row["raw"]:
-            raise UserError("is no plain file of a Unicode name: it can't be kept on S3")
+            raise UserError("is no plain file of a Unicode name: it can't be kept in a bucket")
         else:
             with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=at), "rb") as file:
                 _keep(self.trash, row["path"], file.read())

@@ -21,7 +21,7 @@ def _several(value: Any) -> Any:
 class ReconstructSettings(JobSettings):
     """Give each real image a partner that went through an autoencoder, alike in all else."""
 
-    root: Uri = Field(description="folder or s3:// prefix under which the images lie")
+    root: Uri = Field(description="folder or bucket prefix under which the images lie")
     annotations: tuple[Uri, ...] = Field(
         (),
         description="lists whose real images are taken; every image under --root where not given",

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -13,14 +14,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def batches(work: RowWork, rows: Iterable[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Results of `batch_size` rows at a time; a row that breaks its batch fails alone."""
-    waiting = iter(rows)
-    while batch := list(islice(waiting, batch_size)):
-        yield _parted(work, batch)
+def batches(
+    work: RowWork, rows: Sequence[Row], batch_size: int, side_by_side: int = 1
+) -> Iterator[list[Row]]:
+    """Results of `batch_size` rows at a time, in order; a row that breaks its batch fails alone.
+
+    Args:
+        work: done in this thread, or in as many of its own as work `side_by_side`.
+        rows: all of them.
+        batch_size: rows that it gets at once.
+        side_by_side: batches under way at once; one more waits for each.
+    """
+    parts = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    if side_by_side == 1:
+        yield from (_parted(work, part) for part in parts)
+        return
+    threads = ThreadPoolExecutor(side_by_side)
+    try:
+        yield from read_ahead(threads, partial(_parted, work), parts, 2 * side_by_side)
+    finally:  # where nobody wants the rest, what waits is not begun
+        threads.shutdown(cancel_futures=True)
 
 
-def _parted(work: RowWork, rows: list[Row]) -> list[Row]:
+def _parted(work: RowWork, rows: Sequence[Row]) -> list[Row]:
     try:
         results = work.batch(rows)
         if len(results) != len(rows):

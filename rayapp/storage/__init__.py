@@ -1,1 +1,1 @@
-"""Ground: files under a root URI, on local disk or S3."""
+"""Ground: files under a root URI, on local disk or in a bucket."""

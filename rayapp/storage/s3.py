@@ -23,9 +23,9 @@ from botocore.exceptions import (
 )
 
 from rayapp.config.errors import UserError
-from rayapp.storage.retry import Tries
+from rayapp.storage.buckets import CONNECTIONS, SILENCE_S, TRIES, BucketStore
 from rayapp.storage.s3_listing import take_objects
-from rayapp.storage.store import Stat, check_key, check_prefix
+from rayapp.storage.store import Stat
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,21 +41,13 @@ _PUT_AGAIN = {
 }
 # Nor these: an answer that began well and was cut off or fell silent on the way.
 _CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-_TRIES = Tries(attempts=5, base_s=0.2)
-_SILENCE_S = 60.0
 _one_at_a_time = threading.Lock()
 
 
-class S3Store:
+class S3Store(BucketStore):
     """Objects under a prefix of a bucket, through boto3 and its usual credential chain."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self.bucket = bucket
-        self.prefix = prefix
-        self.root = f"s3://{bucket}/{prefix}".rstrip("/")
-
-    def _key(self, key: str) -> str:
-        return f"{self.prefix}/{check_key(key)}" if self.prefix else check_key(key)
+    scheme = "s3"
 
     def put(self, key: str, data: bytes | BinaryIO, *, if_absent: bool = False) -> bool:
         """One put that the server checks against its sha256; conditional with `if_absent`."""
@@ -74,7 +66,7 @@ class S3Store:
 
         try:
             with _named(self.uri(key)):
-                _TRIES.call(once, _is_put_again)
+                TRIES.call(once, _is_put_again)
         except FileExistsError:
             return False
         return True
@@ -94,7 +86,7 @@ class S3Store:
 
     def _get(self, key: str, **extra: Any) -> bytes:
         with _named(self.uri(key)):
-            return _TRIES.call(
+            return TRIES.call(
                 lambda: (
                     s3_client()
                     .get_object(Bucket=self.bucket, Key=self._key(key), **extra)["Body"]
@@ -115,26 +107,24 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[Stat]:
         """Every object under the prefix, a page of 1,000 a request."""
-        start = f"{self.prefix}/{check_prefix(prefix)}" if self.prefix else check_prefix(prefix)
-        cut = len(self.prefix) + 1 if self.prefix else 0
+        start = self._start(prefix)
         with _named(f"{self.root}/{prefix}"):
             pages = s3_client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=start):
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
-                        yield _stat(item, cut)
+                        yield _stat(item, self._cut)
 
     def level(self, folder: str) -> tuple[Sequence[str], Sequence[Stat]]:
         """The folders and the objects directly in a folder, a page of 1,000 a request."""
-        start = self._key(folder) + "/" if folder else f"{self.prefix}/" if self.prefix else ""
-        cut = len(self.prefix) + 1 if self.prefix else 0
+        start = f"{self._key(folder)}/" if folder else self._start("")
         folders, objects = [], []
         with _named(f"{self.root}/{folder}"):
             pages = s3_client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"):
-                folders += [one["Prefix"][cut:-1] for one in page.get("CommonPrefixes", [])]
+                folders += [one["Prefix"][self._cut : -1] for one in page.get("CommonPrefixes", [])]
                 objects += [
-                    _stat(item, cut)
+                    _stat(item, self._cut)
                     for item in page.get("Contents", [])
                     if not item["Key"].endswith("/")
                 ]
@@ -157,9 +147,6 @@ class S3Store:
         if batch:
             self._delete(batch)
 
-    def sweep(self, before: float) -> None:
-        """Nothing: a put that was cut off left no object."""
-
     def _delete(self, keys: Sequence[str]) -> None:
         objects: Any = [{"Key": self._key(key)} for key in keys]
         with _named(self.root):
@@ -169,10 +156,6 @@ class S3Store:
         if answer.get("Errors"):
             first = answer["Errors"][0]
             raise OSError(f"{self.root}: {first.get('Key')} was not deleted: {first.get('Code')}")
-
-    def uri(self, key: str = "") -> str:
-        """`s3://bucket/prefix/key`."""
-        return f"{self.root}/{check_key(key)}" if key else self.root
 
 
 def _is_put_again(error: BaseException) -> bool:
@@ -250,8 +233,8 @@ def _client_of(_process: int) -> "S3Client":
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 8},
         connect_timeout=10,
-        read_timeout=_SILENCE_S,
-        max_pool_connections=64,  # a client serves all threads
+        read_timeout=SILENCE_S,
+        max_pool_connections=CONNECTIONS,
         # Foreign endpoints answer ranges with the whole object's checksum.
         response_checksum_validation="when_required",
     )

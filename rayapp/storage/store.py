@@ -1,6 +1,6 @@
-"""Files under a root URI, on local disk or S3, with the same few operations and guarantees.
+"""Files under a root URI, on disk or in a bucket, with the same few operations and guarantees.
 
-A put arrives whole or not at all: locally a temporary file, fsync and rename; on S3 one
+A put arrives whole or not at all: locally a temporary file, fsync and rename; in a bucket one
 checksummed put. Keys are relative `/`-separated paths and can never leave the root.
 """
 

@@ -1,31 +1,63 @@
-"""From a URI to the store that holds it: a local path, `file://…` or `s3://…`."""
+"""From a URI to the store that holds it: a local path, `file://…`, `s3://…`, `gs://…`, `az://…`."""
 
 import os
+from collections.abc import Callable
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri, without_file_scheme
 from rayapp.storage.store import LocalStore, Store
 
+BUCKETS = ("s3", "gs", "az")
+ANY_BUCKET = "s3://…, gs://… or az://…"
+_CLIENTS = {"gs": "google-cloud-storage", "az": "azure-storage-blob and azure-identity"}
+# How others write it.
+_MEANT = {"gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az", "wasbs": "az", "s3a": "s3"}
+
 
 def open_store(uri: str | os.PathLike[str]) -> Store:
-    """The store rooted at a local path, `file://…` or `s3://bucket/prefix`.
+    """The store rooted at a local path, `file://…` or `s3://bucket/prefix`, and so `gs`, `az`.
 
     Raises:
-        UserError: another scheme, or an S3 URI without a bucket.
+        UserError: another scheme, a URI without a bucket, or a cloud whose client is not installed.
     """
     text = without_file_scheme(uri)
     scheme, is_uri, rest = text.partition("://")
     if not is_uri:
         return LocalStore(text)
-    if scheme != "s3":
-        raise UserError(f"{text}: scheme {scheme!r} is not known; give a path or s3://…")
+    if text.startswith("hf://datasets/"):
+        from rayapp.storage.hub import HubDataset
+
+        repo, _, revision = rest.removeprefix("datasets/").partition("@")
+        return HubDataset(repo, revision or "main")
+    if scheme not in BUCKETS:
+        wanted = f"give a path, {ANY_BUCKET}"
+        if scheme in _MEANT:
+            wanted = f"write {_MEANT[scheme]}://bucket/prefix"
+        raise UserError(f"{text}: scheme {scheme!r} is not known; {wanted}")
     # Not urlsplit: `?` and `#` are plain characters of a key.
     bucket, _, prefix = rest.partition("/")
     if not bucket:
-        raise UserError(f"{text}: names no bucket; write s3://bucket/prefix")
+        raise UserError(f"{text}: names no bucket; write {scheme}://bucket/prefix")
+    return _bucket_store(scheme)(bucket, prefix.strip("/"))
+
+
+def _bucket_store(scheme: str) -> Callable[[str, str], Store]:
+    try:
+        if scheme == "gs":
+            from rayapp.storage.google import GoogleStore
+
+            return GoogleStore
+        if scheme == "az":
+            from rayapp.storage.azure import AzureStore
+
+            return AzureStore
+    except ImportError:
+        raise UserError(
+            f"{scheme}://… needs {_CLIENTS[scheme]}: pip install 'imaginet-ray[{scheme}]'"
+        ) from None
     from rayapp.storage.s3 import S3Store
 
-    return S3Store(bucket, prefix.strip("/"))
+    return S3Store
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[Store, str]:

@@ -82,7 +82,7 @@ class TrainSettings(JobSettings):
     validation: tuple[Uri, ...] = Field(
         (), description="annotation lists that choose the best epoch; none: the last is taken"
     )
-    root: Uri = Field(description="folder, s3:// prefix or tile store that holds the images")
+    root: Uri = Field(description="folder, bucket prefix or tile store that holds the images")
     manifest: Uri | None = Field(
         None,
         description="the images' manifest: those of one group, as a photograph and its partner "
@@ -126,7 +126,7 @@ class TrainSettings(JobSettings):
     stage2: StageSettings = Field(description="training of the head")
     feature_cache: OutputUri | None = Field(
         None,
-        description="folder or, for workers on several machines, s3:// prefix for features of the "
+        description="folder or, for workers on several machines, bucket prefix for features of the "
         "frozen encoder: stage 2 is then a probe on them, of the detector's own views without "
         "augmentation",
     )

@@ -118,7 +118,7 @@ class TuneSettings(JobSettings):
         min_length=1, description="training lists; or lists of the calibration images"
     )
     head_annotations: tuple[Uri, ...] = Field((), description="training: lists of stage 2")
-    root: Uri | None = Field(None, description="training: folder or s3:// prefix of the images")
+    root: Uri | None = Field(None, description="training: folder or bucket prefix of the images")
     scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     manifest: Uri | None = Field(
         None, description="training: the images' manifest; images of one group stay together"

@@ -14,7 +14,7 @@ class WeightsSettings(JobSettings):
     """Fetch the weights of a published detector and keep them as a detector's folder."""
 
     name: Name = Field(description="the detector; its entry in the catalogue is weights_NAME")
-    output: OutputUri = Field("", description="folder or s3:// prefix; runs/weights/NAME if none")
+    output: OutputUri = Field("", description="folder or bucket prefix; runs/weights/NAME if none")
     fetched: OutputUri = Field(
         "runs/weights/fetched", description="where the files as published go"
     )

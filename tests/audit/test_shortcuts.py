@@ -54,6 +54,7 @@ def test_features_of_files_and_of_lists_alone():
             "height": [10, 10],
             "bytes": [100, 100],
             "metadata": ["EXIF", ""],
+            "declared": ["camera", "nothing"],
             "subsampling": ["4:2:0", None],
             "brightness": [90.0, 120.0],
             "chroma": [3.0, 3.0],
@@ -64,6 +65,7 @@ def test_features_of_files_and_of_lists_alone():
     assert found["quality table"] == ["quality 90", "none"]
     assert found["dimensions"] == ["10×10", "20×10"]
     assert found["metadata"] == ["EXIF", "none"]
+    assert found["declared"] == ["camera", "nothing"]
     assert found["subsampling"] == ["4:2:0", "none"]
     assert found["chroma"] == ["3 levels", "3 levels"]
     assert len(set(found["noise level"])) == 2

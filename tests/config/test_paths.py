@@ -57,6 +57,21 @@ def test_a_path_starts_from_where_the_user_stands(here: Path) -> None:
     assert Job(output="/x", root="file:///a%20b").root == "/a b"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "az://images/set?sv=2024-01-01&sr=c&sig=abc%3D",
+        "gs://bucket/set?X-Goog-Algorithm=a&X-Goog-Signature=abc",
+        "s3://bucket/set?X-Amz-Signature=abc",
+    ],
+)
+def test_a_signed_uri_is_refused_and_not_said(uri: str) -> None:
+    for arguments in (["--output", uri], ["--output", "/x", "--root", uri]):
+        with pytest.raises(UserError, match="holds a signature") as told:
+            parse_settings(Job, arguments, "job")
+        assert "abc" not in str(told.value)
+
+
 def test_options_and_file_alike(here: Path) -> None:
     (here / "conf").mkdir()
     (here / "conf/my.yaml").write_text("output: out\nlists: [a.txt]\nroot: images\n")
@@ -75,7 +90,7 @@ def test_a_name_stays_and_a_file_of_ones_own_becomes_absolute(here: Path) -> Non
 
 
 def test_no_path_at_all_is_refused(here: Path) -> None:
-    with pytest.raises(UserError, match="job: root: is empty; give a path or s3://"):
+    with pytest.raises(UserError, match="job: root: is empty; give a path, s3://"):
         parse_settings(Job, ["--output", "out", "--root", ""], "job")
 
 

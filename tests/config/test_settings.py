@@ -201,7 +201,7 @@ def test_help_gives_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> N
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "What the job does." in text
-    assert "--output OUTPUT folder or s3:// prefix for the results (required)" in text
+    assert "--output OUTPUT folder or bucket prefix (s3://, gs://, az://) for the results" in text
     assert "--epochs EPOCHS passes over the data; 100 % of it (default: 3)" in text
     assert "--loss selfcon|ce loss (default: selfcon)" in text
     assert "--stride 1|2|4 first stride, pixels (default: 2)" in text

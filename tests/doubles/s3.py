@@ -3,7 +3,6 @@
 Use it as a fixture: `with S3(tmp_path) as s3: boto3.client("s3", **s3.client_options)`.
 """
 
-import http.client
 import json
 import os
 import shutil
@@ -16,8 +15,6 @@ from typing import Self
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-
-from tests.doubles.server import Reply, Request, Server
 
 ACCESS_KEY = "tester"
 SECRET_KEY = "tester-secret"  # a double's own
@@ -126,30 +123,6 @@ class S3:
         self._process.wait()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def proxy(s3: S3) -> Server:
-    """A front of the server that a test's script may let fail; signatures stay valid."""
-    address = s3.url.removeprefix("http://")
-
-    def forward(request: Request) -> Reply:
-        connection = http.client.HTTPConnection(address, timeout=60)
-        target = request.target
-        connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
-        for name, value in request.headers.items():
-            if name not in ("expect", "connection"):
-                connection.putheader(name, value)
-        connection.endheaders(request.body or None)
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        dropped = ("connection", "transfer-encoding", "content-length")
-        headers = {k: v for k, v in answer.getheaders() if k.lower() not in dropped}
-        if request.method == "HEAD":
-            headers["Content-Length"] = answer.getheader("Content-Length") or "0"
-        return Reply(answer.status, headers, body)
-
-    return Server(forward)
 
 
 def _binary() -> str:

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayapp.storage.store import PARTIAL_SUFFIX
-from tests.doubles.s3 import S3, proxy
+from tests.doubles.front import front_of
+from tests.doubles.s3 import S3
 from tests.doubles.server import Reply, Request, Server, files_handler
 from tests.download.archives.test_streams import make_tar
 from tests.download.helpers import jpeg, make_zip, write_list
@@ -270,7 +271,7 @@ def test_46_credentials_that_expire_on_the_way(tmp_path: Path) -> None:
     expired = b"<Error><Code>ExpiredToken</Code><Message>expired</Message></Error>"
     with (
         S3(tmp_path / "s3") as s3,
-        proxy(s3) as front,
+        front_of(s3.url) as front,
         Server(files_handler({"/a.zip": make_zip(everything)})) as server,
     ):
         forward, num_puts = front.handler, 0

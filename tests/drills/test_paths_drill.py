@@ -55,6 +55,10 @@ CHAIN = {
         "--detector out/trained/detector --input in/images --output out/scores",
         "out/scores/scores.parquet",
     ),
+    "explain": (
+        "--image in/images/0001.png --detector detector --output out/explained",
+        "out/explained/0001.png.html",
+    ),
     "calibrate": (
         "--detector detector --annotations some.txt --root in --scheme conf/scheme.yaml "
         "--output out/calibrated",
@@ -87,7 +91,7 @@ OTHERS = {
     "pipeline": "--config conf/pipeline.yaml --output out/whole",  # the old name
     "weights": "--name commfor",
 }
-WRITES_NOTHING = {"describe"}
+WRITES_NOTHING = {"declared", "describe"}
 REFUSED = "`ray job submit` runs this on the cluster in a copy of your folder that Ray removes"
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rayapp.dataset.declared import Declaration, Declared
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.verdicts import Judge
 
@@ -73,3 +74,23 @@ def test_what_a_calibration_decides_on_its_own_images_is_counted_and_changes_no_
         "unsure_synthetic": 1,
     }
     assert seen.hash == plain.hash
+
+
+def test_what_files_declare_conflicts_and_decides_only_as_trusted():
+    camera = Declared((Declaration("camera", "C2PA", "PNG", "verified", ""),))
+    edited = Declared((Declaration("ai-edited", "text", "PNG", "unverified", ""),))
+    broken = Declared((Declaration("ai-generated", "C2PA", "PNG", "broken", ""),))
+    said = [camera, edited, broken, Declared()]
+    logits = np.array([3.0, -2.0, -2.0, 3.0])
+    words = {
+        "none": ["synthetic", "real", "real", "synthetic"],
+        "signed": ["real", "real", "real", "synthetic"],
+        "any": ["real", "real", "real", "synthetic"],
+    }
+    for trust, expected in words.items():
+        found = Judge("c", calibration(), trust_declared=trust).judged(logits, (), said)
+        assert [one.verdict for one in found] == expected
+        assert [bool(one.conflict) for one in found] == [True, True, True, False]
+        assert [one.declared for one in found] == ["camera", "ai-edited", "ai-generated", "nothing"]
+    unsure = Judge("c", calibration()).judged(np.array([0.0]), (), [camera])
+    assert (unsure[0].verdict, unsure[0].conflict) == ("unsure", "")

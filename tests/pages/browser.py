@@ -89,8 +89,10 @@ class Tab:
         return answer["result"].get("value")
 
     async def key(self, name: str) -> None:
-        """Press a key: Tab or Enter."""
-        code, text = {"Tab": (9, ""), "Enter": (13, "\r")}[name]
+        """Press a key: Tab, Enter, Escape, an arrow or a letter."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+        code = codes.get(name) or ord(name.upper())
+        text = {"Enter": "\r"}.get(name, name if len(name) == 1 else "")
         key = {"key": name, "code": name, "windowsVirtualKeyCode": code, "text": text}
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, **key)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from rayapp.config.errors import UserError
+from rayapp.dataset import members
 from rayapp.dataset.images import decode
-from rayapp.predict import members
 from rayapp.predict.inputs import Inputs, resolve, with_repeats, without_repeats
 from rayapp.storage.uris import open_store
 
@@ -75,6 +75,8 @@ def test_absolute_paths_start_from_the_folder_that_they_share(folder: Path):
         ("https://example.org/a.png\n", "https is not read from; fetch the files first"),
         ("s3://one/a.png\ns3://two/a.png\n", "in several buckets; make a list of each"),
         ("s3://one/a.png\n/tmp/a.png\n", "on disk and in buckets"),
+        ("gs://one/a.png\ns3://one/a.png\n", "in several buckets; make a list of each"),
+        ("az://one/a.png\na.png\n", "on disk and in buckets"),
         ("\n\n", "holds no image"),
         ("notes.md\n", r"holds no image \(left out: 1 \.md\)"),
         ("a.png,0,0,4,8\n", "needs --root"),

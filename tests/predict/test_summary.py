@@ -1,7 +1,8 @@
 import pytest
 
+from rayapp.models.basis import error_rates, threshold_line
 from rayapp.models.verdicts import Judge
-from rayapp.predict.summary import error_rates, summary_lines, threshold_line
+from rayapp.predict.summary import summary_lines
 from tests.models.test_verdicts import calibration
 
 OBSERVED = {

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rayapp.run.concurrency import as_completed, read_ahead
+from rayapp.run.concurrency import as_completed, batches, read_ahead
+from rayapp.run.row_work import Row
 
 
 class Counted:
@@ -70,3 +72,45 @@ def test_a_fault_ends_the_work() -> None:
         list(as_completed(work, range(1000), 2))
     with ThreadPoolExecutor(2) as threads, pytest.raises(ValueError, match="broken"):
         list(read_ahead(threads, work, range(10), 4))
+
+
+class Meeting:
+    """Batches that end only once so many are under way; the odd one is done alone."""
+
+    def __init__(self, count: int) -> None:
+        self._barrier = threading.Barrier(count)
+
+    def setup(self) -> None:
+        """Nothing."""
+
+    def batch(self, rows: Sequence[Row]) -> list[Row]:
+        if any(row["id"] == "bad" for row in rows):
+            raise RuntimeError("a bad row")
+        if len(rows) > 1:
+            self._barrier.wait(10)
+        return [{**row, "status": "ok", "error": ""} for row in rows]
+
+
+def test_batches_side_by_side_come_in_order_and_a_bad_row_fails_alone() -> None:
+    rows: list[Row] = [{"id": str(number)} for number in range(13)]
+    rows[12] = {"id": "bad"}
+    found = list(batches(Meeting(2), rows, 3, side_by_side=2))
+    assert [row["id"] for some in found for row in some] == [row["id"] for row in rows]
+    assert [row["status"] for some in found for row in some] == ["ok"] * 12 + ["failed"]
+
+
+def test_batches_that_nobody_waits_for_are_not_begun() -> None:
+    work = Counted()
+
+    class Rows:
+        def setup(self) -> None:
+            """Nothing."""
+
+        def batch(self, rows: Sequence[Row]) -> list[Row]:
+            work(0)
+            return list(rows)
+
+    done = batches(Rows(), [{"id": str(number)} for number in range(100)], 1, side_by_side=2)
+    next(done)
+    done.close()
+    assert work.begun <= 1 + 2 * 2

@@ -1,4 +1,4 @@
-"""One test body for both kinds of store: a local folder and a real S3 server."""
+"""One test body for each kind of store: a local folder, and real servers of S3 and two clouds."""
 
 import contextlib
 import os
@@ -23,16 +23,21 @@ from rayapp.config.paths import absolute_uri
 from rayapp.storage.s3 import s3_client
 from rayapp.storage.store import PARTIAL_SUFFIX, LocalStore, Store, _machine, check_key
 from rayapp.storage.uris import open_store, read_uri, split_uri
+from tests.doubles.clouds import Cloud
 from tests.doubles.s3 import S3
 
+CLOUDS = {"gs": "google", "az": "azure"}
 ESCAPES = ["", "/etc/passwd", "..", "../x", "a/../../x", "a/..", "a//b", "./a", "a/.", "a/", "a\0b"]
 
 
-@pytest.fixture(params=["local", "s3", "s3 without prefix"])
+@pytest.fixture(params=["local", "s3", "s3 without prefix", "gs", "az"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URI of an empty place."""
     if request.param == "local":
         return str(tmp_path / "root")
+    if request.param in CLOUDS:
+        cloud: Cloud = request.getfixturevalue(CLOUDS[request.param])
+        return f"{cloud.scheme}://{cloud.bucket}/{uuid.uuid4().hex}/in a #1? prefix"
     server: S3 = request.getfixturevalue("s3")
     if request.param == "s3":
         return f"s3://{server.bucket}/{uuid.uuid4().hex}/in a #1? prefix"
@@ -157,7 +162,7 @@ def test_delete_leaves_no_empty_folders(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "kept", "root"]
 
 
-@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
+@pytest.mark.parametrize("root", ["local", "s3", "gs", "az"], indirect=True)
 def test_if_absent_has_one_winner(store: Store) -> None:
     store.stat("lock")  # the client is made before the race
     barrier = threading.Barrier(16)
@@ -174,7 +179,7 @@ def test_if_absent_has_one_winner(store: Store) -> None:
     assert keys(store) == ["lock"]
 
 
-@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
+@pytest.mark.parametrize("root", ["local", "s3", "gs", "az"], indirect=True)
 def test_readers_see_old_or_new_never_a_part(store: Store) -> None:
     old, new = b"o" * 300_000, b"n" * 400_000
     store.put("object", old)
@@ -326,7 +331,14 @@ def test_local_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "reason"),
-    [("gs://bucket/x", "scheme 'gs' is not known"), ("s3:///x", "names no bucket")],
+    [
+        ("ftp://bucket/x", "scheme 'ftp' is not known; give a path, s3://…, gs://… or az://…"),
+        ("gcs://bucket/x", "scheme 'gcs' is not known; write gs://bucket/prefix"),
+        ("abfss://c@account.dfs.core.windows.net/x", "write az://bucket/prefix"),
+        ("s3:///x", "names no bucket"),
+        ("gs://", "names no bucket; write gs://bucket/prefix"),
+        ("az:///x", "names no bucket; write az://bucket/prefix"),
+    ],
 )
 def test_wrong_uris(uri: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):

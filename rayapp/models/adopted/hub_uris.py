@@ -35,8 +35,8 @@ def with_labels(uri: str, labels: Sequence[str]) -> str:
 def labelled(data: Any) -> Any:
     """Settings as given, the labels of `synthetic_labels` put to the name of `detector`."""
     labels = data.get("synthetic_labels") if isinstance(data, dict) else None
-    if not labels:
-        return data
+    if not labels or not isinstance(labels, str | list | tuple):
+        return data  # what is no name of a class is refused where the field is read
     labels = [labels] if isinstance(labels, str) else list(labels)
     given = data.get("detector")
     if isinstance(given, str):

@@ -124,7 +124,7 @@ def stored_autoencoder(
 
     Args:
         spec: what it is.
-        weights: folder or s3:// prefix in which its files lie; none where they are named by path.
+        weights: folder or bucket prefix in which its files lie; none where they are named by path.
         files: file name → URI of those that were fetched.
 
     Raises:

@@ -18,7 +18,8 @@ from rayapp.download.origins.governor import LocalGate
 from rayapp.download.origins.reader import Traffic
 from rayapp.download.wanted import STATE
 from rayapp.storage.uris import open_store
-from tests.doubles.s3 import S3, proxy
+from tests.doubles.front import front_of
+from tests.doubles.s3 import S3
 from tests.doubles.server import Reply, Request, Server, files_handler
 from tests.download.helpers import FAST, SCHEME, Run, catalogue, jpeg, make_zip, photos, statuses
 
@@ -34,7 +35,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 @pytest.fixture
 def front(environment: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A proxy that a test may let fail, with the AWS environment pointing to it."""
-    with proxy(environment) as running:
+    with front_of(environment.url) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         rayapp.storage.s3._client_of.cache_clear()
         yield running

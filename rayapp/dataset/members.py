@@ -11,7 +11,7 @@ import os
 import posixpath
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.clutter import clutter_kind
-from rayapp.dataset.images import ImageError
+from rayapp.dataset.formats import ImageError
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store
+from rayapp.storage.web import fetch
 
 COLUMNS: dict[str, pa.DataType] = {
     "container": pa.string(),
@@ -39,7 +40,13 @@ _ADVICE = {
 }
 _BUFFER_BYTES = 256 << 10  # a header of a tar and, mostly, the next ones
 _IMAGE_COLUMNS = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content")
+# What WebDataset keeps beside an image: labels, arrays, pickles.
+_SIDES = frozenset(
+    {".cls", ".cls2", ".index", ".inx", ".id", ".npy", ".npz", ".ten", ".mp", ".msg", ".msgpack",
+     ".pyd", ".pkl", ".pickle", ".pt", ".pth", ".caption", ".prompt", ".transcript"}
+)  # fmt: skip
 _READING = threading.Lock()
+TarError = tarfile.TarError
 
 
 class _StoredFile(io.RawIOBase):
@@ -72,6 +79,49 @@ def advice(key: str) -> str:
     return next((say for ends, say in _ADVICE.items() if key.lower().endswith(ends)), "")
 
 
+def walk_tar(
+    store: Store, tar: Stat, buffer_bytes: int = _BUFFER_BYTES
+) -> Iterator[tuple[tarfile.TarInfo, str | None, Callable[[], bytes]]]:
+    """Each file of a tar, the path of its image if it may be one, and what reads its bytes.
+
+    Raises:
+        tarfile.TarError: no tar, or one that ends too soon.
+    """
+    repeats: dict[str, int] = {}
+    file = io.BufferedReader(_StoredFile(store, tar.key, tar.size), buffer_bytes)
+    with tarfile.open(fileobj=file, mode="r:") as opened:
+        for member in opened:
+            opened.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if member.isdir():
+                continue
+            path = None
+            if _kind_in_tar(member) is None:
+                name = member.name.encode("utf-8", "backslashreplace").decode()
+                path = tar.key + posixpath.normpath(f"/{name}")  # no `..` leads out
+                repeat = repeats[path] = repeats.get(path, -1) + 1
+                path = f"{path}#{repeat}" if repeat else path
+            yield member, path, functools.partial(_member_bytes, opened, member)
+        # A header that is cut off or overwritten looks to tarfile like the end.
+        if store.get_range(tar.key, opened.offset, tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
+
+
+def _member_bytes(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = opened.extractfile(member)
+    data = file.read() if file else b""
+    if len(data) != member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return data
+
+
+def _kind_in_tar(member: tarfile.TarInfo) -> str | None:
+    """What a file of a tar is that is no image, None where it may be one."""
+    if not member.isreg():
+        return "links in a tar"
+    suffix = member.name[member.name.rfind(".") :].lower()
+    return suffix if suffix in _SIDES else clutter_kind(member.name)
+
+
 def members_of_tar(store: Store, tar: Stat) -> tuple[pa.Table, list[str]]:
     """The members of a tar that may be images, and the kinds of those that are none.
 
@@ -80,22 +130,13 @@ def members_of_tar(store: Store, tar: Stat) -> tuple[pa.Table, list[str]]:
     """
     rows: list[dict[str, Any]] = []
     left_out: list[str] = []
-    repeats: dict[str, int] = {}
-    file = io.BufferedReader(_StoredFile(store, tar.key, tar.size), _BUFFER_BYTES)
     try:
-        with tarfile.open(fileobj=file, mode="r:") as opened:
-            for member in opened:
-                if member.isdir():
-                    continue
-                kind = clutter_kind(member.name) if member.isreg() else "links in a tar"
-                if kind:
-                    left_out.append(kind)
-                    continue
-                name = member.name.encode("utf-8", "backslashreplace").decode()
-                path = tar.key + posixpath.normpath(f"/{name}")  # no `..` leads out
-                repeat = repeats[path] = repeats.get(path, -1) + 1
+        for member, path, _ in walk_tar(store, tar):
+            if path is None:
+                left_out.append(str(_kind_in_tar(member)))
+            else:
                 place = {"offset": member.offset_data, "length": member.size}
-                rows.append({"path": f"{path}#{repeat}" if repeat else path, **place})
+                rows.append({"path": path, **place})
     except tarfile.TarError as error:
         raise UserError(f"{store.uri(tar.key)}: not a tar, or a damaged one: {error}") from None
     return _table(tar, rows, None), left_out
@@ -147,12 +188,20 @@ def rows_of_parquet(store: Store, file: Stat, column: str) -> pa.Table:
     if pa.types.is_struct(kind) and any(part.name == "path" for part in kind):
         found = opened.read(columns=[f"{column}.path"])[column]
         names = pc.struct_field(found, "path").to_pylist()
-    width = len(str(max(total - 1, 0)))
-    rows = [
-        {"path": f"{file.key}/{number:0{width}d}{suffix}", "offset": number}
-        for number, suffix in enumerate(f"_{posixpath.basename(n)}" if n else "" for n in names)
-    ]
+    paths = row_paths(file.key, total, range(total), names)
+    rows = [{"path": path, "offset": number} for number, path in enumerate(paths)]
     return _table(file, rows, column)
+
+
+def row_paths(
+    key: str, total: int, numbers: Sequence[int], names: Sequence[str | None]
+) -> list[str]:
+    """Paths of some of a table's `total` rows: by number, and by the name that stands with each."""
+    width = len(str(max(total - 1, 0)))
+    return [
+        f"{key}/{number:0{width}d}" + (f"_{posixpath.basename(name)}" if name else "")
+        for number, name in zip(numbers, names, strict=True)
+    ]
 
 
 def _table(container: Stat, rows: list[dict[str, Any]], column: str | None) -> pa.Table:
@@ -171,6 +220,10 @@ def read_image(root: Store, row: Mapping[str, Any]) -> bytes:
         OSError: the file can't be read.
         ImageError: its row of a table can't be read, or holds none.
     """
+    if (data := row.get("data")) is not None:  # read with its row
+        return bytes(data)
+    if address := row.get("url"):
+        return fetch(address)
     container = row.get("container")
     if not container:
         return root.get(row["path"])

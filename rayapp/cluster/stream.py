@@ -1,0 +1,400 @@
+"""Rows of a set of any size, read, worked on and written by workers; the driver counts.
+
+Ray Data does it: our read tasks (a public `Datasource`), a pool of actors with the work set up
+once, and `write_parquet` under a `CheckpointConfig`, which writes down a part before and after it
+is written. A block that kills its worker is missed and its rows are read again, each alone; one
+that kills it again is written as a failed row.
+
+What its own readers lack (Ray 2.60): `read_parquet` tells no row's number, only a hash, so that no
+row can be named; `read_webdataset` ends the job at a damaged tar and where the files of a sample
+do not follow each other; both end it at a damaged row group. The checkpoint's own filter holds all
+ids in each of its actors and reads what is done once more; here the read tasks skip it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+from ray.data.block import BlockMetadata
+from ray.data.checkpoint import CheckpointConfig, CheckpointManager
+from ray.data.datasource import Datasource, FilenameProvider, ReadTask
+
+from rayapp.cluster.capacity import demand, require, workers
+from rayapp.cluster.session import beside_driver
+from rayapp.config.errors import JobFailed, UserError
+from rayapp.config.memory import keep_freed_memory
+from rayapp.dataset import manifest, shard_rows
+from rayapp.dataset.shards import Piece, ShardSet
+from rayapp.run.concurrency import batches
+from rayapp.run.dataset_folder import DatasetFolder
+from rayapp.run.progress import Progress
+from rayapp.run.row_work import Row, RowWork, format_error
+from rayapp.storage.arrow_files import arrow_files
+
+_KILLED = "the worker's process died on it (crashed, or out of memory)"
+_RETRIES = 2  # of a block whose worker died: a lost node is no fault of the block
+_MOST_LOST_BLOCKS = 100  # workers that die on more of them die on every one
+_FEW = 16  # batches that may all have died of something in them
+_MOST_WORKERS = 4096
+_SHARE = 0.9  # of a worker's CPUs: tasks that read and write need some beside it
+_SMALL_TASK_CPUS = 0.1
+_READS_A_GPU, _WORKERS_A_WRITER = 4, 4
+_MOST_BLOCK_ROWS, _BLOCKS_PER_WORKER = 8192, 64
+_MOST_BLOCK_BYTES, _STORE_SHARE = 32 << 20, 1 / 24
+_MOST_PART_ROWS, _PARTS, _ALONE_PART_ROWS = 100_000, 64, 256
+_POLL_S = 0.5
+_BROKEN: dict[str, type[Exception]] = {"wrong use": UserError, "broken": JobFailed}
+
+
+@ray.remote(num_cpus=0)
+class _Counts:
+    """What tasks tell while they work: how many rows each piece had, how many are done."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[int, int], int] = {}
+        self._done = self._failed = 0
+        self._broken: tuple[str, str] | None = None
+
+    def read(self, piece: tuple[int, int], rows: int) -> None:
+        """A piece was read to its end."""
+        self._read[piece] = rows
+
+    def add(self, done: int, failed: int) -> None:
+        """Rows were worked on."""
+        self._done += done
+        self._failed += failed
+
+    def broke(self, kind: str, why: str) -> None:
+        """The work can't start."""
+        self._broken = (kind, why)
+
+    def is_broken(self) -> bool:
+        """Whether it can't."""
+        return self._broken is not None
+
+    def state(self) -> tuple[int, int, tuple[str, str] | None]:
+        """Rows done and failed; why the work can't start."""
+        return self._done, self._failed, self._broken
+
+    def pieces(self) -> dict[tuple[int, int], int]:
+        """Rows of the pieces that were read to their end."""
+        return self._read
+
+
+class _Pieces(Datasource):  # type: ignore[misc]
+    """The pieces of a set as read tasks; what is done is not read."""
+
+    def __init__(self, shards: ShardSet, folder: DatasetFolder, counts: Any) -> None:
+        super().__init__()
+        self._few = replace(shards, shards=())
+        self._bytes = shards.num_bytes
+        self._counts = counts
+        self.left = [
+            (piece, done)
+            for piece in shards.pieces()
+            if not _is_done(piece, done := folder.done.of(piece.at))
+        ]
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Bytes of what is read, in all."""
+        return self._bytes
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        """One a piece, whatever the parallelism."""
+        return [
+            ReadTask(
+                functools.partial(_read, self._few, piece, np.packbits(done), self._counts),
+                BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None),
+                schema=shard_rows.schema(self._few),
+            )
+            for piece, done in self.left
+        ]
+
+
+def _is_done(piece: Piece, done: np.ndarray) -> bool:
+    if piece.num_rows is None:
+        return False
+    start = piece.first % (1 << 32)
+    return bool(np.count_nonzero(done[start : start + piece.num_rows]) == piece.num_rows)
+
+
+def _read(shards: ShardSet, piece: Piece, packed: np.ndarray, counts: Any) -> Iterator[pa.Table]:
+    rows = 0
+    if ray.get(counts.is_broken.remote()):
+        return
+    for table in shard_rows.read(shards, piece, np.unpackbits(packed).astype(np.bool_)):
+        rows += table.num_rows
+        yield table
+    ray.get(counts.read.remote((piece.at, piece.first), rows))
+
+
+class _Worker:
+    """The actor that Ray Data runs: one instance of the work, kept across blocks."""
+
+    def __init__(
+        self, work: RowWork | None, schema: pa.Schema, batch_size: int, counts: Any
+    ) -> None:
+        self._work, self._schema, self._batch_size = work, schema, batch_size
+        self._counts = counts
+        self._is_broken = False
+        keep_freed_memory()
+        try:
+            if work is not None:
+                work.setup()
+        except Exception as error:  # noqa: BLE001 - from an actor's start Ray brings no plain error
+            kind = "wrong use" if isinstance(error, UserError) else "broken"
+            ray.get(counts.broke.remote(kind, format_error(error)))
+            self._is_broken = True
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        results = [] if self._is_broken else list(self._results(block.to_pylist()))
+        found = pa.Table.from_pylist(results, schema=self._schema)
+        self._counts.add.remote(found.num_rows, manifest.count_failed(found))
+        return found
+
+    def _results(self, rows: list[Row]) -> Iterator[Row]:
+        faults = [row for row in rows if row["fault"] or self._work is None]
+        for row in faults:
+            yield {**row, "status": manifest.STATUS_FAILED, "error": row["fault"] or _KILLED}
+        if self._work is not None:
+            sound = [row for row in rows if not row["fault"]]
+            for done in batches(self._work, sound, self._batch_size):
+                yield from done
+
+
+class _NothingFiltered(CheckpointManager):  # type: ignore[misc]
+    """Ray's filter of done rows is not put into the plan: the read tasks skip them."""
+
+    def load_checkpoint(self, data_file_dir: Any = None, data_file_filesystem: Any = None) -> Any:
+        """No ids to filter by."""
+        return None, 0
+
+
+class _PartNames(FilenameProvider):  # type: ignore[misc]
+    """Parts are called parts."""
+
+    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
+        """Of one write task; the uuid tells one pass from the next."""
+        return f"part-{write_uuid}-{task_index:06}.parquet"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A job's rows on their way.
+
+    Args:
+        name: of the job, for people.
+        shards: the set.
+        work: what is done to its rows; see `shard_rows.COLUMNS`.
+        schema: of the result; it holds `row`, `id`, `status` and `error`.
+        folder: where the parts go.
+        bundle: what Ray counts of one worker.
+        max_workers: at most; None: as many as fit.
+        batch_size: rows that `work` gets at once, at most.
+        side_by_side: blocks that a worker has under way at once, in threads.
+    """
+
+    name: str
+    shards: ShardSet
+    work: RowWork
+    schema: pa.Schema
+    folder: DatasetFolder
+    bundle: Mapping[str, float]
+    max_workers: int | None
+    batch_size: int
+    side_by_side: int = 1
+    _read: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def run(self, progress: Progress, wait_s: float) -> int:
+        """Every row, once; how many there are.
+
+        Raises:
+            UserError: the work can't start, or asks for more than the cluster can ever have.
+            JobFailed: the workers were lost, or rows were.
+        """
+        require(self.bundle, self.name, wait_s)
+        before = self.folder.done.count
+        progress.skip(before)
+        self._pass(progress, self.work)
+        if not self._is_whole():
+            if self.folder.done.count == before and self._expected() > _FEW * self.batch_size:
+                raise JobFailed(
+                    f"{self.name}: no part of the result is at "
+                    f"{self.folder.store.uri(self.folder.name)}: the workers die on every batch "
+                    "(see Ray's logs), or write where this machine does not see it"
+                )
+            self._pass(progress, self.work, alone=True)
+        if not self._is_whole():
+            self._pass(progress, None)
+        if not self._is_whole() or self.folder.done.repeated:
+            raise JobFailed(
+                f"{self.name}: of {self._expected():,} rows {self.folder.done.count:,} came out, "
+                f"{self.folder.done.repeated:,} of them twice"
+            )
+        return self.folder.done.count
+
+    def _expected(self) -> int:
+        return sum(
+            piece.num_rows
+            if piece.num_rows is not None
+            else self._read.get((piece.at, piece.first), 0)
+            for piece in self.shards.pieces()
+        )
+
+    def _is_whole(self) -> bool:
+        self.folder.count()
+        unread = any(
+            piece.num_rows is None and (piece.at, piece.first) not in self._read
+            for piece in self.shards.pieces()
+        )
+        return not unread and self.folder.done.count == self._expected()
+
+    def _pass(self, progress: Progress, work: RowWork | None, alone: bool = False) -> None:
+        """Those rows that are not done, once."""
+        counts = _Counts.options(scheduling_strategy=beside_driver()).remote()  # type: ignore[attr-defined]
+        already = {
+            shard: self.folder.done.of(shard).sum() for shard in range(len(self.shards.shards))
+        }
+        try:
+            with _shown(progress, counts):
+                self._stream(counts, work, alone)
+            broken = ray.get(counts.state.remote())[2]
+            if broken:
+                raise _BROKEN[broken[0]](f"{self.name}: {broken[1]}")
+            for piece, rows in ray.get(counts.pieces.remote()).items():
+                if self.shards.shards[piece[0]].kind == "tar":
+                    self._read[piece] = rows + int(already[piece[0]])
+        except ray.exceptions.RayError as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise JobFailed(f"{self.name}: {why}") from error
+        finally:
+            ray.kill(counts)
+
+    def _stream(self, counts: Any, work: RowWork | None, alone: bool) -> None:
+        now, most = workers(self.bundle, self.max_workers or _MOST_WORKERS)
+        pieces = _Pieces(self.shards, self.folder, counts)
+        if not pieces.left:
+            return
+        files, gpus = arrow_files(self.folder.store), self.bundle.get("GPU")
+        _prepare(self._block_bytes(now, alone))
+        context = ray.data.DataContext.get_current()
+        context.checkpoint_config = CheckpointConfig(
+            id_column="id",
+            checkpoint_path=self.folder.checkpoint,
+            override_filesystem=files,
+            delete_checkpoint_on_success=False,
+            checkpoint_manager_cls=_NothingFiltered,
+        )
+        try:
+            read = ray.data.read_datasource(
+                pieces,
+                num_cpus=_SMALL_TASK_CPUS,
+                override_num_blocks=len(pieces.left),
+                # Each is a process: more than these only take the workers' memory and time.
+                compute=ray.data.TaskPoolStrategy(size=most * (_READS_A_GPU if gpus else 1)),
+            )
+            with demand(self.bundle, most - now), warnings.catch_warnings():
+                # That pieces are few; and that Ray 2.60 has no named parameter for retries yet.
+                warnings.simplefilter("ignore")
+                self._worked_on(read, counts, work, alone, (now, most)).write_parquet(
+                    self.folder.name,
+                    filesystem=files,
+                    filename_provider=_PartNames(),
+                    min_rows_per_file=_ALONE_PART_ROWS if alone else self._part_rows(),
+                    ray_remote_args={"num_cpus": _SMALL_TASK_CPUS},
+                    concurrency=max(1, most // _WORKERS_A_WRITER),
+                    schema=self.schema,
+                    compression="zstd",
+                )
+        finally:
+            context.checkpoint_config = None
+
+    def _worked_on(
+        self, read: Any, counts: Any, work: RowWork | None, alone: bool, pool: tuple[int, int]
+    ) -> Any:
+        now, most = pool
+        gpus = self.bundle.get("GPU")
+        return read.map_batches(
+            _Worker,
+            fn_constructor_args=(work, self.schema, self.batch_size, counts),
+            batch_size=(1 if alone else self.batch_size) if gpus else None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=most,
+                initial_size=now,
+                # A row alone is alone: none that waits behind it is lost with its worker.
+                max_tasks_in_flight_per_actor=1 if alone else 2 * self.side_by_side,
+                max_concurrent_calls_per_actor=1 if alone else self.side_by_side,
+                enable_true_multi_threading=self.side_by_side > 1 and not alone,
+            ),
+            num_cpus=_SHARE * self.bundle["CPU"],
+            num_gpus=gpus,
+            max_task_retries=_RETRIES,
+        )
+
+    def _rows(self) -> int:
+        """About how many rows there are."""
+        return self.shards.num_rows or max(1, self.shards.num_bytes // _GUESSED_ROW_BYTES)
+
+    def _part_rows(self) -> int:
+        return max(1, min(_MOST_PART_ROWS, self._rows() // _PARTS))
+
+    def _block_bytes(self, now: int, alone: bool) -> int:
+        """Of a block of rows with their images: what a task has, and what is in flight."""
+        if alone:
+            return 1
+        rows = self._rows() // (now * _BLOCKS_PER_WORKER)
+        rows = max(self.batch_size, min(_MOST_BLOCK_ROWS, rows))
+        size = rows * (self.shards.num_bytes // self._rows() + _ROW_BYTES)
+        held = ray.cluster_resources().get("object_store_memory", 1 << 30) / len(ray.nodes())
+        return int(max(1 << 16, min(size, _MOST_BLOCK_BYTES, held * _STORE_SHARE)))
+
+
+_GUESSED_ROW_BYTES = 100 << 10
+_ROW_BYTES = 300  # of a row's own columns
+
+
+def _prepare(block_bytes: int) -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.verbose_progress = False
+    context.max_errored_blocks = _MOST_LOST_BLOCKS
+    context.target_max_block_size = block_bytes
+    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+
+
+@contextlib.contextmanager
+def _shown(progress: Progress, counts: Any) -> Iterator[None]:
+    """What the tasks count drives `progress` while the block runs."""
+    stop = threading.Event()
+    start, failed_before = progress.done, progress.failed
+
+    def poll() -> None:
+        while not stop.wait(_POLL_S):
+            with contextlib.suppress(ray.exceptions.RayError):
+                done, failed, _ = ray.get(counts.state.remote(), timeout=5)
+                progress.update(
+                    start + done - progress.done, failed_before + failed - progress.failed
+                )
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""What files declare of their origin, as a table of their own, without any detector."""

@@ -1,0 +1,216 @@
+"""The evidence sheet of one picture: a page to hand on, which shows each ground of the verdict."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from rayapp.dataset.declared import Declared
+from rayapp.dataset.declared.declaration import CAMERA, OF_AI
+from rayapp.dataset.images import DecodedImage
+from rayapp.models.evidence_maps import EvidenceMap
+from rayapp.models.preprocessing import Box
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judgement
+from rayapp.pages.blocks import Block, Figure, Figures, KeyValues, Notice, Prose, Table, Value
+from rayapp.pages.page import Page, Section
+
+_SIDE = 900
+_ORANGE = (255, 110, 0)
+NO_PROOF = (
+    "A verdict is no proof. It holds for images like those that the detector was calibrated on, "
+    "and says nothing of who made an image or why."
+)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The picture as another service would hand it on, and what the detector then says."""
+
+    name: str
+    probability: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one picture.
+
+    Args:
+        name: of the file.
+        image: its pixels, as a person sees them.
+        judgement: of the detector.
+        map: where it sees what; None: it cannot say.
+        map_p: probabilities of the map's cells.
+        seen: the parts of the picture that the verdict rests on.
+        deliveries: verdicts on the picture as handed on by others.
+        declared: what the file says of itself.
+        file: facts of the file.
+        detector: facts of the detector.
+        rates: how often the detector errs, in words.
+        scope: what it was trained and measured on, in one line.
+    """
+
+    name: str
+    image: DecodedImage
+    judgement: Judgement
+    map: EvidenceMap | None
+    map_p: np.ndarray | None
+    seen: Sequence[Box]
+    deliveries: Sequence[Delivery]
+    declared: Declared
+    file: Mapping[str, Value]
+    detector: Mapping[str, Value]
+    rates: str
+    scope: str
+
+
+def sheet(found: Evidence) -> Page:
+    """The page."""
+    sections = [
+        Section("The picture", _pictures(found)),
+        Section("What the verdict rests on", _grounds(found)),
+        Section("How firm it is", _firmness(found.deliveries)),
+        Section("What the file declares", _declared(found)),
+        Section("The file", [KeyValues(found.file)]),
+        Section("The detector", [KeyValues(found.detector)]),
+    ]
+    return Page(found.name, in_words(found), sections, kicker="Evidence sheet")
+
+
+def in_words(found: Evidence) -> str:
+    """The verdict in a sentence or two, and what speaks against it."""
+    parts = [_said(found.judgement)]
+    if len({one.verdict for one in found.deliveries}) > 1:
+        parts.append("But it says otherwise of the same picture as others hand it on.")
+    declared = found.declared.kind
+    if (found.judgement.verdict == REAL and declared in OF_AI) or (
+        found.judgement.verdict == SYNTHETIC and declared == CAMERA
+    ):
+        parts.append(f"But the file declares “{declared}” ({found.declared.by}).")
+    return " ".join(parts)
+
+
+def _said(judged: Judgement) -> str:
+    if judged.error:
+        return f"The detector could not judge this image: {judged.error}."
+    p, threshold = judged.probability, judged.threshold
+    if threshold is None:
+        return f"The detector says {judged.verdict}, with probability {p:.3f}."
+    given = f"It gives a probability of {p:.3f} that the image is AI-generated"
+    word = judged.verdict
+    if word == UNSURE:
+        return f"The detector is unsure: {judged.reason}. {given}; it decides at {threshold:.3g}."
+    said = {SYNTHETIC: "AI-generated", REAL: "a real photograph or drawing"}[word]
+    note = f" The detector is {judged.reason}." if judged.reason else ""
+    return (
+        f"The detector takes this image to be {said}. {given}; it decides at {threshold:.3g}.{note}"
+    )
+
+
+def _pictures(found: Evidence) -> list[Block]:
+    whole = Image.fromarray(found.image.pixels_HWC)
+    size = f"{found.image.width} × {found.image.height} px"
+    shown = whole.copy()
+    shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    plain = shown.copy()
+    is_part = any(box != (0.0, 0.0, 1.0, 1.0) for box in found.seen)
+    if is_part:
+        _outline(plain, found.seen)
+    looked = " The verdict rests on what is outlined." if is_part else ""
+    figures = [Figure(_uri(plain), "The picture", f"The picture, {size}.{looked}")]
+    if found.map is None or found.map_p is None:
+        why = "Where in the picture the detector sees what, it cannot say."
+        return [Figures(figures), Prose(why)]
+    if found.map.logits_G.size == 1:
+        why = "The picture is no larger than what the detector sees at once: there is no map of it."
+        return [Figures(figures), Prose(why)]
+    low, high = float(found.map_p.min()), float(found.map_p.max())
+    caption = (
+        f"Where it sees what, by {found.map.by}: the stronger the orange, the likelier "
+        f"AI-generated (here {low:.3f} to {high:.3f}). Of parts the probabilities order, and "
+        "promise nothing."
+    )
+    figures.append(Figure(_uri(_with_map(shown, found.map_p)), "Map over the picture", caption))
+    return [Figures(figures)]
+
+
+def _outline(picture: Image.Image, boxes: Sequence[Box]) -> None:
+    draw = ImageDraw.Draw(picture)
+    for top, left, bottom, right in boxes:
+        x, y = picture.width - 1, picture.height - 1
+        edges = (left * x, top * y, right * x, bottom * y)
+        draw.rectangle(edges, outline=(0, 0, 0), width=4)
+        draw.rectangle(edges, outline=(255, 255, 255), width=2)
+
+
+def _with_map(picture: Image.Image, map_p: np.ndarray) -> Image.Image:
+    """The picture in grey under orange: hardly any up to a probability of 1/2, then ever more."""
+    grey = picture.convert("L").convert("RGB")
+    strength_G = 30 * map_p + 180 * (2 * map_p - 1).clip(0, 1)
+    strength = Image.fromarray(strength_G.clip(0, 255).astype(np.uint8))
+    strength = strength.resize(picture.size, Image.Resampling.BILINEAR)
+    grey.paste(Image.new("RGB", picture.size, _ORANGE), mask=strength)
+    return grey
+
+
+def _uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, format="JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _grounds(found: Evidence) -> list[Block]:
+    judged = found.judgement
+    facts: dict[str, Value] = {
+        "verdict": judged.verdict or "none",
+        "probability": judged.probability,
+        "decides at": judged.threshold,
+        "reason": judged.reason or judged.error or "none that limits it",
+        "the detector": found.scope,
+    }
+    return [Notice(f"{NO_PROOF} {found.rates}"), KeyValues(facts)]
+
+
+def _firmness(deliveries: Sequence[Delivery]) -> list[Block]:
+    if not deliveries:
+        return [Prose("Not tried: there is no verdict to hold firm.")]
+    rows = [(one.name, one.probability, one.verdict) for one in deliveries]
+    values = [one.probability for one in deliveries]
+    words = {one.verdict for one in deliveries}
+    if len(words) == 1:
+        text = "The verdict stands however the picture is delivered"
+    else:
+        text = "The verdict depends on how the picture is delivered: take it for unsure"
+    text += f". Its probability goes from {min(values):.3f} to {max(values):.3f}."
+    return [
+        Prose(text),
+        Table(
+            ("delivered", "probability", "verdict"), rows, "The same picture as others hand it on."
+        ),
+    ]
+
+
+def _declared(found: Evidence) -> list[Block]:
+    declared = found.declared
+    blocks: list[Block] = []
+    if not declared.declarations:
+        blocks.append(
+            Prose(
+                "The file declares nothing. That is no sign of a real image: most services remove "
+                "what there was."
+            )
+        )
+    else:
+        rows = [
+            (one.kind, one.what, one.where, one.state, one.detail) for one in declared.declarations
+        ]
+        columns = ("says", "by", "where", "signature", "in its own words")
+        blocks.append(Table(columns, rows, "The strongest first."))
+        blocks.append(
+            Prose("What is not signed anyone can write. The detector's score knows none of this.")
+        )
+    blocks += [Prose(note) for note in declared.notes]
+    return blocks

@@ -1,0 +1,30 @@
+"""Settings of explain."""
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from rayapp.config.paths import OutputUri, Uri
+from rayapp.config.settings import JobSettings
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
+
+
+class ExplainSettings(JobSettings):
+    """Make an evidence sheet per image: verdict, where, how firm, what the file declares."""
+
+    output: OutputUri = Field("runs/explained", description="folder or s3:// prefix for the pages")
+    image: tuple[Uri, ...] = Field(min_length=1, description="image files")
+    detector: Uri = Field(
+        description="folder or s3:// prefix of a detector, or hf://OWNER/NAME[@REVISION]"
+    )
+    synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="probability from which on: synthetic; as calibrated if none"
+    )
+
+    _labelled = model_validator(mode="before")(labelled)
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value

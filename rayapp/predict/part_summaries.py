@@ -1,0 +1,82 @@
+"""What is told of a large result, gathered part by part: by workers, then of their summaries."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from rayapp.dataset import scores
+from rayapp.dataset.labels import LabelScheme
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judge
+from rayapp.predict.gallery import GallerySelection
+from rayapp.predict.score_tables import Tally, work_schema
+from rayapp.run.dataset_folder import Part, read_part
+from rayapp.storage.store import Store
+
+_LOOK_FIRST = 5
+_PLACES: dict[str, pa.DataType] = {
+    "container": pa.string(),
+    "column": pa.string(),
+    "offset": pa.int64(),
+    "length": pa.int64(),
+    "url": pa.string(),
+}
+
+
+def part_schema(
+    scheme: LabelScheme | None, kept: pa.Schema, root: str, perturbation: str
+) -> pa.Schema:
+    """Columns of a part: a score's, the row's number, where its image lies, and the set's own."""
+    own = work_schema(scheme)
+    known = {"row", *own.names, *_PLACES}
+    fields = [("row", pa.int64()), *own, *_PLACES.items()]
+    fields += [(one.name, one.type) for one in kept if one.name not in known]
+    return scores.with_root(pa.schema(fields, metadata=own.metadata), root, perturbation)
+
+
+@dataclass
+class Summary:
+    """Of some parts: what each is, counts and failures, and the images that tell most."""
+
+    selection: GallerySelection
+    parts: list[Part] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, store: Store, keys: Iterable[str]) -> "Summary":
+        """Look at parts."""
+        for key in keys:
+            table, part = read_part(store, key)
+            self.parts.append(part)
+            self.tally.add(table)
+            self.selection.add(table)
+        return self
+
+    def merge(self, other: "Summary") -> None:
+        """As if what the other one saw had come by here."""
+        self.parts += other.parts
+        self.tally.merge(other.tally)
+        self.selection.merge(other.selection)
+
+    def look_at_first(self) -> list[str]:
+        """As `Sheet.first`: the likeliest synthetic, then those unsure."""
+        shown = [one for several in self.selection.parts().values() for one in several]
+        order = {SYNTHETIC: 0, UNSURE: 1}
+        wanted = [
+            one for one in shown if one["word"] in order and REAL in self.selection.judge.words
+        ]
+        wanted.sort(key=lambda one: (order[one["word"]], -one["p"]))
+        lines = dict.fromkeys(f"{one['path']} (p {one['p']:.3f})" for one in wanted)
+        return list(lines)[:_LOOK_FIRST]
+
+    def places(self) -> dict[str, dict[str, object]]:
+        """Where each selected image lies, by its path."""
+        return {
+            one["path"]: one["place"]
+            for several in self.selection.parts().values()
+            for one in several
+        }
+
+
+def summary_of(judge: Judge, most: int, store: Store, keys: Sequence[str]) -> Summary:
+    """The summary of some parts; at least as many images are kept as are named to look at."""
+    return Summary(GallerySelection(judge, max(most, _LOOK_FIRST))).add(store, keys)

@@ -1,0 +1,90 @@
+"""The result of a large job: a folder of Parquet parts of one schema, and what it holds.
+
+Workers write the parts; a part is whole, or it is not there. Beside them, until the job is done,
+lie Ray Data's checkpoints: one a part, `pending` until its part is written. `_manifest` comes last.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayapp.dataset.images import sha256
+from rayapp.run.rows_done import RowsDone
+from rayapp.storage.store import Stat, Store
+
+MANIFEST_FILE = "_manifest"
+_SUFFIX = ".parquet"
+_PENDING = ".pending.parquet"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the folder: its name there, rows, those that failed, bytes and hash."""
+
+    file: str
+    rows: int
+    failed: int
+    bytes: int
+    sha256: str
+
+
+class DatasetFolder:
+    """Parts under a run's output, and the rows that they hold."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        """As an earlier run left it; `settle` comes first where there was one."""
+        self.store, self.name = store, name
+        self.checkpoint = f"{name}-checkpoint"
+        self.done = RowsDone()
+        self._seen: set[str] = set()
+
+    def settle(self) -> None:
+        """Remove parts whose writing was cut off, and count the rows of the others."""
+        for stat in list(self.store.list(f"{self.checkpoint}/")):
+            if stat.key.endswith(_PENDING):
+                base = stat.key.rpartition("/")[2].removesuffix(_PENDING)
+                cut_off = [part.key for part in self.store.list(f"{self.name}/{base}")]
+                self.store.delete([*cut_off, stat.key])
+        self.count()
+
+    def count(self) -> None:
+        """Count the rows of parts that were not there before."""
+        for stat in self.parts():
+            if stat.key not in self._seen:
+                self._seen.add(stat.key)
+                table = pq.read_table(pa.BufferReader(self.store.get(stat.key)), columns=["row"])
+                self.done.add(table["row"].to_numpy())
+
+    def parts(self) -> Iterator[Stat]:
+        """The parts, by name."""
+        found = self.store.list(f"{self.name}/")
+        yield from (stat for stat in found if stat.key.endswith(_SUFFIX))
+
+    def read(self, part: Stat) -> pa.Table:
+        """The rows of a part."""
+        return pq.read_table(pa.BufferReader(self.store.get(part.key)))
+
+    def finish(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
+        """Write `_manifest`, and drop the checkpoints: each row is in a part now."""
+        whole = {
+            **facts,
+            "rows": sum(part.rows for part in parts),
+            "failed": sum(part.failed for part in parts),
+            "parts": [asdict(part) for part in parts],
+        }
+        data = json.dumps(whole, indent=1, ensure_ascii=False).encode()
+        self.store.put(f"{self.name}/{MANIFEST_FILE}", data)
+        self.store.delete([stat.key for stat in list(self.store.list(f"{self.checkpoint}/"))])
+
+
+def read_part(store: Store, key: str) -> tuple[pa.Table, Part]:
+    """A part's rows, and what is to be told of it."""
+    data = store.get(key)
+    table = pq.read_table(io.BytesIO(data))
+    failed = sum(1 for one in table["status"].to_pylist() if one != "ok")
+    return table, Part(key.rpartition("/")[2], table.num_rows, failed, len(data), sha256(data))
