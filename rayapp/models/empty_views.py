@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.dataset.images import Pixels
-
 ONE_COLOUR = "nothing but one colour"
 GRADIENT = "nothing but a smooth gradient"
 NOISE = "nothing but noise"
 PATTERN = "nothing but a repeating pattern"
 PLAIN_AREAS = "nothing but plain areas"
 
+Pixels = NDArray[np.uint8]
 Grey = NDArray[np.float32]
 _LEAST_JUDGED = 16  # px: of less than that, rules about areas say nothing
 _SMALL = 192  # px, and what holds of smaller parts: fine cloth is all that many of them show
@@ -26,7 +25,8 @@ _LIVELY, _LIVELY_SHARE = 16, 0.1
 _ONE_COLOUR, _NEARLY_ALL = 2.0, 0.995
 _MOST, _GREY_OFF, _HUE_OFF, _OFF_LEAST, _OFF_MOST = 0.98, 0.14, 0.2, 0.4, 3.5
 _PIXELS_LEAST, _PIXELS_OFF = 3.0, 0.2
-_LEAST_EXACT, _EXACT, _STEP, _STEPS, _THICK, _DRAWN = 0.5, 0.7, 4.0, 0.25, 0.006, 0.97
+_EXACT, _ROUNDED, _ROUNDS, _DRAWN, _LEAST_EXACT = 0.5, 0.7, 0.3, 0.97, 0.5
+_STEP, _STEPS, _THICK = 4.0, 0.25, 0.006
 _DIFFERENT = 1 / 16
 _UNLIKE, _UNLIKE_16, _UNLIKE_32 = 0.65, 0.25, 0.5
 _UNLIKE_8, _BELL_LEAST, _BELL, _ALIKE, _ALIKE_NEXT, _BLURRED = 0.3, 2.3, 3.4, 0.15, 0.25, 0.12
@@ -150,7 +150,9 @@ def _drawn(rough_HW: Grey) -> str:
     thick = cv2.morphologyEx(steps_HW, cv2.MORPH_OPEN, np.ones((11, 11), np.uint8))
     if steps_HW.mean() > _STEPS or thick.mean() > _THICK:
         return ""
-    if _share(rough_HW[steps_HW == 0], _DRAWN) > _EXACT:
+    # Where colours change, rounding is everywhere; a blank ground with a trace of something is not.
+    away = rough_HW[steps_HW == 0]
+    if _share(away, _DRAWN) > (_ROUNDED if _share(away, 0.5) > _ROUNDS else _EXACT):
         return ""
     return PLAIN_AREAS if steps_HW.any() else GRADIENT
 

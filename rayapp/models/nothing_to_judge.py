@@ -9,8 +9,9 @@ nothing. The rules, with levels of 0 to 255 and n the shorter side of what is se
 - a smooth gradient: a surface of second degree leaves at most 14 % of what it changes in grey, or
   20 % in the colour that changes most, of 98 % of the means of squares of n/16
 - drawn by a program (plain areas, or a gradient where there are no steps): 97 % of the pixels
-  within 0.7 levels of the mean of 3 × 3, but for thin steps and what a coder leaves beside them; or
-  so few rows and columns differ from the one before that both shares' product is below a sixteenth
+  within 0.5 levels of the mean of 3 × 3 (0.7 where half are off by 0.3, as rounding leaves them),
+  but for thin steps; or so few rows and columns differ from the one before that both shares'
+  product is below a sixteenth
 - noise: neighbouring squares have little to do with each other (means of n/8 and n/16 correlate by
   less than 0.3), and either neighbouring pixels neither (0.65) and all parts vary alike; or two
   octaves are spread as Gauss's curve is (kurtosis 2.3 to 3.4) and alike in all sixteenths
