@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
+REALSET ?=
 
-.PHONY: demo test drills slow check docs clean
+.PHONY: demo demo-web test drills slow check docs clean
 
 # Made anew when the pins or the dependencies change.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -12,8 +13,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,docs]'
 	touch $@
 
-demo: $(VENV)/ready
-	$(BIN)/imaginet demo $(if $(PHOTOS),--photos '$(PHOTOS)' --output runs/demo-own)
+demo demo-web: $(VENV)/ready
+	$(BIN)/imaginet demo $(if $(PHOTOS),--photos '$(PHOTOS)' --output runs/demo-own) \
+		$(if $(REALSET),--realset '$(REALSET)') $(if $(filter demo-web,$@),--web)
 	@echo 'For "imaginet" by name, once in a shell: export PATH="$(CURDIR)/$(BIN):$$PATH"'
 
 test: $(VENV)/ready

@@ -31,14 +31,17 @@ TITLES = {
     HALF: "Trained on half of the generators, judged on the other half",
     ALIGNED: "Trained on photographs and their reconstructions alone",
 }
+_MOST_NAMED = 5  # files that were left out
 _BY_SOURCE = {LEAVE_SOURCE_OUT, ALIGNED}  # whose figure is the mean over sources of real images
 _TOLD = (
     "A pair of a synthetic and a real image is compared by a model that was trained on neither, "
     "nor on the family, the source or the group that is left out; ROC AUC is the share of pairs in "
     "the right order. Balanced accuracy is at a threshold that was chosen on inner folds of the "
-    "training images, which leave out whole sources and families. Intervals (95 %) resample groups:"
-    " images of one prompt, one photograph or one scene go together. The second interval resamples "
-    "whole sources and families, as a new generator would be another draw of those."
+    "training images, which leave out whole sources and families; trained on photographs alone, it "
+    "is where one in ten real images of the other sources is called synthetic. Intervals (95 %) "
+    "resample groups: images of one prompt, one photograph or one scene go together. The second "
+    "interval resamples whole sources and families, as a new generator would be another draw of "
+    "those."
 )
 
 
@@ -140,7 +143,7 @@ def _conditions(pictures: RealSet, results: Sequence[Result]) -> Table:
 def _by_kind(pictures: RealSet, results: Sequence[Result], origin: int) -> Table | None:
     """A row a family, or a source of real images: clean, with and without equalising."""
     chosen = [one for one in results if one.condition.level == "clean"]
-    what = ("source of real images", "family")[origin]
+    what = ("source", "family")[origin]
     rows: list[list[Value]] = []
     for kind in pictures.kinds(origin):
         row: list[Value] = [
@@ -165,6 +168,23 @@ def _section(pictures: RealSet, way: str, results: Sequence[Result]) -> Section:
     return Section(_title(way), blocks)
 
 
+def _facts(pictures: RealSet) -> dict[str, Value]:
+    """What is judged, by what, and what had to be left out."""
+    named = [", ".join(pictures.kinds(origin)) for origin in (0, 1)]
+    facts: dict[str, Value] = {
+        "sources of real images": named[0],
+        "families of generators": named[1],
+        "groups": len(set(pictures.groups_N)),
+        "features of the probe": f"{BACKBONE}, frozen: the class token after each block, of the "
+        "whole image at 224 px and of its central 224 px; trained on photographs alone, the token "
+        "of one block, of the whole image",
+    }
+    if left := pictures.left_out:
+        more = f"; and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+        facts["left out"] = "; ".join(left[:_MOST_NAMED]) + more
+    return facts
+
+
 def page(pictures: RealSet, results: Sequence[Result], command: str) -> Page:
     """The whole page; its first sentence says of which images it speaks."""
     ways = list(dict.fromkeys(one.way for one in results))
@@ -173,20 +193,10 @@ def page(pictures: RealSet, results: Sequence[Result], command: str) -> Page:
         first = next(one for one in results if one.way == way)
         value = Views(pictures, first.pairs).headline(way, "higher_SR")
         highlights.append(Highlight(_title(way), value, f"ROC AUC, {first.condition.title}"))
-    counts = [len(pictures.kinds(origin)) for origin in (0, 1)]
-    num_synthetic = int(pictures.origins_N.sum())
-    num_real = len(pictures.pictures) - num_synthetic
-    facts: dict[str, Value] = {
-        "real images": f"{num_real} of {counts[0]} sources: {', '.join(pictures.kinds(0))}",
-        "synthetic images": f"{num_synthetic} of {counts[1]} families: "
-        f"{', '.join(pictures.kinds(1))}",
-        "groups": len(set(pictures.groups_N)),
-        "features of the probe": f"{BACKBONE}, frozen: the class token after each block, of the "
-        "whole image at 224 px and of its central 224 px",
-    }
+    num_real, num_synthetic = (sum(p.origin == o for p in pictures.pictures) for o in (0, 1))
     summary = (
-        f"Figures of {num_real} real images of {counts[0]} sources and {num_synthetic} generated "
-        f"ones of {counts[1]} families; on other images they are others."
+        f"Figures of {num_real} real images of {len(pictures.kinds(0))} sources and {num_synthetic}"
+        f" generated ones of {len(pictures.kinds(1))} families; on other images they are others."
     )
     opening: list[Block] = [
         Highlights(highlights),
@@ -197,7 +207,7 @@ def page(pictures: RealSet, results: Sequence[Result], command: str) -> Page:
             "warning",
         ),
         Prose(_TOLD),
-        KeyValues(facts),
+        KeyValues(_facts(pictures)),
     ]
     sections = [Section("Result", opening)]
     sections += [_section(pictures, way, results) for way in ways]

@@ -10,19 +10,21 @@ were cut out (`sheet__x0y256.png`), are one group.
 import csv
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rayapp.config.errors import UserError
-from rayapp.dataset.images import named_as
+from rayapp.dataset.images import ImageError, decode, named_as
 
 Ints = NDArray[np.int64]
 _CUT = re.compile(r"__x[0-9]+y[0-9]+$")
 _SEPARATED = re.compile(r"[ _(-]\(?[0-9]{1,6}\)?$")
+_MOST_TAKES = 12  # of one scene; more files that differ in a number were counted by a camera
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class RealSet:
 
     folder: Path
     pictures: Sequence[Picture]
+    left_out: Sequence[str] = field(default=())  # a line each: which file, and why
 
     @property
     def origins_N(self) -> Ints:
@@ -68,29 +71,42 @@ class RealSet:
 
 
 def read_real_set(folder: Path, manifest: Path | None = None) -> RealSet:
-    """Every image under `real/` and `synthetic/`.
+    """Every image under `real/` and `synthetic/` that can be decoded; the others are named.
 
     Raises:
         UserError: a folder without one of the two, fewer than two sources or families, or a
             manifest without paths.
     """
     told = _manifest(folder, manifest)
-    pictures = []
+    pictures: list[Picture] = []
+    left_out: list[str] = []
     for origin, name in enumerate(("real", "synthetic")):
         found = sorted(p for p in (folder / name).glob("*/**/*") if named_as(p.name) == "image")
         if not found:
             raise UserError(f"{folder}: no images in {name}/{('SOURCE', 'FAMILY')[origin]}/")
-        for file in found:
-            path = file.relative_to(folder).as_posix()
+        faults = {file: fault for file in found if (fault := _fault(file))}
+        left_out += [f"{file.relative_to(folder)}: {fault}" for file, fault in faults.items()]
+        paths = [file.relative_to(folder).as_posix() for file in found if file not in faults]
+        groups = _groups(paths)
+        for path in paths:
             row = told.get(path, {})
             kind = (row.get("family") if origin else "") or path.split("/")[1]
-            group = row.get("group") or row.get("prompt") or _group(path)
+            group = row.get("group") or row.get("prompt") or groups[path]
             pictures.append(Picture(path, origin, kind, group))
-    one = RealSet(folder, pictures)
+    one = RealSet(folder, pictures, left_out)
     for origin, what in ((0, "sources of real images"), (1, "families of generators")):
         if len(one.kinds(origin)) < 2:
             raise UserError(f"{folder}: {len(one.kinds(origin))} {what}; at least 2 are wanted")
     return one
+
+
+def _fault(file: Path) -> str:
+    """Why it can't be decoded; nothing where it can."""
+    try:
+        decode(file.read_bytes())
+    except (ImageError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _manifest(folder: Path, given: Path | None) -> dict[str, dict[str, str]]:
@@ -106,13 +122,24 @@ def _manifest(folder: Path, given: Path | None) -> dict[str, dict[str, str]]:
     return {row["path"]: row for row in rows}
 
 
-def _group(path: str) -> str:
-    """The path without suffix, without where it was cut out, and without a number at its end."""
+def _groups(paths: Sequence[str]) -> Mapping[str, str]:
+    """The group of each path: it without suffix, where it was cut out, and a number at its end."""
+    short = {path: _without_number(path) for path in paths}
+    stems = defaultdict(set)
+    for path in paths:
+        stems[short[path]].add(_stem(path))
+    return {p: short[p] if len(stems[short[p]]) <= _MOST_TAKES else _stem(p) for p in paths}
+
+
+def _stem(path: str) -> str:
     folder, _, name = path.rpartition("/")
-    stem = _CUT.sub("", name.rpartition(".")[0])
-    # Hexadecimal ids may end in digits: only what is set apart is a number.
-    short = _SEPARATED.sub("", stem) if _SEPARATED.search(stem) else stem
-    return f"{folder}/{short or stem}"
+    return f"{folder}/{_CUT.sub('', name.rpartition('.')[0])}"
+
+
+def _without_number(path: str) -> str:
+    """Hexadecimal ids may end in digits: only what is set apart is a number."""
+    folder, _, stem = _stem(path).rpartition("/")
+    return f"{folder}/{_SEPARATED.sub('', stem) or stem}"
 
 
 def deal(names_N: NDArray[np.str_], chosen_N: NDArray[np.bool_], num_parts: int) -> Ints:

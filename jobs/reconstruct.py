@@ -14,7 +14,7 @@ def job(settings: ReconstructSettings) -> int:
     from rayapp.jobs.reconstruct import reconstruct
     from rayapp.reconstruct.pair_sheet import PREVIEW
     from rayapp.reconstruct.written import MANIFEST, SCHEME, TABLE
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = reconstruct(settings)
     lists = [run.store.uri(key) for key in run.results["lists"]]
@@ -32,6 +32,10 @@ def job(settings: ReconstructSettings) -> int:
     )
     for said, count in run.results["alignment"].items():
         print(f"  {count:>7,} partners  {said}")
+    for said, count in run.results["left_out"].items():
+        print(f"  {count:>7,} left out  {said}")
+    if paths := run.results["left_out_paths"]:
+        print(f"left out: {', '.join(paths)}{' …' * (run.counts['left out'] > len(paths))}")
     misses = run.results["misses"]
     for line in misses:
         print(f"no pair: {line}")

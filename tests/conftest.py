@@ -20,6 +20,7 @@ settings.load_profile("product")
 
 _PUBLISHED = Path("shared", "imaginet")  # beside the checkout, or further up
 _WEIGHTS = Path("shared", "weights")
+_REALSET = Path("shared", "realset")
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +133,13 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
     return found
 
 
+@pytest.fixture(params=["s3", "gs", "az"])
+def bucket(request: pytest.FixtureRequest) -> str:
+    """URI of a bucket of each kind, with the environment pointing to its server."""
+    server = request.getfixturevalue({"s3": "s3", "gs": "google", "az": "azure"}[request.param])
+    return f"{request.param}://{server.bucket}"
+
+
 @pytest.fixture(scope="session")
 def published() -> Path:
     """The published lists, which are not part of the repository."""
@@ -148,3 +156,12 @@ def taef2_folder() -> Path:
         if (folder / _WEIGHTS / "taef2_encoder.safetensors").is_file():
             return folder / _WEIGHTS
     pytest.skip(f"the weights of TAEF2 are not here (../{_WEIGHTS})")
+
+
+@pytest.fixture(scope="session")
+def realset() -> Path:
+    """Real photographs and images of real generators, which are not part of the repository."""
+    for folder in Path(__file__).resolve().parents:
+        if (folder / _REALSET / "manifest.csv").is_file():
+            return folder / _REALSET
+    pytest.skip(f"the set of real images is not here (../{_REALSET})")

@@ -24,8 +24,8 @@ class AnnotateSettings(JobSettings):
     root: Uri | None = Field(None, description="where a table's paths start; none: its folder")
     split: str | None = Field(
         None,
-        description="shares of train/head/calibration/test, by generator. None: 60/15/10/15, or "
-        "all test where the images are only real or only synthetic",
+        description="shares of train/head/calibration/test, by generator; 0/0/0/100: all test. "
+        "None: 60/15/10/15, or all test where the images are only real or only synthetic",
     )
     split_by_folder: bool | None = Field(
         None,

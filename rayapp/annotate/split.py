@@ -19,19 +19,20 @@ def parse_shares(text: str) -> dict[Split, float]:
     """`60/15/10/15`: shares of train, head, calibration and test, of any sum.
 
     Raises:
-        UserError: not four numbers, or none above zero for training and test.
+        UserError: not four numbers, or none for test, or none for training where not all is tested.
     """
     parts = text.split("/")
     try:
         shares = dict(zip(SPLITS, map(float, parts), strict=True))
     except ValueError:
         shares = {}
-    if not shares or min(shares.values()) < 0 or not (shares["train"] and shares["test"]):
-        raise UserError(
-            f"--split {text!r}: four shares are wanted, train/head/calibration/test, "
-            "such as 60/15/10/15, those of train and test above 0"
-        )
     total = sum(shares.values())
+    untested = not shares or min(shares.values()) < 0 or not shares["test"]
+    if untested or not (shares["train"] or shares["test"] == total):
+        raise UserError(
+            f"--split {text!r}: four shares are wanted, train/head/calibration/test, such as "
+            "60/15/10/15, those of train and test above 0; or 0/0/0/100, all to be tested"
+        )
     return {name: share / total for name, share in shares.items()}
 
 

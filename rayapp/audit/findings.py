@@ -129,7 +129,7 @@ class Copies:
 
 
 def find_copies(images: pa.Table, lists: Sequence[Listed]) -> Copies:
-    """Copies and look-alikes; `images` are the decoded rows, with `group` by look."""
+    """Copies and look-alikes; `images` are the decoded rows, with `group` by look and `pair`."""
     by_role: dict[str, set[str]] = {}
     for one in lists:
         by_role.setdefault(one.role, set()).update(one.labels)
@@ -166,16 +166,24 @@ def _same_bytes(images: pa.Table) -> tuple[list[list[str]], list[Pair]]:
 
 
 def _alike(images: pa.Table) -> tuple[list[Pair], int]:
-    """Look-alikes of the other origin, one a group; and how many images look like another."""
-    names = ("group", "path", "origin", "perceptual_hash", "sha256")
-    groups: dict[str, list[tuple[str, int, str | None, str]]] = {}
+    """Look-alikes of the other origin, one a group; and how many images look like another.
+
+    Both of an intended pair are alike, and nothing is said of them.
+    """
+    names = ("group", "path", "origin", "perceptual_hash", "sha256", "pair")
+    groups: dict[str, list[tuple[str, int, str | None, str, str]]] = {}
     for group, *rest in zip(*(images[name].to_pylist() for name in names), strict=True):
         groups.setdefault(group, []).append(tuple(rest))
     found, alike = [], 0
     for members in groups.values():
-        alike += len(members) if len(members) > 1 else 0
-        for path, origin, look, digest in members[1:]:
-            first, before, other, known = members[0]
+        pairs: dict[str, set[int]] = {}
+        for _, origin, _, _, pair in members:
+            pairs.setdefault(pair, set()).add(origin)
+        alike += len(members) if len(pairs) > 1 else 0
+        first, before, other, known, own = members[0]
+        for path, origin, look, digest, pair in members[1:]:
+            if len(pairs[own]) == len(pairs[pair]) == 2:  # each stands beside its own partner
+                continue
             if origin != before and digest != known:  # equal bytes are a contradiction, not alike
                 apart = near_duplicates.bits_apart(look, other)
                 origins = ("synthetic", "real") if before else ("real", "synthetic")

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from rayapp.audit.pixel_facts import pixel_facts
 from rayapp.config.errors import UserError
+from rayapp.dataset.containers import is_lossless_webp
 from rayapp.dataset.declared import read_declared
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
 from rayapp.run import row_work
@@ -86,7 +87,7 @@ def container(data: bytes) -> dict[str, Any]:
     names = {name for key, name in _METADATA.items() if image.info.get(key)}
     texts = {f"text {key}" for key in getattr(image, "text", ()) if len(key) < 40}
     if kind == "WEBP":
-        kind += " lossless" if "VP8L" in _chunks(data) else " lossy"
+        kind += " lossless" if is_lossless_webp(data) else " lossy"
     facts: dict[str, Any] = {"container": kind, "metadata": ", ".join(sorted(names | texts))}
     if tables:
         flat = bytes(b for key in sorted(tables) for v in tables[key] for b in v.to_bytes(2, "big"))
@@ -95,15 +96,6 @@ def container(data: bytes) -> dict[str, Any]:
         facts["subsampling"] = layout.subsampling if layout else None
         facts["quality"] = _qualities().get(tuple(tables[min(tables)]))
     return facts
-
-
-def _chunks(data: bytes) -> Iterator[str]:
-    """Names of a WebP's chunks."""
-    at = 12
-    while at + 8 <= len(data):
-        yield data[at : at + 4].decode("latin-1")
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
 
 
 @functools.cache

@@ -208,13 +208,17 @@ def _guarded(
     own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
 ) -> dict[str, int]:
     """How many calibration images are in each of `against`; under `clean` there may be none."""
-    leaked = {}
-    for uri, table in forbidden.items():
-        found = leakage.leaks(own, table)
-        leaked[uri] = found.num_rows
-        if settings.protocol == "clean":
-            leakage.refuse(found, own.num_rows, uri, "take other images, or --protocol legacy")
-    return leaked
+    found = {uri: leakage.leaks(own, table) for uri, table in forbidden.items()}
+    if settings.protocol == "clean":
+        named = [(_called(uri), table) for uri, table in found.items()]
+        leakage.refuse(named, own, "take other images, or --protocol legacy")
+    return {uri: table.num_rows for uri, table in found.items()}
+
+
+def _called(uri: str) -> str:
+    """What a reader knows a manifest as: where the guard made it of a list, that list's name."""
+    *_, folder, _, name = ["", "", *uri.split("/")]
+    return name.removesuffix(".parquet") if folder == "against" else uri
 
 
 def _calibration(

@@ -4,8 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rayapp.config.paths import OutputUri, Uri
+from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.settings import JobSettings
+
+# The second part: the first one's results do not depend on it.
+BEYOND = frozenset({"catalogue", "fetched", "realset", "web"})
+AUTOENCODER = "taesd"
+REAL, PARTNERS = "Real photographs, real generators", f"Partners by {AUTOENCODER}"
 
 
 class DemoDataSettings(JobSettings):
@@ -25,6 +30,18 @@ class DemoSettings(JobSettings):
         description="folder or bucket prefix for the results; runs/demo-tiny if none, with --tiny",
     )
     photos: Uri | None = Field(None, description="folder of own photographs instead of ours")
+    realset: Uri | None = Field(
+        None,
+        description="folder of real and generated images, in any layout that annotate recognises, "
+        "such as real/SOURCE and synthetic/FAMILY: the detector is judged on them too",
+    )
+    web: bool = Field(
+        False,
+        description="fetch Community Forensics and an autoencoder, adapt the first to photographs "
+        "and their reconstructions, and judge the three detectors side by side",
+    )
+    fetched: OutputUri = Field("runs/weights/fetched", description="where fetched files go")
+    catalogue: Packaged = Field("sources", description="catalogue, by name or file")
     loss: Literal["selfcon", "supcon", "ce"] = Field("selfcon", description="of training")
     seed: int = Field(42, description="seed of everything that is drawn")
     tiny: bool = Field(False, description="a run of a minute, whose figures mean nothing")

@@ -29,6 +29,7 @@ from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
+from rayapp.dataset.grouping import joined
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, read_list
 from rayapp.run import record
@@ -101,6 +102,18 @@ def _groups(table: pa.Table) -> pa.Array:
     return table["id"].take(pa.array(near_duplicates.pictures(*columns))).combine_chunks()
 
 
+def _pairs(images: pa.Table, root: str) -> pa.Array:
+    """The group that reconstruct gave each image and its partner; of others, their id."""
+    store = open_store(root)
+    known: dict[str, str] = {}
+    if store.stat(MANIFEST) is not None:
+        made = manifest.read_table(store, MANIFEST)
+        if {"autoencoder", "group"} <= set(made.column_names):
+            paths = map(item_id, made["path"].to_pylist())
+            known = dict(zip(paths, made["group"].to_pylist(), strict=True))
+    return pa.array([known.get(one, one) for one in images["id"].to_pylist()], pa.string())
+
+
 def _report(
     run: record.Run,
     lists: Sequence[Listed],
@@ -112,9 +125,13 @@ def _report(
     findings = of_the_lists(lists, facts)
     copies: Copies | None = None
     if table is None:
-        found = _shortcuts(work.append_column("group", work["id"]))
+        found = _shortcuts(
+            work.append_column("group", work["id"]).append_column("pair", work["id"])
+        )
     else:
+        assert settings.root is not None
         sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
+        sound = sound.append_column("pair", _pairs(sound, settings.root))
         copies, found = find_copies(sound, lists), _shortcuts(sound)
         findings += of_the_images(table, copies)
         facts["copies"] = {
@@ -140,7 +157,9 @@ def _shortcuts(table: pa.Table) -> list[Shortcut]:
     synthetic_N = np.array(table["origin"].to_pylist(), np.int64) != 0
     if not 0 < synthetic_N.sum() < len(synthetic_N):
         return []
-    groups = table["group"].to_pylist()
+    keys = zip(*(table[name].to_pylist() for name in ("group", "pair")), strict=True)
+    ids = table["id"].to_pylist()
+    groups = [ids[at] for at in joined([[f"look {look}", f"pair {pair}"] for look, pair in keys])]
     return shortcuts(outside.features(table), synthetic_N.astype(np.int64), groups)
 
 

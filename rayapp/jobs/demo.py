@@ -1,28 +1,32 @@
 """The demo: its own data made of real photographs, then a benchmark of them, in a few minutes."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rayapp.benchmark.settings import BenchmarkSettings, Lists
 from rayapp.cluster.session import kept_open
 from rayapp.config import clock
 from rayapp.demo.generators import HELD_OUT
-from rayapp.demo.settings import DemoDataSettings, DemoSettings
+from rayapp.demo.settings import AUTOENCODER, BEYOND, PARTNERS, REAL, DemoDataSettings, DemoSettings
 from rayapp.jobs.benchmark import CLEAN, EVALUATION, Places, checked_steps, run_steps
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.report import REPORT_FILE
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.report.settings import ReportSettings
 from rayapp.run.ownership import own_output
 from rayapp.storage.uris import open_store
 
 METRICS_FILE = "metrics.json"
 TITLE = "Demo: can a small detector tell four tiny generators from photographs?"
-NOTE = (
-    "This is a demonstration on a few photographs. Its synthetic images are reconstructions by "
-    "four tiny networks trained minutes ago, not pictures by the generators that people meet: "
-    "the figures show that the pipeline works, not how well it would do on the web."
+_TOYS = (
+    "toys: reconstructions of a few photographs by four tiny networks that were trained minutes "
+    "ago, not pictures by the generators that people meet"
 )
-
+_DECODED = (
+    f"a few photographs and what {AUTOENCODER}, a real generator's autoencoder, makes of them"
+)
+_WORKS = "Toys show that the pipeline works, not how well the detector does on the web."
 
 ABOUT = (
     "a demonstration: tells crops of {photographs} from their reconstructions by four toy "
@@ -40,11 +44,24 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """
     at = Places(_benchmark(settings))
     data, wanted = _data(settings, at), checked_steps(at)
-    with own_output("demo", settings), kept_open():
+    from rayapp.jobs.demo_beyond import Beyond  # brings downloads and more, which toys don't need
+
+    beyond = Beyond(settings, at)
+    with own_output("demo", settings, placement=BEYOND), kept_open():
+        beyond.prepare()
         clock.count_anew()  # each step's seconds are its own
         build(data)
-        run_steps(wanted)
-    metrics = _metrics({name: _evaluation(at.at(name)) for name in (EVALUATION, CLEAN)})
+        *steps, (report, told) = wanted
+        run_steps(steps)
+        judged = tuple(beyond.run().values())
+        assert isinstance(told, ReportSettings)
+        more = {"evaluations": told.evaluations + judged, "runs": told.runs + judged}
+        run_steps([(report, told.model_copy(update=more))])
+    metrics = _metrics({name: _evaluations(at.at(name))[0] for name in (EVALUATION, CLEAN)})
+    for uri in judged:
+        metrics |= _metrics_beyond(uri.rpartition("-")[2], _evaluations(uri))
+    if beyond.misses:
+        metrics["not_judged"] = beyond.misses
     store = open_store(settings.output)
     store.put(REPORT_FILE, store.get(f"report/{REPORT_FILE}"))
     store.put(METRICS_FILE, json.dumps(metrics, indent=1).encode())
@@ -81,14 +98,27 @@ def _benchmark(settings: DemoSettings) -> BenchmarkSettings:
         # Of one's own photographs two may look alike; the demo goes on all the same.
         calibrate={"guard": "path" if settings.photos else "look"},
         evaluate={"held_out": [HELD_OUT]},
-        report={"title": TITLE, "note": NOTE},
+        report={"title": TITLE, "note": note(settings)},
         **common,
     )
 
 
-def _evaluation(output: str) -> Evaluation:
-    found = Results.model_validate_json(open_store(output).get(EVALUATION_FILE))
-    return found.evaluations[0]
+def note(settings: DemoSettings) -> str:
+    """Which figures of the page speak of toys, first of all."""
+    of_real = f"Only the figures of '{REAL}' speak of real generators"
+    of_partners = f"those of '{PARTNERS}' of {_DECODED}"
+    target = "demo-web" if settings.web else "demo"
+    more = f"`make {target} REALSET=folder` judges the detector on real ones."
+    if settings.realset:
+        among = f"; {of_partners}" if settings.web else ""
+        return f"{of_real}{among}; all others speak of {_TOYS}. {_WORKS}"
+    if settings.web:
+        return f"All figures speak of {_TOYS}; but {of_partners}. {_WORKS} {more}"
+    return f"Every figure on this page speaks of {_TOYS}. {_WORKS} {more}"
+
+
+def _evaluations(output: str) -> list[Evaluation]:
+    return Results.model_validate_json(open_store(output).get(EVALUATION_FILE)).evaluations
 
 
 def _metrics(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
@@ -103,4 +133,17 @@ def _metrics(evaluations: dict[str, Evaluation]) -> dict[str, Any]:
                 metrics[f"{prefix}{key}_{figure}"] = found.value
                 metrics[f"{prefix}{key}_{figure}_interval"] = [found.low, found.high]
     metrics["num_test_photographs"] = evaluations[EVALUATION].num_groups
+    return metrics
+
+
+def _metrics_beyond(part: str, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Of a set beyond the toys, each detector's figures on the whole: `real_published_roc_auc`."""
+    whole = evaluations[0].whole
+    metrics: dict[str, Any] = {f"num_{part}_images": whole.num_real + whole.num_synthetic}
+    for one, who in zip(evaluations, ("", "published_", "adapted_"), strict=False):
+        for figure in ("roc_auc", "false_positive_rate", "accuracy_synthetic"):
+            found = one.whole.figures.get(figure)
+            if found and found.value is not None:
+                metrics[f"{part}_{who}{figure}"] = found.value
+                metrics[f"{part}_{who}{figure}_interval"] = [found.low, found.high]
     return metrics

@@ -36,6 +36,7 @@ from rayapp.reconstruct.written import (
     pairs_scheme,
     row_schema,
     taken_items,
+    twins,
     write_lists,
     write_pairs_table,
     write_scheme,
@@ -91,6 +92,12 @@ def _autoencoder(name: str, settings: ReconstructSettings) -> StoredAutoencoder:
     fetched = settings.weights is None and spec.catalogue
     files = _fetched(spec.catalogue, settings) if fetched else {}
     stored = stored_autoencoder(spec, settings.weights, files)
+    if spec.whole_px and settings.side > spec.whole_px:
+        raise UserError(
+            f"--side {settings.side}: {spec.name} does a cut whole, which takes more than 2 GB "
+            f"beyond {spec.whole_px} px; give --side {spec.whole_px} at most, or a YAML "
+            "file of your own with another whole_px"
+        )
     if settings.latent_noise and not takes_noise(stored):
         raise UserError(f"--latent-noise: a {spec.kind} autoencoder shows no latent; leave it out")
     return stored
@@ -194,7 +201,8 @@ def _made(
     """Every row through the autoencoder, in this process or on Ray."""
     resources = Resources(1.0, settings.gpus_per_worker, settings.num_workers)
     cpus = settings.cpus or len(os.sched_getaffinity(0))
-    at_once = max(1, min(cpus, _PX_AT_ONCE // settings.side**2))
+    most_px = min((one.spec.whole_px**2 or _PX_AT_ONCE for one in stored), default=_PX_AT_ONCE)
+    at_once = max(1, min(cpus, most_px // settings.side**2))
     # Where memory keeps CPUs idle in one process, Ray's workers are sooner done with all but a few.
     small = _SMALL if at_once == cpus else _FEW
     alone = in_process(run, rows.num_rows, resources, small)
@@ -242,9 +250,11 @@ def _finish(
     hashes = {one.spec.name: one.hash for one in stored}
     drawn = dict(zip(rows["id"].to_pylist(), rows["drawn"].to_pylist(), strict=True))
 
+    same = twins(made.chunks())
+
     def chunks() -> Iterator[pa.Table]:
         for part in made.chunks():
-            yield expand(part, scheme, list(hashes.values()), settings.format)
+            yield expand(part, scheme, list(hashes.values()), settings.format, same)
 
     def counted() -> Iterator[pa.Table]:
         for whole in chunks():
@@ -252,15 +262,19 @@ def _finish(
             yield whole
 
     manifest.write_chunks(run.store, MANIFEST, counted(), manifest_schema(scheme))
-    keys = write_lists(run.store, taken, tally.failed, drawn, scheme, settings.format)
+    keys = write_lists(run.store, taken, tally.unpaired, drawn, scheme, settings.format)
     write_pairs_table(run.store, chunks(), list(hashes))
     write_scheme(run.store, scheme)
     pairs = tally.counts[manifest.STATUS_OK] // 2
     counts = {"in": made.num_rows, "pairs": pairs, "failed": made.num_failed}
+    if tally.left_out:
+        counts["left out"] = tally.left_out.total()
     results = {
         "lists": keys,
         "misses": tally.misses,
         "alignment": dict(tally.alignment.most_common()),
+        "left_out": dict(tally.left_out.most_common()),
+        "left_out_paths": tally.left_out_paths,
         "autoencoders": hashes,
         "files": {one.spec.name: dict(sorted(one.sha256.items())) for one in stored},
         "pixels_sha256": tally.pixels_sha256,

@@ -36,10 +36,11 @@ def report(settings: ReportSettings) -> record.Run:
     page = Page(
         title=settings.title or (_TITLE if evidence else _PUBLISHED),
         summary=_summary(
-            [one.evaluation for one in evidence], [c for one in results for c in one.comparisons]
+            [one.evaluation for one in evidence], results[0].comparisons if results else []
         ),
         sections=_sections(evidence, results, settings) if evidence else _published(settings),
         kicker="AI-generated or real",
+        lead=settings.note,
         footer=f"imaginet-ray {__version__}",
     )
     run.claim()

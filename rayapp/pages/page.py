@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rayapp.pages.blocks import Block, breakable
+from rayapp.pages.blocks import Block, breakable, inline
 from rayapp.pages.review import Review
 
 
@@ -22,13 +22,15 @@ class Section:
 class Page:
     """A report: title, one sentence that says the result, and sections.
 
-    `kicker` is the small line above the title, `footer` the line at the end.
+    `kicker` is the small line above the title, `footer` the line at the end. `lead` stands before
+    the result: what the reader must know before any figure.
     """
 
     title: str
     summary: str
     sections: Sequence[Section]
     kicker: str = ""
+    lead: str = ""
     footer: str = ""
 
     def html(self) -> str:
@@ -41,6 +43,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["breakable"] = breakable
+        environment.filters["inline"] = inline
 
         def shipped(name: str) -> Markup:
             source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]

@@ -123,9 +123,9 @@ class Sheet:
             if place["rank"] >= _ORDER.index(_NOT_SCORED) or len(found) == most:
                 break
             line = dict(zip(_COLUMNS, next(csv.reader([self._read(place).decode()])), strict=False))
-            said = f", declares {line['declared']}" if line["conflict"] else ""
-            about = f"p {float(line['probability']):.3f}{said}"
-            found.setdefault(line["path"], f"{line['path']} ({about})")
+            against = line["declared"] if line["conflict"] else ""
+            line_of = look_line(line["path"], float(line["probability"]), against)
+            found.setdefault(line["path"], line_of)
         return list(found.values())
 
     def _sorted(self) -> np.ndarray:
@@ -136,6 +136,11 @@ class Sheet:
     def _read(self, place: Any) -> bytes:
         self.file.seek(int(place["start"]))
         return self.file.read(int(place["bytes"]))
+
+
+def look_line(path: str, p: float, against: str) -> str:
+    """An image to look at first, with its probability, and what its file declares against it."""
+    return f"{path} (p {p:.3f}{f', declares {against}' if against else ''})"
 
 
 def _csv_line(cells: list[Any]) -> bytes:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from rayapp.dataset import scores
 from rayapp.dataset.labels import LabelScheme
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judge
+from rayapp.predict.csv_sheet import look_line
 from rayapp.predict.gallery import GallerySelection
 from rayapp.predict.score_tables import Tally, work_schema
 from rayapp.run.dataset_folder import Part, read_part
@@ -58,14 +59,19 @@ class Summary:
         self.selection.merge(other.selection)
 
     def look_at_first(self) -> list[str]:
-        """As `Sheet.first`: the likeliest synthetic, then those unsure."""
+        """As `Sheet.first`: conflicts, the likeliest synthetic, then those unsure."""
         shown = [one for several in self.selection.parts().values() for one in several]
         order = {SYNTHETIC: 0, UNSURE: 1}
         wanted = [
-            one for one in shown if one["word"] in order and REAL in self.selection.judge.words
+            one
+            for one in shown
+            if (one["word"] in order or one["conflict"]) and REAL in self.selection.judge.words
         ]
-        wanted.sort(key=lambda one: (order[one["word"]], -one["p"]))
-        lines = dict.fromkeys(f"{one['path']} (p {one['p']:.3f})" for one in wanted)
+        wanted.sort(key=lambda one: (not one["conflict"], order.get(one["word"], 2), -one["p"]))
+        lines = dict.fromkeys(
+            look_line(one["path"], one["p"], one["declared"] if one["conflict"] else "")
+            for one in wanted
+        )
         return list(lines)[:_LOOK_FIRST]
 
     def places(self) -> dict[str, dict[str, object]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from rayapp.dataset.containers import FEW_COLOURS, is_lossless
 from rayapp.dataset.images import open_image
 from rayapp.dataset.pixels import has_srgb_colours, orientation_of
 from rayapp.transforms.jpeg_layouts import JpegLayout, read_jpeg_layout
@@ -15,7 +16,6 @@ from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Step
 
 _GRID: SizeHW = (16, 16)  # of files that are no JPEG, but may have been one, or are lossy WebP
-_LOSSLESS = frozenset({"PNG", "BMP", "TIFF"})
 
 
 def _turn(turns: int) -> Step:
@@ -47,6 +47,7 @@ class FileHistory:
     layout: JpegLayout | None
     orientation: int
     description: str  # in words: what the partner gets of it
+    can_be_given: bool  # to a partner: else the compression would tell the two apart
 
     @property
     def unit_HW(self) -> SizeHW:
@@ -80,16 +81,25 @@ def read_history(data: bytes) -> FileHistory:
     """
     image = open_image(data)
     layout = read_jpeg_layout(image)
-    orientation = orientation_of(image) if layout else 1
-    return FileHistory(layout, orientation, _describe(image, layout, orientation))
-
-
-def _describe(image: Image.Image, layout: JpegLayout | None, orientation: int) -> str:
     if layout is None:
-        if image.format in ("JPEG", "MPO"):
-            return f"not aligned: a JPEG of {image.mode}"
-        lossless = image.format in _LOSSLESS and image.mode not in ("P", "PA")  # of few colours
-        return f"{image.format}{'' if lossless else ', not aligned'}"
+        is_plain = is_lossless(image, data)
+        return FileHistory(None, 1, _describe_other(image, is_plain), is_plain)
+    orientation = orientation_of(image)
+    return FileHistory(layout, orientation, _describe(image, layout, orientation), True)
+
+
+def _describe_other(image: Image.Image, is_plain: bool) -> str:
+    """A file that is no JPEG, or one of a kind that can't be written again."""
+    if is_plain:
+        return str(image.format)
+    if image.mode in FEW_COLOURS:
+        return f"{image.format} of few colours"
+    if image.format in ("JPEG", "MPO"):
+        return f"JPEG of {image.mode}"
+    return f"{image.format}, lossy"
+
+
+def _describe(image: Image.Image, layout: JpegLayout, orientation: int) -> str:
     words = [f"JPEG {layout.subsampling}"]
     if image.info.get("progressive"):
         words.append("progressive")  # which changes no pixel

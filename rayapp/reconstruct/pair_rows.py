@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
+import numpy as np
 import torch
 from PIL import Image
 
@@ -38,7 +39,6 @@ class Pair:
     real_plan: Plan
     partner_plan: Plan
     strength: Strength
-    history: FileHistory
 
 
 @dataclass
@@ -79,7 +79,12 @@ class PairRows:
             data = self.root.get(row["path"])
         except FileNotFoundError:
             raise UserError(f"{self.root.uri(row['path'])}: no such file") from None
-        pair = self.pair(data, row["id"])
+        history = read_history(data)
+        if self.align and not history.can_be_given:
+            return _left_out(data, f"{history.description}: no partner can be made alike")
+        pair = self._pair(data, row["id"], history)
+        if np.array_equal(pair.real_HWC, pair.partner_HWC):  # it would stand under both labels
+            return _left_out(data, "no trace is left: the partner is the image itself")
         made = (
             (REAL, pair.real_HWC, pair.real_plan),
             (PARTNER, pair.partner_HWC, pair.partner_plan),
@@ -90,15 +95,17 @@ class PairRows:
             "crop": [int(window[name]) for name in ("top", "left", "height", "width")],
             "strength": pair.strength.share,
             "latent_noise": pair.strength.noise.share,
-            "alignment": pair.history.description if self.align else "not aligned",
+            "alignment": history.description if self.align else "not aligned",
             "outputs": [self._written(row["path"], *one) for one in made],
         }
 
     def pair(self, data: bytes, item_id: str) -> Pair:
         """The pair of one image file."""
+        return self._pair(data, item_id, read_history(data))
+
+    def _pair(self, data: bytes, item_id: str, history: FileHistory) -> Pair:
         assert self._reconstructor is not None, "setup() comes first"
         assert self._rendering is not None
-        history = read_history(data)
         seen_HWC = pixels_of(data)
         stored_HWC = apply(Plan(history.to_stored), seen_HWC)
         height, width = stored_HWC.shape[:2]
@@ -123,7 +130,6 @@ class PairRows:
             Plan(real_plan.steps + both.steps),
             Plan(steps + both.steps),
             strength,
-            history,
         )
 
     def _both_alike(self, real_HWC: ImageHWC, item_id: str) -> Plan:
@@ -171,6 +177,10 @@ class DrawnPairRows:
             mine = [at for at, row in enumerate(batch) if row["drawn"] == number]
             done |= zip(mine, work.batch([batch[at] for at in mine]), strict=True)
         return [done[at] for at in range(len(batch))]
+
+
+def _left_out(data: bytes, why: str) -> row_work.Row:
+    return {"source_sha256": sha256(data), "alignment": why, "outputs": []}
 
 
 def output_path(path: str, kind: str, format: Format) -> str:

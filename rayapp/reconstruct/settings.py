@@ -36,7 +36,9 @@ class ReconstructSettings(JobSettings):
         "a TorchScript .pt; of several, each image is drawn one",
     )
     weights: Uri | None = Field(
-        None, description="folder with the autoencoder's files; fetched by the catalogue where not"
+        None,
+        description="folder with the autoencoder's files, or one of them; fetched by the catalogue "
+        "where not given",
     )
     fetched: OutputUri | None = Field(
         None, description=f"where fetched files go; {FETCHED} if none"

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from rayapp.storage.store import Store
 
 MANIFEST, SCHEME, TABLE = "manifest.parquet", "scheme.yaml", "pairs.csv"
 ALL_IMAGES = "pairs.txt"  # the list's name where no list was given
+STATUS_LEFT_OUT = "left out"  # nothing failed, and another run does no better
 _SHOWN_MISSES = 5
 _OUTPUTS = manifest.written_images("kind")
 _PAIR = {
@@ -69,7 +70,26 @@ def manifest_schema(scheme: LabelScheme) -> pa.Schema:
     return manifest.schema(scheme, _EXTRA).remove_metadata()
 
 
-def expand(table: pa.Table, scheme: LabelScheme, hashes: Sequence[str], format: Format) -> pa.Table:
+def twins(chunks: Iterable[pa.Table]) -> dict[str, str]:
+    """sha256 of a file that has several names → the first: its pairs are one group."""
+    first: dict[str, str] = {}
+    several: dict[str, str] = {}
+    for chunk in chunks:
+        for identity, digest in zip(
+            chunk["id"].to_pylist(), chunk["source_sha256"].to_pylist(), strict=True
+        ):
+            if digest and (known := first.setdefault(digest, identity)) != identity:
+                several[digest] = min(known, identity, several.get(digest, known))
+    return several
+
+
+def expand(
+    table: pa.Table,
+    scheme: LabelScheme,
+    hashes: Sequence[str],
+    format: Format,
+    twins: Mapping[str, str],
+) -> pa.Table:
     """Rows of the manifest: the real image and its partner; of one that failed one row, its error.
 
     Args:
@@ -77,18 +97,21 @@ def expand(table: pa.Table, scheme: LabelScheme, hashes: Sequence[str], format: 
         scheme: of the pairs.
         hashes: of the autoencoders, by the number that was drawn.
         format: of the images.
+        twins: files of several names, as `twins` gives them.
     """
-    rows = [one for row in table.to_pylist() for one in _expanded(row, hashes, format)]
+    rows = [one for row in table.to_pylist() for one in _expanded(row, hashes, format, twins)]
     return pa.Table.from_pylist(rows, manifest_schema(scheme))
 
 
 def _expanded(
-    row: Mapping[str, Any], hashes: Sequence[str], format: Format
+    row: Mapping[str, Any], hashes: Sequence[str], format: Format, twins: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     base = {**row, "source_id": row["id"], "source_path": row["path"]}
-    base["group"] = row["group"] or row["id"]
-    if row["status"] != manifest.STATUS_OK:
+    base["group"] = row["group"] or twins.get(row["source_sha256"], row["id"])
+    if not row["outputs"]:
         path = output_path(row["path"], REAL, format)
+        if row["status"] == manifest.STATUS_OK:
+            base |= {"status": STATUS_LEFT_OUT, "error": row["alignment"]}
         yield {**base, "id": path, "path": path, "origin": 0, "generator": 0}
         return
     for made in row["outputs"]:
@@ -107,7 +130,9 @@ class Tally:
         self.counts: Counter[str] = Counter()  # by status
         self.alignment: Counter[str] = Counter()  # of partners
         self.misses: list[str] = []
-        self.failed: set[str] = set()  # ids of sources
+        self.left_out: Counter[str] = Counter()  # by what the file is
+        self.left_out_paths: list[str] = []
+        self.unpaired: set[str] = set()  # ids of sources
         self._pixels = hashlib.sha256()
 
     def add(self, rows: pa.Table) -> None:
@@ -119,8 +144,12 @@ class Tally:
                 if row["alignment"]:
                     self.alignment[row["alignment"]] += 1
                 continue
-            self.failed.add(row["source_id"])
-            if len(self.misses) < _SHOWN_MISSES:
+            self.unpaired.add(row["source_id"])
+            if row["status"] == STATUS_LEFT_OUT:
+                self.left_out[row["alignment"]] += 1
+                if len(self.left_out_paths) < _SHOWN_MISSES:
+                    self.left_out_paths.append(row["source_path"])
+            elif len(self.misses) < _SHOWN_MISSES:
                 self.misses.append(f"{row['source_path']}: {row['error']}")
 
     @property
@@ -142,7 +171,7 @@ def write_scheme(store: Store, scheme: LabelScheme) -> None:
 def write_lists(
     store: Store,
     taken: Mapping[str, Sequence[Item]],
-    failed: set[str],
+    unpaired: set[str],
     drawn: Mapping[str, int],
     scheme: LabelScheme,
     format: Format,
@@ -152,7 +181,7 @@ def write_lists(
     Args:
         store: the output.
         taken: list name → its real images, labelled as pairs are.
-        failed: ids of those of which no pair was made.
+        unpaired: ids of those of which no pair was made.
         drawn: id → number of the autoencoder that was drawn.
         scheme: of the pairs.
         format: of the images.
@@ -162,7 +191,7 @@ def write_lists(
         both = [
             one
             for item in items
-            if item.id not in failed
+            if item.id not in unpaired
             for one in _both(item, drawn[item.id], scheme, format)
         ]
         if both:

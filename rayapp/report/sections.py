@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rayapp.dataset.reference_figures import load_published
+from rayapp.dataset.suites import FOLDER
 from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Results
 from rayapp.pages.blocks import (
     Block,
@@ -12,14 +13,13 @@ from rayapp.pages.blocks import (
     Highlight,
     Highlights,
     KeyValues,
-    Notice,
     Prose,
     Table,
     Value,
 )
 from rayapp.pages.page import Section
 from rayapp.report import pictures, tables
-from rayapp.report.doubts import against_chance, against_others
+from rayapp.report.doubts import against_chance, against_others, to_expect
 from rayapp.report.evidence import Evidence, by_suite, read_changes
 from rayapp.report.left_out_tables import left_out_table
 from rayapp.report.settings import ReportSettings
@@ -92,14 +92,12 @@ def _format(figure: Any) -> str:
 
 def _published(settings: ReportSettings) -> list[Section]:
     known = load_published()
-    opening: list[Block] = [Notice(settings.note)] if settings.note else []
     text = (
         "`imaginet report --evaluations DIR` puts your own figures beside these. ACC is "
         "balanced accuracy at 0.5 after a calibration on images of the very test sets (in model "
         "identification: accuracy of the class); AUC does not depend on the calibration."
     )
-    opening.append(Prose(text))
-    opening.append(KeyValues({**known.detectors, **known.sources}))
+    opening: list[Block] = [Prose(text), KeyValues({**known.detectors, **known.sources})]
     found = tables.published_only(known)
     return [Section("What this is", opening), *(Section(name, blocks) for name, blocks in found)]
 
@@ -108,8 +106,7 @@ def _sections(
     evidence: Sequence[Evidence], results: Sequence[Results], settings: ReportSettings
 ) -> list[Section]:
     suites = by_suite(evidence)
-    opening: list[Block] = [Notice(settings.note)] if settings.note else []
-    opening.append(_highlights(evidence))
+    opening: list[Block] = [_highlights(evidence)]
     focus = next(iter(suites.values()))
     opening += pictures.figures(_focus_curves(evidence, focus))
     sections = [Section("Result", opening)]
@@ -138,7 +135,7 @@ def _sections(
 def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) -> list[Block]:
     """Pairs of detectors by figure, and the images on which they part; those of `suite` by name."""
     blocks: list[Block] = []
-    if comparisons := [one for result in results for one in result.comparisons]:
+    if comparisons := [one for result in results for one in _named(result)]:
         blocks.append(tables.compared(comparisons))
     if changes := [one for result in results for one in result.changes]:
         blocks.append(tables.changes(changes))
@@ -149,6 +146,15 @@ def _compared(results: Sequence[Results], settings: ReportSettings, suite: str) 
             if one.suite == suite and one.first_right + one.second_right
         ]
     return blocks
+
+
+def _named(result: Results) -> list[Comparison]:
+    """The comparisons; of own images, which are all of one suite, by the name of the test set."""
+    names = {one.suite: one.test_set for one in result.evaluations if one.suite == FOLDER}
+    return [
+        one.model_copy(update={"suite": names.get(one.suite, one.suite)})
+        for one in result.comparisons
+    ]
 
 
 def _focus_curves(evidence: Sequence[Evidence], focus: Sequence[Evidence]) -> list[Any]:
@@ -170,6 +176,9 @@ def _suite(several: Sequence[Evidence]) -> list[Block]:
     blocks = tables.beside_published(several)
     if first.axis:
         return [*blocks, *pictures.figures(pictures.robustness(several))]
+    if first.task == "origin":
+        expected = [to_expect(one.evaluation) for one in several]
+        blocks = [Prose("\n\n".join(expected)), *blocks]
     drawn = pictures.by_slice(several)
     drawn += [pictures.confusion(one.evaluation) for one in several if one.evaluation.confusion]
     resampled = f"{first.num_groups:,} resampled {first.resampled}"

@@ -15,7 +15,8 @@ SHARES = parse_shares("60/15/10/15")
 def test_shares_are_of_any_sum_and_faults_are_named():
     assert parse_shares("6/1.5/1/1.5") == SHARES
     assert parse_shares("8/0/0/2")["head"] == 0
-    for text in ("1/2/3", "a/b/c/d", "0/1/1/1", "1/1/1/0", "1/-1/1/1"):
+    assert parse_shares("0/0/0/7") == {name: float(name == "test") for name in SPLITS}
+    for text in ("1/2/3", "a/b/c/d", "0/1/1/1", "0/0/1/9", "1/1/1/0", "0/0/0/0", "1/-1/1/1"):
         with pytest.raises(UserError, match="60/15/10/15"):
             parse_shares(text)
 

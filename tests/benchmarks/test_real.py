@@ -174,6 +174,27 @@ def test_a_manifest_names_families_and_prompts(tmp_path: Path) -> None:
     assert [p.group for p in one.pictures if p.origin] == ["a cat", "a cat"]
 
 
+def test_what_cannot_be_decoded_is_left_out_and_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, ["real/a/1.png", "real/b/2.png", "synthetic/x/3.png", "synthetic/y/4.png"])
+    (tmp_path / "real/a/broken.jpg").write_bytes(b"no image")
+    (tmp_path / "synthetic/x/empty.webp").write_bytes(b"")
+    one = read_real_set(tmp_path)
+    assert len(one.pictures) == 4
+    assert [line.split(":")[0] for line in one.left_out] == [
+        "real/a/broken.jpg",
+        "synthetic/x/empty.webp",
+    ]
+
+
+def test_a_camera_s_counter_makes_no_group(tmp_path: Path) -> None:
+    counted = [f"real/phone/IMG_{at:04d}.png" for at in range(20)]
+    lay_out(tmp_path, [*counted, "real/press/dog-1.png", "real/press/dog-2.png"])
+    lay_out(tmp_path, ["synthetic/x/3.png", "synthetic/y/4.png"])
+    groups = {p.path: p.group for p in read_real_set(tmp_path).pictures}
+    assert len({groups[path] for path in counted}) == len(counted)
+    assert groups["real/press/dog-1.png"] == groups["real/press/dog-2.png"]
+
+
 def test_a_folder_without_a_class_is_refused(tmp_path: Path) -> None:
     lay_out(tmp_path, ["real/a/1.png", "real/b/2.png"])
     with pytest.raises(UserError, match="no images in synthetic/FAMILY/"):

@@ -6,22 +6,25 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.models.autoencoders.taesd import Taesd
+from rayapp.storage.uris import open_store
 from tests.pictures import saved
 from tests.transforms.conftest import picture
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.drill
 COUNT = 40
-_PARTS = "parts/reconstruct/[!.]*"  # whole ones
+_PARTS = "parts/reconstruct/"
 
 
 def photographs(folder: Path) -> Path:
@@ -38,30 +41,41 @@ def photographs(folder: Path) -> Path:
     return folder
 
 
-def command(folder: Path, output: Path, *more: str) -> list[str]:
+def command(folder: Path, output: str, *more: str, root: str = "") -> list[str]:
     return [
-        *(sys.executable, str(ROOT / "jobs/reconstruct.py"), "--root", str(folder / "photos")),
+        *(sys.executable, str(ROOT / "jobs/reconstruct.py"), "--root", root or f"{folder}/photos"),
         *("--autoencoder", "taef2", "--weights", str(folder), "--side", "96", "--on-ray"),
-        *("--latent-noise", "0.2", "--blend", "0.5", "--output", str(output), *more),
+        *("--latent-noise", "0.2", "--blend", "0.5", "--output", output, *more),
     ]
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return kept | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    return kept | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"} | more
 
 
-def killed(line: list[str], output: Path) -> None:
-    """Start it, and kill it with all that it started once a part is written."""
+def parts_of(output: str) -> list[str]:
+    """Keys of the parts that are written whole."""
+    keys = [stat.key for stat in open_store(output).list(_PARTS)]
+    return [key for key in keys if not PurePosixPath(key).name.startswith(".")]
+
+
+def killed(line: list[str], output: str, **more: str) -> int:
+    """Start it, and kill it with all that it started once a part is written; its rows by then."""
     with subprocess.Popen(
-        line, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+        line, env=environment(**more), stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         deadline = time.monotonic() + 200
-        while process.poll() is None and not list(output.glob(_PARTS)):
+        while process.poll() is None and not parts_of(output):
             assert time.monotonic() < deadline, "no part was written"
             time.sleep(0.05)
         assert process.poll() is None, "done before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
+    store = open_store(output)
+    parts = [pa.BufferReader(store.get(key)) for key in parts_of(output)]
+    finished = sum(pq.read_metadata(part).num_rows for part in parts)
+    assert 0 < finished < COUNT
+    return finished
 
 
 @pytest.mark.first
@@ -71,13 +85,11 @@ def test_any_number_of_cpus_and_a_kill_make_the_same_pairs(tmp_path):
     tables = []
     for cpus in ("1", "2"):
         output = tmp_path / cpus
-        line = command(folder, output, "--cpus", cpus)
+        line = command(folder, str(output), "--cpus", cpus)
         before: dict[Path, int] = {}
         finished = 0
         if cpus == "2":
-            killed(line, output)
-            finished = sum(pq.read_metadata(part).num_rows for part in output.glob(_PARTS))
-            assert 0 < finished < COUNT
+            finished = killed(line, str(output))
             before = {path: path.stat().st_mtime_ns for path in output.rglob("*.webp")}
         done = subprocess.run(line, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -88,3 +100,33 @@ def test_any_number_of_cpus_and_a_kill_make_the_same_pairs(tmp_path):
         for row in tables[-1].to_pylist():
             assert sha256((output / row["path"]).read_bytes()) == row["sha256"]
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.timeout(600)
+def test_on_s3_a_kill_makes_the_pairs_that_a_local_run_makes(tmp_path, s3):
+    folder, local = photographs(tmp_path / "in"), tmp_path / "out"
+    there = f"s3://{s3.bucket}/reconstruct-{tmp_path.name}"
+    inputs, outputs = open_store(f"{there}/photos"), open_store(f"{there}/out")
+    for file in sorted((folder / "photos").iterdir()):
+        inputs.put(file.name, file.read_bytes())
+    line = command(folder, outputs.root, "--cpus", "2", root=inputs.root)
+    finished = killed(line, outputs.root, **s3.environment)
+    before = {one.key: one.etag for one in outputs.list() if one.key.endswith(".webp")}
+    when = {one.key: one.modified for one in outputs.list() if one.key in before}
+    done = subprocess.run(
+        line, env=environment(**s3.environment), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    after = {one.key: one for one in outputs.list() if one.key.endswith(".webp")}
+    kept = [key for key in before if after[key].modified == when[key]]
+    assert len(kept) >= 2 * finished, "those were not done again"
+    assert all(after[key].etag == before[key] for key in before)
+    here = subprocess.run(
+        command(folder, str(local), "--cpus", "2"),
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert here.returncode == 0, here.stderr
+    far = manifest.read_table(outputs, "manifest.parquet")
+    assert far.equals(pq.read_table(local / "manifest.parquet"))
+    for row in far.to_pylist():
+        assert sha256(outputs.get(row["path"])) == row["sha256"]

@@ -11,6 +11,8 @@ from PIL import Image
 from rayapp.audit.settings import AuditSettings
 from rayapp.demo.photographs import crops, shipped_photographs
 from rayapp.jobs.audit import audit
+from rayapp.jobs.reconstruct import reconstruct
+from rayapp.reconstruct.settings import ReconstructSettings
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +126,42 @@ def test_equal_pictures_without_a_look_are_one_group(tmp_path):
     table = pq.read_table(tmp_path / "audit/manifest.parquet")
     assert table["group"].to_pylist() == ["a", "a"]
     assert table["perceptual_hash"].to_pylist() == [None, None]
+
+
+def test_of_intended_pairs_nothing_is_said_and_of_a_stray_beside_one_it_is(tmp_path, pictures):
+    for at, pixels in enumerate(pictures[:4]):
+        save(tmp_path / f"in/{at}.png", pixels[:128, :128])
+    (tmp_path / "same.py").write_text(
+        "def reconstruct(images):\n    return [one // 2 * 2 for one in images]\n"
+    )
+    reconstruct(
+        ReconstructSettings(
+            root=str(tmp_path / "in"),
+            autoencoder=str(tmp_path / "same.py"),
+            output=str(tmp_path / "pairs"),
+        )
+    )
+
+    def audited(name, *more):
+        listed = (tmp_path / "pairs/lists/pairs.txt").read_text()
+        (tmp_path / f"{name}.txt").write_text(listed + "".join(more))
+        done = audit(
+            AuditSettings(
+                annotations=(str(tmp_path / f"{name}.txt"),),
+                root=str(tmp_path / "pairs"),
+                scheme=str(tmp_path / "pairs/scheme.yaml"),
+                output=str(tmp_path / f"audit-{name}"),
+            )
+        )
+        copies = json.loads((tmp_path / f"audit-{name}/audit.json").read_text())["copies"]
+        alike = [one for one in done.results["findings"] if one["kind"] == "alike"]
+        return copies, alike
+
+    copies, alike = audited("pairs")
+    assert copies["other_origin"] == alike == []
+    assert copies["look_like_another"] == 0
+    save(tmp_path / "pairs/stray.png", pictures[0][:128, :128] // 4 * 4)
+    copies, alike = audited("more", "stray.png,1,1\n")
+    assert [one["other"] for one in copies["other_origin"]] == ["stray.png"]
+    assert copies["look_like_another"] == 3
+    assert "1 real images look like a synthetic one" in alike[0]["text"]

@@ -53,14 +53,23 @@ def test_a_turned_file_is_compressed_again_as_it_was_stored(orientation):
             {"icc_profile": wide_profile()},
             "JPEG 4:2:0, compressed as sRGB, not in its own colours",
         ),
-        ("JPEG", "CMYK", {}, "not aligned: a JPEG of CMYK"),
+        ("JPEG", "CMYK", {}, "JPEG of CMYK"),
         ("PNG", "RGB", {}, "PNG"),
-        ("PNG", "P", {}, "PNG, not aligned"),
-        ("GIF", "P", {}, "GIF, not aligned"),
-        ("WEBP", "RGB", {}, "WEBP, not aligned"),
+        ("PNG", "P", {}, "PNG of few colours"),
+        ("PNG", "1", {}, "PNG of few colours"),
+        ("GIF", "P", {}, "GIF of few colours"),
+        ("WEBP", "RGB", {}, "WEBP, lossy"),
+        ("WEBP", "RGB", {"lossless": True}, "WEBP"),
+        ("AVIF", "RGB", {}, "AVIF, lossy"),
+        ("JPEG2000", "RGB", {}, "JPEG2000, lossy"),
+        ("BMP", "RGB", {}, "BMP"),
+        ("TIFF", "RGB", {}, "TIFF"),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}, "TIFF"),
+        ("TIFF", "RGB", {"compression": "jpeg"}, "TIFF, lossy"),
     ],
 )
 def test_what_a_partner_gets_is_said(kind, mode, options, said):
     history = read_history(saved(smooth(32, 32).convert(mode), kind, **options))
     assert history.description == said
-    assert bool(history.recompression) == (said.startswith("JPEG"))
+    assert history.can_be_given == (not said.endswith(("lossy", "few colours", "CMYK")))
+    assert bool(history.recompression) == (said.startswith("JPEG ") and history.can_be_given)

@@ -1,7 +1,7 @@
 import pytest
 
-from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Slice
-from rayapp.report.doubts import against_chance, against_others
+from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Slice, Worst
+from rayapp.report.doubts import against_chance, against_others, to_expect
 from rayapp.report.tables import compared
 
 
@@ -87,3 +87,45 @@ def test_the_table_says_which_pairs_are_told_apart() -> None:
     table = compared([*PAIRS[:3], unknown])
     at = list(table.columns).index("told apart")
     assert [row[at] for row in table.rows] == ["no", "yes", "yes", "–"]
+
+
+def expected(figures: dict[str, Figure], **more: Worst) -> str:
+    whole = part("all").model_copy(update={"figures": figures, "num_real": 1200})
+    changed = {"slices": [whole], "worst": more}
+    return to_expect(evaluation("mine").model_copy(update=changed)).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+
+
+def test_what_to_expect_is_said_in_words() -> None:
+    figures = {
+        "roc_auc": Figure(value=0.52, low=0.44, high=0.6),
+        "false_positive_rate": Figure(value=0.291, low=0.22, high=0.37),
+        "accuracy_synthetic": Figure(value=0.31),
+    }
+    worst = Worst(name="Sana", figure=Figure(value=0.3))
+    assert expected(figures, roc_auc=worst) == (
+        "What to expect of mine on such images: ROC AUC 0.520 (95 % interval 0.440 to 0.600), no "
+        "better than chance, 0.300 on Sana, where it is worst; at its threshold 0.5 it calls 29 % "
+        "of 1,200 real images synthetic (95 % interval 22 % to 37 %) and finds 31 % of 9 synthetic "
+        "ones."
+    )
+
+
+def test_a_single_slice_is_not_called_the_worst() -> None:
+    same = Worst(name="taesd", figure=Figure(value=0.7))
+    assert expected({"roc_auc": Figure(value=0.7)}, roc_auc=same) == (
+        "What to expect of mine on such images: ROC AUC 0.700."
+    )
+
+
+def test_of_one_class_only_what_it_shows_is_said() -> None:
+    figures = {
+        "roc_auc": Figure(reason="one class"),
+        "false_positive_rate": Figure(value=0.0),
+        "accuracy_synthetic": Figure(reason="no synthetic image"),
+    }
+    assert expected(figures) == (
+        "What to expect of mine on such images: at its threshold 0.5 it calls 0 % of 1,200 real "
+        "images synthetic."
+    )

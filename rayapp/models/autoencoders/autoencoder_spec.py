@@ -11,16 +11,20 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rayapp.config.errors import UserError
-from rayapp.config.packaged import resource
+from rayapp.config.packaged import resource, shipped_names
 from rayapp.config.settings import Settings
 from rayapp.config.yaml_files import parse_yaml
 from rayapp.dataset.images import sha256
 from rayapp.models.autoencoders.tiny import Family
-from rayapp.storage.uris import open_store, read_uri
+from rayapp.storage.uris import open_store, read_uri, split_uri
 
 PYTHON, TORCHSCRIPT = ".py", (".pt", ".ts", ".torchscript")
 _WEIGHTS = (".safetensors", ".pth")  # tried in this order
+_NO_DESCRIPTION = (*_WEIGHTS, ".bin", ".ckpt", ".param", ".json")
+_DESCRIPTION = (".yaml", ".yml", "")
+_SHIPPED = "configs/autoencoders"
 _SMALL_BYTES = 16 << 20
+_DECIDE_NOTHING = {"name", "files", "catalogue", "package", "halo_px", "whole_px"}
 Kind = Literal["taesd", "diffusers", "demo", "ncnn", "torchscript", "python"]
 # The files of each kind, by what they are for.
 _ROLES: Mapping[Kind, tuple[str, ...]] = {
@@ -53,6 +57,16 @@ class AutoencoderSpec(Settings):
     scale: int = Field(0, ge=0, le=8, description="ncnn: how many times larger it makes an image")
     package: str = Field("", description="a Python package in which the files lie, PACKAGE/FOLDER")
     multiple: int = Field(8, ge=1, le=64, description="sides must be multiples of so many px")
+    halo_px: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="demo, torchscript, python: how far a pixel of the result looks; large cuts "
+        "are then done in tiles that overlap so far; 0: it may look anywhere, each is done whole",
+    )
+    whole_px: int = Field(
+        0, ge=0, description="largest side that it does whole in about 2 GB; 0: not known, no limit"
+    )
     catalogue: str = Field("", description="entry of annotations/sources.yaml with the files")
 
     @model_validator(mode="after")
@@ -63,6 +77,8 @@ class AutoencoderSpec(Settings):
             raise ValueError("latent_channels: kind taesd needs their number")
         if self.kind == "ncnn" and self.scale < 2:
             raise ValueError("scale: kind ncnn needs it, 2 or more")
+        if self.halo_px and self.kind not in ("demo", "torchscript", "python"):
+            raise ValueError(f"halo_px: kind {self.kind} takes none")
         if self.kind == "demo" and not self.family:
             raise ValueError("family: kind demo needs it")
         return self
@@ -82,8 +98,8 @@ class StoredAutoencoder:
 
     @property
     def hash(self) -> str:
-        """Hex sha256 of all that decides what comes out; the name decides nothing."""
-        what = self.spec.model_dump_json(exclude={"name", "files", "catalogue", "package"})
+        """Hex sha256 of all that decides what comes out; the name decides nothing, nor do tiles."""
+        what = self.spec.model_dump_json(exclude=_DECIDE_NOTHING)
         return sha256(
             "\0".join([what, *(self.sha256[role] for role in sorted(self.uris))]).encode()
         )
@@ -109,12 +125,27 @@ def load_autoencoder_spec(name_or_path: str) -> AutoencoderSpec:
         UserError: no such file or name, or a wrong key or value in it.
     """
     suffix = PurePosixPath(name_or_path).suffix
+    if suffix in _NO_DESCRIPTION or os.path.isdir(name_or_path):
+        raise UserError(
+            f"{name_or_path}: doesn't say which network it is; give --autoencoder NAME, such as "
+            f"{_such_as(name_or_path)}, and this by --weights"
+        )
     if suffix == PYTHON or suffix in TORCHSCRIPT:
         stem = re.sub(r"[^a-z0-9._-]+", "-", PurePosixPath(name_or_path).stem.lower())
         kind: Kind = "python" if suffix == PYTHON else "torchscript"
         named = stem.strip("-._") or "own"
         return AutoencoderSpec(name=named, kind=kind, files={"network": name_or_path})
-    return parse_yaml(resource("configs/autoencoders", name_or_path), AutoencoderSpec)
+    if suffix not in _DESCRIPTION and os.path.isfile(name_or_path):
+        raise UserError(f"{name_or_path}: a .yaml, a .py or a TorchScript .pt is wanted, or a name")
+    return parse_yaml(resource(_SHIPPED, name_or_path), AutoencoderSpec)
+
+
+def _such_as(path: str) -> str:
+    """A name that a path may mean."""
+    if os.path.isdir(path):
+        return "autoencoder-kl"
+    stem = PurePosixPath(path).stem
+    return next((name for name in shipped_names(_SHIPPED) if stem.startswith(f"{name}_")), "taesd")
 
 
 def stored_autoencoder(
@@ -124,16 +155,22 @@ def stored_autoencoder(
 
     Args:
         spec: what it is.
-        weights: folder or bucket prefix in which its files lie; none where they are named by path.
+        weights: folder or bucket prefix in which its files lie, or one of them; none where they are
+            named by path.
         files: file name → URI of those that were fetched.
 
     Raises:
         UserError: a file is not there; the line names it.
     """
     uris = {}
+    file = weights if weights and _is_file(weights) else None
+    if file and len(spec.files) > 1:
+        weights = _folder_of(file, spec)
     for role, name in spec.files.items():
         if PurePosixPath(name).is_absolute() or "://" in name:
             uris[role] = name
+        elif file and len(spec.files) == 1:
+            uris[role] = file
         else:
             uris[role] = _found(spec, name, weights, files or {})
     hashes, small = {}, {}
@@ -143,6 +180,34 @@ def stored_autoencoder(
         if len(data) <= _SMALL_BYTES:
             small[role] = data
     return StoredAutoencoder(spec, uris, hashes, small)
+
+
+def _is_file(uri: str) -> bool:
+    if uri.endswith("/") or (uri.count("/") < 3 and "://" in uri):  # a bucket alone
+        return False
+    store, key = split_uri(uri)
+    return store.stat(key) is not None
+
+
+def _folder_of(file: str, spec: AutoencoderSpec) -> str:
+    """The folder of one of several files.
+
+    Raises:
+        UserError: the file is none of them.
+    """
+    folder, _, name = file.rpartition("/")
+    wanted = [one for stem in spec.files.values() for one in _names(stem)]
+    if name not in wanted:
+        several = " and ".join(" or ".join(_names(stem)) for stem in spec.files.values())
+        raise UserError(
+            f"--weights {file}: is none of {spec.name}'s files; give {several}'s folder"
+        )
+    return folder
+
+
+def _names(name: str) -> list[str]:
+    """A file's names: one that has no ending has each of the usual ones."""
+    return [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
 
 
 def package_folder(spec: AutoencoderSpec) -> str | None:
@@ -164,7 +229,7 @@ def package_folder(spec: AutoencoderSpec) -> str | None:
 
 def _found(spec: AutoencoderSpec, name: str, weights: str | None, files: Mapping[str, str]) -> str:
     weights = weights or package_folder(spec)
-    names = [name] if PurePosixPath(name).suffix else [name + suffix for suffix in _WEIGHTS]
+    names = _names(name)
     for one in names:
         if one in files:
             return files[one]

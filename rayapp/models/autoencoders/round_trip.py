@@ -24,6 +24,7 @@ from torch import Tensor
 from rayapp.config.errors import UserError
 from rayapp.models.autoencoders.autoencoder_spec import StoredAutoencoder
 from rayapp.models.autoencoders.taesd import load_taesd
+from rayapp.models.autoencoders.tiling import in_tiles
 from rayapp.models.autoencoders.tiny import Generator
 from rayapp.models.autoencoders.upscaler import open_upscaler
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of
@@ -73,7 +74,8 @@ def open_autoencoder(
     Args:
         stored: what it is and where it lies.
         device: cpu or cuda.
-        tile_px: largest side that the TAESD family does at once; other kinds take images whole.
+        tile_px: largest side that is done at once by the TAESD family, and by a network that says
+            how far it looks; others take images whole.
 
     Raises:
         UserError: files that are gone, changed or another network's; a library that is missing.
@@ -155,21 +157,43 @@ def _through_latents(
     return render
 
 
-def _demo(stored: StoredAutoencoder, device: str, _: int) -> _Render:
+def _in_tiles(render: _Render, halo_px: int, multiple: int, tile_px: int) -> _Render:
+    """`render` done tile by tile; whole where no halo is known."""
+    if not halo_px:
+        return render
+    halo = -(-halo_px // multiple) * multiple
+
+    def tiled(pixels_HWC: ImageHWC, noise: LatentNoise | None) -> ImageHWC:
+        made_NCHW = in_tiles(
+            lambda tile_NCHW: _as_planes(render(_as_pixels(tile_NCHW), noise)),
+            _as_planes(pixels_HWC),
+            side=tile_px // multiple * multiple,
+            halo=halo,
+            unit=multiple,
+            scale=(1, 1),
+        )
+        return _as_pixels(made_NCHW)
+
+    return tiled
+
+
+def _demo(stored: StoredAutoencoder, device: str, tile_px: int) -> _Render:
     assert stored.spec.family is not None  # checked where the file was read
     network = Generator(stored.spec.family)
     where = stored.uris["network"]
     load_strictly(network, weights_of(open_checkpoint(stored.read("network"), where), where), where)
-    return _plain(network.eval().to(device), device)
+    render = _plain(network.eval().to(device), device)
+    return _in_tiles(render, stored.spec.halo_px, stored.spec.multiple, tile_px)
 
 
-def _torchscript(stored: StoredAutoencoder, device: str, _: int) -> _Render:
+def _torchscript(stored: StoredAutoencoder, device: str, tile_px: int) -> _Render:
     try:
         network = torch.jit.load(io.BytesIO(stored.read("network")), map_location=device)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         why = " ".join(str(error).split())[:120]
         raise UserError(f"{stored.uris['network']}: no TorchScript network: {why}") from None
-    return _plain(network.eval(), device)
+    render = _plain(network.eval(), device)
+    return _in_tiles(render, stored.spec.halo_px, stored.spec.multiple, tile_px)
 
 
 def _plain(network: Callable[[Tensor], Tensor], device: str) -> _Render:
@@ -180,7 +204,7 @@ def _plain(network: Callable[[Tensor], Tensor], device: str) -> _Render:
     return render
 
 
-def _python(stored: StoredAutoencoder, _: str, __: int) -> _Render:
+def _python(stored: StoredAutoencoder, _: str, tile_px: int) -> _Render:
     uri = stored.uris["network"]
     module = types.ModuleType(f"own_autoencoder_{stored.hash[:12]}")
     module.__file__ = uri
@@ -195,6 +219,9 @@ def _python(stored: StoredAutoencoder, _: str, __: int) -> _Render:
     found: Any = getattr(module, "reconstruct", None)
     if not callable(found):
         raise UserError(f"{uri}: defines no reconstruct(images) that gives an image an image")
+    halo_px = getattr(module, "HALO_PX", stored.spec.halo_px)
+    if not isinstance(halo_px, int) or halo_px < 0:
+        raise UserError(f"{uri}: HALO_PX is {halo_px!r}; px are wanted, or 0 to be done whole")
 
     def render(pixels_HWC: ImageHWC, _: LatentNoise | None) -> ImageHWC:
         made = list(found([pixels_HWC]))
@@ -208,16 +235,23 @@ def _python(stored: StoredAutoencoder, _: str, __: int) -> _Render:
             )
         return np.ascontiguousarray(image)
 
-    return render
+    return _in_tiles(render, halo_px, stored.spec.multiple, tile_px)
+
+
+def _as_planes(pixels_HWC: ImageHWC) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1)[None]
+
+
+def _as_pixels(planes_NCHW: Tensor) -> ImageHWC:
+    return np.ascontiguousarray(planes_NCHW[0].permute(1, 2, 0).numpy())
 
 
 def _to_tensor(pixels_HWC: ImageHWC, device: str) -> Tensor:
-    images = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).to(device)
-    return images.permute(2, 0, 1)[None].float() / 255
+    return _as_planes(pixels_HWC).to(device).float() / 255
 
 
 def _to_pixels(images_NCHW: Tensor) -> ImageHWC:
     if not torch.isfinite(images_NCHW).all():
         raise UserError("the autoencoder gave values that are no numbers")
     levels = (images_NCHW[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+    return _as_pixels(levels[None])

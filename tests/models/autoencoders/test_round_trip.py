@@ -156,3 +156,95 @@ def test_files_that_are_no_network_of_ncnns_are_named(tmp_path):
         (tmp_path / f"REALESRGAN_X4PLUS_UP4X.{suffix}").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match=r"UP4X\.param.*: are no network of ncnn's"):
         opened("realesrgan-x4plus", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("taef2_decoder.safetensors", "taef2"), ("net.pth", "taesd"), ("vae", "autoencoder-kl")],
+)
+def test_weights_in_a_descriptions_place_say_which_name_to_give(tmp_path, path, name):
+    place = tmp_path / path
+    place.write_bytes(b"\xff\xfe weights") if "." in path else place.mkdir()
+    with pytest.raises(
+        UserError, match=f"{path}: doesn't say which network .* such as {name}, and"
+    ):
+        load_autoencoder_spec(str(place))
+
+
+def test_a_file_of_another_kind_is_named_with_what_is_wanted(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"\xff\x00")
+    with pytest.raises(UserError, match=r"net\.onnx: a \.yaml, a \.py or a TorchScript"):
+        load_autoencoder_spec(str(tmp_path / "net.onnx"))
+
+
+def test_one_of_its_files_stands_for_the_folder(tmp_path):
+    torch.manual_seed(0)
+    network = Taesd(4, middle_blocks=False)
+    for part in ("encoder", "decoder"):
+        torch.save(getattr(network, part).state_dict(), tmp_path / f"taesd_{part}.pth")
+    file = str(tmp_path / "taesd_decoder.pth")
+    assert np.array_equal(
+        opened("taesd", file)(PIXELS_HWC), opened("taesd", str(tmp_path))(PIXELS_HWC)
+    )
+    (tmp_path / "other.pth").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"other\.pth: is none of taesd's files; give taesd_encoder"
+    ):
+        opened("taesd", str(tmp_path / "other.pth"))
+
+
+def test_the_only_file_of_an_autoencoder_may_have_any_name(tmp_path):
+    torch.manual_seed(0)
+    (tmp_path / "mine.safetensors").write_bytes(_safetensors(Generator("pixel shuffle")))
+    render = opened("demo-pixel-shuffle", str(tmp_path / "mine.safetensors"))
+    assert render(PIXELS_HWC).shape == PIXELS_HWC.shape
+
+
+BLUR = """import cv2
+import numpy as np
+HALO_PX = {halo}
+LARGEST = []
+def reconstruct(images):
+    LARGEST.append(max(max(one.shape[:2]) for one in images))
+    if LARGEST[-1] > {most}:
+        raise MemoryError
+    return [cv2.GaussianBlur(one, (9, 9), 3) for one in images]
+"""
+
+
+@pytest.mark.parametrize("size_HW", [(72, 216), (64, 64), (200, 40)])
+def test_a_file_that_says_how_far_it_looks_is_done_in_tiles_without_seams(tmp_path, size_HW):
+    picture_HWC = np.random.default_rng(0).integers(0, 256, (*size_HW, 3), dtype=np.uint8)
+    found = {}
+    for name, halo, most in (("whole", 0, 999), ("tiled", 4, 64 + 16), ("seams", 1, 999)):
+        own = tmp_path / f"{name}.py"
+        own.write_text(BLUR.format(halo=halo, most=most))
+        spec = load_autoencoder_spec(str(own))
+        if name == "seams":  # too small a halo: the test sees seams
+            spec = spec.model_copy(update={"multiple": 1})
+        render = open_autoencoder(stored_autoencoder(spec, None), tile_px=64)
+        found[name] = render(picture_HWC)
+    assert np.array_equal(found["tiled"], found["whole"])
+    if max(size_HW) > 64:
+        assert not np.array_equal(found["seams"], found["whole"])
+
+
+def test_torchscript_in_tiles_is_the_whole_but_for_rounding(tmp_path):
+    torch.manual_seed(0)
+    network = Generator("bilinear + convolution").eval()
+    torch.jit.save(torch.jit.trace(network, torch.rand(1, 3, 32, 48)), tmp_path / "net.pt")
+    text = f"name: x\nkind: torchscript\nfiles: {{network: {tmp_path}/net.pt}}\nmultiple: 2\n"
+    for name, more in (("whole", ""), ("tiled", "halo_px: 16\n")):
+        (tmp_path / f"{name}.yaml").write_text(text + more)
+    specs = [load_autoencoder_spec(str(tmp_path / f"{n}.yaml")) for n in ("whole", "tiled")]
+    whole, tiled = (stored_autoencoder(spec, None) for spec in specs)
+    assert whole.hash == tiled.hash
+    made = [open_autoencoder(one, tile_px=24)(PIXELS_HWC).astype(int) for one in (whole, tiled)]
+    assert np.abs(made[0] - made[1]).max() <= 1
+
+
+def test_a_halo_that_is_none_is_named(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("HALO_PX = 'far'\ndef reconstruct(images):\n    return images\n")
+    with pytest.raises(UserError, match=r"mine\.py: HALO_PX is 'far'; px are wanted"):
+        opened(own)
