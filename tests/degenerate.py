@@ -215,7 +215,7 @@ KINDS: dict[str, Make] = {
     "conic gradient": _conic,
     "gradient of three colours": _three_colours,
     "gradient as JPEG of low quality": lambda k, rng: _file(
-        _ramp(k, rng), "JPEG", quality=(70, 60, 50, 40, 65)[k]
+        _ramp(k, rng), "JPEG", quality=(70, 60, 50, 40, 75)[k]
     ),
     "blurred noise": _blurred,
 }

@@ -64,7 +64,8 @@ def shown_alone(part_HWC: Pixels) -> str:
 def _furthest(away_HWC: NDArray[np.generic]) -> NDArray[np.float32]:
     """How far away each pixel is, in any channel."""
     off = np.abs(away_HWC)
-    return np.maximum(np.maximum(off[..., 0], off[..., 1]), off[..., 2]).astype(np.float32)
+    most = np.maximum(np.maximum(off[..., 0], off[..., 1]), off[..., 2])
+    return np.asarray(most, dtype=np.float32)
 
 
 def _share(values: NDArray[np.float32], share: float) -> float:
