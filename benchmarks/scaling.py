@@ -185,6 +185,7 @@ def perturb_s(cpus: int, images_a_core: int) -> float:
             scheme="demo",
             output=str(folder / "out"),
             cpus=cpus,
+            on_ray=True,
         )
         with kept_open(), session(settings):
             ray.cluster_resources()

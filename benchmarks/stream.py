@@ -15,6 +15,7 @@ full run's time, what the same command takes after it was killed when half of th
 import argparse
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -247,6 +248,7 @@ def plain(images: str, output: str, own: str) -> None:
     quiet = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     ray.init(address="local", num_cpus=CPUS, object_store_memory=1 << 30, **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = ray.data.ActorPoolStrategy(min_size=1, max_size=CPUS, initial_size=CPUS)
     found = ray.data.read_parquet(images).map_batches(
         # With a CPU each, the workers would leave none for the tasks that read: it would stand.

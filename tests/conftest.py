@@ -133,6 +133,13 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
     return found
 
 
+@pytest.fixture(params=["s3", "gs", "az"])
+def bucket(request: pytest.FixtureRequest) -> str:
+    """URI of a bucket of each kind, with the environment pointing to its server."""
+    server = request.getfixturevalue({"s3": "s3", "gs": "google", "az": "azure"}[request.param])
+    return f"{request.param}://{server.bucket}"
+
+
 @pytest.fixture(scope="session")
 def published() -> Path:
     """The published lists, which are not part of the repository."""

@@ -107,7 +107,8 @@ def note(settings: DemoSettings) -> str:
     """Which figures of the page speak of toys, first of all."""
     of_real = f"Only the figures of '{REAL}' speak of real generators"
     of_partners = f"those of '{PARTNERS}' of {_DECODED}"
-    more = f"`make {'demo-web' if settings.web else 'demo'} REALSET=folder` judges on real ones."
+    target = "demo-web" if settings.web else "demo"
+    more = f"`make {target} REALSET=folder` judges the detector on real ones."
     if settings.realset:
         among = f"; {of_partners}" if settings.web else ""
         return f"{of_real}{among}; all others speak of {_TOYS}. {_WORKS}"

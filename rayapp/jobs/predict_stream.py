@@ -110,6 +110,7 @@ def _folder_alone(
     selection.most = settings.gallery
     told(settings, subject, run, (tally, selection), large.shards.left_out, results)
     inputs = Inputs(large.shards.root, pa.table({}), large.shards.scheme)
+    results["ms_per_image"] = round(tally.ms / tally.rows, 3)  # whichever run scored them
     places = summary.places()
     _writer(settings, subject, run, inputs, large).show_from(
         lambda path: members.read_image(large.shards.root, places[path]),
@@ -136,6 +137,7 @@ def _one_table(
     writer = _writer(settings, subject, run, inputs, large)
     tally, selection = writer.write([table])
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
+    results["ms_per_image"] = round(tally.ms / tally.rows, 3)
     writer.show(tally, selection, facts_of(settings, subject, results))
     folder.finish(summary.parts, {"job": run.job, "images": large.shards.root.root})
     made = (folder.name, scores.SCORES_FILE, CSV_FILE)

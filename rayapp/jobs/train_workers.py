@@ -26,7 +26,9 @@ from rayapp.jobs.train_stream import parts, streamed
 from rayapp.models.distributed.collectives import global_sum
 from rayapp.run import record
 from rayapp.run.progress import Progress
+from rayapp.storage.arrow_files import arrow_files
 from rayapp.storage.disk import naming, scratch_folder
+from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.loop import (
@@ -77,6 +79,8 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
     settings = job.settings
     workers = settings.num_workers
     resources = {"CPU": settings.cpus_per_worker} | ({"GPU": 1} if settings.gpus_per_worker else {})
+    store = open_store(settings.output)
+    local = isinstance(store, LocalStore)
     trainer = ray.train.torch.TorchTrainer(
         _work,
         train_loop_config={"job": job, "board": board},
@@ -89,7 +93,8 @@ def _fit(job: Job, datasets: dict[str, Any], board: Any) -> dict[str, Any]:
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
-            storage_path=settings.output,
+            storage_path=store.root if local else ".",
+            storage_filesystem=None if local else arrow_files(store),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[_Failures(board)],

@@ -1,21 +1,25 @@
-"""A store as Arrow's file system: Ray Data writes through it what our own puts would write.
+"""A store as Arrow's file system: Ray Data and Ray Train write through it as our own puts would.
 
 So what workers write arrives whole or not at all, on local disk and in a bucket, under the
-credentials, retries and checksums that all other files have.
+credentials, retries and checksums that all other files have. No secret travels with it: Arrow's own
+client of Azure is pickled with its key.
 """
 
+import contextlib
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSystemHandler, FileType, PyFileSystem
 
+from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Stat, Store
 
 _PARQUET = ".parquet"
 _MAGIC = b"PAR1"
-_LEAST_BYTES = len(_MAGIC)  # it stands at the start too
+_PIECE_BYTES = 8 << 20  # of a file that is read in order
 
 
 def arrow_files(store: Store) -> PyFileSystem:
@@ -59,11 +63,22 @@ class _StoreFiles(FileSystemHandler):  # type: ignore[misc]
 
     def _below(self, folder: str, recursive: bool) -> Iterator[FileInfo]:
         if recursive:
-            yield from map(_file, self._store.list(f"{folder}/" if folder else ""))
+            yield from self._all_below(f"{folder}/" if folder else "")
             return
         folders, files = self._store.level(folder)
         yield from (FileInfo(name, FileType.Directory) for name in folders)
         yield from map(_file, files)
+
+    def _all_below(self, start: str) -> Iterator[FileInfo]:
+        said = set[str]()
+        for stat in self._store.list(start):
+            above = stat.key[len(start) :].split("/")[:-1]
+            for depth in range(1, len(above) + 1):
+                folder = start + "/".join(above[:depth])
+                if folder not in said:
+                    said.add(folder)
+                    yield FileInfo(folder, FileType.Directory)
+            yield _file(stat)
 
     def create_dir(self, path: str, recursive: bool) -> None:
         """Nothing: it comes with its first file."""
@@ -90,10 +105,11 @@ class _StoreFiles(FileSystemHandler):  # type: ignore[misc]
         self._store.put(self.normalize_path(dest), self._store.get(self.normalize_path(src)))
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        return self.open_input_file(path)
+        reader = _Ranges(self._store, self.normalize_path(path))
+        return pa.PythonFile(io.BufferedReader(reader, _PIECE_BYTES), mode="r")
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        return pa.BufferReader(self._store.get(self.normalize_path(path)))
+        return pa.PythonFile(_Ranges(self._store, self.normalize_path(path)), mode="r")
 
     def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
         return pa.PythonFile(_Whole(self._store, self.normalize_path(path)), mode="w")
@@ -102,20 +118,76 @@ class _StoreFiles(FileSystemHandler):  # type: ignore[misc]
         raise NotImplementedError("files are written whole")
 
 
-class _Whole(io.BytesIO):
+class _Ranges(io.RawIOBase):
+    """A file of a store: what is read is asked for."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        stat = store.stat(key)
+        if stat is None:
+            raise FileNotFoundError(store.uri(key))
+        self._store, self._key, self._size, self._at = store, key, stat.size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(self._size - self._at, 0)
+        length = left if size is None or size < 0 else min(size, left)
+        data = self._store.get_range(self._key, self._at, length)
+        if len(data) != length:
+            raise OSError(f"{self._store.uri(self._key)}: replaced while it was read")
+        self._at += length
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Whole(io.RawIOBase):
     """A file that is put to the store when it is closed, if it came to its end."""
 
     def __init__(self, store: Store, key: str) -> None:
-        super().__init__()
         self._store, self._key = store, key
+        self._scratch = contextlib.ExitStack()
+        self._file = self._scratch.enter_context(scratch_file())
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
     def close(self) -> None:
-        # A writer that fails closes its file too; a Parquet file says at its end that it is whole.
-        if not self.closed:
-            data = self.getvalue()
+        if self.closed:
+            return
+        try:
+            # A writer that fails closes its file too; Parquet says at its end that it is whole.
+            if not self._key.endswith(_PARQUET) or self._has_end():
+                self._store.put(self._key, self._file)
+        finally:
             super().close()
-            if not self._key.endswith(_PARQUET) or data[_LEAST_BYTES:].endswith(_MAGIC):
-                self._store.put(self._key, data)
+            self._scratch.close()
+
+    def _has_end(self) -> bool:
+        if self._file.seek(0, os.SEEK_END) < 2 * len(_MAGIC):  # it stands at the start too
+            return False
+        self._file.seek(-len(_MAGIC), os.SEEK_END)
+        return self._file.read() == _MAGIC
 
 
 def _file(stat: Stat) -> FileInfo:

@@ -92,7 +92,10 @@ class AzureStore(CloudStore):
             raise
 
     def _head(self, name: str) -> Stat:
-        return _stat(self._blob(name).get_blob_properties())
+        found = self._blob(name).get_blob_properties()
+        if _is_folder(found):
+            raise FileNotFoundError(name)
+        return _stat(found)
 
     def _page(self, start: str, delimiter: str, at: str) -> Page:
         container = azure_client().get_container_client(self.bucket)
@@ -110,7 +113,7 @@ class AzureStore(CloudStore):
         return Page(objects, folders, pages.continuation_token or "")
 
     def _remove(self, name: str) -> None:
-        self._blob(name).delete_blob(delete_snapshots="include")
+        self._blob(name).delete_blob()
 
     def _passes(self, error: BaseException) -> bool:
         # A body that was cut off, bytes that changed on the way, a blob replaced while it was read.

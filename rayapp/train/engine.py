@@ -98,6 +98,11 @@ class Engine:
         return self.stage_at == len(self.job.stages)
 
     @property
+    def on_kept_features(self) -> bool:
+        """Whether the stage reads features that are on disk."""
+        return not self.done and self._features is not None
+
+    @property
     def stage(self) -> Stage:
         """The stage that is being trained."""
         return self.job.stages[self.stage_at]

@@ -5,6 +5,7 @@ After each epoch it leaves what it shows of itself, at the end detectors.
 
 import contextlib
 import io
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -37,7 +38,10 @@ _NAMED_UNREADABLE = 100
 Figures = Mapping[str, Any]
 OnEpoch = Callable[[Figures], None]
 OnStep = Callable[[Engine], bool]
-# Called by every rank after each epoch: its figures and, on rank 0, the state to go on from.
+_KEEP_EVERY_S = 20.0  # of epochs on kept features
+
+# Called by every rank after each epoch: its figures and, on rank 0, the state to go on from; None
+# where the last one that was kept does.
 Keep = Callable[[Figures, io.BytesIO | None], None]
 
 
@@ -70,12 +74,22 @@ def train_rank(
             check(engine.network, job, rank_context)
         else:
             engine.load(_loaded(state, rank_context.device))
-        store = open_store(job.settings.output)
+        store, kept_at = open_store(job.settings.output), -_KEEP_EVERY_S
         for figures in engine.epochs(on_step):
+            saved = None
             if rank_context.rank == 0:
                 record_epoch(engine, store, figures)
-            keep(figures, _saved(engine) if rank_context.rank == 0 else None)
+                if _worth_keeping(engine, time.monotonic() - kept_at):
+                    saved, kept_at = _saved(engine), time.monotonic()
+            keep(figures, saved)
         return record_end(engine, store) if rank_context.rank == 0 else {}
+
+
+def _worth_keeping(engine: Engine, since_s: float) -> bool:
+    """Whether to keep the state: an epoch on kept features is sooner done again than kept."""
+    if engine.done or not engine.on_kept_features or since_s >= _KEEP_EVERY_S:
+        return True
+    return engine.step_at % engine.stage.steps_per_epoch != 0  # cut: the machine goes away
 
 
 @contextlib.contextmanager
@@ -121,7 +135,8 @@ def train_alone(
     """Train a detector, or go on with it, as one worker; it lies in `<output>/detector`.
 
     It is the run that Ray Train would do with `num_workers: 1`, to the bit. The state is kept in
-    `<output>` after each epoch, so that the same call goes on after a kill.
+    `<output>` after each epoch, on kept features every 20 s, so that the same call goes on after
+    a kill.
 
     Args:
         settings: those of the job; what they say of workers has no effect.
@@ -148,8 +163,8 @@ def train_here(
     state = None if run.state == "new" else newest_state(run.store)
 
     def keep(figures: Figures, saved: io.BytesIO | None) -> None:
-        assert saved is not None, "alone is rank 0"
-        run.store.put(STATE_FILE, saved)
+        if saved is not None:
+            run.store.put(STATE_FILE, saved)
         if on_epoch:
             on_epoch(figures)
 

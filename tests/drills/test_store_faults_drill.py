@@ -134,7 +134,9 @@ def check(front: Front, count: int, share: float) -> Faults:
     return faults
 
 
-@pytest.mark.first
+@pytest.mark.parametrize(
+    "front", [pytest.param("s3", marks=pytest.mark.first), "gs", "az"], indirect=True
+)
 def test_all_objects_come_right_or_are_named(front: Front) -> None:
     faults = check(front, 600, 0.08)
     assert set(faults.met) == {"slow down", "internal", "reset", "cut off", "stall"}

@@ -58,6 +58,36 @@ def test_a_call_that_is_cut_goes_on_and_ends_with_the_engine_s_weights(
     assert len(describe) == 3
 
 
+def test_a_probe_keeps_its_state_now_and_then_and_goes_on_from_there(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """To keep the state of a large backbone takes longer than an epoch on kept features."""
+    settings = tiny(
+        num_workers=0, stage1__epochs=0, stage2__epochs=6, feature_cache=str(tmp_path / "kept")
+    )
+    states: list[int] = []
+
+    def on_epoch(figures: Mapping[str, Any]) -> None:
+        states.append(Path(settings.output, "state.pt").stat().st_mtime_ns)
+        if figures["epoch"] == 4 and len(states) == 4:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train_alone(settings, on_epoch)
+    assert len(set(states)) == 1  # that of the first epoch
+    run = train_alone(settings, on_epoch)
+    assert run.state == "resumed"
+    engine = Engine(make_job(settings)[0])
+    expected = [figures["loss"] for figures in engine.epochs()]
+    assert len(states) == 4 + 5  # epochs 2 to 4 once more
+    metrics = Path(settings.output, "metrics.csv").read_text().splitlines()
+    at = metrics[0].split(",").index("loss")
+    assert [float(line.split(",")[at]) for line in metrics[1:]] == pytest.approx(expected)
+    detector = load_detector(Path(settings.output) / run.results["detector"])
+    for name, tensor in engine.network.state_dict().items():
+        assert torch.equal(tensor, detector.network.state_dict()[name]), name
+
+
 def test_the_detector_says_what_it_was_trained_on(tiny: Tiny, data: Path) -> None:
     settings = tiny(num_workers=0, about="a detector of noise", stage1__epochs=1, stage2__epochs=1)
     run = train_alone(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 from huggingface_hub import get_token
 
+from rayapp.config.errors import UserError
 from rayapp.download.origins import drive, signed
 from rayapp.download.origins.catalogue import Catalogue, Source
 from rayapp.download.origins.drive import Drive, DriveAddress
@@ -23,6 +25,7 @@ from rayapp.download.origins.reader import PATIENCE, Patience, Pin, Plain, Reade
 from rayapp.download.origins.signed import SignedAddress
 from rayapp.download.origins.transport import HttpReader, new_pool
 from rayapp.storage.s3 import error_code, s3_client
+from rayapp.storage.uris import BUCKETS, split_uri
 
 T = TypeVar("T")
 _ARCHIVE_NAME = re.compile(r"\.(zip|tar|tgz|tar\.gz|7z)(\.\d+)?$", re.IGNORECASE)
@@ -36,17 +39,28 @@ class Listed(NamedTuple):
     check: str
 
 
-class S3Reader:
-    """An object of S3 by boto3 ranges, held to the ETag it had first."""
+class ObjectReader(ABC):
+    """An object of a bucket by ranges, held to the ETag it had first."""
 
-    def __init__(self, bucket: str, key: str, gate: Gate, patience: Patience, traffic: Traffic):
-        self.name = f"s3://{bucket}/{key}"
-        self._bucket, self._key = bucket, key
+    def __init__(self, uri: str, gate: Gate, patience: Patience, traffic: Traffic):
+        self.name = uri
         self._gate, self._patience, self._traffic = gate, patience, traffic
         self._pin: Pin | None = None
 
+    @abstractmethod
+    def _head(self) -> Pin:
+        """Size and ETag now."""
+
+    @abstractmethod
+    def _range(self, start: int, num_bytes: int, pin: Pin) -> bytes:
+        """Bytes of the object that was pinned."""
+
+    @abstractmethod
+    def _fault(self, error: Exception) -> Fault:
+        """What an error of the client means."""
+
     def pin(self) -> Pin:
-        """Size and ETag by one HEAD."""
+        """Size and ETag by one request."""
         if self._pin is None:
             self._pin = self._tried(self._head)
         return self._pin
@@ -61,6 +75,24 @@ class S3Reader:
     def stream(self) -> Iterator[bytes]:
         """The whole object in order."""
         return pieces(self)
+
+    def _tried(self, once: Callable[[], T]) -> T:
+        def admitted() -> T:
+            self._gate.admit(self.name)
+            try:
+                return once()
+            except (ClientError, BotoCoreError, UserError, OSError) as error:
+                raise self._fault(error) from error
+
+        return self._patience.call(admitted, may_pass)
+
+
+class S3Reader(ObjectReader):
+    """By boto3, each range on the condition that the ETag is still the same."""
+
+    def __init__(self, bucket: str, key: str, gate: Gate, patience: Patience, traffic: Traffic):
+        super().__init__(f"s3://{bucket}/{key}", gate, patience, traffic)
+        self._bucket, self._key = bucket, key
 
     def _head(self) -> Pin:
         head = s3_client().head_object(Bucket=self._bucket, Key=self._key)
@@ -77,16 +109,6 @@ class S3Reader:
             raise Fault(Action.RETRY, f"{self.name}: {len(data)} bytes instead of {num_bytes}")
         return data
 
-    def _tried(self, once: Callable[[], T]) -> T:
-        def admitted() -> T:
-            self._gate.admit(self.name)
-            try:
-                return once()
-            except (ClientError, BotoCoreError, OSError) as error:
-                raise self._fault(error) from error
-
-        return self._patience.call(admitted, may_pass)
-
     def _fault(self, error: Exception) -> Fault:
         code = error_code(error) if isinstance(error, ClientError) else ""
         note = f"{self.name}: {code or error}"
@@ -95,6 +117,30 @@ class S3Reader:
         if code in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "503"):
             return Fault(Action.RETRY, note)
         return Fault(Action.FAIL if isinstance(error, ClientError) else Action.RETRY, note)
+
+
+class CloudReader(ObjectReader):
+    """By the store of `gs://…` and `az://…`, whose ETag is looked at after each range."""
+
+    def _head(self) -> Pin:
+        store, key = split_uri(self.name)
+        found = store.stat(key)
+        if found is None:
+            raise Fault(Action.FAIL, f"{self.name}: no such file")
+        return Pin(found.size, found.etag)
+
+    def _range(self, start: int, num_bytes: int, pin: Pin) -> bytes:
+        store, key = split_uri(self.name)
+        data = store.get_range(key, start, num_bytes)
+        self._traffic.add(1, len(data))
+        if self._head() != pin:
+            raise Fault(Action.CHANGED, f"{self.name}: replaced at the origin")
+        if len(data) != num_bytes:
+            raise Fault(Action.RETRY, f"{self.name}: {len(data)} bytes instead of {num_bytes}")
+        return data
+
+    def _fault(self, error: Exception) -> Fault:
+        return Fault(Action.FAIL if isinstance(error, UserError) else Action.RETRY, str(error))
 
 
 class Access:
@@ -148,6 +194,8 @@ class Access:
             parts = urlsplit(uri)
             key = parts.path.lstrip("/")
             return S3Reader(parts.netloc, key, self.gate(uri), self._patience, self.traffic)
+        if scheme in ("gs", "az"):
+            return CloudReader(uri, self.gate(uri), self._patience, self.traffic)
         return self.http_reader(uri)
 
     def http_reader(self, uri: str) -> HttpReader:
@@ -228,14 +276,14 @@ def is_folder(uri: str) -> bool:
 
 
 def scheme_of(uri: str) -> str:
-    """`drive`, `kaggle`, `hf`, `s3`, `http`, `https`, or `file` for a path."""
+    """`drive`, `kaggle`, `hf`, `s3`, `gs`, `az`, `http`, `https`, or `file` for a path."""
     return uri.partition("://")[0] if "://" in uri else "file"
 
 
 def origin_of(uri: str) -> str:
-    """What has one quota: the scheme, for HTTP and S3 with the host or bucket."""
+    """What has one quota: the scheme, for HTTP and buckets with the host or bucket."""
     scheme = scheme_of(uri)
-    return f"{scheme}://{urlsplit(uri).netloc}" if scheme in ("http", "https", "s3") else scheme
+    return f"{scheme}://{urlsplit(uri).netloc}" if scheme in ("http", "https", *BUCKETS) else scheme
 
 
 def split_hub(rest: str) -> tuple[str, str, str]:

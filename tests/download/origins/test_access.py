@@ -12,12 +12,13 @@ import pytest
 
 import rayapp.storage.s3
 from rayapp.download.fetch_task import Worker
-from rayapp.download.origins.access import Access, S3Reader
+from rayapp.download.origins.access import Access, CloudReader, S3Reader
 from rayapp.download.origins.faults import Action, Fault
 from rayapp.download.origins.governor import LocalGate
 from rayapp.download.origins.reader import Traffic
 from rayapp.download.wanted import STATE
 from rayapp.storage.uris import open_store
+from tests.doubles.clouds import Cloud
 from tests.doubles.front import front_of
 from tests.doubles.s3 import S3
 from tests.doubles.server import Reply, Request, Server, files_handler
@@ -75,6 +76,35 @@ def test_an_archive_on_s3_into_a_prefix_on_s3(environment: S3, tmp_path: Path) -
     assert set(statuses(run.run()).values()) == {""}
     keys = {s.key for s in run.store.list() if not s.key.startswith(STATE)}
     assert keys == set(names)
+    assert all(run.store.get(name) == everything[name] for name in names)
+    before = run.access.traffic.num_bytes
+    assert set(statuses(run.run()).values()) == {""}
+    assert run.access.traffic.num_bytes == before
+
+
+def test_a_cloud_is_read_by_ranges_and_sees_a_replacement(cloud: Cloud) -> None:
+    store = open_store(f"{cloud.scheme}://test/in #1?")
+    store.put("a.bin", bytes(range(256)) * 10)
+    reader = CloudReader(store.uri("a.bin"), LocalGate(), FAST, Traffic())
+    assert reader.read(250, 12) == (bytes(range(256)) * 2)[250:262]
+    assert b"".join(reader.stream()) == bytes(range(256)) * 10
+    store.put("a.bin", bytes(2560))
+    with pytest.raises(Fault, match="replaced") as caught:
+        reader.read(0, 5)
+    assert caught.value.action is Action.CHANGED
+    for gone in (f"{store.root}/none", f"{cloud.scheme}://there-is-none/a"):
+        with pytest.raises(Fault, match="no such") as caught:
+            CloudReader(gone, LocalGate(), FAST, Traffic()).pin()
+        assert caught.value.action is Action.FAIL
+
+
+def test_an_archive_in_a_cloud_into_a_prefix_there(cloud: Cloud, tmp_path: Path) -> None:
+    everything = photos(60)
+    open_store(f"{cloud.scheme}://test/src").put("a.zip", make_zip(everything))
+    names = list(everything)[::4]
+    book = catalogue({"at": [f"{cloud.scheme}://test/src/a.zip"]})
+    run = Run(f"{cloud.scheme}://test/out", book, names, tmp_path)
+    assert set(statuses(run.run()).values()) == {""}
     assert all(run.store.get(name) == everything[name] for name in names)
     before = run.access.traffic.num_bytes
     assert set(statuses(run.run()).values()) == {""}
