@@ -6,9 +6,9 @@ with them. What is scored beside the picture itself says `configs/perturbations/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rayapp.transforms.plans import apply_each
 
@@ -55,16 +55,6 @@ def see_whole(scorer: Scorer, pixels_HWC: Pixels) -> Seen:
     size_HW = pixels_HWC.shape[0], pixels_HWC.shape[1]
     top, left, bottom, right = scorer.looks_at(size_HW)
     return scorer.see(pixels_HWC[top:bottom, left:right], size_HW)
-
-
-def grouped(
-    seen: Sequence[SeenDelivered], scored: Sequence[Any]
-) -> Iterator[tuple[Any, list[Any]]]:
-    """Of each image its own score and those of its deliveries; given in the order of `each`."""
-    at = iter(scored)
-    for one in seen:
-        own, *delivered = [next(at) for _ in one.each]
-        yield own, delivered
 
 
 def as_column(delivered: Sequence[tuple[Logits, str]]) -> dict[str, list[float]]:

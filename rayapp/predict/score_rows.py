@@ -22,7 +22,7 @@ from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.deliveries import Deliveries, SeenDelivered, as_column, grouped, see_whole
+from rayapp.predict.deliveries import Deliveries, SeenDelivered, as_column, see_whole
 from rayapp.predict.score import FusedScorer, Logits, Scorer, make_scorer
 from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
@@ -211,16 +211,15 @@ class PredictRows:
                 scored = self._scorer.score_with_reasons(seen)
             else:
                 scored = [(logits, "") for logits in self._scorer.score(seen)]
-        return [
-            _failed({**row, "reason": None}, fault)
-            if (fault := logit_fault(one))
-            else {**row, "status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
-            | _as_columns(one)
-            | as_column(others)
-            for (row, _), ((one, apart), others) in zip(
-                waiting, grouped([views for _, views in waiting], scored), strict=True
-            )
-        ]
+        results, at = [], iter(scored)
+        for row, views in waiting:
+            (one, apart), *others = itertools.islice(at, len(views.each))
+            if fault := logit_fault(one):
+                results.append(_failed({**row, "reason": None}, fault))
+                continue
+            done = {"status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
+            results.append({**row, **done, **_as_columns(one), **as_column(others)})
+        return results
 
 
 class StreamedRows(PredictRows):
