@@ -11,7 +11,7 @@ from rayapp.config.command_line import run_job
 def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
     from rayapp.jobs.calibrate import calibrate_from_images
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = calibrate_from_images(settings)
     then = command("predict", detector=run.store.root, input="FOLDER", output="DIR")

@@ -13,7 +13,8 @@ def job(settings: DemoSettings) -> int:
     """Run every step, then say what came out."""
     from rayapp.jobs.demo import METRICS_FILE, note, run_demo
     from rayapp.jobs.report import REPORT_FILE
-    from rayapp.run.record import command, existing
+    from rayapp.run.commands import command
+    from rayapp.run.record import existing
     from rayapp.storage.uris import open_store
 
     metrics = run_demo(settings)

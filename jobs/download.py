@@ -12,7 +12,7 @@ from rayapp.download.settings import DownloadSettings
 def job(settings: DownloadSettings) -> int:
     """Download, then say what came and what could not be had."""
     from rayapp.jobs.download import MANIFEST, MISSES, download
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = download(settings)
     if settings.dry_run:

@@ -15,7 +15,7 @@ def job(settings: EvaluateJobSettings) -> None:
     from rayapp.evaluate.left_out import as_text as left_out_text
     from rayapp.jobs.evaluate import embedding_uris, measure
     from rayapp.metrics.evaluation import EVALUATION_FILE, Results
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = measure(settings)
     results = Results.model_validate_json(run.store.get(EVALUATION_FILE))

@@ -14,7 +14,7 @@ from rayapp.export.settings import ExportSettings
 def job(settings: ExportSettings) -> int:
     """Export once, then say how near it is and what to run next."""
     from rayapp.jobs.export import export, print_summary
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = export(settings)
     print_summary(run)

@@ -12,7 +12,7 @@ def job(settings: FuseSettings) -> None:
     """Fuse, then say what each detector adds and how the whole decides."""
     from rayapp.fuse.fusion_summary import lines
     from rayapp.jobs.fuse import DETECTOR_FOLDER, fuse
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = fuse(settings)
     made = run.store.uri(DETECTOR_FOLDER)

@@ -12,7 +12,7 @@ from rayapp.pack.settings import PackSettings
 def job(settings: PackSettings) -> int:
     """Pack, then say what was made."""
     from rayapp.jobs.pack import pack
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = pack(settings)
     given = {"scheme": settings.scheme, "annotations": settings.annotations}

@@ -16,7 +16,7 @@ def job(settings: PerturbSettings) -> int:
     from rayapp.jobs.perturb import perturb
     from rayapp.perturb.manifest_rows import MANIFEST
     from rayapp.perturb.preview import PREVIEW
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = perturb(settings)
     manifest = run.store.uri(MANIFEST)

@@ -14,7 +14,7 @@ def job(settings: ReconstructSettings) -> int:
     from rayapp.jobs.reconstruct import reconstruct
     from rayapp.reconstruct.pair_sheet import PREVIEW
     from rayapp.reconstruct.written import MANIFEST, SCHEME, TABLE
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = reconstruct(settings)
     lists = [run.store.uri(key) for key in run.results["lists"]]

@@ -12,7 +12,7 @@ from rayapp.train.settings import TrainSettings
 def job(settings: TrainSettings) -> int:
     """Train, then say where the detector is."""
     from rayapp.jobs.train import train
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = train(settings)
     folder = run.store.uri(run.results["detector"])

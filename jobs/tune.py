@@ -12,7 +12,7 @@ from rayapp.tune.settings import TuneSettings
 def job(settings: TuneSettings) -> int:
     """Search, then say what was found."""
     from rayapp.jobs.tune import tune
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
     from rayapp.tune.results import BEST_FILE, TRIALS_FILE
     from rayapp.tune.study import STUDY_FILE
     from rayapp.tune.tune_page import PAGE_FILE

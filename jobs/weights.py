@@ -14,7 +14,7 @@ from rayapp.weights.settings import WeightsSettings
 def job(settings: WeightsSettings) -> int:
     """Fetch and convert once, then say where the detector is and on what terms."""
     from rayapp.jobs.weights import print_summary, weights
-    from rayapp.run.record import command
+    from rayapp.run.commands import command
 
     run = weights(settings)
     print_summary(run)

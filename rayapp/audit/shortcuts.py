@@ -56,7 +56,7 @@ def features(table: pa.Table) -> dict[str, list[str]]:
         ],
         "subsampling": [text or "none" for text in columns["subsampling"]],
         "dimensions": [f"{int(w)}×{int(h)}" for w, h in zip(width, height, strict=True)],
-        "pixels": _bins(width * height, "px"),
+        "number of pixels": _bins(width * height, "px"),
         "file size": _bins(size, "bytes"),
         "bytes a pixel": _bins(size / (width * height), "bytes/px"),
         "metadata": [text or "none" for text in columns["metadata"]],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,21 +160,22 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     run.claim()
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
-    run.finish(
-        counts,
-        {
-            "method": fitted.method,
-            "parameters": fitted.parameters,
-            "slope_interval": fitted.slope_interval,
-            "warning": fitted.warning,
-            "threshold": calibration.threshold,
-            "band": calibration.band,
-            "decisions": calibration.describe(),
-            "leaked": leaked,
-        },
-        made=(SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE),
-    )
+    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE)
+    run.finish(counts, _results(fitted, calibration) | {"leaked": leaked}, made=made)
     return run
+
+
+def _results(fitted: calibrators.Calibrator, calibration: Calibration) -> dict[str, Any]:
+    """What the end says of a calibration, and what fuse and tune read of it."""
+    return {
+        "method": fitted.method,
+        "parameters": fitted.parameters,
+        "slope_interval": fitted.slope_interval,
+        "warning": fitted.warning,
+        "threshold": calibration.threshold,
+        "band": calibration.band,
+        "decisions": calibration.describe(),
+    }
 
 
 def check_tells_origin(detector: Detector, name: str) -> None:
@@ -208,13 +210,17 @@ def _guarded(
     own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
 ) -> dict[str, int]:
     """How many calibration images are in each of `against`; under `clean` there may be none."""
-    leaked = {}
-    for uri, table in forbidden.items():
-        found = leakage.leaks(own, table)
-        leaked[uri] = found.num_rows
-        if settings.protocol == "clean":
-            leakage.refuse(found, own.num_rows, uri, "take other images, or --protocol legacy")
-    return leaked
+    found = {uri: leakage.leaks(own, table) for uri, table in forbidden.items()}
+    if settings.protocol == "clean":
+        named = [(_called(uri), table) for uri, table in found.items()]
+        leakage.refuse(named, own, "take other images, or --protocol legacy")
+    return {uri: table.num_rows for uri, table in found.items()}
+
+
+def _called(uri: str) -> str:
+    """What a reader knows a manifest as: where the guard made it of a list, that list's name."""
+    *_, folder, _, name = ["", "", *uri.split("/")]
+    return name.removesuffix(".parquet") if folder == "against" else uri
 
 
 def _calibration(

@@ -189,18 +189,38 @@ def worked_on(
         # Ray 2.60 has no named parameter for it yet, and without it retries for ever.
         warnings.simplefilter("ignore", DeprecationWarning)
         # Blocks in memory need no tasks, which would wait for the CPUs that the pool holds
-        # (`from_arrow` would send a task for the schema of each). A batch is a block, which
-        # `map_batches` itself refuses to workers with a GPU.
-        return ray.data.from_blocks(blocks).map_batches_internal(
-            worker,
-            fn_constructor_args=arguments,
-            batch_size=None,
+        # (`from_arrow` would send a task for the schema of each). `map_batches` asks workers with
+        # a GPU for a number of rows a batch, and makes batches of several blocks of it: so a block
+        # travels as one row.
+        return ray.data.from_blocks([_packed(block) for block in blocks]).map_batches(
+            _Unpacked,
+            fn_constructor_args=(worker, arguments),
+            batch_size=1,
             batch_format="pyarrow",
             compute=actors,
             num_cpus=bundle["CPU"],
             num_gpus=bundle.get("GPU"),
             max_task_retries=retries,
         )
+
+
+def _packed(block: pa.Table) -> pa.Table:
+    """A table of one row that holds the block."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as writer:
+        writer.write_table(block)
+    return pa.table({"block": pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+
+
+class _Unpacked:
+    """A worker that is given packed blocks."""
+
+    def __init__(self, worker: type, arguments: tuple[Any, ...]) -> None:
+        self._worker = worker(*arguments)
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        block = pa.ipc.open_stream(packed["block"][0].as_buffer()).read_all()
+        return self._worker(block)
 
 
 def _block_rows(num_rows: int, batch_size: int, workers: int, most: int) -> int:

@@ -8,6 +8,7 @@ import argparse
 import difflib
 import gc
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ from rayapp.config.settings import EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE
 from rayapp.config.yaml_files import bare, line_of, read_renamed, validated
 
 S = TypeVar("S", bound=BaseModel)
+
+
+_ALIKE = 0.75  # share of letters in common from which an option is meant as another
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,6 +104,13 @@ def _refuse(
         name = argument.partition("=")[0].removeprefix("--").replace("-", "_")
         if argument.startswith("--") and name in elsewhere:
             raise UserError(f"{parser.prog}: --{name.replace('_', '-')}: {elsewhere[name]}")
+    words = list(itertools.takewhile(lambda one: not one.startswith("-"), unknown))
+    if words:
+        shown = f"{words[0]} and {len(words) - 1} more" if len(words) > 1 else words[0]
+        parser.error(
+            f"{shown}: belongs to no option; if the shell made it of a pattern such as *.jpg, "
+            "quote the pattern"
+        )
     if unknown:
         meant = _meant(unknown[0].partition("=")[0], parser)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
@@ -116,7 +127,7 @@ def _meant(option: str, parser: argparse.ArgumentParser) -> str:
     ]
     given = option.removeprefix("--").replace("_", "-")
     begun = [name for name in known if name.startswith(given)] if len(given) > 1 else []
-    close = begun[:1] or difflib.get_close_matches(given, known, n=1)
+    close = begun[:1] or difflib.get_close_matches(given, known, n=1, cutoff=_ALIKE)
     return f", did you mean --{close[0]}?" if close else ""
 
 

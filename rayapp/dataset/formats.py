@@ -6,6 +6,7 @@ when the first such file comes by. No other decoder of Pillow's is ever tried.
 
 import codecs
 import contextlib
+import ctypes
 import functools
 import importlib
 import importlib.metadata
@@ -54,6 +55,15 @@ _OTHERS = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 Named = Literal["image", "other", "unknown"]
+
+
+# libtiff writes what it thinks of a file to stderr, in the middle of a progress line and without
+# the file's name; the row of the image says what is wrong. Pillow has no switch for that, but its
+# module gives the functions of what it is linked with.
+with contextlib.suppress(OSError, AttributeError, TypeError):
+    _libtiff = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
+    _libtiff.TIFFSetErrorHandler(None)
+    _libtiff.TIFFSetWarningHandler(None)
 
 
 class ImageError(Exception):

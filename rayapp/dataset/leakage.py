@@ -66,34 +66,45 @@ def trained_on(provenance: Mapping[str, Any], root: str | None) -> set[str]:
     if not own or not root or absolute_uri(own).rstrip("/") != absolute_uri(root).rstrip("/"):
         return set()
     lists = training_lists(provenance)
-    return {item_id(one.path) for items in lists if isinstance(items, list) for one in items}
+    return {item_id(one.path) for _, items in lists if isinstance(items, list) for one in items}
 
 
-def training_lists(provenance: Mapping[str, Any]) -> Iterator[list[Item] | UserError]:
-    """The lists that a detector says it was trained on, each once; or why one can't be read."""
+def training_lists(provenance: Mapping[str, Any]) -> Iterator[tuple[str, list[Item] | UserError]]:
+    """URI of each list that a detector says it was trained on; its items, or why there are none."""
     recorded = provenance.get("settings", {})
     lists = [*(recorded.get("annotations") or ()), *(recorded.get("head_annotations") or ())]
     for uri in dict.fromkeys(lists):
         try:
-            yield read_list(uri, load_scheme(recorded["scheme"])).items
+            yield uri, read_list(uri, load_scheme(recorded["scheme"])).items
         except UserError as error:
-            yield error
+            yield uri, error
 
 
-def refuse(found: pa.Table, num_items: int, where: str, what_to_do: str) -> None:
-    """Nothing where the table of leaks is empty.
+def refuse(found: Sequence[tuple[str, pa.Table]], calibration: pa.Table, what_to_do: str) -> None:
+    """Nothing where no calibration image leaks.
+
+    Args:
+        found: where images of the calibration are too, and the table of `leaks`.
+        calibration: its images.
+        what_to_do: the end of the message.
 
     Raises:
-        UserError: how many leak, by which way, and the first of them.
+        UserError: how many leak, where and by which way, and the first of them.
     """
-    if not found.num_rows:
+    hit = [(where, table) for where, table in found if table.num_rows]
+    if not hit:
         return
-    ways = {"path": "by path", "sha256": "by sha256", "near": "by look"}
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(found["how"]).to_pylist()}
-    text = ", ".join(f"{counts[way]} {words}" for way, words in ways.items() if way in counts)
-    first = found.slice(0, 1).to_pylist()[0]
+    places = [f"{where} ({_ways(table)})" for where, table in hit]
+    num_leaks = len({path for _, table in hit for path in table["path"].to_pylist()})
+    first = hit[0][1].slice(0, 1).to_pylist()[0]
     other = f" ({first['other']})" if first["other"] != first["path"] else ""
     raise UserError(
-        f"{found.num_rows} of {num_items} calibration images are in {where} ({text}); "
-        f"first: {first['path']}{other}; {what_to_do}"
+        f"{num_leaks} of {len(set(calibration['path'].to_pylist()))} calibration images are in "
+        f"{' and '.join(places)}; first: {first['path']}{other}; {what_to_do}"
     )
+
+
+def _ways(found: pa.Table) -> str:
+    ways = {"path": "by path", "sha256": "by sha256", "near": "by look"}
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(found["how"]).to_pylist()}
+    return ", ".join(f"{counts[way]} {words}" for way, words in ways.items() if way in counts)

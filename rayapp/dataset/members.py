@@ -198,8 +198,9 @@ def row_paths(
 ) -> list[str]:
     """Paths of some of a table's `total` rows: by number, and by the name that stands with each."""
     width = len(str(max(total - 1, 0)))
+    start, digits = f"{key}/", f"0{width}d"
     return [
-        f"{key}/{number:0{width}d}" + (f"_{posixpath.basename(name)}" if name else "")
+        start + format(number, digits) + (f"_{name[name.rfind('/') + 1 :]}" if name else "")
         for number, name in zip(numbers, names, strict=True)
     ]
 

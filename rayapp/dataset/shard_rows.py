@@ -137,12 +137,13 @@ def _images(piece: Piece, numbers: np.ndarray, values: Any) -> dict[str, Any]:
         names = values.field("path").to_pylist()
     paths = members.row_paths(file.key, piece.shard.num_rows or 0, numbers.tolist(), names)
     same = {"container": file.key, "column": piece.shard.column, "etag": file.etag}
+    named = pa.array(paths, pa.string())
     return {
-        "id": paths,
-        "path": paths,
+        "id": named,
+        "path": named,
         "data": data,
         "offset": numbers,
-        **{name: [value] * len(numbers) for name, value in same.items()},
+        **{name: pa.repeat(value, len(numbers)) for name, value in same.items()},
     }
 
 

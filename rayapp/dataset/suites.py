@@ -90,6 +90,13 @@ class Suite(Settings):
             raise ValueError("identification is by a label column of synthetic images")
         return self
 
+    @property
+    def called(self) -> str:
+        """What messages call it: a folder of one's own by its lists, another by its name."""
+        if self.name != FOLDER:
+            return f"suite {self.name}"
+        return ", ".join(uri.rpartition("/")[2] for uri in self.lists)
+
     def files(self, protocol: ProtocolName) -> tuple[str, ...]:
         """Its lists under a protocol."""
         return self.legacy_lists if protocol == "legacy" and self.legacy_lists else self.lists

@@ -23,6 +23,7 @@ from rayapp.evaluate.measurements import (
     sweep_measurements,
 )
 from rayapp.evaluate.settings import EvaluateSettings
+from rayapp.metrics.evaluation import NOT_A_TEST
 from rayapp.models.verdicts import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
@@ -300,7 +301,7 @@ def _trained(detector: Measured, judged: Judged, root: str | None) -> tuple[str,
     if not paths & seen:
         return ()
     return (
-        f"NOT A TEST: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
+        f"{NOT_A_TEST}: {len(paths & seen):,} of {len(paths):,} images are in the lists that "
         "the detector was trained on",
     )
 

@@ -133,8 +133,9 @@ def as_text(one: Evaluation) -> str:
         "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)) for line in lines
     ]
     title = f"{one.test_set}: {one.detector_name} ({one.protocol} protocol)"
-    remarks = [f"calibration: {one.calibration}", *direction(one), *promised(one), *one.notes]
-    return "\n  ".join([title, *(row.rstrip() for row in notes), *remarks])
+    remarks = [f"calibration: {one.calibration}", *direction(one), *promised(one)]
+    remarks += [note for note in one.notes if note not in one.not_a_test]
+    return "\n  ".join([title, *one.not_a_test, *(row.rstrip() for row in notes), *remarks])
 
 
 def direction(one: Evaluation) -> list[str]:

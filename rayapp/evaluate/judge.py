@@ -81,7 +81,7 @@ def judge(
     own = detector.spec.calibration
     notes = items.notes
     if protocol == "legacy" and calibration is not None:
-        rows = select(scores, items.items, items.scheme, suite.name)
+        rows = select(scores, items.items, items.scheme, suite.called)
         fitted = _as_the_original(detector, calibration, scores, seed)
         calibrated = (
             f"logistic regression (C = 1e10) on {len(calibration.items)} published images, "
@@ -89,7 +89,7 @@ def judge(
         )
         return _judged(rows, items, fitted, calibrated, notes, rescaled=True)
     if own is not None:
-        rows = select(scores, items.items, items.scheme, suite.name)
+        rows = select(scores, items.items, items.scheme, suite.called)
         if protocol == "clean":
             notes += _guarded(detector, suite, rows)
         calibrated = f"the detector's own: {own.method} on {own.n} images"
@@ -97,11 +97,11 @@ def judge(
     if calibration is not None:
         known = select(scores, calibration.items, calibration.scheme, calibration.list_uri)
         items = _apart(items, known, scores)
-        rows = select(scores, items.items, items.scheme, suite.name)
+        rows = select(scores, items.items, items.scheme, suite.called)
         fitted = _platt(detector, calibration, known)
         calibrated = f"platt on {fitted.n} published images, which are left out of the test set"
         return _judged(rows, items, fitted, calibrated, notes)
-    rows = select(scores, items.items, items.scheme, suite.name)
+    rows = select(scores, items.items, items.scheme, suite.called)
     why = f" ({suite.calibration} is not among the lists)" if suite.calibration else ""
     calibrated = f"none{why}: sigmoid of the logit, threshold {EVEN_ODDS}"
     return _judged(rows, items, None, calibrated, notes)
@@ -202,14 +202,23 @@ def _guarded(detector: Measured, suite: Suite, rows: pa.Table) -> tuple[str, ...
     """Refuse a test set with the detector's calibration images; a note where they aren't known."""
     if detector.calibrated_on is None:
         return ("on which images the detector was calibrated isn't recorded beside it",)
-    found = leakage.leaks(detector.calibrated_on, rows)
-    leakage.refuse(
-        found,
-        detector.calibrated_on.num_rows,
-        f"the test set {suite.name} that {detector.name} is to be measured on",
-        "calibrate on other images, or take --protocol legacy",
-    )
+    refuse_calibration(detector, suite, rows)
     return ()
+
+
+def refuse_calibration(detector: Measured, suite: Suite, rows: pa.Table) -> None:
+    """Nothing where a detector is measured on none of its calibration images.
+
+    Raises:
+        UserError: how many of them are among the rows (`path`, and `sha256` where known).
+    """
+    if detector.calibrated_on is not None:
+        where = f"{suite.called}, which {detector.name} is to be measured on"
+        leakage.refuse(
+            [(where, leakage.leaks(detector.calibrated_on, rows))],
+            detector.calibrated_on,
+            "calibrate on other images, or take --protocol legacy",
+        )
 
 
 def promise(judged: Judged, root: str | None) -> tuple[tuple[FalsePositives, ...], tuple[str, ...]]:
@@ -280,7 +289,7 @@ def class_probabilities(
     Raises:
         UserError: a row has no score, or the classes are not those of the label scheme.
     """
-    rows = select(scores, items.items, items.scheme, suite.name)
+    rows = select(scores, items.items, items.scheme, suite.called)
     classes = detector.spec.labels.classes
     codes = _class_codes(items.scheme, suite.column, classes)
     if codes is None:

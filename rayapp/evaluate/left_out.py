@@ -67,7 +67,7 @@ def never_trained_on(
         UserError: its lists, or a source in them, can't be read.
     """
     recorded = detector.spec.provenance.get("settings", {})
-    lists = list(training_lists(detector.spec.provenance))
+    lists = [items for _, items in training_lists(detector.spec.provenance)]
     for one in lists or [UserError("it names no training lists")]:
         if isinstance(one, UserError):
             raise UserError(

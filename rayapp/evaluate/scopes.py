@@ -52,7 +52,7 @@ def record_scopes(results: Results, date: str) -> list[str]:
 
 
 def _with(scope: Scope, one: Evaluation, calibration: str | None, date: str) -> Scope:
-    if one.protocol != "clean" or one.axis or any(n.startswith("NOT A TEST") for n in one.notes):
+    if one.protocol != "clean" or one.axis or one.not_a_test:
         return scope
     for part, name in _parts(one):
         figures = _figures(part, one, calibration)

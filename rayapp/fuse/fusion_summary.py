@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rayapp.run.record import command
+from rayapp.run.commands import command
 
 
 def lines(results: Mapping[str, Any], detectors: Sequence[str]) -> Iterator[str]:

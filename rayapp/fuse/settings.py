@@ -31,6 +31,11 @@ class FuseSettings(ScoringSettings, JobSettings):
         (), description="outputs of predict that hold the images, or folders of them"
     )
     scheme: Packaged = Field("imaginet", description="label scheme of the list")
+    guard: Literal["look", "path"] = Field(
+        "look",
+        description="how images that a detector was trained on are known: look: by path, bytes and "
+        "look, which reads all images; path: by path",
+    )
     fusion: Literal["mean", "weighted", "stacking"] = Field(
         "stacking",
         description="of the detectors' log-odds, each by a Platt fit of its own: mean; mean "

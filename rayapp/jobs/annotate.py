@@ -20,6 +20,7 @@ from rayapp.dataset import manifest
 from rayapp.dataset.among_files import describe_left_out
 from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.run import record, row_work
+from rayapp.run.commands import command
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.store import Store
@@ -123,10 +124,8 @@ def next_command(run: record.Run) -> str:
     common = {"scheme": run.store.uri(SCHEME), "root": run.results["root"]}
     if not run.counts["train"]:
         test = f"{lists}/test.txt"
-        return record.command(
-            "evaluate", detector="DETECTOR", annotations=test, **common, output="DIR"
-        )
-    return record.command(
+        return command("evaluate", detector="DETECTOR", annotations=test, **common, output="DIR")
+    return command(
         "train",
         config="demo",
         annotations=f"{lists}/train.txt",

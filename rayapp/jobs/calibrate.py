@@ -1,32 +1,22 @@
 """Calibration from images: missing scores are predicted, the guard's hashes made, then the fit."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin
 from rayapp.calibrate.settings import CalibrateJobSettings, CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
 from rayapp.config.scoring import ScoringSettings
-from rayapp.dataset import manifest
-from rayapp.dataset.labels import Item, load_scheme, read_list
-from rayapp.dataset.leakage import identities, leaks, refuse, training_lists
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.dataset.leakage import leaks, refuse
 from rayapp.dataset.suites import load_suite
-from rayapp.jobs.calibrate_identities import identify
+from rayapp.jobs.calibrate_guard import Guarded, identify, read, refuse_paths, trained_on, written
 from rayapp.jobs.predict_missing import score_missing
 from rayapp.models.folder import load_detector
 from rayapp.run import record
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import open_store
 
-
-@dataclass(frozen=True)
-class _Set:
-    """Images that calibration must stay off; `root` None: known by their paths only."""
-
-    name: str
-    items: list[Item]
-    root: str | None
+_WHAT_TO_DO = "take other images, or --protocol legacy"
 
 
 def calibrate_from_images(settings: CalibrateJobSettings) -> record.Run:
@@ -42,53 +32,50 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> record.Run:
     items = listed.items
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
-    items = read_list(settings.annotations, load_scheme(settings.scheme)).items
     kept = settings.scores or (f"{settings.output.rstrip('/')}-scores",)
-    others = [*_given(settings), *_trained_on(detector.spec.provenance)]
+    others = [*_given(settings), *trained_on(detector.spec.provenance)]
     looks = settings.guard == "look" and settings.protocol == "clean" and bool(others)
     if settings.protocol == "clean":
-        _refuse_paths(items, others, settings)
+        refuse_paths(items, others, settings.root, _WHAT_TO_DO)
     own: str | None = None
+    paths = [item.path for item in items]
     with kept_open():
+        if looks and settings.root:
+            own = identify(paths, settings.root, f"{kept[0]}/identities", settings)
+        against = [written(one, kept[0], looks, settings) for one in others]
+        if own:  # looks are compared with the fit: that takes long, and is seldom what is wrong
+            _refuse_bytes(own, [(one.what, uri) for one, uri in zip(others, against, strict=True)])
         if settings.root:
             fields = settings.model_dump(include=set(ScoringSettings.model_fields))
             score_missing(
                 (settings.detector, detector.hash()),
-                [item.path for item in items],
+                paths,
                 settings.root,
                 kept,
                 kept[0],
                 ScoringSettings(**fields),
                 settings,
             )
-            if looks:
-                paths = [item.path for item in items]
-                own = identify(paths, settings.root, f"{kept[0]}/identities", settings)
-        against = [_manifest(one, kept[0], looks, settings) for one in others]
     ready = [uri for uri in settings.against if uri.endswith(".parquet")]
     fields = settings.model_dump(include=set(CalibrateSettings.model_fields))
     fields |= {"scores": kept, "against": (*ready, *against), "identities": own}
     return calibrate(CalibrateSettings(**fields))
 
 
-def _refuse_paths(
-    items: list[Item], others: Sequence[_Set], settings: CalibrateJobSettings
-) -> None:
-    """What the paths alone tell, before an image is read; under one root they are the images."""
-    own = identities(items, [])
-    for one in others:
-        if one.root == settings.root:
-            found = leaks(own, identities(one.items, []))
-            refuse(found, own.num_rows, one.name, "take other images, or --protocol legacy")
+def _refuse_bytes(own: str, against: Sequence[tuple[str, str]]) -> None:
+    """What the bytes say, before an image is scored."""
+    columns = ["path", "sha256"]
+    mine = read(own).select(columns)
+    found = [(what, leaks(mine, read(uri).select(columns))) for what, uri in against]
+    refuse(found, mine, _WHAT_TO_DO)
 
 
-def _given(settings: CalibrateJobSettings) -> Iterator[_Set]:
+def _given(settings: CalibrateJobSettings) -> Iterator[Guarded]:
     """The lists that the user names, and those of the suites."""
     scheme = load_scheme(settings.scheme)
     for uri in settings.against:
         if not uri.endswith(".parquet"):
-            name = uri.rpartition("/")[2].removesuffix(".txt")
-            yield _Set(name, read_list(uri, scheme).items, settings.root)
+            yield Guarded(uri, read_list(uri, scheme).items, settings.root)
     for name in settings.suite:
         suite = load_suite(name)
         if settings.lists is None and settings.root is None:
@@ -97,30 +84,4 @@ def _given(settings: CalibrateJobSettings) -> Iterator[_Set]:
         store = open_store(folder)
         there = [n for n in suite.made_from.values() if store.stat(n) is not None]
         lists = [read_list(store.uri(n), suite.labels()) for n in (*suite.lists, *there)]
-        yield _Set(suite.name, [item for one in lists for item in one.items], settings.root)
-
-
-def _trained_on(provenance: Mapping[str, Any]) -> Iterator[_Set]:
-    """The lists that the detector was trained on, as far as it says so and they can be read."""
-    root = provenance.get("settings", {}).get("root")
-    there = root is not None and next(iter(open_store(root).list()), None) is not None
-    for number, items in enumerate(training_lists(provenance)):
-        if isinstance(items, UserError):
-            print(f"not guarded against: {items}")
-        else:
-            yield _Set(f"training-{number}", items, root if there else None)
-
-
-def _manifest(one: _Set, folder: str, looks: bool, settings: CalibrateJobSettings) -> str:
-    """URI of a manifest of the set's images, under the set's name."""
-    known = []
-    if looks and one.root:
-        paths = [item.path for item in one.items]
-        uri = identify(paths, one.root, f"{folder}/identities", settings)
-        known.append(manifest.read_table(*split_uri(uri)))
-    store = open_store(folder)
-    key = f"against/{one.name}.parquet"
-    table = identities(one.items, known)
-    if store.stat(key) is None or not manifest.read_table(store, key).equals(table):
-        manifest.write_table(store, key, table)
-    return store.uri(key)
+        yield Guarded(suite.name, [item for one in lists for item in one.items], settings.root)

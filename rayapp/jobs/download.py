@@ -32,8 +32,9 @@ from rayapp.download.settings import PLACEMENT, DownloadSettings
 from rayapp.download.source_plan import Planner, SourcePlan, Task
 from rayapp.download.source_plan_table import print_source_plans
 from rayapp.download.wanted import STATE
+from rayapp.run.fingerprint import fingerprint
 from rayapp.run.progress import Progress
-from rayapp.run.record import Run, digest, fingerprint, start
+from rayapp.run.record import Run, digest, start
 from rayapp.run.resume import nothing_left
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store

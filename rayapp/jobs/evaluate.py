@@ -4,15 +4,22 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
 
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
 from rayapp.config.paths import slug
 from rayapp.config.scoring import ScoringSettings
+from rayapp.dataset.images import sha256
+from rayapp.dataset.labels import item_id
+from rayapp.dataset.leakage import leaks
 from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_perturbation
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.embedding import EmbedSettings
+from rayapp.evaluate.judge import refuse_calibration
 from rayapp.evaluate.settings import EvaluateJobSettings, EvaluateSettings, load_suites
 from rayapp.jobs.evaluate_embedding import EMBEDDING_FILE, embed
 from rayapp.jobs.evaluate_tables import evaluate
@@ -22,7 +29,11 @@ from rayapp.metrics.evaluation import Results
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.run import record
+from rayapp.run.concurrency import as_completed
+from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
+
+_FEW = 16  # images whose bytes are looked at before any is scored
 
 
 def measure(settings: EvaluateJobSettings) -> record.Run:
@@ -45,6 +56,7 @@ def measure(settings: EvaluateJobSettings) -> record.Run:
             for suite in suites:
                 if suite.sweep is not None:
                     _perturb(suite, asked, settings)
+            _refuse_calibrated(asked, detectors, suites)
             needed = _needed(asked, detectors, suites)
             for (at, root), paths in needed.items():
                 detector = detectors[at]
@@ -133,6 +145,46 @@ def _needed(
                 items = items + (calibration.items if calibration else [])
                 found[at, level.root] |= {item.path for item in items}
     return found
+
+
+def _refuse_calibrated(
+    asked: EvaluateSettings, detectors: Sequence[Measured], suites: Sequence[Suite]
+) -> None:
+    """Refuse a test set with a detector's calibration images before any image is scored.
+
+    Looked at are the paths, and the bytes of those that agree and of a few more: a whole list
+    that is known by other paths shows so too. Once all are scored, `judge` compares the bytes of
+    every image.
+    """
+    if asked.protocol != "clean":
+        return
+    bench = Bench(asked, detectors)
+    for detector in detectors:
+        if detector.calibrated_on is None:
+            continue
+        known = set(detector.calibrated_on["path"].to_pylist())
+        for suite in (one for one in suites if one.task == "origin"):
+            for level in levels(suite, asked):
+                paths = [item_id(item.path) for item in bench.items(suite, level).items]
+                looked_at = {path for path in paths if path in known}
+                looked_at |= set(paths[:: max(1, len(paths) // _FEW)])
+                rows = _known(paths, looked_at, level.root)
+                if leaks(detector.calibrated_on, rows).num_rows:  # then how many, of all
+                    rows = _known(paths, set(paths), level.root)
+                refuse_calibration(detector, suite, rows)
+
+
+def _known(paths: Sequence[str], looked_at: set[str], root: str | None) -> pa.Table:
+    """The paths, and the sha256 of those images that are looked at."""
+    hashes = dict(as_completed(partial(_hash, open_store(str(root))), looked_at, _FEW))
+    return pa.table({"path": paths, "sha256": [hashes.get(path) for path in paths]})
+
+
+def _hash(root: Store, path: str) -> tuple[str, str | None]:
+    try:
+        return path, sha256(root.get(path))
+    except OSError:  # scoring says so, or the image lies in a tile store
+        return path, None
 
 
 def _embed(

@@ -12,13 +12,15 @@ from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
 from rayapp.config.scoring import ScoringSettings
-from rayapp.dataset import leakage, manifest
+from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import Item, load_scheme, read_list
+from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.dataset.leakage import identities, leaks, refuse
 from rayapp.dataset.scores import SCORES_FILE, photographs, read_matching, schema, select, with_root
 from rayapp.evaluate.detectors import short_names
 from rayapp.fuse import fusion_fit
 from rayapp.fuse.settings import FuseSettings
+from rayapp.jobs.calibrate_guard import Guarded, identify, read, refuse_paths, trained_on, written
 from rayapp.jobs.predict_missing import score_missing
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings
@@ -33,6 +35,7 @@ from rayapp.storage.uris import open_store, read_uri
 DETECTOR_FOLDER = "detector"
 UNCALIBRATED_FOLDER = "uncalibrated"
 SCORES_FOLDER = "scores"
+_WHAT_TO_DO = "take other images"
 
 
 def fuse(settings: FuseSettings) -> record.Run:
@@ -45,14 +48,7 @@ def fuse(settings: FuseSettings) -> record.Run:
     detectors = [load_detector(uri) for uri in settings.detectors]
     names = settings.names or short_names([uri.rstrip("/") for uri in settings.detectors])
     _check(detectors, settings)
-    scheme = load_scheme(settings.scheme)
-    items = read_list(settings.annotations, scheme).items
-    _guard(detectors, names, items, settings)
-    kept = _scored(detectors, items, settings)
-    tables = [
-        select(read_matching(kept, d.hash(), settings.root), items, scheme, settings.annotations)
-        for d in detectors
-    ]
+    tables = _scored(detectors, names, settings)
     logits_NP = np.column_stack([table["logit"].to_numpy().astype(np.float64) for table in tables])
     labels_N = tables[0]["origin"].to_numpy().astype(np.int64)
     inputs = {
@@ -102,41 +98,63 @@ def _check(detectors: Sequence[Detector], settings: FuseSettings) -> None:
             raise UserError(f"{uri}: stands twice among the detectors, by this or another name")
 
 
-def _guard(
-    detectors: Sequence[Detector], names: Sequence[str], items: list[Item], settings: FuseSettings
-) -> None:
-    """Refuse images that a detector was trained on, known by their paths under the same root."""
-    own = leakage.identities(items, [])
-    for name, detector in zip(names, detectors, strict=True):
-        provenance = detector.spec.provenance
-        if provenance.get("settings", {}).get("root") != settings.root:
-            continue
-        for trained in leakage.training_lists(provenance):
-            if not isinstance(trained, UserError):
-                found = leakage.leaks(own, leakage.identities(trained, []))
-                where = f"what {name} was trained on"
-                leakage.refuse(found, own.num_rows, where, "take other images")
-
-
 def _scored(
-    detectors: Sequence[Detector], items: Sequence[Item], settings: FuseSettings
-) -> tuple[str, ...]:
-    """Folders of scores that hold every image, as far as images are there to be scored."""
+    detectors: Sequence[Detector], names: Sequence[str], settings: FuseSettings
+) -> list[pa.Table]:
+    """The scores of the list's images by each detector, none of which was trained on one."""
+    scheme = load_scheme(settings.scheme)
+    items = read_list(settings.annotations, scheme).items
+    others = [
+        one
+        for name, detector in zip(names, detectors, strict=True)
+        for one in trained_on(detector.spec.provenance, name)
+    ]
+    refuse_paths(items, others, settings.root, _WHAT_TO_DO)
+    looks = settings.guard == "look" and bool(others)
     kept = settings.scores or (f"{settings.output.rstrip('/')}-scores",)
+    paths = [item.path for item in items]
     if settings.root:
-        fields = settings.model_dump(include=set(ScoringSettings.model_fields))
-        with kept_open():
-            for uri, detector in zip(settings.detectors, detectors, strict=True):
-                score_missing(
-                    (uri, detector.hash()),
-                    [item.path for item in items],
-                    settings.root,
-                    kept,
-                    kept[0],
-                    ScoringSettings(**fields),
-                    settings,
-                )
-    return kept
+        if looks:
+            own = identify(paths, settings.root, f"{kept[0]}/identities", settings)
+            _guard(others, read(own), kept, settings)
+        _score(detectors, paths, kept, settings)
+    tables = [
+        select(read_matching(kept, d.hash(), settings.root), items, scheme, settings.annotations)
+        for d in detectors
+    ]
+    if looks and not settings.root:  # the scores know the bytes
+        _guard(others, identities(items, tables), kept, settings)
+    return tables
+
+
+def _guard(
+    others: Sequence[Guarded], own: pa.Table, kept: tuple[str, ...], settings: FuseSettings
+) -> None:
+    """Refuse images that a detector was trained on: by path, by bytes and by look."""
+    found = []
+    with kept_open():
+        for one in others:
+            known = read(written(one, kept[0], True, settings))
+            found.append((one.what, leaks(own, known)))
+    refuse(found, own, _WHAT_TO_DO)
+
+
+def _score(
+    detectors: Sequence[Detector], paths: list[str], kept: tuple[str, ...], settings: FuseSettings
+) -> None:
+    """Score what has no score in the folders `kept`, by every detector."""
+    fields = settings.model_dump(include=set(ScoringSettings.model_fields))
+    with kept_open():
+        for uri, detector in zip(settings.detectors, detectors, strict=True):
+            score_missing(
+                (uri, detector.hash()),
+                paths,
+                str(settings.root),
+                kept,
+                kept[0],
+                ScoringSettings(**fields),
+                settings,
+            )
 
 
 def fused_detector(fusion: Fusion, detectors: Sequence[Detector]) -> Detector:

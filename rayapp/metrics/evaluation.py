@@ -18,6 +18,7 @@ from rayapp.models.calibration.decisions import OperatingPoint, precision
 from rayapp.models.calibration.direction import Direction
 from rayapp.transforms.draws import generator
 
+NOT_A_TEST = "NOT A TEST"
 EVALUATION_FILE = "metrics.json"
 MEAN = "Mean"
 
@@ -182,6 +183,11 @@ class Evaluation(Settings):
     def slice(self, column: str, name: str) -> Slice | None:
         """One slice, or None where the set has none such."""
         return next((s for s in self.slices if (s.column, s.name) == (column, name)), None)
+
+    @property
+    def not_a_test(self) -> tuple[str, ...]:
+        """The notes that stand before any figure: the detector has seen these images."""
+        return tuple(note for note in self.notes if note.startswith(NOT_A_TEST))
 
     @property
     def whole(self) -> Slice:

@@ -100,7 +100,8 @@ def build_network(
     pool = _token_pool(backbone, architecture.head)
     num_features = pool.num_features if pool else backbone.num_features
     settings = architecture.head.model_dump(exclude={"pool", "layers"})
-    return Network(Encoder(backbone), ClassificationHead(num_features, **settings), pool)
+    head = ClassificationHead(num_features, **settings)  # first: its weights are drawn, in order
+    return Network(Encoder(backbone), head, pool)
 
 
 def _token_pool(backbone: Backbone, settings: HeadSettings) -> TokenPool | None:

@@ -189,9 +189,10 @@ def _check_some_are_there(uri: str, store: Store, keys: Sequence[str]) -> None:
         with contextlib.suppress(OSError):  # no name of a file
             if store.stat(key):
                 return
+    others = ", nor are the paths after it" if len(first) > 1 else ""
     raise UserError(
-        f"{uri}: {first[0]} is not below {store.root}, nor are the paths after it; "
-        "give --root, the folder that they start from"
+        f"{uri}: {first[0]} is not below {store.root}{others}; "
+        "give --root, the folder that the list's paths start from"
     )
 
 

@@ -17,7 +17,7 @@ from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.inputs import Inputs
-from rayapp.run.record import command
+from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
 

@@ -16,6 +16,7 @@ from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Step
 
 _GRID: SizeHW = (16, 16)  # of files that are no JPEG, but may have been one, or are lossy WebP
+_TOLD = ("TIFF", "WEBP")  # whose files say whether they lose something
 
 
 def _turn(turns: int) -> Step:
@@ -96,7 +97,7 @@ def _describe_other(image: Image.Image, is_plain: bool) -> str:
         return f"{image.format} of few colours"
     if image.format in ("JPEG", "MPO"):
         return f"JPEG of {image.mode}"
-    return f"{image.format}, lossy"
+    return f"{image.format}, {'lossy' if image.format in _TOLD else 'of unknown compression'}"
 
 
 def _describe(image: Image.Image, layout: JpegLayout, orientation: int) -> str:

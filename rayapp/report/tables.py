@@ -97,7 +97,8 @@ def remarks(several: Sequence[Evidence]) -> list[Block]:
     speakers: dict[str, list[str]] = {}
     for one in several:
         e = one.evaluation
-        words = ". ".join([f"Calibration: {e.calibration}", *e.notes])
+        notes = [note for note in e.notes if note not in e.not_a_test]
+        words = ". ".join([f"Calibration: {e.calibration}", *notes])
         speakers.setdefault(f"{e.view}. {words}.", []).append(e.detector_name)
     legacy = several[0].evaluation.protocol == "legacy"
     lines = "\n\n".join(f"{', '.join(names)}: sees {words}" for words, names in speakers.items())
@@ -112,6 +113,7 @@ def remarks(several: Sequence[Evidence]) -> list[Block]:
         )
     for one in several:
         e = one.evaluation
+        blocks += [Notice(f"{e.detector_name}: {note}.", "warning") for note in e.not_a_test]
         if e.inverted:
             where = "" if e.inverted[0] == e.whole.name else f" on {', '.join(e.inverted)}"
             blocks.append(

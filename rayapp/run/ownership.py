@@ -8,7 +8,7 @@ from typing import Any
 from rayapp.config.errors import UserError
 from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import JobSettings
-from rayapp.run import record
+from rayapp.run.fingerprint import Parts, differing_settings, fingerprint, read_record, write_record
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
@@ -22,7 +22,7 @@ def own_output(
     *,
     placement: Collection[str] = (),
     beside: Collection[str] = (),
-    parts: record.Parts | None = None,
+    parts: Parts | None = None,
 ) -> Iterator[None]:
     """The block runs a pipeline's steps into an output that is empty, or this pipeline's own.
 
@@ -43,13 +43,13 @@ def own_output(
         UserError: the output holds another pipeline's results, or what is not ours.
     """
     store = open_store(settings.output)
-    wanted = {"job": job, **record.fingerprint(settings, {}, placement)}
+    wanted = {"job": job, **fingerprint(settings, {}, placement)}
     wanted["settings"] = with_new_names(type(settings), wanted["settings"], parts)
-    found = record.read_record(store, PIPELINE_FILE, type(settings), parts)
+    found = read_record(store, PIPELINE_FILE, type(settings), parts)
     if not settings.overwrite:
         _check(store, found, wanted, beside)
     if found != wanted:
-        record.write_record(store, PIPELINE_FILE, wanted)
+        write_record(store, PIPELINE_FILE, wanted)
     try:
         yield
     except BaseException:
@@ -76,7 +76,7 @@ def _check(
     # A field that one of two versions lacks was not set by the user.
     shared = found["settings"].keys() & wanted["settings"].keys()
     before, now = ({key: one["settings"][key] for key in shared} for one in (found, wanted))
-    differences = record.differing("setting", before, now)
+    differences = differing_settings(before, now)
     if found["job"] != wanted["job"]:
         differences = [f"a {found['job']}, now {wanted['job']}"]
     if differences:

@@ -11,39 +11,31 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shlex
-import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import BaseModel
 
 from rayapp.config import clock
 from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
-from rayapp.config.packaged import shipped_folder
-from rayapp.config.paths import nearby, portable, submitted
-from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import Settings
+from rayapp.run.fingerprint import (
+    fingerprint,
+    read_record,
+    what_differs,
+    with_new_fields,
+    write_record,
+)
 from rayapp.run.resume import all_there, is_there
-from rayapp.storage.store import Store
+from rayapp.storage.store import Store, is_gone, writer
 from rayapp.storage.uris import open_store
 
 RUN_FILE = "run.json"
 START_FILE = "started.json"
 _SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
 _DECODER = "rayapp.dataset.images"
-# Where work is done, not what is done: these never make two runs differ.
-_PLACEMENT = frozenset({"output", "cpus", "address", "on_ray", "wait_s", "overwrite", "verbose"})
-
-
-_OLD_JOBS = {"pipeline": "benchmark"}
-
-Parts = Mapping[str, type[BaseModel]]
 
 
 @dataclass
@@ -76,9 +68,10 @@ class Run:
                 _empty(self.store, self._replaced)
         else:
             found = read_record(self.store, START_FILE)
-            if found and (differences := _differences(found, self.job, self.fingerprint)):
+            differences = what_differs(found, self.job, self.fingerprint) if found else []
+            if found and differences and not _is_abandoned(self.store, found):
                 raise _another(self.store, differences, unfinished=True)
-        write_record(self.store, START_FILE, {"job": self.job, **self.fingerprint})
+        _begin(self.store, self.job, self.fingerprint)
         self._unclaimed = False
 
     @contextlib.contextmanager
@@ -203,14 +196,17 @@ def start(
         found = read_record(store, key, type(settings))
         if found is None:
             continue
-        found["settings"] = _filled(found["settings"], settings, wanted["settings"])
-        differences = _differences(found, job, wanted)
+        found["settings"] = with_new_fields(found["settings"], settings, wanted["settings"])
+        differences = what_differs(found, job, wanted)
         if not differences and key == RUN_FILE and all_there(store, found):
             return Run(job, store, wanted, "done", found)
         if not differences:
-            write_record(store, START_FILE, {"job": job, **wanted})
+            _begin(store, job, wanted)
             store.delete([RUN_FILE])
             return Run(job, store, wanted, "resumed")
+        if key == START_FILE and _is_abandoned(store, found):
+            store.delete([START_FILE])
+            continue
         if not overwrite:
             raise _another(store, differences, unfinished=key == START_FILE, kept=adds)
         replaced = found
@@ -222,9 +218,18 @@ def start(
                 "give an empty --output, or --overwrite to write beside what is there"
             )
     if replaced is None:  # what can't be written is said before the work begins
-        write_record(store, START_FILE, {"job": job, **wanted})
+        _begin(store, job, wanted)
         store.delete([START_FILE])
     return Run(job, store, wanted, "new", _unclaimed=True, _adds=adds, _replaced=replaced)
+
+
+def _begin(store: Store, job: str, fingerprint: Mapping[str, Any]) -> None:
+    write_record(store, START_FILE, {"job": job, **fingerprint, "writer": writer()})
+
+
+def _is_abandoned(store: Store, found: Mapping[str, Any]) -> bool:
+    """Whether a run ended before it wrote anything, and its process, of this machine, is gone."""
+    return is_gone(found.get("writer", "")) and all(s.key == START_FILE for s in store.list())
 
 
 def _another(
@@ -264,110 +269,6 @@ def _empty(store: Store, found: Mapping[str, Any]) -> None:
     store.delete([stat.key for stat in list(store.list()) if stat.key != START_FILE])
 
 
-def fingerprint(
-    settings: Settings, inputs: Mapping[str, str], placement: Collection[str] = ()
-) -> dict[str, Any]:
-    """What a result depends on: settings (but where the work is done), inputs, code version."""
-    return {
-        "settings": portable(settings.model_dump(mode="json", exclude={*_PLACEMENT, *placement})),
-        "inputs": portable(dict(sorted(inputs.items()))),
-        "code": __version__,
-    }
-
-
-def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
-    """Write what a run is known by.
-
-    Raises:
-        UserError: the store can't be written.
-    """
-    try:
-        store.put(key, json.dumps(record, indent=1, ensure_ascii=False).encode())
-    except OSError as error:
-        why = error.strerror or error
-        if isinstance(error, FileExistsError | NotADirectoryError):
-            why = "a file is in its place; give a folder"
-        raise UserError(f"{store.root}: can't be written ({why})") from None
-
-
-def read_record(
-    store: Store, key: str, model: type[Settings] = Settings, parts: Parts | None = None
-) -> dict[str, Any] | None:
-    """The record of a run of ours, where there is one; in words of now, whoever wrote it.
-
-    Args:
-        store: where it may lie.
-        key: its name there.
-        model: what its settings are read as.
-        parts: models of the settings' free mappings; those that `model` names if none.
-
-    Raises:
-        UserError: the store can't be read.
-    """
-    try:
-        found = json.loads(store.get(key))
-    except (FileNotFoundError, ValueError):
-        return None
-    except OSError as error:
-        raise UserError(f"{store.root}: can't be read ({error.strerror or error})") from None
-    # Other tools have a run.json too; what lies beside theirs is not ours to empty.
-    if not isinstance(found, dict) or not found.keys() >= {"settings", "inputs", "code"}:
-        return None
-    if "stage" in found:  # what a job was called in version 0.1
-        found = {"job": _OLD_JOBS.get(found["stage"], found["stage"]), **found}
-        found["inputs"] = {_input_of_now(name): value for name, value in found["inputs"].items()}
-        with contextlib.suppress(ValueError):
-            found["settings"] = with_new_names(model, found["settings"], parts)
-    return found if "job" in found else None
-
-
-def _filled(
-    found: Mapping[str, Any], settings: BaseModel, now: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Settings of a record with fields that are newer than it, where they are at their default."""
-    filled = dict(found)
-    for name, field_info in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name not in now:  # it only places the work
-            continue
-        if name not in found:
-            default = field_info.get_default(call_default_factory=True)
-            filled |= {name: now[name]} if value == default else {}
-        elif isinstance(value, BaseModel) and isinstance(found[name], Mapping):
-            filled[name] = _filled(found[name], value, now[name])
-    return filled
-
-
-def _input_of_now(name: str) -> str:
-    old = name == "protocol" or name.startswith("protocol of stage")
-    return name.replace("protocol", "perturbation", 1) if old else name
-
-
-def _differences(found: Mapping[str, Any], job: str, wanted: Mapping[str, Any]) -> list[str]:
-    """What differs, a phrase a difference."""
-    if found["job"] != job:
-        return [f"job {found['job']}, now {job}"]
-    differences = differing("setting", found["settings"], wanted["settings"])
-    differences += differing("input", found["inputs"], wanted["inputs"])
-    if found["code"] != wanted["code"]:
-        differences.append(f"code version was {found['code']}, now {wanted['code']}")
-    return differences
-
-
-def differing(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The named values that differ, a phrase each; JSON form on both sides."""
-    return [
-        f"{kind} {key} was {_short(before.get(key))}, now {_short(now.get(key))}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
 def digest(*parts: bytes) -> str:
     """Hex sha256 over byte strings, each with its length: what an input's hash is made of."""
     total = hashlib.sha256()
@@ -395,26 +296,6 @@ def versions() -> dict[str, str]:
 
         found |= decoder_versions()
     return found
-
-
-def command(job: str, **options: str | Sequence[str]) -> str:
-    """A job's command line to copy into this shell; what that would take apart is quoted."""
-    words = _invocation(job)
-    for name, given in options.items():
-        values = [given] if isinstance(given, str) else given
-        words += [f"--{name.replace('_', '-')}", *map(nearby, values)]
-    return shlex.join(words)
-
-
-def _invocation(job: str) -> list[str]:
-    """The words that start a job: `imaginet JOB` where PATH leads to ours, else by their path."""
-    ours, found = Path(sys.executable).with_name("imaginet"), shutil.which("imaginet")
-    by_name = found and ours.exists() and ours.samefile(found)
-    if by_name or submitted():  # of a submitted job nothing is known of the reader's shell
-        return ["imaginet", job]
-    if ours.exists():
-        return [nearby(str(ours)), job]
-    return [nearby(sys.executable), nearby(str(shipped_folder("jobs") / f"{job}.py"))]
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ from rayapp.storage.disk import naming
 
 PARTIAL_SUFFIX = ".part"
 _COPY_BYTES = 1 << 20
+_made_here: set[Path] = set()  # folders of roots that this process made, and may remove again
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,12 @@ class LocalStore:
             return self._put(path, data, if_absent)
 
     def _put(self, path: Path, data: bytes | BinaryIO, if_absent: bool) -> bool:
+        root = Path(self.root)
+        if not root.exists():
+            _made_here.update(one for one in (root, *root.parents) if not one.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not derived from the file's name: a name may already be as long as the file system takes.
-        writer = f"{os.getpid()}-{_machine()}-{secrets.token_hex(6)}"
-        partial = path.parent / f".{writer}{PARTIAL_SUFFIX}"
+        partial = path.parent / f".{writer()}-{secrets.token_hex(6)}{PARTIAL_SUFFIX}"
         try:
             with partial.open("wb") as file:
                 if isinstance(data, bytes):
@@ -202,21 +205,25 @@ class LocalStore:
         return folders, [one for one in found if isinstance(one, Stat) and one.size >= 0]
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the files, and the folders that this empties, as on S3."""
+        """Remove the files, and the folders that this empties, but a root that was there before."""
+        root = Path(self.root)
         for key in keys:
             path = self._path(key)
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
             with contextlib.suppress(OSError):  # not empty: it stays
-                for folder in path.relative_to(self.root).parents[:-1]:
-                    Path(self.root, folder).rmdir()
+                for folder in path.parents:
+                    if root not in folder.parents and folder not in _made_here:
+                        break
+                    folder.rmdir()
+                    _made_here.discard(folder)
 
     def sweep(self, before: float) -> None:
         """Remove the temporary files of killed puts: of dead processes of this machine, and old."""
         for folder, _, names in os.walk(self.root):
             for path in (Path(folder, name) for name in names if _is_partial(name)):
                 with contextlib.suppress(FileNotFoundError):  # another job sweeps too
-                    if path.stat().st_mtime < before or _is_orphan(path.name):
+                    if path.stat().st_mtime < before or is_gone(path.name.removeprefix(".")):
                         path.unlink()
 
     def uri(self, key: str = "") -> str:
@@ -237,10 +244,15 @@ def _machine() -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
-def _is_orphan(name: str) -> bool:
-    """Whether the process of this machine that wrote a temporary file is gone."""
-    process, _, rest = name.removeprefix(".").partition("-")
-    if not rest.startswith(f"{_machine()}-") or not process.isdecimal():
+def writer() -> str:
+    """This process, as it signs what it writes: its number and its machine."""
+    return f"{os.getpid()}-{_machine()}"
+
+
+def is_gone(name: str) -> bool:
+    """Whether what begins with a writer's signature is of a process of this machine that ended."""
+    process, _, rest = name.partition("-")
+    if not rest.startswith(_machine()) or not process.isdecimal():
         return False
     try:
         os.kill(int(process), 0)

@@ -163,7 +163,8 @@ def test_missing_file_is_named(name: str) -> None:
         (["--lists"], "argument --lists: expected at least one argument"),
         (["--lists", "a.txt", "b"], "lists: lists end in .txt"),
         (["--overwrite=maybe"], "argument --overwrite"),
-        (["stray"], "unrecognized arguments: stray"),
+        (["stray"], "stray: belongs to no option; if the shell made it of a pattern"),
+        (["a.jpg", "b.jpg", "--x"], "a.jpg and 1 more: belongs to no option; if the shell made it"),
         (["--codes", "a"], "unrecognized arguments: --codes a"),
     ],
 )
@@ -362,3 +363,5 @@ def test_a_mistyped_option_is_answered_with_the_right_one(typed: str, meant: str
 def test_what_is_like_nothing_is_not_guessed_at() -> None:
     assert "did you mean" not in refused("--zzz", "3")
     assert "did you mean" not in refused("stray")
+    for unrelated in ("--colour", "--reset", "--chops"):
+        assert "did you mean" not in refused(unrelated, "3")

@@ -1,5 +1,6 @@
 """What decoding gives for every format and odd kind of file, and for damaged ones."""
 
+import contextlib
 import io
 import itertools
 import random
@@ -410,3 +411,20 @@ def test_a_flat_picture_has_no_perceptual_hash():
     assert perceptual_hash(np.full((50, 70, 3), 128, np.uint8)) is None
     noise = np.random.default_rng(0).integers(126, 130, (64, 64, 3), dtype=np.uint8)
     assert perceptual_hash(noise) is None
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "group4"])
+def test_no_decoder_writes_into_the_progress_line(
+    compression: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image, file = Image.fromarray(noise), io.BytesIO()
+    if compression == "group4":
+        image = image.convert("1")
+    image.save(file, "TIFF", compression=compression)
+    damaged = bytearray(file.getvalue())
+    for at in (200, 500):
+        damaged[at] ^= 0xFF
+    with contextlib.suppress(ImageError):
+        decode(bytes(damaged))
+    assert capfd.readouterr().err == ""

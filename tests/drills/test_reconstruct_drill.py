@@ -128,5 +128,6 @@ def test_on_s3_a_kill_makes_the_pairs_that_a_local_run_makes(tmp_path, s3):
     assert here.returncode == 0, here.stderr
     far = manifest.read_table(outputs, "manifest.parquet")
     assert far.equals(pq.read_table(local / "manifest.parquet"))
+    assert sorted(after) == sorted(far["path"].to_pylist())
     for row in far.to_pylist():
         assert sha256(outputs.get(row["path"])) == row["sha256"]

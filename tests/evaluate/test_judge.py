@@ -131,7 +131,7 @@ def test_clean_takes_the_detectors_own_calibration(items, scores, published):
 def test_clean_refuses_a_test_image_that_was_calibrated_on(items, scores, published, leak):
     on = pa.table({"path": [leak["path"]], "sha256": [leak["sha256"]], "perceptual_hash": [None]})
     detector = measured(own(), on)
-    with pytest.raises(UserError, match="1 of 1 calibration images are in the test set"):
+    with pytest.raises(UserError, match="1 of 1 calibration images are in suite "):
         judged(items, scores, published, "clean", detector)
     assert judged(items, scores, None, "legacy", detector).calibrated.startswith(
         "the detector's own"

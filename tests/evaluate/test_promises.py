@@ -15,6 +15,7 @@ from rayapp.evaluate.csv_tables import as_text
 from rayapp.evaluate.detectors import load_all
 from rayapp.evaluate.settings import EvaluateSettings, load_suites
 from rayapp.metrics.evaluation import Evaluation
+from rayapp.pages.blocks import Notice
 from rayapp.report import tables
 from rayapp.report.evidence import Evidence
 from rayapp.storage.uris import open_store
@@ -172,6 +173,17 @@ def test_inverted_scores_are_named(measure: Measure, spread: float) -> None:
     assert "WARNING: the scores run against the labels (ROC AUC" in as_text(one)
     notices = [b for b in tables.remarks([Evidence(one, None)]) if b.kind == "notice"]
     assert len(notices) == 1
+
+
+def test_what_is_no_test_is_said_before_any_figure(measure: Measure) -> None:
+    said = "NOT A TEST: 800 of 800 images are in the lists that the detector was trained on"
+    plain = measure(alike())
+    one = plain.model_copy(update={"notes": (said, *plain.notes)})
+    assert as_text(one).splitlines()[1].strip() == said
+    assert as_text(one).count("NOT A TEST") == 1
+    *before, after = tables.remarks([Evidence(one, None)])
+    assert [b.text for b in before if isinstance(b, Notice)] == [f"{one.detector_name}: {said}."]
+    assert "NOT A TEST" not in str(after)
 
 
 def test_one_inverted_slice_is_named_and_chance_is_not(measure: Measure) -> None:

@@ -12,6 +12,7 @@ from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.demo import run_demo
 from rayapp.metrics.ranking import roc_auc
 
+pytestmark = pytest.mark.timeout(600)  # the first to ask for a demo waits for it
 STAGES = (
     "data",
     "perturbed",

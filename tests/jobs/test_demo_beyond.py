@@ -22,6 +22,7 @@ from tests.doubles.server import Server, files_handler
 from tests.pictures import saved, smooth
 from tests.transforms.conftest import picture
 
+pytestmark = pytest.mark.timeout(600)  # the first to ask for a demo waits for it
 _SMALL = {"img_size": 64, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
 

@@ -13,16 +13,18 @@ from scipy import special
 
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
-from rayapp.dataset.labels import load_scheme
+from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.evaluate.detectors import load_all
 from rayapp.fuse.fusion_summary import lines
 from rayapp.fuse.settings import FuseSettings
 from rayapp.jobs.describe import card
 from rayapp.jobs.fuse import fuse
 from rayapp.jobs.predict import predict
-from rayapp.models.folder import load_detector
+from rayapp.models.detector import Detector
+from rayapp.models.folder import load_detector, save_detector
 from rayapp.predict.settings import PredictSettings
-from tests.detectors import listed, saved_detector, saved_scores
+from rayapp.storage.uris import open_store
+from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 
 NUM = 120
 Made = Callable[..., FuseSettings]
@@ -182,3 +184,42 @@ def test_from_images_to_predict_which_scores_as_the_detector_does(
         assert told[path] == (one.verdict, one.reason)
         if unsure:
             assert told[path] == ("unsure", "detectors disagree")
+
+
+def test_images_of_training_are_known_by_bytes_and_counted_over_all_lists(
+    made: Made, tmp_path: Path
+) -> None:
+    scheme, root = load_scheme("demo"), tmp_path / "images"
+    items = listed(tmp_path / "all.txt", _images(root), scheme)
+    write_list(open_store(tmp_path), "train.txt", items[:6], scheme)
+    write_list(open_store(tmp_path), "head.txt", items[6:10], scheme)
+    trained = tiny_detector(7)
+    settings = {
+        "annotations": [str(tmp_path / "train.txt")],
+        "head_annotations": [str(tmp_path / "head.txt")],
+        "root": str(root),
+        "scheme": "demo",
+    }
+    spec = trained.spec.model_copy(update={"provenance": {"settings": settings}})
+    save_detector(Detector(trained.network, spec), open_store(tmp_path / "trained"))
+    detectors = [str(tmp_path / "trained"), made().detectors[0]]
+    common = {"detectors": detectors, "scores": [], "names": ["a", "b"]}
+
+    said = (
+        r"10 of 24 calibration images are in train\.txt, on which a was trained \(6 by path\) and "
+    )
+    with pytest.raises(UserError, match=said + r"head\.txt, on which a was trained \(4 by path\)"):
+        fuse(made(annotations=str(tmp_path / "all.txt"), root=str(root), **common))
+    assert not (tmp_path / "out-scores").exists()
+
+    (tmp_path / "moved").mkdir()
+    moved = []
+    for number, item in enumerate(items):
+        name = f"{number:02d}.png"
+        (tmp_path / "moved" / name).write_bytes((root / item.path).read_bytes())
+        moved.append(Item(name, name, item.labels))
+    write_list(open_store(tmp_path), "moved.txt", moved, scheme)
+    other = common | {"annotations": str(tmp_path / "moved.txt"), "root": str(tmp_path / "moved")}
+    with pytest.raises(UserError, match=r"10 of 24 .*train\.txt.*\(6 by sha256\).*\(4 by sha256\)"):
+        fuse(made(**other))
+    assert list((tmp_path / "out-scores").rglob("scores.parquet")) == []  # nothing was scored

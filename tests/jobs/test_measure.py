@@ -183,7 +183,7 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
     common = {"detector": detector, "root": str(root), "suite": ("imaginet",)}
     refused = {
         "lists/test_calibration.txt": r"imaginet \(\d+ by path",
-        "copied.txt": r"imaginet\.parquet \(\d+ by sha256",
+        "copied.txt": r"imaginet \(\d+ by sha256",
     }
     for annotations, where in refused.items():
         with pytest.raises(UserError, match=rf"\d+ of 80 calibration images are in .*{where}"):
@@ -203,7 +203,7 @@ def test_the_guard_reads_images_of_the_suites(published: Path, tmp_path: Path):
         )  # type: ignore[arg-type]
     )
     assert sum(run.results["leaked"].values()) > 0
-    with pytest.raises(UserError, match="calibration images are in the test set imaginet"):
+    with pytest.raises(UserError, match="calibration images are in suite imaginet, which"):
         measure(
             settings(root, tmp_path / "out", detector=str(tmp_path / "legacy"), suite="imaginet")
         )

@@ -11,7 +11,8 @@ from rayapp.config.errors import UserError
 from rayapp.demo.settings import DemoSettings
 from rayapp.jobs.benchmark import run_benchmark
 from rayapp.jobs.demo import run_demo
-from rayapp.run import record as runs
+from rayapp.run import fingerprint
+from rayapp.run.fingerprint import read_record, write_record
 from rayapp.run.ownership import PIPELINE_FILE, own_output
 from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3
@@ -78,18 +79,18 @@ def test_the_same_settings_go_on_wherever_and_with_newer_code(
 ) -> None:
     run(output)
     run(output, writes="report/run.json", cpus=1, wait_s=3, verbose=True)
-    monkeypatch.setattr(runs, "__version__", "9.9")
+    monkeypatch.setattr(fingerprint, "__version__", "9.9")
     run(output)
-    assert runs.read_record(open_store(output), PIPELINE_FILE)["code"] == "9.9"  # type: ignore[index]
+    assert read_record(open_store(output), PIPELINE_FILE)["code"] == "9.9"  # type: ignore[index]
 
 
 def test_a_field_that_an_older_version_had_not_is_no_other_setting(output: str) -> None:
     run(output)
     store = open_store(output)
-    record = runs.read_record(store, PIPELINE_FILE)
+    record = read_record(store, PIPELINE_FILE)
     assert record is not None
     del record["settings"]["loss"]
-    runs.write_record(store, PIPELINE_FILE, record)
+    write_record(store, PIPELINE_FILE, record)
     run(output)
 
 

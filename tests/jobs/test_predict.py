@@ -141,7 +141,7 @@ def test_workers_batches_and_order_change_nothing(tmp_path: Path):
     with pytest.raises(UserError, match='setting view was null, now "five"'):
         run(tmp_path, "one", input=str(images), view="five")
     (images / "00.png").write_bytes(picture(99))
-    with pytest.raises(UserError, match="input input was"):
+    with pytest.raises(UserError, match="its input has changed since"):
         run(tmp_path, "one", input=str(images), gallery=0)
 
 

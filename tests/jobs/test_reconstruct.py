@@ -273,7 +273,7 @@ def test_a_finished_run_is_done_and_notices_what_is_gone(tmp_path):
     with pytest.raises(JobFailed, match="1 images of the manifest are gone"):
         reconstruct(settings(folder, out))
     (folder / "own.py").write_text(OWN + "# another\n")
-    with pytest.raises(UserError, match="input autoencoder own was"):
+    with pytest.raises(UserError, match="input autoencoder own has changed since"):
         reconstruct(settings(folder, out))
 
 

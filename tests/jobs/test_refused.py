@@ -133,7 +133,7 @@ def _plain(items: list[Item]) -> list[Item]:
 
 
 def attempt(made: Made, output: Path, **changes: Any) -> list[str]:
-    """How it ended, and what lies in its output then."""
+    """How it ended, and what lies in its output then, were it an empty folder."""
     function, model, given, _ = made
     if function.__name__ == "embed":
         function = _embedding(function)
@@ -141,7 +141,8 @@ def attempt(made: Made, output: Path, **changes: Any) -> list[str]:
         function(validated(model, given | {"output": str(output)} | changes, str))
     except (UserError, JobFailed) as error:
         said = f"{type(error).__name__}: {error}"
-    return [said, *sorted(stat.key for stat in open_store(output).list())]
+    left = sorted(stat.key for stat in open_store(str(output)).list())
+    return [said, *(left or ["an empty folder"] * output.exists())]
 
 
 def _embedding(embed: Any) -> Callable[[Any], object]:

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import Detector
-from rayapp.models.detector_spec import Labels
+from rayapp.models.backbones import create_backbone
+from rayapp.models.detector import Detector, build_network
+from rayapp.models.detector_spec import Architecture, HeadSettings, Labels
+from rayapp.models.encoder import ClassificationHead, Encoder
 from tests.models.test_folder import calibration, make_detector, with_spec
 from tests.pictures import photographed
 
@@ -147,3 +149,17 @@ def test_judging_decides_as_calibrated(pixels: np.ndarray) -> None:
     (named,) = several.judge([pixels])
     assert named.verdict in several.spec.labels.classes
     assert named.probability == pytest.approx(float(several.probability([pixels]).max()), abs=1e-6)
+
+
+def test_weights_are_drawn_in_the_same_order_as_ever() -> None:
+    """Backbone, head, sub-networks: a seed trains what it trained before."""
+    head = HeadSettings(hidden=4)
+    architecture = Architecture(backbone="highpass-small", tap_depths=(0.67,), head=head)
+    torch.manual_seed(5)
+    backbone = create_backbone("highpass-small", False, tap_depths=(0.67,))
+    wanted = ClassificationHead(backbone.num_features, hidden=4).state_dict()
+    taps = Encoder(backbone).subnetworks.state_dict()
+    torch.manual_seed(5)
+    network = build_network(architecture)
+    torch.testing.assert_close(network.head.state_dict(), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(network.encoder.subnetworks.state_dict(), taps, rtol=0, atol=0)

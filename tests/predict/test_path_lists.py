@@ -50,6 +50,14 @@ def test_a_text_list_of_paths_starts_from_its_own_folder(folder: Path):
     assert shades(resolve(str(folder / "in/list.txt"))) == EVERY
 
 
+def test_of_a_list_of_one_line_no_other_paths_are_spoken_of(folder: Path):
+    for text, also in (("gone.png\n", False), ("gone.png\nlost.png\n", True)):
+        (folder / "list.txt").write_text(text)
+        with pytest.raises(UserError, match=r"gone\.png is not below") as caught:
+            resolve(str(folder / "list.txt"))
+        assert ("nor are the paths after it" in str(caught.value)) == also
+
+
 def test_a_text_list_starts_from_root_where_one_is_given(folder: Path):
     (folder / "list.txt").write_text("a.png\nnotes.md\n")
     found = resolve(str(folder / "list.txt"), root=str(folder / "in"))

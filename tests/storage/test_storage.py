@@ -162,6 +162,17 @@ def test_delete_leaves_no_empty_folders(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "kept", "root"]
 
 
+def test_delete_leaves_no_folder_that_it_made_and_every_one_that_it_found(tmp_path: Path) -> None:
+    (tmp_path / "found").mkdir()
+    for name in ("found", "made/of/several"):
+        store = open_store(str(tmp_path / name))
+        for _ in range(2):  # as often as it is made
+            store.put("a/b", b"x")
+            store.delete(["a/b"])
+            assert [path.name for path in tmp_path.iterdir()] == ["found"]
+    assert list((tmp_path / "found").iterdir()) == []
+
+
 @pytest.mark.parametrize("root", ["local", "s3", "gs", "az"], indirect=True)
 def test_if_absent_has_one_winner(store: Store) -> None:
     store.stat("lock")  # the client is made before the race

@@ -1,0 +1,107 @@
+"""A large set under fire: killed five times on its way, a node lost, and in every form on S3."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from rayapp.dataset import scores
+from rayapp.storage.uris import open_store
+from tests.doubles.s3 import S3
+from tests.drills.clusters import raylets, started, wait_until
+from tests.jobs.test_predict import picture
+from tests.sets import as_folder, as_tables, as_tars
+
+pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
+ROWS = 6_000
+SLOW = "import time\ndef predict(images):\n    time.sleep(0.004 * len(images))\n"
+MEAN = "    return [float(i.mean()) / 255 for i in images]\n"
+
+
+def tables(folder: Path) -> tuple[str, ...]:
+    """Options of a job on tables of many small pictures, of which one is none."""
+    made = [picture(at, 8, 9) for at in range(50)]
+    images = {f"{at:05}.png": made[at % 50] for at in range(ROWS - 1)} | {"no.png": b"no image"}
+    as_tables(folder / "data", images, shards=5)
+    (folder / "own.py").write_text(SLOW + MEAN)
+    return ("--detector", str(folder / "own.py"), "--input", str(folder / "data"), "--stream")
+
+
+def written(output: Path) -> int:
+    return sum(pq.read_metadata(one).num_rows for one in (output / "scores").glob("*.parquet"))
+
+
+def check(output: Path) -> None:
+    """Every row once; the manifest says so."""
+    rows = ds.dataset(output / "scores").to_table(columns=["id", "status"])
+    assert len(set(rows["id"].to_pylist())) == rows.num_rows == ROWS
+    told = json.loads((output / "run.json").read_text())["counts"]
+    assert told == {"in": ROWS, "scored": ROWS - 1, "failed": 1}
+    assert json.loads((output / "scores/_manifest").read_text())["rows"] == ROWS
+
+
+@pytest.mark.first
+def test_killed_five_times_every_row_is_there_once(tmp_path: Path):
+    options, output = tables(tmp_path), tmp_path / "out"
+    command = [*options, "--output", str(output), "--cpus", "2"]
+    for share in (0.0, 0.2, 0.4, 0.6, 0.8):
+        job = started(tmp_path / "log", "predict", *command)
+        wait_until(job, lambda share=share: written(output) > share * ROWS)
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        time.sleep(3)  # Ray's processes see that the driver is gone
+    job = started(tmp_path / "log", "predict", *command)
+    assert job.wait() == 3, (tmp_path / "log").read_text()
+    check(output)
+
+
+def test_a_lost_node_loses_no_row(tmp_path: Path):
+    options, output = tables(tmp_path), tmp_path / "out"
+    with raylets(1) as cluster:
+        node = cluster.add_node(num_cpus=2)
+        cluster.wait_for_nodes()
+        command = [*options, "--output", str(output)]
+        job = started(tmp_path / "log", "predict", *command, RAY_ADDRESS=cluster.address)
+        wait_until(job, lambda: written(output) > 0.3 * ROWS)
+        cluster.remove_node(node, allow_graceful=False)
+        assert job.wait() == 3, (tmp_path / "log").read_text()
+    check(output)
+
+
+def test_one_set_in_every_form_on_s3(tmp_path: Path, s3: S3):
+    images = {f"{at:04}.png": picture(at, 20, 24) for at in range(400)} | {"0400.png": b"none"}
+    (tmp_path / "own.py").write_text("def predict(images):\n" + MEAN)
+    root = f"s3://{s3.bucket}/forms"
+    forms = {
+        "folder": as_folder(tmp_path / "folder", images),
+        "tables": as_tables(tmp_path / "tables", images),
+        "tars": as_tars(tmp_path / "tars", images),
+    }
+    for name, folder in forms.items():
+        for file in folder.iterdir():
+            open_store(f"{root}/{name}").put(file.name, file.read_bytes())
+    (tmp_path / "list.txt").write_text("\n".join(images))
+    inputs = {name: (f"{root}/{name}",) for name in forms}
+    inputs["list"] = (str(tmp_path / "list.txt"), "--root", f"{root}/folder")
+    found = {}
+    for name, given in inputs.items():
+        output = f"{root}-out/{name}"
+        command = ["--detector", str(tmp_path / "own.py"), "--input", *given, "--output", output]
+        job = started(
+            tmp_path / "log", "predict", *command, "--stream", "--gallery", "0", **s3.environment
+        )
+        assert job.wait() == 3, (tmp_path / "log").read_text()
+        rows = scores.read_scores(open_store(output)).to_pylist()
+        found[name] = {re.findall(r"\d{4}\.png", row["path"])[-1]: row["logit"] for row in rows}
+    for name, logits in found.items():
+        assert logits.keys() == images.keys(), name
+        assert [key for key, one in logits.items() if one is None] == ["0400.png"], name
+        pairs = [(logits[key], found["folder"][key]) for key in images if key != "0400.png"]
+        np.testing.assert_allclose(*np.array(pairs).T, atol=1e-6, err_msg=name)
