@@ -5,7 +5,9 @@
 Pictures of nothing, five of each kind, are judged by a detector through views of two kinds. Crops
 of real photographs, of several sizes and at any place, are looked at by the same rules; beside them
 each photograph's parts of 256 px, side by side, tell how many photographs hold a part (sky, snow, a
-white wall) that would get no verdict by itself.
+white wall) that would get no verdict by itself. No list says which crops show sky, snow, fog, night
+or a bare wall: the smoothest twentieth of the crops, by the mean slope of grey, are such (seen:
+bare walls and studio grounds, night, sky, fur and water out of focus), and are counted apart.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from rayapp.config.errors import UserError
@@ -32,6 +35,12 @@ CROPS, QUICK_CROPS = 4800, 200
 
 def reason(pixels_HWC: Pixels, seen: Preprocessing) -> str:
     return nothing_to_judge(cut_views(pixels_HWC, seen), pixels_HWC.shape[:2], seen)
+
+
+def slope(pixels_HWC: Pixels, seen: Preprocessing) -> float:
+    """How much grey changes from pixel to pixel, on average, in what is seen."""
+    grey_HW = cv2.cvtColor(cut_views(pixels_HWC, seen)[0], cv2.COLOR_RGB2GRAY).astype(np.int16)
+    return float(np.abs(np.diff(grey_HW, axis=0)).mean() + np.abs(np.diff(grey_HW, axis=1)).mean())
 
 
 def verdicts() -> int:
@@ -80,11 +89,18 @@ def photographed(opened: Sequence[tuple[str, Pixels]], count: int) -> dict[str, 
     """Of crops, parts and whole photographs: how many would get no verdict."""
     found: dict[str, float] = {}
     for seen in SEEN:
-        named = [(name, kind_of(reason(crop, seen))) for name, crop in crops(opened, count)]
+        named = [
+            (slope(crop, seen), kind_of(reason(crop, seen))) for _, crop in crops(opened, count)
+        ]
         blank = [one for one in named if one[1]]
+        smoothest = sorted(named)[: count // 20]
+        smooth = found[f"smooth_unsure_{seen.view}_percent"] = (
+            100 * sum(bool(one[1]) for one in smoothest) / len(smoothest)
+        )
         share = found[f"crops_unsure_{seen.view}_percent"] = 100 * len(blank) / count
         kinds = Counter(kind for _, kind in blank)
         print(f"{count} crops, view {seen.view}-{seen.size}: {share:.2f} % unsure {dict(kinds)}")
+        print(f"  of the {len(smoothest)} smoothest of them: {smooth:.1f} % unsure")
     seen = SEEN[0]
     whole = [name for name, pixels in opened if reason(pixels, seen)]
     cut = [(name, bool(reason(one, seen))) for name, px in opened for one in parts(px, seen.size)]

@@ -127,6 +127,59 @@ def _bars(k: int, rng: np.random.Generator) -> bytes:
     return _file(cv2.resize(squares, (_SIDES[k], _SIDES[k]), interpolation=cv2.INTER_NEAREST))
 
 
+def _drawn(k: int, rng: np.random.Generator, where: Callable[[Pixels, Pixels], Pixels]) -> Pixels:
+    """Two colours with smooth edges: the second where `where` of y and x from -1 to 1 holds."""
+    y, x = (np.mgrid[: 4 * _SIDES[k], : 4 * _SIDES[k]] + 0.5) / (2 * _SIDES[k]) - 1
+    share = where(y, x).astype(np.float32)
+    share = cv2.resize(share, (_SIDES[k], _SIDES[k]), interpolation=cv2.INTER_AREA)
+    first, last = rng.integers(0, 120, 3), rng.integers(136, 256, 3)
+    return np.asarray(first + (last - first) * share[..., None])
+
+
+def _disc(k: int, rng: np.random.Generator) -> bytes:
+    top, left, radius = *rng.uniform(-0.1, 0.1, 2), (0.2, 0.3, 0.25, 0.4, 0.15)[k]
+    return _file(_drawn(k, rng, lambda y, x: np.hypot(y - top, x - left) < radius))
+
+
+def _rings(k: int, rng: np.random.Generator) -> bytes:
+    top, left, wide = *rng.uniform(-0.1, 0.1, 2), (0.1, 0.35, 0.12, 0.2, 0.08)[k]
+    rings = _drawn(k, rng, lambda y, x: np.hypot(y - top, x - left) // wide % 2 == 0)
+    return _file(rings)
+
+
+def _split(k: int, rng: np.random.Generator) -> bytes:
+    angle, off = rng.uniform(0, 2 * np.pi), rng.uniform(-0.2, 0.2)
+    parts = _drawn(k, rng, lambda y, x: np.cos(angle) * x + np.sin(angle) * y > off)
+    return _file(parts)
+
+
+def _bordered(k: int, rng: np.random.Generator) -> bytes:
+    inner = (0.97, 0.9, 0.8, 0.7, 0.6)[k] * min(1.0, 256 / _SIDES[k])
+    square = _drawn(k, rng, lambda y, x: np.maximum(np.abs(y), np.abs(x)) < inner)
+    return _file(square, "JPEG", quality=_QUALITIES[k]) if k % 2 else _file(square)
+
+
+def _conic(k: int, rng: np.random.Generator) -> bytes:
+    y, x = np.mgrid[: _SIDES[k], : _SIDES[k]] / (_SIDES[k] - 1) - 0.5
+    first, last = rng.integers(0, 256, (2, 3))
+    turn = (np.arctan2(y, x) + np.pi) / (2 * np.pi)
+    return _file(first + (last - first) * turn[..., None])
+
+
+def _three_colours(k: int, rng: np.random.Generator) -> bytes:
+    along = _ramp(k, np.random.default_rng(1))[..., 0]
+    along = (along - along.min()) / (along.max() - along.min())
+    stops = rng.integers(0, 256, (3, 3))
+    return _file(np.stack([np.interp(along, (0, 0.5, 1), stops[:, c]) for c in range(3)], -1))
+
+
+def _blurred(k: int, rng: np.random.Generator) -> bytes:
+    """Noise blurred by up to 4 px, its contrast restored."""
+    fine = rng.integers(0, 256, (_SIDES[k], _SIDES[k], 3), np.uint8).astype(np.float32)
+    soft = cv2.GaussianBlur(fine, (0, 0), (1, 2, 3, 4, 4)[k])
+    return _file(128 + 40 * (soft - soft.mean()) / soft.std())
+
+
 KINDS: dict[str, Make] = {
     "one colour": lambda k, rng: _file(_flat(k, rng)),
     "one colour in a 1-px frame": _framed,
@@ -155,4 +208,14 @@ KINDS: dict[str, Make] = {
     "stripes": _striped,
     "waves": _waves,
     "bars and palettes": _bars,
+    "a disc on a plain ground": _disc,
+    "concentric rings": _rings,
+    "two halves": _split,
+    "a plain square in a border": _bordered,
+    "conic gradient": _conic,
+    "gradient of three colours": _three_colours,
+    "gradient as JPEG of low quality": lambda k, rng: _file(
+        _ramp(k, rng), "JPEG", quality=(70, 60, 50, 40, 75)[k]
+    ),
+    "blurred noise": _blurred,
 }

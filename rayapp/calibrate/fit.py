@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,21 +160,22 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     run.claim()
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
-    run.finish(
-        counts,
-        {
-            "method": fitted.method,
-            "parameters": fitted.parameters,
-            "slope_interval": fitted.slope_interval,
-            "warning": fitted.warning,
-            "threshold": calibration.threshold,
-            "band": calibration.band,
-            "decisions": calibration.describe(),
-            "leaked": leaked,
-        },
-        made=(SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE),
-    )
+    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE)
+    run.finish(counts, _results(fitted, calibration) | {"leaked": leaked}, made=made)
     return run
+
+
+def _results(fitted: calibrators.Calibrator, calibration: Calibration) -> dict[str, Any]:
+    """What the end says of a calibration, and what fuse and tune read of it."""
+    return {
+        "method": fitted.method,
+        "parameters": fitted.parameters,
+        "slope_interval": fitted.slope_interval,
+        "warning": fitted.warning,
+        "threshold": calibration.threshold,
+        "band": calibration.band,
+        "decisions": calibration.describe(),
+    }
 
 
 def check_tells_origin(detector: Detector, name: str) -> None:

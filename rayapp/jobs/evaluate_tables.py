@@ -7,6 +7,7 @@ from rayapp.cluster.session import as_completed, on_demand, spared, start
 from rayapp.dataset.manifest import write_table
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
+from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench, Pairing
 from rayapp.evaluate.csv_tables import as_csv, published_tables
 from rayapp.evaluate.detectors import load_all
@@ -61,9 +62,6 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
             start()
         run.claim()
         evaluations, comparisons = _measured(pairings, settings, _here if here else _on_ray)
-    for one, evaluation in zip(pairings, evaluations, strict=True):
-        if one.evidence is not None:
-            write_table(run.store, evaluation.evidence, one.evidence)
     results = Results(
         protocol=settings.protocol,
         seed=settings.seed,
@@ -75,20 +73,32 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         spreads=_spreads(evaluations) if settings.same_recipe else [],
         command=command,
     )
-    run.store.put(EVALUATION_FILE, results.model_dump_json(indent=1).encode())
-    run.store.put(CSV_FILE, as_csv(evaluations).encode())
-    published = published_tables(evaluations, suites)
-    for key, text in published.items():
-        run.store.put(key, text.encode())
-    images = max(
-        len(one.measurements.judged.items.items) if one.measurements.judged else 0
-        for one in pairings
-    )
-    counts = {"detectors": len(detectors), "suites": len(suites), "in": images}
-    counts["slices"] = sum(len(one.slices) for one in evaluations)
+    published = _write(run, results, pairings, suites)
+    judged = [one.measurements.judged for one in pairings]
+    counts = {
+        "detectors": len(detectors),
+        "suites": len(suites),
+        "in": max(len(one.items.items) if one else 0 for one in judged),
+        "slices": sum(len(one.slices) for one in evaluations),
+    }
     run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
     _record(run, settings)
     return run
+
+
+def _write(
+    run: record.Run, results: Results, pairings: Sequence[Pairing], suites: Sequence[Suite]
+) -> list[str]:
+    """Write the figures and their evidence; the files of the tables as the original wrote them."""
+    for one, evaluation in zip(pairings, results.evaluations, strict=True):
+        if one.evidence is not None:
+            write_table(run.store, evaluation.evidence, one.evidence)
+    run.store.put(EVALUATION_FILE, results.model_dump_json(indent=1).encode())
+    run.store.put(CSV_FILE, as_csv(results.evaluations).encode())
+    published = published_tables(results.evaluations, suites)
+    for key, text in published.items():
+        run.store.put(key, text.encode())
+    return list(published)
 
 
 def _few(pairings: Sequence[Pairing]) -> bool:

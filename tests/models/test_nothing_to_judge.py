@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rayapp.dataset.images import decode
 from rayapp.models.detector_spec import Preprocessing
-from rayapp.models.nothing_to_judge import NOISE, TOO_FEW, kind_of, nothing_to_judge
+from rayapp.models.empty_views import NOISE
+from rayapp.models.nothing_to_judge import TOO_FEW, kind_of, nothing_to_judge
 from rayapp.models.preprocessing import cut_views
 from tests.degenerate import KINDS, files
 from tests.detectors import tiny_detector
@@ -22,7 +25,7 @@ def test_a_picture_of_nothing_gets_no_verdict(name: str):
     opened = [decode(file).pixels_HWC for file in files(name)]
     for pixels_HWC in opened:
         assert reason_of(pixels_HWC)
-    assert reason_of(opened[2], size=224, view="resize")
+        assert reason_of(pixels_HWC, size=224, view="resize")
     assert reason_of(opened[1], view="five")
     assert nothing_to_judge(opened[1][None], opened[1].shape[:2], None)
 
@@ -75,3 +78,13 @@ def test_the_detectors_own_minimum_holds_and_scores_stand():
         [one.probability for one in judged], strict.probability(images), atol=1e-6
     )
     assert strict.hash() == plain.hash()
+
+
+@pytest.mark.parametrize("name", ["gravel.png", "grass.png", "coffee.png", "retina.jpg"])
+def test_textures_and_dark_grounds_of_photographs_are_judged(name: str):
+    skimage = pytest.importorskip("skimage", reason="scikit-image is not installed")
+    photo = Path(skimage.__file__).parent / "data" / name
+    pixels_HWC = decode(photo.read_bytes()).pixels_HWC
+    for top in range(0, pixels_HWC.shape[0] - 255, 128):
+        part_HWC = pixels_HWC[top : top + 256, 100:356]
+        assert reason_of(part_HWC) == "", top
