@@ -13,10 +13,11 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import Item, LabelScheme, item_id
 from rayapp.storage.store import Store
-from rayapp.storage.uris import open_store, split_uri
+from rayapp.storage.uris import open_store
 
 SCORES_FILE = "scores.parquet"
 SCORES_FOLDER = "scores"  # of a large set: a folder of tables
+FOLDER_MANIFEST = "_manifest"  # in such a folder, once it is whole
 _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PERTURBATION_KEY = b"perturbation"
@@ -54,16 +55,44 @@ def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> p
     return columns.with_metadata(known)
 
 
+def _tables_below(store: Store) -> list[str]:
+    """Every score table below a store: single ones, and the parts of folders that are whole.
+
+    Of an output that has both, the one table.
+    """
+    keys = {stat.key for stat in store.list()}
+    found = [key for key in keys if key.rpartition("/")[2] == SCORES_FILE]
+    for key in keys:
+        folder, slash, name = key.rpartition("/")
+        above = folder.removesuffix(SCORES_FOLDER)
+        if (
+            name.endswith(".parquet")
+            and name != SCORES_FILE
+            and f"{folder}{slash}{FOLDER_MANIFEST}" in keys
+            and not (above != folder and f"{above}{SCORES_FILE}" in keys)
+        ):
+            found.append(key)
+    return sorted(found)
+
+
+def _read(store: Store, key: str) -> pa.Table:
+    table = manifest.read_table(store, key)
+    missing = {"id", "logit", "detector_hash"} - set(table.column_names)
+    if missing:
+        raise UserError(f"{store.uri(key)}: no score table, {min(missing)} is missing")
+    return table
+
+
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
-    """Read a score table.
+    """Read a score table, or all of a folder of them.
 
     Raises:
         UserError: there is none, or it was made by another detector than `detector_hash`.
     """
-    table = manifest.read_table(store, SCORES_FILE)
-    missing = {"id", "logit", "detector_hash"} - set(table.column_names)
-    if missing:
-        raise UserError(f"{store.uri(SCORES_FILE)}: no score table, {min(missing)} is missing")
+    if store.stat(SCORES_FILE) is None and store.stat(f"{SCORES_FOLDER}/{FOLDER_MANIFEST}"):
+        table = pa.concat_tables([_read(store, key) for key in _tables_below(store)]).sort_by("id")
+    else:
+        table = _read(store, SCORES_FILE)
     found = {h for h in table["detector_hash"].to_pylist() if h}
     if detector_hash is not None and found - {detector_hash}:
         raise UserError(
@@ -76,7 +105,7 @@ def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
 def require_scores(uris: Iterable[str]) -> None:
     """Nothing where each folder holds a score table, at its top or further down; else UserError."""
     for uri in uris:
-        if not any(stat.key.rpartition("/")[2] == SCORES_FILE for stat in open_store(uri).list()):
+        if not _tables_below(open_store(uri)):
             raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
 
 
@@ -91,15 +120,14 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
     tables = [_with_root(pa.Table.from_batches([], schema()))]
     for uri in uris:
         store = open_store(uri)
-        for stat in list(store.list()):
-            if stat.key.rpartition("/")[2] == SCORES_FILE:
-                part = read_scores(split_uri(store.uri(stat.key))[0])
-                # Scores of disturbed images are no scores of the images.
-                metadata = part.schema.metadata or {}
-                is_plain = not {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys()
-                if is_plain and root in (None, images_root(part)):
-                    mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
-                    tables.append(_with_root(mine))
+        for key in _tables_below(store):
+            part = _read(store, key)
+            # Scores of disturbed images are no scores of the images.
+            metadata = part.schema.metadata or {}
+            is_plain = not {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys()
+            if is_plain and root in (None, images_root(part)):
+                mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
+                tables.append(_with_root(mine))
     return _one_a_path(pa.concat_tables(tables, promote_options="default"))
 
 

@@ -66,20 +66,22 @@ def stream_scores(
     elapsed_s = time.monotonic() - began
     results["scored_now"] = num_rows - before
     results["images_per_s"] = round((num_rows - before) / elapsed_s, 2)
-    summary = _summary(folder, subject, settings.gallery)
+    summary = _summary(folder, subject, settings.gallery, here=num_rows <= LARGE)
     finish = _one_table if num_rows <= LARGE else _folder_alone
     finish(settings, subject, run, large, folder, summary, results)
 
 
-def _summary(folder: DatasetFolder, subject: Subject, most: int) -> Summary:
-    """What is told of all parts, gathered by workers."""
+def _summary(folder: DatasetFolder, subject: Subject, most: int, here: bool) -> Summary:
+    """What is told of all parts, gathered by workers; of few rows here, for they take to start."""
     import ray
 
     keys = [stat.key for stat in folder.parts()]
     groups = [keys[at : at + _PARTS_A_TASK] for at in range(0, len(keys), _PARTS_A_TASK)]
     task = ray.remote(num_cpus=1)(summary_of)
     same = (subject.judge, most, folder.store)
-    whole = summary_of(*same, [])
+    whole = summary_of(*same, keys if here else [])
+    if here:
+        return whole
     for _, found in as_completed({task.remote(*same, few): few[0] for few in groups}):
         whole.merge(found)
     whole.parts.sort(key=lambda part: part.file)

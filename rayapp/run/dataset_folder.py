@@ -4,7 +4,6 @@ Workers write the parts; a part is whole, or it is not there. Beside them, until
 lie Ray Data's checkpoints: one a part, `pending` until its part is written. `_manifest` comes last.
 """
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayapp.dataset.images import sha256
+from rayapp.dataset.scores import FOLDER_MANIFEST
 from rayapp.run.rows_done import RowsDone
 from rayapp.storage.store import Stat, Store
 
-MANIFEST_FILE = "_manifest"
 _SUFFIX = ".parquet"
 _PENDING = ".pending.parquet"
 
@@ -78,13 +77,13 @@ class DatasetFolder:
             "parts": [asdict(part) for part in parts],
         }
         data = json.dumps(whole, indent=1, ensure_ascii=False).encode()
-        self.store.put(f"{self.name}/{MANIFEST_FILE}", data)
+        self.store.put(f"{self.name}/{FOLDER_MANIFEST}", data)
         self.store.delete([stat.key for stat in list(self.store.list(f"{self.checkpoint}/"))])
 
 
 def read_part(store: Store, key: str) -> tuple[pa.Table, Part]:
     """A part's rows, and what is to be told of it."""
     data = store.get(key)
-    table = pq.read_table(io.BytesIO(data))
+    table = pq.read_table(pa.BufferReader(data))
     failed = sum(1 for one in table["status"].to_pylist() if one != "ok")
     return table, Part(key.rpartition("/")[2], table.num_rows, failed, len(data), sha256(data))

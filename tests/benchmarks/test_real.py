@@ -52,6 +52,17 @@ def test_no_fold_trains_on_what_it_judges(ways) -> None:
         assert len(judged) == origins.sum() * (1 - origins).sum()
 
 
+@pytest.mark.parametrize("per_kind", [1, 2])
+def test_the_smallest_sets_are_judged(per_kind: int) -> None:
+    every = pictures(per_kind).pictures
+    one = RealSet(Path("nowhere"), [p for p in every if p.kind in ("phone", "press", "SD", "GAN")])
+    features = np.random.default_rng(0).normal(size=(len(one.pictures), 9)).astype(np.float32)
+    for ways in (leave_family_out, leave_source_out, half_against_half):
+        pairs = judge(one, list(ways(one)), features, {"clean": features})["clean"]
+        assert ((pairs.higher_SR >= 0) & (pairs.higher_SR <= 1))[~np.isnan(pairs.higher_SR)].all()
+        assert not np.isnan(pairs.higher_SR).all()
+
+
 def test_groups_are_dealt_whole_and_evenly() -> None:
     one = pictures()
     parts = deal(one.groups_N, one.origins_N == 0, 4)

@@ -141,7 +141,7 @@ def test_killed_ten_times_in_a_cloud_it_gives_the_same(
     for _ in range(10):
         process = pipeline.start()
         try:
-            process.wait(random.uniform(0.2, 0.6) * seconds)
+            process.wait(random.uniform(0.1, 0.4) * seconds)
         except subprocess.TimeoutExpired:
             kill(process)
     pipeline.finish()

@@ -179,8 +179,8 @@ def test_the_trash_loses_nothing(root, tmp_path):
     assert os.listdir(root / "a") == []
 
 
-def test_s3_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path, s3):
-    store = open_store(f"s3://{s3.bucket}/prune/{tmp_path.name}/root")
+def test_a_bucket_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path, bucket):
+    store = open_store(f"{bucket}/prune/{tmp_path.name}/root")
     for path in root.rglob("*.png"):
         store.put(str(path.relative_to(root)), path.read_bytes())
     annotated = ["a/1.png", "4.png", "x"]
@@ -188,7 +188,7 @@ def test_s3_and_local_give_the_same_and_copies_stay_in_the_trash(root, tmp_path,
     there = keep_or_remove.decide(walked(store.root), annotated)
     assert here.equals(there)
     for trash in (
-        open_store(f"s3://{s3.bucket}/prune/{tmp_path.name}/trash"),
+        open_store(f"{bucket}/prune/{tmp_path.name}/trash"),
         open_store(tmp_path / "trash"),
     ):
         store.put("b/c/3.png", b"b/c/3.png")

@@ -88,12 +88,13 @@ def test_another_stage_s_parts_are_its_own(tmp_path: Path) -> None:
     assert list(store.list()) == []
 
 
-@pytest.mark.parametrize("uri", ["local", "s3"])
+@pytest.mark.parametrize("uri", ["local", "s3", "google", "azure"])
 def test_a_manifest_is_written_from_chunks(
     uri: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    if uri == "s3":
-        uri = f"s3://{request.getfixturevalue('s3').bucket}/{tmp_path.name}"
+    if uri != "local":
+        scheme = {"s3": "s3", "google": "gs", "azure": "az"}[uri]
+        uri = f"{scheme}://{request.getfixturevalue(uri).bucket}/{tmp_path.name}"
     store = open_store(tmp_path if uri == "local" else uri)
     whole = rows([f"{number:03}" for number in range(100)])
     manifest.write_chunks(store, "m.parquet", (whole.slice(a, 9) for a in range(0, 100, 9)), SCHEMA)
