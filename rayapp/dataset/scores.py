@@ -26,6 +26,7 @@ _OLD_KEY = b"protocol"  # of it, in scores of before
 EXTRA = {
     "logit": pa.float32(),
     "logits": pa.list_(pa.float32()),  # of a detector with one output a class; then no `logit`
+    "delivered_logits": pa.list_(pa.float32()),  # of the picture as it is delivered elsewhere
     "detector_hash": pa.string(),
     "preprocessing_hash": pa.string(),
     "orientation": pa.int8(),

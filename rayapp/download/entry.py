@@ -17,6 +17,7 @@ from rayapp.download.origins.catalogue import Source, load_catalogue
 from rayapp.download.origins.faults import Fault
 from rayapp.download.origins.reader import PATIENCE, Patience
 from rayapp.download.source_plan import Planner
+from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 
 _SHOW_EVERY_S = 1.0
@@ -88,6 +89,15 @@ def fetch_entry(
         fatal = [done.fatal for task in plan.tasks for done in worker.run(task) if done.fatal]
     if fatal:
         raise JobFailed(f"{fatal[0]}; run it again to go on")
+    return _fetched(store, name)
+
+
+def _fetched(store: Store, name: str) -> list[Fetched]:
+    """The files of an entry, as the ledger has them.
+
+    Raises:
+        JobFailed: one is missing, or there is none.
+    """
     rows = sorted(ledger.best_rows(store, name).values(), key=lambda row: str(row["path"]))
     missing = [f"{row['path']}: {row['error']}" for row in rows if row["status"] != STATUS_OK]
     if missing or not rows:

@@ -1,6 +1,6 @@
 """From settings to measurements: which detector is measured on which suite, with which rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.labels import AnnotationList, item_id, read_list
 from rayapp.dataset.leakage import trained_on
 from rayapp.dataset.scores import read_matching
-from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items, strength
+from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items
 from rayapp.evaluate.csv_tables import evidence, evidence_key
 from rayapp.evaluate.detectors import Measured
 from rayapp.evaluate.judge import Judged, class_probabilities, judge, promise, slices_of
 from rayapp.evaluate.left_out import own_slices, resampled
+from rayapp.evaluate.levels import Level, levels, lists_folder
 from rayapp.evaluate.measurements import (
     Measurements,
     identification_measurements,
@@ -27,7 +28,6 @@ from rayapp.metrics.evaluation import NOT_A_TEST
 from rayapp.models.verdicts import decides_at
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
-from rayapp.transforms.perturbations import PLAIN, load_perturbation
 
 
 @dataclass(frozen=True)
@@ -39,69 +39,6 @@ class Pairing:
     measurements: Measurements
     published_as: str
     evidence: pa.Table | None = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """A test set, or one strength of a sweep: where its images and its lists lie."""
-
-    name: str
-    value: float
-    root: str | None
-    uris: tuple[str, ...]
-
-
-def levels(suite: Suite, settings: EvaluateSettings) -> Iterator[Level]:
-    """Every strength of a sweep; of another suite the one test set.
-
-    Raises:
-        UserError: the folder of lists or of perturbed images isn't given.
-    """
-    root = settings.root.rstrip("/") if settings.root else None
-    if suite.name == FOLDER:
-        yield Level("", 0.0, root, suite.lists)
-    elif suite.sweep is None:
-        folder, files = lists_folder(settings, suite), suite.files(settings.protocol)
-        yield Level("", 0.0, root, tuple(f"{folder}/{name}" for name in files))
-    else:
-        perturbation = load_perturbation(sweep_perturbation(suite, settings))
-        if settings.sweeps is None:
-            raise UserError(f"suite {suite.name}: give --sweeps, the folder of perturbed images")
-        made = f"{settings.sweeps.rstrip('/')}/{perturbation.name}"
-        store = open_store(made)
-        there = {stat.key for stat in store.list("lists/")}
-        if not there:
-            raise UserError(
-                f"{made}: no lists of perturbed images; run `imaginet perturb` with "
-                f"--perturbation {perturbation.name} --output {made}"
-            )
-        names = [name.replace("test_annotations_", "test_") for name in suite.lists]
-        for variant in perturbation.variant_names:
-            at = "lists" if variant == PLAIN else f"lists/{variant}"
-            value = 1.0 if variant == PLAIN else strength(variant)
-            found = [f"{at}/{name}" for name in names if f"{at}/{name}" in there]
-            if found:  # none: every image is too small for this strength
-                yield Level(variant, value, made, tuple(store.uri(key) for key in found))
-
-
-def sweep_perturbation(suite: Suite, settings: EvaluateSettings) -> str:
-    """The name of the perturbation of a sweep."""
-    assert suite.sweep is not None
-    published = suite.sweep.legacy if settings.protocol == "legacy" else None
-    return published or suite.sweep.clean
-
-
-def lists_folder(settings: EvaluateSettings, suite: Suite) -> str:
-    """Where the lists of the suites lie.
-
-    Raises:
-        UserError: neither lists nor root is given.
-    """
-    if settings.lists is None and settings.root is None:
-        raise UserError(
-            f"suite {suite.name}: give --lists, the folder of its lists ({', '.join(suite.lists)})"
-        )
-    return (settings.lists or f"{str(settings.root).rstrip('/')}/lists").rstrip("/")
 
 
 @dataclass

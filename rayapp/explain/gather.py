@@ -12,7 +12,8 @@ from rayapp.models.detector import Detector
 from rayapp.models.preprocessing import Box, Pixels, seen_boxes
 from rayapp.models.verdicts import Judge
 from rayapp.pages.blocks import Value
-from rayapp.run.record import now, versions
+from rayapp.run.fingerprint import versions
+from rayapp.run.record import now
 from rayapp.transforms.perturbations import load_perturbation
 from rayapp.transforms.plans import apply_each
 

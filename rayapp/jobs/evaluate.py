@@ -16,10 +16,11 @@ from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import item_id
 from rayapp.dataset.leakage import leaks
 from rayapp.dataset.suites import Suite
-from rayapp.evaluate.bench import Bench, levels, lists_folder, sweep_perturbation
+from rayapp.evaluate.bench import Bench
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.embedding import EmbedSettings
 from rayapp.evaluate.judge import refuse_calibration
+from rayapp.evaluate.levels import levels, lists_folder, sweep_perturbation
 from rayapp.evaluate.settings import EvaluateJobSettings, EvaluateSettings, load_suites
 from rayapp.jobs.evaluate_embedding import EMBEDDING_FILE, embed
 from rayapp.jobs.evaluate_tables import evaluate

@@ -21,6 +21,7 @@ from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
+from rayapp.predict.deliveries import PERTURBATION, Deliveries
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
@@ -50,14 +51,15 @@ def predict(settings: PredictSettings) -> record.Run:
     with contextlib.ExitStack() as opened:
         trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
+        deliveries = _deliveries(settings, subject)
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
         inputs = meanwhile(settings, opened, lambda: _listed(settings, disturbed, scratch))
         if isinstance(inputs, LargeInputs):
-            return _streamed(settings, subject, inputs, disturbed, trust, opened)
+            return _streamed(settings, subject, inputs, disturbed, trust, deliveries, opened)
         hashes = {"detector": subject.hash, "input": _listing_hash(inputs, settings.follow)}
-        hashes |= _trusted(trust)
+        hashes |= _trusted(trust, deliveries)
         if disturbed:
             hashes["perturbation"] = disturbed.perturbation.hash
             inputs = with_variants(inputs, disturbed.perturbation.variant_names)
@@ -81,7 +83,7 @@ def predict(settings: PredictSettings) -> record.Run:
         if here:
             cores = settings.cpus or len(os.sched_getaffinity(0))
             threads, at_once = shared_out(cores, threads, todo.num_rows, alone=bool(subject.own))
-        work = PredictRows(spec, inputs.root, threads, disturbed, trust, at_once)
+        work = PredictRows(spec, inputs.root, threads, disturbed, trust, at_once, deliveries)
         began = time.monotonic()
         parts = _mapped(settings, run, inputs, todo, work)
         elapsed_s = time.monotonic() - began
@@ -117,12 +119,13 @@ def _streamed(
     large: LargeInputs,
     disturbed: Disturbed | None,
     trust: TrustList,
+    deliveries: Deliveries | None,
     opened: contextlib.ExitStack,
 ) -> record.Run:
     """Read, scored and written by workers."""
     from rayapp.jobs.predict_stream import stream_scores
 
-    hashes = {"detector": subject.hash, "input": large.digest, **_trusted(trust)}
+    hashes = {"detector": subject.hash, "input": large.digest, **_trusted(trust, deliveries)}
     if disturbed:
         hashes["perturbation"] = disturbed.perturbation.hash
     run = _begun(settings, hashes)
@@ -136,13 +139,24 @@ def _streamed(
     images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
     at_once = ON_GPU if settings.gpus_per_worker else 1
-    work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once)
+    work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once, deliveries)
     stream_scores(settings, subject, run, large, work, results)
     return run
 
 
-def _trusted(trust: TrustList) -> dict[str, str]:
-    return {"trust_list": record.digest(trust.pem.encode())} if trust.pem else {}
+def _trusted(trust: TrustList, deliveries: Deliveries | None) -> dict[str, str]:
+    hashes = {"trust_list": record.digest(trust.pem.encode())} if trust.pem else {}
+    return hashes | ({"deliveries": deliveries.perturbation.hash} if deliveries else {})
+
+
+def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | None:
+    if settings.stability == "none":
+        return None
+    if settings.perturbation:
+        raise UserError("--stability: goes with images as they are; leave --perturbation out")
+    if subject.judge.classes:
+        raise UserError("--stability: a detector of classes has no verdict that flips")
+    return Deliveries(load_perturbation(PERTURBATION), settings.seed)
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,12 +37,22 @@ NOTHING_DECLARED = Declared()
 
 
 @dataclass(frozen=True)
+class Span:
+    """Least and largest probability of a picture over its deliveries, and how many flip it."""
+
+    p_min: float
+    p_max: float
+    flips: int
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """One entry an image: probability of synthetic, word, probability minus threshold, reason.
 
     Of several classes: the probability of the likeliest, its name, and its lead. A reason says what
     limits the word; `` where it stands as it is. A conflict says how what the file declares goes
-    against what the detector says; `` where it does not.
+    against what the detector says; `` where it does not. A span says how firm the verdict is over
+    the picture's deliveries; None where they were not scored.
     """
 
     probabilities_N: np.ndarray
@@ -50,6 +60,7 @@ class Verdicts:
     margins_N: np.ndarray
     reasons: list[str]
     conflicts: list[str]
+    spans: list[Span | None]
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ class Judge:
         words = [_WORDS[int(decision)] + self.mark for decision in decisions]
         words, reasons = self._explained(words, nothing_N)
         margins = probabilities - self.decides_at
-        return Verdicts(probabilities, words, margins, reasons, [""] * len(words))
+        return _bare(probabilities, words, margins, reasons)
 
     def of_classes(self, logits_NK: np.ndarray, nothing_N: Sequence[str] = ()) -> Verdicts:
         """The likeliest class of each, its probability, and how far ahead of the second it is."""
@@ -150,7 +161,7 @@ class Judge:
         words = [self.classes[int(k)] for k in p_NK.argmax(axis=1)]
         words, reasons = self._explained(words, nothing_N)
         lead = order[:, -1] - order[:, -2]
-        return Verdicts(order[:, -1], words, lead, reasons, [""] * len(words))
+        return _bare(order[:, -1], words, lead, reasons)
 
     def _explained(self, words: list[str], nothing_N: Sequence[str]) -> tuple[list[str], list[str]]:
         """The words, `unsure` where nothing can be judged, and what limits each."""
@@ -171,6 +182,9 @@ class Judge:
         values = scores["logit"].to_numpy(zero_copy_only=False).astype(np.float64)
         rows = np.flatnonzero(~np.isnan(values))
         verdicts = self.of(values[rows], no_basis(scores, rows))
+        if "delivered_logits" in scores.column_names:
+            delivered = scores["delivered_logits"].take(pa.array(rows)).to_pylist()
+            verdicts = self._firm(verdicts, delivered)
         if {"declared", "declared_by"} <= set(scores.column_names):
             said = scores.select(["declared", "declared_by"]).take(pa.array(rows)).to_pylist()
             each = [(one["declared"] or NOTHING, one["declared_by"] or "") for one in said]
@@ -187,7 +201,25 @@ class Judge:
             if kind in _DECLARED_WORDS and self._trusts(by):
                 words[at] = _DECLARED_WORDS[kind]
                 reasons[at] = f"as the file declares ({by})"
-        return Verdicts(verdicts.probabilities_N, words, verdicts.margins_N, reasons, conflicts)
+        return replace(verdicts, words=words, reasons=reasons, conflicts=conflicts)
+
+    def _firm(self, verdicts: Verdicts, delivered_N: Sequence[Sequence[float] | None]) -> Verdicts:
+        """The verdicts, `unsure` where a picture gets another one as it is delivered elsewhere."""
+        words, reasons = list(verdicts.words), list(verdicts.reasons)
+        spans: list[Span | None] = [None] * len(words)
+        decided = {REAL + self.mark, SYNTHETIC + self.mark}
+        for at, logits in enumerate(delivered_N):
+            if not logits:
+                continue
+            found = self.of(np.array(logits))
+            p_N = np.append(found.probabilities_N, verdicts.probabilities_N[at])
+            others = decided - {words[at]} if words[at] in decided else set()
+            flips = sum(word in others for word in found.words)
+            spans[at] = Span(float(p_N.min()), float(p_N.max()), flips)
+            if flips:
+                words[at] = UNSURE
+                reasons[at] = f"depends on delivery: p from {p_N.min():.3f} to {p_N.max():.3f}"
+        return replace(verdicts, words=words, reasons=reasons, spans=spans)
 
     def _trusts(self, by: str) -> bool:
         state = by.rpartition(", ")[2]
@@ -238,6 +270,11 @@ class Judge:
             low, high = self.band
             return f"the probability lies in {low:.3g} … {high:.3g}, where the detector is unsure"
         return "" if self.calibration or self.classes else UNCALIBRATED
+
+
+def _bare(p_N: np.ndarray, words: list[str], margins_N: np.ndarray, why: list[str]) -> Verdicts:
+    """Verdicts of logits alone: nothing is known of files or deliveries."""
+    return Verdicts(p_N, words, margins_N, why, [""] * len(words), [None] * len(words))
 
 
 def logit_fault(logits: Iterable[float]) -> str:

@@ -23,6 +23,9 @@ _COLUMNS = (
     "declared_by",
     "declared_detail",
     "conflict",
+    "p_min",
+    "p_max",
+    "flips",
     "width",
     "height",
     "bytes",
@@ -34,6 +37,7 @@ _COLUMNS = (
 )
 _FACTS = ("width", "height", "bytes", "format")
 _DECLARED = ("declared", "declared_by", "declared_detail")
+_BLANK = ("", "", "")
 _CONFLICT = -1  # before all ranks
 # What nobody has judged stands before what needs no look.
 _NOT_SCORED = "not scored"
@@ -73,14 +77,19 @@ class Sheet:
         places["rank"][rows[[bool(one) for one in verdicts.conflicts]]] = _CONFLICT
         places["p"][rows] = verdicts.probabilities_N
         figures = {
-            int(row): (word, f"{p:.6f}", f"{margin:+.6f}", reason, against, f"{logit:.6g}")
-            for row, word, p, margin, reason, against, logit in zip(
+            int(row): (
+                *(word, f"{p:.6f}", f"{margin:+.6f}", reason, against),
+                *((f"{span.p_min:.6f}", f"{span.p_max:.6f}", str(span.flips)) if span else _BLANK),
+                f"{logit:.6g}",
+            )
+            for row, word, p, margin, reason, against, span, logit in zip(
                 rows,
                 verdicts.words,
                 verdicts.probabilities_N,
                 verdicts.margins_N,
                 verdicts.reasons,
                 verdicts.conflicts,
+                verdicts.spans,
                 logits,
                 strict=True,
             )
@@ -100,11 +109,11 @@ class Sheet:
         return (*self.judge.classes, UNSURE, _NOT_SCORED) if self.judge.classes else _ORDER
 
     def _line(self, row: dict[str, Any], figures: tuple[str, ...] | None) -> bytes:
-        word, probability, margin, reason, against, logit = figures or [""] * 6
+        word, probability, margin, reason, against, *span, logit = figures or [""] * 9
         folder, _, name = row["path"].rpartition("/")
         cells = [_no_formula(folder), _no_formula(name), word, probability, margin, reason]
         cells += [_no_formula(row.get(name) or "") for name in _DECLARED]
-        cells += [against, *(row[fact] for fact in _FACTS)]
+        cells += [against, *span, *(row[fact] for fact in _FACTS)]
         cells += [row["error"], _no_formula(row["path"]), logit, self.judge.preprocessing]
         return _csv_line([*cells, *([row["variant"]] if self.variants else [])])
 

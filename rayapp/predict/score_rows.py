@@ -22,7 +22,8 @@ from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.score import FusedScorer, Logits, Scorer, Seen, make_scorer
+from rayapp.predict.deliveries import Deliveries, SeenDelivered, as_column, see_whole
+from rayapp.predict.score import FusedScorer, Logits, Scorer, make_scorer
 from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
@@ -92,6 +93,7 @@ class PredictRows:
         disturbed: how images are disturbed first.
         side_by_side: batches that may be under way at once, each called from a thread. A GPU
             computes one while the others read and decode; on a CPU each computes for itself.
+        deliveries: as which each image is scored too.
     """
 
     spec: ScorerSpec
@@ -100,6 +102,7 @@ class PredictRows:
     disturbed: Disturbed | None = None
     trust: TrustList = NO_LIST
     side_by_side: int = 1
+    deliveries: Deliveries | None = None
     _scorer: Scorer = field(init=False, repr=False)
     _readers: ThreadPoolExecutor = field(init=False, repr=False)
     _decoders: BoundedSemaphore = field(init=False, repr=False)
@@ -123,7 +126,7 @@ class PredictRows:
         start = time.perf_counter()
         images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
         results: list[row_work.Row] = []
-        waiting: list[tuple[row_work.Row, Seen]] = []
+        waiting: list[tuple[row_work.Row, SeenDelivered]] = []
         at_once, depth = 1, 2 * self._num_readers
         if isinstance(self.root, LocalStore):  # few enough that every thread gets some
             at_once = max(1, min(_LOCAL_FILES, len(images) // self._num_readers))
@@ -144,7 +147,7 @@ class PredictRows:
         at = {(row["id"], row.get("row")): row for row in results}
         return [{**at[row["id"], row.get("row")], **taken} for row in batch]
 
-    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, Seen | None]]:
+    def _see(self, same: list[row_work.Row]) -> list[tuple[row_work.Row, SeenDelivered | None]]:
         """Rows of one image, each with what the scorer keeps of it; or its error, and None."""
         known: row_work.Row = {}
         row = same[0]
@@ -156,7 +159,8 @@ class PredictRows:
             if self.disturbed is None:  # else the pixels scored are not the file's
                 known |= read_declared(data, self.trust).columns()
             with self._decoders:
-                image = decode(data, part=None if self.disturbed else self._scorer.looks_at)
+                whole = self.disturbed or self.deliveries
+                image = decode(data, part=None if whole else self._scorer.looks_at)
                 del data
                 known |= _facts(image)
                 return [
@@ -175,12 +179,17 @@ class PredictRows:
 
     def _views(
         self, same: list[row_work.Row], image: DecodedImage
-    ) -> Iterator[tuple[row_work.Row, Seen | None]]:
+    ) -> Iterator[tuple[row_work.Row, SeenDelivered | None]]:
         if self.disturbed is None:
             size_HW = image.height, image.width
-            views = self._scorer.see(image.pixels_HWC, size_HW)
+            if self.deliveries:
+                views = see_whole(self._scorer, image.pixels_HWC)
+                others = self.deliveries.see(self._scorer, image.pixels_HWC, same[0]["id"])
+            else:
+                views, others = self._scorer.see(image.pixels_HWC, size_HW), ()
             reason = self._scorer.nothing_in(views, size_HW)
-            yield from (({**row, "reason": reason}, views) for row in same)
+            seen = SeenDelivered(views, others)
+            yield from (({**row, "reason": reason}, seen) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
         item_id = same[0]["id"].removesuffix(f"@{names[0]}")
@@ -189,29 +198,28 @@ class PredictRows:
             if name not in variants:
                 yield row, None
                 continue
-            pixels_HWC = variants[name]
-            size_HW = pixels_HWC.shape[:2]
-            top, left, bottom, right = self._scorer.looks_at(size_HW)
-            views = self._scorer.see(pixels_HWC[top:bottom, left:right], size_HW)
-            reason = self._scorer.nothing_in(views, size_HW)
-            yield {**row, "reason": reason}, views
+            views = see_whole(self._scorer, variants[name])
+            reason = self._scorer.nothing_in(views, variants[name].shape[:2])
+            yield {**row, "reason": reason}, SeenDelivered(views)
 
-    def _scored(self, waiting: Sequence[tuple[row_work.Row, Seen]]) -> list[row_work.Row]:
+    def _scored(self, waiting: Sequence[tuple[row_work.Row, SeenDelivered]]) -> list[row_work.Row]:
         if not waiting:
             return []
-        seen: list[Any] = [views for _, views in waiting]
+        seen: list[Any] = [one for _, views in waiting for one in views.each]
         with self._networks:
             if isinstance(self._scorer, FusedScorer):
                 scored = self._scorer.score_with_reasons(seen)
             else:
                 scored = [(logits, "") for logits in self._scorer.score(seen)]
-        return [
-            _failed({**row, "reason": None}, fault)
-            if (fault := logit_fault(one))
-            else {**row, "status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
-            | _as_columns(one)
-            for (row, _), (one, apart) in zip(waiting, scored, strict=True)
-        ]
+        results, at = [], iter(scored)
+        for row, views in waiting:
+            (one, apart), *others = itertools.islice(at, len(views.each))
+            if fault := logit_fault(one):
+                results.append(_failed({**row, "reason": None}, fault))
+                continue
+            done = {"status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
+            results.append({**row, **done, **_as_columns(one), **as_column(others)})
+        return results
 
 
 class StreamedRows(PredictRows):

@@ -1,7 +1,7 @@
 """Settings of predict."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -78,6 +78,12 @@ class PredictSettings(JobSettings):
     trust_list: Uri | None = Field(
         None,
         description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
+    )
+    stability: Literal["none", "web"] = Field(
+        "none",
+        description="web: score each image also as it is delivered elsewhere (smaller and "
+        "compressed, cropped, with bars); a verdict that flips is unsure. Takes up to five times "
+        "as long",
     )
     precision: Precision = Field(
         "auto",

@@ -24,6 +24,7 @@ from rayapp.report.evidence import Evidence, by_suite, read_changes
 from rayapp.report.left_out_tables import left_out_table
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record as runs
+from rayapp.run.fingerprint import versions
 from rayapp.run.record import duration
 from rayapp.storage.uris import read_uri
 
@@ -265,7 +266,7 @@ def _provenance(
         "bootstrap": ", ".join(
             dict.fromkeys(f"{one.resamples:,} resamples, seed {one.seed}" for one in results)
         ),
-        **{f"version of {name}": version for name, version in runs.versions().items()},
+        **{f"version of {name}": version for name, version in versions().items()},
     }
     blocks: list[Block] = [KeyValues(facts), Table(columns, rows, "What each figure rests on.")]
     if settings.runs:

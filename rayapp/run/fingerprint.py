@@ -1,7 +1,10 @@
-"""What a run is known by: its settings, inputs and code, as written, read again and compared."""
+"""What a run is known by: its settings, inputs, code and versions, written, read and compared."""
 
 import contextlib
+import importlib.metadata
 import json
+import platform
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -16,6 +19,8 @@ from rayapp.storage.store import Store
 
 # Where work is done, not what is done: these never make two runs differ.
 _PLACEMENT = frozenset({"output", "cpus", "address", "on_ray", "wait_s", "overwrite", "verbose"})
+_SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
+_DECODER = "rayapp.dataset.images"
 _OLD_JOBS = {"pipeline": "benchmark"}
 
 Parts = Mapping[str, type[BaseModel]]
@@ -137,3 +142,18 @@ def _changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the interpreter and of the libraries that results depend on."""
+    found = {"rayapp": __version__, "python": platform.python_version()}
+    for name in _SHOWN_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if _DECODER in sys.modules:  # of no other job is the decoder part of the result
+        from rayapp.dataset.formats import decoder_versions
+
+        found |= decoder_versions()
+    return found

@@ -8,22 +8,19 @@ and removed nothing that another run left.
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rayapp.config import clock
-from rayapp.config.defaults import __version__
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import Settings
 from rayapp.run.fingerprint import (
     fingerprint,
     read_record,
+    versions,
     what_differs,
     with_new_fields,
     write_record,
@@ -34,8 +31,6 @@ from rayapp.storage.uris import open_store
 
 RUN_FILE = "run.json"
 START_FILE = "started.json"
-_SHOWN_VERSIONS = ("ray", "torch", "timm", "numpy", "pillow", "opencv-python-headless", "pyarrow")
-_DECODER = "rayapp.dataset.images"
 
 
 @dataclass
@@ -281,21 +276,6 @@ def digest(*parts: bytes) -> str:
 def now() -> str:
     """The time, ISO 8601 in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def versions() -> dict[str, str]:
-    """Versions of the interpreter and of the libraries that results depend on."""
-    found = {"rayapp": __version__, "python": platform.python_version()}
-    for name in _SHOWN_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    if _DECODER in sys.modules:  # of no other job is the decoder part of the result
-        from rayapp.dataset.formats import decoder_versions
-
-        found |= decoder_versions()
-    return found
 
 
 def duration(seconds: float) -> str:

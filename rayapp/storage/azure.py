@@ -14,7 +14,13 @@ from typing import Any, BinaryIO
 import requests
 from azure.core import exceptions as answers
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobPrefix, BlobServiceClient, ContentSettings, ExponentialRetry
+from azure.storage.blob import (
+    BlobPrefix,
+    BlobServiceClient,
+    BlobType,
+    ContentSettings,
+    ExponentialRetry,
+)
 from requests.adapters import HTTPAdapter
 
 from rayapp.config.errors import UserError
@@ -79,7 +85,9 @@ class AzureStore(CloudStore):
         found = self._blob(name).download_blob()
         data = bytes(found.readall())
         kept = found.properties.content_settings.content_md5
-        if kept and bytes(kept) != _md5(data):
+        # What grows in place, a log or a disk, keeps the checksum that it once had.
+        is_whole = found.properties.blob_type == BlobType.BLOCKBLOB
+        if kept and is_whole and bytes(kept) != _md5(data):
             raise Damaged(f"{self.uri()}: {name} changed on the way here")
         return data
 

@@ -41,14 +41,39 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """
     scheme = load_scheme(settings.scheme)
     inputs = {"root": settings.root}
-    stages = []
     labels = describe(scheme, settings.target)
     head_lists = settings.head_annotations or settings.annotations
     for uri in {*settings.annotations, *head_lists, *settings.validation}:
         inputs[uri] = sha256(read_uri(uri))
-    groups = _groups(settings.manifest)
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
+    stages = _stages(settings, head_lists, scheme, inputs)
+    validation = []
+    if settings.validation:
+        validation = train_items(read_lists(settings.validation, scheme), settings.target)
+        validation = _with_class(validation, settings, settings.validation)
+    if settings.encoder:
+        inputs[settings.encoder] = _encoder_hash(settings)
+    own, weights = settings.backbone_weights, None
+    if own:
+        data = read_uri(own)
+        inputs[own], weights = sha256(data), read_weights(data, own)
+    built = settings.built
+    check_start(built.backbone, built.options, settings.pretrained, weights)
+    items = [item for stage in stages for item in stage.items]
+    lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
+    scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
+    spec = _spec(settings, labels, inputs, scope)
+    by_generator = "generator" in scheme.columns
+    return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+
+
+def _stages(
+    settings: TrainSettings, head_lists: Sequence[str], scheme: LabelScheme, inputs: dict[str, str]
+) -> list[Stage]:
+    """The stages that have epochs, with their items; hashes of the perturbations go to `inputs`."""
+    groups = _groups(settings.manifest)
+    stages = []
     for name, stage, uris in (
         (STAGE1, settings.stage1, settings.annotations),
         (STAGE2, settings.stage2, head_lists),
@@ -73,24 +98,7 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
                 f"({stage.batch_size}), and ingest stream has whole batches only"
             )
         stages.append(Stage(name, stage, perturbation, items, second=second))
-    validation = []
-    if settings.validation:
-        validation = train_items(read_lists(settings.validation, scheme), settings.target)
-        validation = _with_class(validation, settings, settings.validation)
-    if settings.encoder:
-        inputs[settings.encoder] = _encoder_hash(settings)
-    own, weights = settings.backbone_weights, None
-    if own:
-        data = read_uri(own)
-        inputs[own], weights = sha256(data), read_weights(data, own)
-    built = settings.built
-    check_start(built.backbone, built.options, settings.pretrained, weights)
-    items = [item for stage in stages for item in stage.items]
-    lists = tuple(dict.fromkeys((*settings.annotations, *settings.head_annotations)))
-    scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
-    spec = _spec(settings, labels, inputs, scope)
-    by_generator = "generator" in scheme.columns
-    return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+    return stages
 
 
 def _ending(perturbation: Perturbation, stage: StageSettings) -> Perturbation:

@@ -33,7 +33,7 @@ from rayapp.pages.searches import (
     importance_figure,
     parallel_figure,
 )
-from rayapp.run import record
+from rayapp.run.fingerprint import versions
 from rayapp.run.record import duration
 from rayapp.tune.goals import FIGURES, TIMED, front, title
 from rayapp.tune.settings import RECIPE
@@ -321,7 +321,7 @@ def _provenance(settings: TuneSettings, search: _Search, journal: Journal) -> li
         "early stopping": "none"
         if settings.early_stopping is None
         else f"ASHA, looks after {looks or 'no'} epochs",
-        **{f"version of {name}": version for name, version in record.versions().items()},
+        **{f"version of {name}": version for name, version in versions().items()},
         "version of optuna": optuna.__version__,
     }
     where = journal.store.uri()

@@ -194,6 +194,18 @@ def test_the_emulators_own_word_for_itself(azure: Cloud, monkeypatch: pytest.Mon
     )
 
 
+def test_a_blob_that_grew_is_read_though_its_checksum_is_old(azure: Cloud) -> None:
+    from azure.storage.blob import BlobServiceClient, ContentSettings
+
+    connection = azure.environment["AZURE_STORAGE_CONNECTION_STRING"]
+    name = uuid.uuid4().hex
+    with BlobServiceClient.from_connection_string(connection) as client:
+        blob = client.get_blob_client(azure.bucket, name)
+        blob.create_append_blob(ContentSettings(content_md5=bytearray(16)))
+        blob.append_block(b"a line\n")
+    assert open_store(f"az://{azure.bucket}").get(name) == b"a line\n"
+
+
 def test_a_token_of_azure_reads_and_writes(azure: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime, timedelta
 

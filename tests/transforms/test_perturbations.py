@@ -16,9 +16,10 @@ GRIDS = {
     "resize-grid-published": 11,
     "blur-grid": 5,
     "noise-grid": 5,
+    "deliveries": 4,
 }
 
-WHOLE_IMAGES = {"web", "hard", "chain", "web-train"}  # sizes differ, as images do
+WHOLE_IMAGES = {"web", "hard", "chain", "web-train", "deliveries"}  # sizes differ, as images do
 OTHER_SIZES = {"social", "demo-train", "imaginet-train", "practical-448", "equalise", *WHOLE_IMAGES}
 
 

@@ -168,14 +168,7 @@ def tar_stream(
     Raises:
         Fault: the archive is cut or damaged; what was delivered before stands.
     """
-    try:
-        reader.pin()
-        ranged = True
-    except Fault as fault:
-        if fault.action is not Action.STREAM:
-            raise
-        ranged = False
-    if not ranged:
+    if not _has_ranges(reader):
         with tarfile.open(
             fileobj=io.BufferedReader(_Pieces(reader.stream()), 1 << 20), mode="r|*"
         ) as tar:
@@ -206,6 +199,16 @@ def tar_stream(
             _walk(reader.name, tar, base, wanted, deliver, passed)
     except (*_GZIP_ERRORS, tarfile.TarError) as error:  # tarfile reads a header when it opens
         raise Fault(Action.FAIL, f"{reader.name}: damaged or cut: {error}") from error
+
+
+def _has_ranges(reader: Reader) -> bool:
+    try:
+        reader.pin()
+    except Fault as fault:
+        if fault.action is not Action.STREAM:
+            raise
+        return False
+    return True
 
 
 def _walk(
