@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
@@ -20,6 +22,7 @@ from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector
 from tests.doubles.server import Reply, Request, Server
 from tests.jobs.test_predict import picture
+from tests.pictures import saved
 from tests.sets import as_folder, as_tables, as_tars, label_of
 
 pytestmark = pytest.mark.ray
@@ -144,3 +147,31 @@ def test_work_that_can_not_start_ends_the_job(tmp_path: Path):
     tables = as_tables(tmp_path / "data", IMAGES)
     with pytest.raises((UserError, Exception), match="no card"):
         streamed(tmp_path / "out", str(own), input=str(tables))
+
+
+def test_large_images_and_a_slow_detector_do_not_fill_the_object_store(tmp_path: Path):
+    """300 MB go through a store of 200 MB: reading waits for what is worked on, nothing spills."""
+    import ray
+
+    own = tmp_path / "mine.py"
+    own.write_text("import time\ndef predict(i):\n    time.sleep(0.1)\n    return [0.5] * len(i)\n")
+    noise = np.random.default_rng(0).integers(0, 256, (1290, 1292, 3), dtype=np.uint8)
+    image = saved(Image.fromarray(noise), "BMP")
+    tables = as_tables(tmp_path / "data", {f"{at:03}.bmp": image for at in range(60)}, shards=6)
+    session = Path(ray.nodes()[0]["RayletSocketName"]).parents[1]
+    spilled: list[Path] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            spilled.extend(one for one in session.glob("ray_spilled_objects*/*") if one.is_file())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        told = streamed(tmp_path / "out", str(own), input=str(tables), gallery=0)
+    finally:
+        over.set()
+        thread.join()
+    assert told["counts"] == {"in": 60, "scored": 60, "failed": 0}
+    assert not spilled
