@@ -17,6 +17,7 @@ from PIL import Image
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.models.autoencoders.taesd import Taesd
+from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store
 from tests.pictures import saved
 from tests.transforms.conftest import picture
@@ -72,10 +73,19 @@ def killed(line: list[str], output: str, **more: str) -> int:
         assert process.poll() is None, "done before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
     store = open_store(output)
+    _settle(store)
     parts = [pa.BufferReader(store.get(key)) for key in parts_of(output)]
     finished = sum(pq.read_metadata(part).num_rows for part in parts)
     assert 0 < finished < COUNT
     return finished
+
+
+def _settle(store: Store) -> None:
+    """Until Ray's workers, which outlive their driver for a moment, have written their last."""
+    before, count = -1, 0
+    while count != before:
+        before, count = count, sum(1 for _ in store.list())
+        time.sleep(3)
 
 
 @pytest.mark.first

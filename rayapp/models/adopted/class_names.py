@@ -17,6 +17,7 @@ real reals human humans hum authentic natural nature genuine organic bonafide pr
 """
 # They say what a picture is of or in: only alone do they say that it is real.
 _WEAK_WORDS = "photo photos photograph photographs photography photographic"
+_LIKE = "realistic realism like style styled"  # beside such a word: what only looks so
 _NEGATING_WORDS = "not non no never without isn isnt free"
 _SYNTHETIC, _REAL, _WEAK, _NEGATIONS = (
     frozenset(words.split())
@@ -61,6 +62,9 @@ def means_synthetic(label: str) -> bool | None:
     if len(strong) == 1:
         return strong.pop()
     if strong or not found:
+        return None
+    words = [part.lower() for part in _PARTS.findall(label)]
+    if any(word in _LIKE.split() for word in words):  # "photo-realistic render"
         return None
     weak_meanings = {one for one, _ in found}
     # "photo" alone is real; what "no photo" is, nobody knows.

@@ -57,6 +57,13 @@ def test_words_are_whole_words() -> None:
     assert means_synthetic("main") is None
     assert means_synthetic("surreal landscape") is None
     assert means_synthetic("humane") is None
+
+
+@pytest.mark.parametrize(
+    "label", ["photo-realistic render", "photo realism", "photo-like", "photoStyle"]
+)
+def test_what_looks_like_a_photo_is_not_said_to_be_one(label: str) -> None:
+    assert means_synthetic(label) is None
     assert means_synthetic("aircraft") is None
 
 
