@@ -132,7 +132,9 @@ def refuse_jxl_bomb(data: bytes, most: int) -> None:
 
 def _refuse(width: int, height: int, most: int) -> None:
     if width * height > most:
-        raise ImageError(f"{width}×{height} pixels, more than {most:,} are refused")
+        raise ImageError(
+            f"{width}×{height} pixels, more than {most:,} are refused; cut a part out, at full size"
+        )
 
 
 def jxl_size(data: bytes) -> tuple[int, int] | None:

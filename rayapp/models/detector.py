@@ -6,7 +6,7 @@ Shapes: N images · K classes · C channels or features · H W.
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -212,7 +212,7 @@ class Detector:
 
     def judge(
         self,
-        images: Sequence[ImageInput],
+        images: Iterable[ImageInput],
         *,
         threshold: float | None = None,
         batch_size: int = 32,
@@ -222,7 +222,8 @@ class Detector:
         """A judgement an image; one that can't be read is named in its own, and harms no other.
 
         Args:
-            images: as for `logits`; only of a path or bytes is known what the file declares.
+            images: as for `logits`; one that is given again is read once. Only of a path or bytes
+                is known what the file declares.
             threshold: probability from which on: synthetic; as calibrated where not given.
             batch_size: views of a forward pass.
             trust_declared: whose word goes before the detector's, see `Judge`.
@@ -233,6 +234,23 @@ class Detector:
         """
         if threshold is not None and not 0 < threshold < 1:
             raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
+        images = _listed(images)
+        keys = [str(one) if isinstance(one, (str, Path)) else id(one) for one in images]
+        alone = dict(zip(keys, images, strict=True))  # what is given a thousand times is read once
+        judged = self._judged(
+            list(alone.values()), threshold, batch_size, trust_declared, trust_list
+        )
+        by_key = dict(zip(alone, judged, strict=True))
+        return [by_key[key] for key in keys]
+
+    def _judged(
+        self,
+        images: Sequence[ImageInput],
+        threshold: float | None,
+        batch_size: int,
+        trust_declared: TrustDeclared,
+        trust_list: str | None,
+    ) -> list[Judgement]:
         unread: dict[int, str] = {}
         nothing: list[str] = []
         logits = self._scored(self.network, images, batch_size, unread, nothing)
@@ -303,8 +321,7 @@ class Detector:
 
         Of each image scored `nothing` is told why it holds nothing to judge.
         """
-        if isinstance(images, (str, bytes, Path, Image.Image)):
-            raise UserError("give a list of images, even for one")
+        images = _listed(images)
         self.network.eval()
         if isinstance(self.network, FusedNetwork) and score is self.network:
             return self._fused(images, batch_size, unread, nothing)
@@ -420,3 +437,9 @@ def _pixels(image: ImageInput) -> Pixels:
     except ImageError as error:
         raise UserError(str(error)) from None
     raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")
+
+
+def _listed(images: Iterable[ImageInput]) -> list[ImageInput]:
+    if isinstance(images, (str, bytes, Path, Image.Image)):
+        raise UserError("give a list of images, even for one")
+    return list(images)

@@ -62,7 +62,7 @@ def _fetched(url: str, headers: Mapping[str, str]) -> bytes:
             headers={"User-Agent": _AGENT, **headers},
             preload_content=False,
             timeout=_TIMEOUT,
-            retries=urllib3.Retry(0, redirect=5, raise_on_redirect=True),
+            retries=urllib3.Retry(5, connect=0, read=0, redirect=5, status=0, other=0),
         )
         try:
             if answer.status not in (200, 206):

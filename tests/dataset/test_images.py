@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -428,3 +429,21 @@ def test_no_decoder_writes_into_the_progress_line(
     with contextlib.suppress(ImageError):
         decode(bytes(damaged))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_plain_file_is_the_same_by_either_decoder(kind: str):
+    picture = PHOTO.resize((90, 120))
+    exif = Image.Exif()
+    exif[0x010E] = "a file with metadata is Pillow's"
+    plain, careful = saved(picture, kind), saved(picture, kind, exif=exif.tobytes())
+    one, other = decode(plain), decode(careful)
+    np.testing.assert_array_equal(one.pixels_HWC, other.pixels_HWC)
+    assert replace(one, pixels_HWC=None) == replace(other, pixels_HWC=None)
+    cut = decode(plain, part=lambda size_HW: (10, 20, size_HW[0] - 5, 60))
+    np.testing.assert_array_equal(cut.pixels_HWC, one.pixels_HWC[10:115, 20:60])
+    assert (cut.height, cut.width) == (120, 90)
+    with pytest.raises(ImageError, match="90×120 pixels, more than 100 are refused"):
+        decode(plain, max_pixels=100)
+    with pytest.raises(ImageError, match="corrupt or truncated"):
+        decode(plain[: len(plain) // 2])

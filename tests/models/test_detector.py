@@ -13,6 +13,7 @@ from rayapp.models.backbones import create_backbone
 from rayapp.models.detector import Detector, build_network
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels
 from rayapp.models.encoder import ClassificationHead, Encoder
+from tests.detectors import tiny_detector
 from tests.models.test_folder import calibration, make_detector, with_spec
 from tests.pictures import photographed
 
@@ -163,3 +164,22 @@ def test_weights_are_drawn_in_the_same_order_as_ever() -> None:
     network = build_network(architecture)
     torch.testing.assert_close(network.head.state_dict(), wanted, rtol=0, atol=0)
     torch.testing.assert_close(network.encoder.subnetworks.state_dict(), taps, rtol=0, atol=0)
+
+
+def test_an_image_given_again_is_read_once_and_any_iterable_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pixels_HWC = photographed(64, 64)
+    file = tmp_path / "a.png"
+    Image.fromarray(pixels_HWC).save(file)
+    read: list[object] = []
+    keep = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or keep(self))
+    detector = tiny_detector()
+    judged = detector.judge(iter([file, str(file), pixels_HWC, "gone.png"] * 50))
+    assert len(judged) == 200
+    assert len([one for one in read if one == file]) <= 2  # its pixels, and what it declares
+    assert judged[0].probability == judged[1].probability == pytest.approx(judged[2].probability)
+    assert judged[:4] == judged[-4:]
+    assert judged[3].error
+    assert detector.judge([]) == []
