@@ -46,7 +46,17 @@ def command(folder: Path, output: str, *more: str, root: str = "") -> list[str]:
     return [
         *(sys.executable, str(ROOT / "jobs/reconstruct.py"), "--root", root or f"{folder}/photos"),
         *("--autoencoder", "taef2", "--weights", str(folder), "--side", "96", "--on-ray"),
-        *("--latent-noise", "0.2", "--blend", "0.5", "--output", output, *more),
+        *(
+            "--latent-noise",
+            "0.2",
+            "--blend",
+            "0.5",
+            "--blend-in",
+            "pixels",
+            "--output",
+            output,
+            *more,
+        ),
     ]
 
 
