@@ -88,3 +88,11 @@ def test_textures_and_dark_grounds_of_photographs_are_judged(name: str):
     for top in range(0, pixels_HWC.shape[0] - 255, 128):
         part_HWC = pixels_HWC[top : top + 256, 100:356]
         assert reason_of(part_HWC) == "", top
+
+
+def test_a_strip_of_a_photograph_beside_a_gradient_is_judged():
+    pixels_HWC = np.zeros((256, 256, 3), np.uint8)
+    pixels_HWC[...] = np.linspace(90, 200, 256)[:, None, None].round()
+    assert reason_of(pixels_HWC)
+    pixels_HWC[:, :30] = photographed(256, 30)
+    assert reason_of(pixels_HWC) == ""
