@@ -21,9 +21,9 @@ DELIVERIES = "deliveries"
 _AS_IT_IS = "as it is"
 _WORDS = {
     "web": "at most 768 px, JPEG quality 60",
-    "hard": "at most 512 px, JPEG quality 40",
-    "crop": "60 % of height and width",
-    "letterbox": "square, with black bars",
+    "preview": "at most 512 px, JPEG quality 40",
+    "cropped": "60 % of height and of width",
+    "barred": "with black bars to 16 : 9",
 }
 
 

@@ -28,7 +28,7 @@ def test_the_published_leaks_are_found(
     found = leaks(identities(own, []), identities(test, []))
     assert (found.num_rows, len(own)) == (number, number)
     with pytest.raises(UserError, match=rf"{number} of {number} calibration images .*by path"):
-        refuse(found, len(own), "the test set", "take others")
+        refuse([("the test set", found)], identities(own, []), "take others")
 
 
 def test_what_a_detector_was_trained_on(tmp_path: Path):
@@ -51,9 +51,10 @@ def test_the_same_path_with_other_bytes_is_another_image():
 
 
 def test_the_same_bytes_under_another_name():
-    found = leaks(table(path=["a.png"], sha256=["1"]), table(path=["x/b.png"], sha256=["1"]))
+    own = table(path=["a.png"], sha256=["1"])
+    found = leaks(own, table(path=["x/b.png"], sha256=["1"]))
     assert found.to_pylist()[0]["how"] == "sha256"
-    refuse(found.slice(0, 0), 1, "the test set", "take others")
+    refuse([("the test set", found.slice(0, 0))], own, "take others")
 
 
 def test_a_reencoded_copy_is_found_by_its_look():
@@ -69,4 +70,4 @@ def test_a_reencoded_copy_is_found_by_its_look():
     found = leaks(own, other)
     assert found["how"].to_pylist() == ["near"]
     with pytest.raises(UserError, match=r"1 of 1 .*1 by look.*a\.png \(b\.jpg\)"):
-        refuse(found, 1, "the test set", "take others")
+        refuse([("the test set", found)], own, "take others")

@@ -40,7 +40,7 @@ def test_a_sheet_shows_every_ground() -> None:
     for text in (
         tiny_detector().hash()[:8],
         "at most 768 px, JPEG quality 60",
-        "square, with black bars",
+        "with black bars to 16 : 9",
         "The file declares nothing. That is no sign of a real image",
         "How often it errs, nobody has counted",
         "libjpeg-turbo",

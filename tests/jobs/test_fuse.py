@@ -146,6 +146,7 @@ def _images(folder: Path, num: int = 24) -> list[int]:
     for n in range(num):
         pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
         pixels = pixels.repeat(2, 0).repeat(2, 1) if n % 2 else pixels.repeat(2, 1)[:, :40]
+        pixels[: len(pixels) // 2] //= 4  # a horizon: noise alone is nothing to judge
         Image.fromarray(pixels).save(folder / f"i/{n:04d}.png")
     return [n % 2 for n in range(num)]
 
