@@ -120,7 +120,7 @@ def process_of(driver: int, title: bytes) -> int | None:
 def kill(drill: Drill, process: subprocess.Popen[bytes], kind: str) -> None:
     """SIGKILL the driver, and see its worker go too; or the worker, and see it come back."""
     deadline = time.monotonic() + 30
-    while not (worker := process_of(process.pid, b"Fetcher")):
+    while not (worker := process_of(process.pid, b"_Unpacked")):
         assert time.monotonic() < deadline, "no process fetches"
     if kind == "worker":
         os.kill(worker, signal.SIGKILL)
