@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rayapp.dataset.images import sha256
+from rayapp.dataset.manifest import parse_table
 from rayapp.dataset.scores import FOLDER_MANIFEST
 from rayapp.run.rows_done import RowsDone
 from rayapp.storage.store import Stat, Store
@@ -56,7 +56,7 @@ class DatasetFolder:
         for stat in self.parts():
             if stat.key not in self._seen:
                 self._seen.add(stat.key)
-                table = pq.read_table(pa.BufferReader(self.store.get(stat.key)), columns=["row"])
+                table = parse_table(self.store.get(stat.key), ["row"])
                 self.done.add(table["row"].to_numpy())
 
     def parts(self) -> Iterator[Stat]:
@@ -66,7 +66,7 @@ class DatasetFolder:
 
     def read(self, part: Stat) -> pa.Table:
         """The rows of a part."""
-        return pq.read_table(pa.BufferReader(self.store.get(part.key)))
+        return parse_table(self.store.get(part.key))
 
     def finish(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
         """Write `_manifest`, and drop the checkpoints: each row is in a part now."""
@@ -84,6 +84,6 @@ class DatasetFolder:
 def read_part(store: Store, key: str) -> tuple[pa.Table, Part]:
     """A part's rows, and what is to be told of it."""
     data = store.get(key)
-    table = pq.read_table(pa.BufferReader(data))
+    table = parse_table(data)
     failed = sum(1 for one in table["status"].to_pylist() if one != "ok")
     return table, Part(key.rpartition("/")[2], table.num_rows, failed, len(data), sha256(data))
