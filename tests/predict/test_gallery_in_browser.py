@@ -208,6 +208,7 @@ def test_the_large_view_shows_the_file_its_pixels_and_its_map(
         await asyncio.sleep(0.3)
         seen["second"] = await tab.value("document.querySelector('dialog').innerText")
         await tab.key("Escape")
+        await asyncio.sleep(0.3)  # a dialog tells a moment later that it was closed
         seen["focus"] = await tab.value(CURRENT)
         seen["wide"] = await tab.value("document.documentElement.scrollWidth")
         return seen
