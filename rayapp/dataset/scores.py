@@ -91,7 +91,8 @@ def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
         UserError: there is none, or it was made by another detector than `detector_hash`.
     """
     if store.stat(SCORES_FILE) is None and store.stat(f"{SCORES_FOLDER}/{FOLDER_MANIFEST}"):
-        table = pa.concat_tables([_read(store, key) for key in _tables_below(store)]).sort_by("id")
+        tables = [_read(store, key) for key in _tables_below(store)]
+        table = _together(tables, store.root).sort_by("id")
     else:
         table = _read(store, SCORES_FILE)
     found = {h for h in table["detector_hash"].to_pylist() if h}
@@ -118,7 +119,7 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
         detector_hash: scores by other detectors are passed over.
         root: where given, only images under this root count.
     """
-    tables = [_with_root(pa.Table.from_batches([], schema()))]
+    tables, uris = [_with_root(pa.Table.from_batches([], schema()))], list(uris)
     for uri in uris:
         store = open_store(uri)
         for key in _tables_below(store):
@@ -129,7 +130,23 @@ def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = No
             if is_plain and root in (None, images_root(part)):
                 mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
                 tables.append(_with_root(mine))
-    return _one_a_path(pa.concat_tables(tables, promote_options="default"))
+    return _one_a_path(_together(tables, ", ".join(uris)))
+
+
+def _together(tables: Sequence[pa.Table], where: str) -> pa.Table:
+    """Tables of several versions as one; a column that one lacks is null there.
+
+    Raises:
+        UserError: a column is of another type in one of them.
+    """
+    try:
+        return pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{where}: score tables that do not fit together, of another version: {why}; "
+            "run predict again"
+        ) from None
 
 
 def _with_root(table: pa.Table) -> pa.Table:
