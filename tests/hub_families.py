@@ -18,8 +18,14 @@ def save_family(folder: Path, name: str) -> Path:
 
     torch.manual_seed(0)
     model, processor = FAMILIES[name](transformers)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    for name_, parameter in model.named_parameters():
+        if parameter.ndim > 1:  # as large as keeps a signal alive through many layers
+            torch.nn.init.kaiming_normal_(parameter)
+            parameter.data *= 0.6 if name == "levit" else 1.0  # whose BatchNorms hold nothing back
+        elif name_.endswith("weight"):
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        else:
+            torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
@@ -90,7 +96,7 @@ def _cvt(t: Any) -> Any:
     config = t.CvtConfig(
         embed_dim=[8, 16, 16],
         num_heads=[1, 2, 2],
-        depth=[1, 1, 1],
+        depth=[1, 2, 3],  # its own code counts on that many
         mlp_ratio=[2.0, 2.0, 2.0],
         **LABELS,
     )
@@ -133,6 +139,7 @@ def _pvt(t: Any) -> Any:
         hidden_sizes=[8, 8, 16, 16],
         num_attention_heads=[1, 1, 2, 2],
         mlp_ratios=[2, 2, 2, 2],
+        num_labels=2,  # its config does not count the labels
         **LABELS,
     )
     return t.PvtForImageClassification(config), t.PvtImageProcessor(size=square(64))

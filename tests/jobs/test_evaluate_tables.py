@@ -257,7 +257,7 @@ def test_an_output_of_an_older_version_ends_in_one_line(given: dict) -> None:
     assert run.state != "done"
     path = Path(run.store.uri(EVALUATION_FILE))
     stored = json.loads(path.read_text())
-    del stored["evaluations"][0]["whole"]
+    del stored["evaluations"][0]["detector_name"]
     path.write_text(json.dumps(stored))
     with pytest.raises(UserError, match="another version, evaluate with --overwrite") as refusal:
         evaluate(EvaluateSettings(**given))

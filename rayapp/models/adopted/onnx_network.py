@@ -3,6 +3,7 @@
 Shapes: N images · K outputs.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ BYTES = "model"  # the tensor under which a folder of ours holds the file
 WHOLE_BYTES = "tensor(uint8)"
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _KINDS: dict[str, Any] = {**FLOATS, WHOLE_BYTES: np.uint8}
+# What comes before the words of its errors: a code, and the place in its own source.
+_ITS_OWN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:/\S+:\d+ .*?\) (?=[A-Z]))?")
 _SILENT = 3  # onnxruntime's level for errors alone
 
 
@@ -93,5 +96,5 @@ def open_session(model: bytes, where: str, device: str = "cpu", threads: int = 1
             model, options, providers=[*gpu, "CPUExecutionProvider"]
         )
     except Exception as error:  # noqa: BLE001 - each fault of a file has a class of its own
-        why = " ".join(str(error).split())[:200]
+        why = _ITS_OWN.sub("", " ".join(str(error).split()))[:200]
         raise UserError(f"{where}: onnxruntime can't run it: {why}") from None

@@ -64,7 +64,9 @@ def trial_outputs(network: AdoptedNetwork, shape_HW: tuple[int, int], where: str
     except Exception as error:  # noqa: BLE001 - a network of others may fail in any way
         height, width = shape_HW
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}: it does not run on images of {height}×{width}: {why}") from None
+        raise UserError(
+            f"{where}: it fails on images of {height}×{width} px, so it wants others: {why}"
+        ) from None
     return outputs_NK
 
 

@@ -99,7 +99,7 @@ def _ours(theirs: Any, where: str) -> Preprocessing:
         "kernel": "pillow" if theirs.backend == "pil" else "torch",
         "filter": _filter(theirs),
         "rounded": not name.startswith("DINOv3"),  # that one scales first, and resizes floats
-        "bgr": getattr(theirs, "do_flip_channel_order", None) or None,
+        "bgr": _own(theirs, "do_flip_channel_order") or None,
     }
     if theirs.do_resize:
         fields |= _resizing(theirs, where)
@@ -123,15 +123,20 @@ def _ours(theirs: Any, where: str) -> Preprocessing:
     )
 
 
+def _own(theirs: Any, name: str) -> Any:
+    """A setting that its class knows; whatever else its file holds has no effect there."""
+    return getattr(theirs, name) if hasattr(type(theirs), name) else None
+
+
 def _normalising(theirs: Any) -> dict[str, Any]:
     """Mean and std, with all else that is linear in the scaled pixels."""
     mean, std = np.zeros(3), np.ones(3)
     # MobileViT's has the setting, and no normalisation.
-    if theirs.do_normalize and not hasattr(theirs, "do_flip_channel_order"):
+    if theirs.do_normalize and not hasattr(type(theirs), "do_flip_channel_order"):
         mean, std = _channels(theirs.image_mean), _channels(theirs.image_std)
-    if theirs.do_rescale and getattr(theirs, "rescale_offset", None):  # EfficientNet's: less 1
+    if theirs.do_rescale and _own(theirs, "rescale_offset"):  # EfficientNet's: less 1
         mean = mean + 1
-    if getattr(theirs, "include_top", None):  # EfficientNet's: divided once more
+    if _own(theirs, "include_top"):  # EfficientNet's: divided once more
         std = std * _channels(theirs.image_std)
     return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
 
@@ -139,7 +144,7 @@ def _normalising(theirs: Any) -> dict[str, Any]:
 def _resizing(theirs: Any, where: str) -> dict[str, Any]:
     size = {k: v for k, v in dict(theirs.size).items() if v is not None}
     name, shorter = type(theirs).__name__, size.get("shortest_edge")
-    share = getattr(theirs, "crop_pct", None)
+    share = _own(theirs, "crop_pct")
     if share and not name.startswith("PoolFormer"):
         return _convnext(theirs, size, where)
     if share:  # PoolFormer's: of a square as of a shorter side
@@ -190,6 +195,8 @@ def _check_same(theirs: Any, ours: Preprocessing, where: str) -> None:
         pixels_HWC = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
         given = theirs(images=Image.fromarray(pixels_HWC), return_tensors="pt")["pixel_values"]
         found = preprocess(pixels_HWC, ours)
+        if not given.isfinite().all():
+            raise ValueError("it gives pixels that are not finite")
         scale = max(float(given.abs().max()), 1.0)
         if given.shape != found.shape or not torch.allclose(
             given.float(), found, rtol=0, atol=_TOLERANCE * scale

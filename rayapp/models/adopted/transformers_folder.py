@@ -17,7 +17,6 @@ from rayapp.models.adopted.checks import check_inside, read_json, without_placem
 from rayapp.models.adopted.class_names import synthetic_classes
 from rayapp.models.adopted.hub import fetched
 from rayapp.models.adopted.hub_uris import HUB
-from rayapp.models.adopted.outputs import trial_outputs
 from rayapp.models.adopted.processors import (
     CONFIG_FILE,
     NESTED,
@@ -26,7 +25,7 @@ from rayapp.models.adopted.processors import (
     read_processor,
 )
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.adopted.transformers_network import build, labels_of, require
+from rayapp.models.adopted.transformers_network import build, check_takes, labels_of, require
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings
 from rayapp.models.scope import Scope
@@ -69,7 +68,7 @@ def load(uri: str, labels: Sequence[str] = ()) -> Detector:
     preprocessing = read_processor(config, processor, uri)
     tensors, hashes = _tensors(store, files)
     network = build(adopted, tensors, uri)
-    trial_outputs(network, preprocessing.shape_HW, uri)
+    check_takes(network, preprocessing.shape_HW, uri)
     kind = str(config["model_type"])
     spec = DetectorSpec(
         architecture=Architecture(backbone=str(config.get("architecture", kind)), head=ONE_LOGIT),

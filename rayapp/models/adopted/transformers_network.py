@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rayapp.config.errors import UserError
 from rayapp.models.adopted.checks import check_keys, entries
-from rayapp.models.adopted.outputs import AdoptedNetwork
+from rayapp.models.adopted.outputs import AdoptedNetwork, trial_outputs
 from rayapp.models.adopted.quiet import quiet
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import check_options
@@ -34,6 +35,28 @@ class TransformersNetwork(AdoptedNetwork):
     def outputs(self, images_NCHW: Tensor) -> Tensor:
         """A logit of each class [N, K]."""
         return cast(Tensor, cast(Any, self.model)(pixel_values=images_NCHW).logits)
+
+
+def check_takes(network: TransformersNetwork, shape_HW: tuple[int, int], where: str) -> None:
+    """Nothing where the network takes images of this size; found out on no device, at no cost.
+
+    Raises:
+        UserError: it does not, or gives other outputs than are named.
+    """
+    model = network.model
+    weights = {
+        name: tensor.to("meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    given = {"pixel_values": torch.zeros(1, 3, *shape_HW, device="meta")}
+    try:
+        with torch.no_grad():
+            outputs_NK = functional_call(model, weights, (), given).logits.flatten(1)
+        fits = outputs_NK.shape[1] == len(network.adopted.classes)
+    except Exception:  # noqa: BLE001 - some networks need values, and others do not fit
+        fits = False
+    if not fits:  # in earnest, which says why
+        trial_outputs(network, shape_HW, where)
 
 
 def require() -> None:

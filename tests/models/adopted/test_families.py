@@ -68,8 +68,7 @@ def processor(name: str, **changes: object) -> dict[str, object]:
         processor("Segformer", resample=3),
         processor("CLIP", size={"shortest_edge": 36, "longest_edge": 50}, crop_size=SQUARE),
         processor("CLIP", size={"shortest_edge": 36, "longest_edge": 50}, crop_size=32, resample=0),
-        {"image_processor_type": "ViTImageProcessorPil", "resample": 4},
-        {"image_processor_type": "ViTImageProcessorPil", "resample": 5},
+        {"crop_pct": 0.9, "do_flip_channel_order": True, "include_top": True},
         {"image_processor_type": "ViTImageProcessorPil", "resample": 0},
         {"image_processor_type": "ViTImageProcessorFast"},
         {"image_processor_type": None},
@@ -120,6 +119,22 @@ def sharded_into_a_folder(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+@pytest.mark.parametrize("resample", [4, 5])
+@pytest.mark.parametrize("kind", ["ViTImageProcessor", "ViTImageProcessorPil"])
+def test_a_filter_that_transformers_itself_cannot_run_is_refused(
+    vit: Path, resample: int, kind: str
+) -> None:
+    change(vit, PROCESSOR, image_processor_type=kind, resample=resample)
+    try:
+        expected = pipeline_probability(vit, noise_images())
+    except NotImplementedError:  # of torchvision
+        with pytest.raises(UserError, match="no processor of images"):
+            load_detector(vit)
+    else:
+        found = load_detector(vit).probability(noise_images())
+        assert np.abs(found - expected).max() <= 1e-5
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -138,14 +153,14 @@ def sharded_into_a_folder(folder: Path) -> None:
             ),
             "model_args: a JSON object is wanted",
         ),
-        (lambda f: change(f, PROCESSOR, size={"height": 64, "width": 64}), "images of 64×64"),
+        (lambda f: change(f, PROCESSOR, size={"height": 64, "width": 64}), "on images of 64×64 px"),
         (lambda f: change(f, PROCESSOR, **processor("Siglip2")), "pixel_attention_mask"),
         (lambda f: change(f, PROCESSOR, **processor("ImageGPT")), "gives input_ids"),
         (lambda f: change(f, PROCESSOR, resample=4), "preprocessor_config.json"),
         (lambda f: change(f, PROCESSOR, resample=9), "preprocessor_config.json"),
         (lambda f: change(f, PROCESSOR, resample="x"), "preprocessor_config.json"),
         (lambda f: change(f, PROCESSOR, image_mean="x"), "preprocessor_config.json"),
-        (lambda f: change(f, PROCESSOR, image_std=[0, 0, 0]), "not repeated here"),
+        (lambda f: change(f, PROCESSOR, image_std=[0, 0, 0]), "not finite"),
         (lambda f: change(f, PROCESSOR, rescale_factor=0), "preprocessor_config.json"),
         (lambda f: change(f, PROCESSOR, size="x"), "preprocessor_config.json"),
         (lambda f: change(f, PROCESSOR, size={"height": -3, "width": 4}), "preprocessor_config"),

@@ -122,7 +122,7 @@ def test_bytes_that_the_graph_normalises_itself(tmp_path: Path, layout: str) -> 
 def test_doubles_and_any_height_and_width(tmp_path: Path) -> None:
     described = SEEN | {"size": 24}
     folder = save(
-        tmp_path / "m", Net().double(), described,
+        tmp_path / "m", Then(Net(), lambda x: x.float(), plain), described,
         image=torch.zeros(2, 3, 16, 16, dtype=torch.float64), dynamic={0: "n", 2: "h", 3: "w"},
     )  # fmt: skip
     expected = sigmoid(logits(Net(), views(folder))[:, 0])
