@@ -15,7 +15,9 @@ from rayapp.models.basis import (
     DECLARES_NOTHING,
     DEPENDS,
     MAP_LEGEND,
+    NO_MAP,
     NO_PROOF,
+    ONE_CELL,
     STANDS,
     UNSIGNED_IS_WEAK,
     verdict_sentence,
@@ -110,11 +112,9 @@ def _pictures(found: Evidence) -> list[Block]:
     looked = " The verdict rests on what is outlined." if is_part else ""
     figures = [Figure(_uri(plain), "The picture", f"The picture, {size}.{looked}")]
     if found.map is None or found.map_p is None:
-        why = "Where in the picture the detector sees what, it cannot say."
-        return [Figures(figures), Prose(why)]
+        return [Figures(figures), Prose(NO_MAP)]
     if found.map.logits_G.size == 1:
-        why = "The picture is no larger than what the detector sees at once: there is no map of it."
-        return [Figures(figures), Prose(why)]
+        return [Figures(figures), Prose(ONE_CELL)]
     low, high = float(found.map_p.min()), float(found.map_p.max())
     caption = f"Where it sees what, by {found.map.by} (here {low:.3f} to {high:.3f}). {MAP_LEGEND}"
     figures.append(Figure(_uri(_with_map(shown, found.map_p)), "Map over the picture", caption))

@@ -18,6 +18,8 @@ MAP_LEGEND = (
     "The stronger the orange, the likelier AI-generated. Of parts the probabilities order, and "
     "promise nothing."
 )
+NO_MAP = "Where in the picture the detector sees what, it cannot say."
+ONE_CELL = "The picture is no larger than what the detector sees at once: there is no map of it."
 _CONFIDENCE = 0.95
 
 

@@ -35,19 +35,24 @@ class Page:
 
     def html(self) -> str:
         """The whole page as text; equal input gives equal text."""
-        environment = Environment(
-            loader=PackageLoader("rayapp.pages", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["breakable"] = breakable
-        environment.filters["inline"] = inline
+        return environment().get_template("page.html.j2").render(page=self)
 
-        def shipped(name: str) -> Markup:
-            source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]
-            return Markup(source)  # noqa: S704 - our own file, not input
 
-        template = environment.get_template("page.html.j2")
-        return template.render(page=self, shipped=shipped)
+def environment() -> Environment:
+    """Templates of pages; `shipped(name)` in them is one of our own files as it is."""
+    made = Environment(
+        loader=PackageLoader("rayapp.pages", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["breakable"] = breakable
+    made.filters["inline"] = inline
+
+    def shipped(name: str) -> Markup:
+        source = made.loader.get_source(made, name)[0]  # type: ignore[union-attr]
+        return Markup(source)  # noqa: S704 - our own file, not input
+
+    made.globals["shipped"] = shipped
+    return made
