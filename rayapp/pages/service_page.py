@@ -15,8 +15,9 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_SCRIPTS = ("marks.js", "service_card.js", "service_queue.js", "service.js")
 _FILES = {
-    "/page.js": ("text/javascript; charset=utf-8", ("marks.js", "service.js")),
+    "/page.js": ("text/javascript; charset=utf-8", _SCRIPTS),
     "/page.css": ("text/css; charset=utf-8", ("page.css", "service.css")),
 }
 
@@ -31,9 +32,9 @@ def service_page() -> str:
 @cache
 def service_assets() -> dict[str, tuple[str, bytes]]:
     """Path → media type and content of what the page refers to."""
-    loader, made = environment().loader, environment()
-    assert loader is not None
+    made = environment()
+    join = "\n".join
     return {
-        path: (kind, "\n".join(loader.get_source(made, name)[0] for name in names).encode())
+        path: (kind, join(str(made.globals["shipped"](name)) for name in names).encode())  # type: ignore[operator]
         for path, (kind, names) in _FILES.items()
     }
