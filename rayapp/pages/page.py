@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -49,10 +50,11 @@ def environment() -> Environment:
     )
     made.filters["breakable"] = breakable
     made.filters["inline"] = inline
-
-    def shipped(name: str) -> Markup:
-        source = made.loader.get_source(made, name)[0]  # type: ignore[union-attr]
-        return Markup(source)  # noqa: S704 - our own file, not input
-
     made.globals["shipped"] = shipped
     return made
+
+
+def shipped(name: str) -> Markup:
+    """One of our own files beside the templates, as it is."""
+    text = files("rayapp.pages").joinpath("templates", name).read_text("utf-8")
+    return Markup(text)  # noqa: S704 - our own file, not input

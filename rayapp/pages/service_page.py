@@ -8,14 +8,14 @@ from functools import cache
 
 from rayapp.models import basis
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE
-from rayapp.pages.page import environment
+from rayapp.pages.page import environment, shipped
 
 # Nothing from elsewhere, nothing inline; previews of chosen files are blobs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_SCRIPTS = ("marks.js", "service_card.js", "service_queue.js", "service.js")
+_SCRIPTS = ("marks.js", "service_card.js", "service_queue.js", "service_detectors.js", "service.js")
 _FILES = {
     "/page.js": ("text/javascript; charset=utf-8", _SCRIPTS),
     "/page.css": ("text/css; charset=utf-8", ("page.css", "service.css")),
@@ -32,9 +32,7 @@ def service_page() -> str:
 @cache
 def service_assets() -> dict[str, tuple[str, bytes]]:
     """Path → media type and content of what the page refers to."""
-    made = environment()
-    join = "\n".join
     return {
-        path: (kind, join(str(made.globals["shipped"](name)) for name in names).encode())  # type: ignore[operator]
+        path: (kind, "\n".join(map(shipped, names)).encode())
         for path, (kind, names) in _FILES.items()
     }

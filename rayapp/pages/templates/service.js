@@ -7,13 +7,9 @@ const service = (() => {
   const control = (name) => find(`[name="${name}"]`);
   const HISTORY = "service:history", MARKS = "service:marks", SIDE = 1024, SMALL = 160;
   const entries = new Map(); // id → what was sent and what came back
-  let marks = {}, nextId = 1, withMap = false, detectors = [], batch = [], pictures = Promise.resolve();
+  let marks = {}, nextId = 1, withMap = false, batch = [], pictures = Promise.resolve();
 
   // --- choosing
-
-  function options() {
-    return { detector: control("detector").value, stability: control("stability").checked };
-  }
 
   const article = (entry) => results.querySelector(`[data-id="${entry.id}"]`);
 
@@ -24,7 +20,7 @@ const service = (() => {
 
   // Those just added stand first, in their order.
   function add(files) {
-    const added = files.map(({ file, path, pasted }) => ({ id: nextId++, file, path, pasted, options: options() }));
+    const added = files.map(({ file, path, pasted }) => ({ id: nextId++, file, path, pasted, options: serviceDetectors.options() }));
     if (!added.length) return;
     const list = document.createDocumentFragment();
     for (const entry of added) {
@@ -168,7 +164,7 @@ const service = (() => {
   function cards() {
     return [...entries.values()].filter((one) => one.row).map((entry) => ({
       path: entry.path, verdict: entry.row.verdict, p: entry.row.probability, group: "page", declared: entry.row.declared,
-      lines: [entry.row.conflict, entry.row.reason].filter(Boolean), entry,
+      lines: entry.row.reasons, entry,
     }));
   }
 
@@ -240,36 +236,6 @@ const service = (() => {
     control("choose").focus();
   }
 
-  // --- the detectors
-
-  async function readDetectors() {
-    const answer = await serviceQueue.detectors(), select = control("detector");
-    detectors = Array.isArray(answer) ? answer : [];
-    select.replaceChildren(...detectors.map((one) => new Option(one.display_name ?? one.name, one.name, one.default, one.default)));
-    find(".several").hidden = detectors.length < 2;
-    describe(typeof answer === "string" ? answer : "");
-  }
-
-  function describe(problem) {
-    const chosen = detectors.find((one) => one.name === control("detector").value);
-    find(".about dl").replaceChildren(...(chosen ? pairs(chosen) : [pair("detector", problem || "none")]));
-  }
-
-  const pair = (name, text) => {
-    const row = marking.element("div");
-    row.append(marking.element("dt", "", name.replaceAll("_", " ")), marking.element("dd", "", text));
-    return row;
-  };
-
-  function pairs(facts, before = "") {
-    return Object.entries(facts).flatMap(([name, value]) => {
-      if (value === null || value === "" || value === undefined) return [];
-      if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return [pair(before + name, value.join(", "))];
-      if (typeof value === "object") return pairs(value, `${before}${name} `);
-      return [pair(before + name, String(value))];
-    });
-  }
-
   // --- what the reader does
 
   function toggleMap() {
@@ -282,7 +248,7 @@ const service = (() => {
   function again(chosen) {
     const sent = chosen.filter((entry) => entry.file);
     for (const entry of sent) {
-      Object.assign(entry, { options: options(), tries: 0, row: undefined });
+      Object.assign(entry, { options: serviceDetectors.options(), tries: 0, row: undefined });
       waiting(entry, "waits");
     }
     batch.push(...sent);
@@ -328,7 +294,7 @@ const service = (() => {
   function answered(given) {
     dialog.close();
     serviceQueue.answerToken(given);
-    if (given !== null && !detectors.length) readDetectors();
+    if (given !== null) serviceDetectors.read();
   }
 
   function listen() {
@@ -348,7 +314,6 @@ const service = (() => {
     addEventListener("pagehide", store);
     results.addEventListener("keydown", pressed);
     results.addEventListener("click", clicked);
-    control("detector").addEventListener("change", () => describe(""));
     control("map").addEventListener("click", toggleMap);
     control("again-all").addEventListener("click", () => again([...entries.values()].filter((one) => one.state === "failed")));
     control("stop").addEventListener("click", serviceQueue.stop);
@@ -365,6 +330,6 @@ const service = (() => {
   listen();
   restore();
   changed(0);
-  readDetectors();
+  serviceDetectors.read();
   return { list: () => listed().lines, table };
 })();

@@ -53,7 +53,7 @@ const serviceCard = (() => {
     part(".firm").hidden = !spanned;
     if (spanned) firm.textContent = `${row.flips ? firm.dataset.depends : firm.dataset.stands}. Its probability goes from ${row.p_min.toFixed(3)} to ${row.p_max.toFixed(3)}.`;
     part(".file").textContent = `${row.width} × ${row.height} px, ${row.format}, sha256 ${row.sha256.slice(0, 16)}…`;
-    part(".by").textContent = `${detector.display_name ?? detector.name}, hash ${detector.hash.slice(0, 12)}`;
+    part(".by").textContent = `${detector.name}, hash ${detector.hash.slice(0, 12)}`;
   }
 
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -5,7 +5,7 @@ const serviceQueue = (() => {
   const LANES = 3, MOST_TRIES = 6, MOST_WAIT_S = 60, PATIENCE_MS = 300_000, TOKEN = "service:token";
   const ADVICE = {
     401: "Give a token that is allowed.", 403: "Give a token that is allowed.",
-    404: "Reload this page: the service has changed.", 413: "Send a smaller image.",
+    404: "Reload this page: the service has changed.", 408: "Try again over a better connection.", 413: "Send a smaller image.",
     415: "Send an image file.", 422: "Send another file.", 429: "Try again in a while.", 503: "Try again in a while.",
   };
   const BUSY = [429, 503], NO_ENTRY = [401, 403];
@@ -63,7 +63,7 @@ const serviceQueue = (() => {
   // --- images
 
   function send(entry, signal) {
-    const body = new FormData(), options = new URLSearchParams({ map: "1", declared: "1" });
+    const body = new FormData(), options = new URLSearchParams({ map: entry.options.map ? "1" : "0", declared: "1" });
     body.append("images", entry.file, entry.file.name);
     if (entry.options.detector) options.set("detector", entry.options.detector);
     if (entry.options.stability) options.set("stability", "web");
