@@ -4,11 +4,11 @@
 const serviceQueue = (() => {
   const LANES = 3, MOST_TRIES = 6, MOST_WAIT_S = 60, PATIENCE_MS = 300_000, TOKEN = "service:token";
   const ADVICE = {
-    401: "Give a token that is allowed.", 403: "Give a token that is allowed.",
+    401: "Give a token that is good.", 403: "Open this page at the address that you were given for it.",
     404: "Reload this page: the service has changed.", 408: "Try again over a better connection.", 413: "Send a smaller image.",
     415: "Send an image file.", 422: "Send another file.", 429: "Try again in a while.", 503: "Try again in a while.",
   };
-  const BUSY = [429, 503], NO_ENTRY = [401, 403];
+  const BUSY = [429, 503], NO_ENTRY = 401;
   const waiting = [], underWay = new Set();
   let page, pausedUntil = 0, timer, token = "", asking = false;
   try { token = sessionStorage.getItem(TOKEN) ?? ""; } catch { /* kept in memory alone */ }
@@ -87,7 +87,7 @@ const serviceQueue = (() => {
 
   function refused(entry, problem) {
     entry.tries = (entry.tries ?? 0) + 1;
-    if (NO_ENTRY.includes(problem.status)) {
+    if (problem.status === NO_ENTRY) {
       waiting.unshift(entry);
       page.waiting(entry, "waits for a token");
       askForToken(token ? problem.message : "");
@@ -139,7 +139,7 @@ const serviceQueue = (() => {
     try {
       return await ask("v1/detectors");
     } catch (problem) {
-      if (NO_ENTRY.includes(problem.status)) askForToken(token ? problem.message : "");
+      if (problem.status === NO_ENTRY) askForToken(token ? problem.message : "");
       return problem.message;
     }
   }
