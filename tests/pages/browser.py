@@ -95,14 +95,15 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def key(self, name: str) -> None:
+    async def key(self, name: str, shift: bool = False) -> None:
         """Press a key: Tab, Enter, Escape, an arrow or a letter."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27} | {
             f"Arrow{way}": 37 + at for at, way in enumerate(("Left", "Up", "Right", "Down"))
         }
         code = codes.get(name) or ord(name.upper())
         text = {"Enter": "\r"}.get(name, name if len(name) == 1 else "")
-        key = {"key": name, "code": name, "windowsVirtualKeyCode": code, "text": text}
+        key: dict[str, Any] = {"key": name, "code": name, "text": text}
+        key |= {"windowsVirtualKeyCode": code, "modifiers": 8 * shift}
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, **key)
 

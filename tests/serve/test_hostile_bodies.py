@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-
 from rayapp.serve.settings import Limits
 from rayapp.serve.web_images import WebImages
+
 from tests.serve.hostile import SECRET, Hostile, form, request, requests
 from tests.serve.services import HereScoring, serving
 from tests.serve.wire import ask_all, fault
