@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rayapp.serve.settings import Limits
+from rayapp.serve.tokens import Tokens, add_token
 
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.pages.service_page import service_assets, service_page
-from rayapp.serve.settings import Limits
-from rayapp.serve.tokens import Tokens, add_token
 from tests.pages.browser import BROKEN_WORDS, CHROMIUM, Tab, visit
 from tests.pictures import photographed
 from tests.serve.services import HereScoring, serving
@@ -36,7 +36,7 @@ def pictures(folder: Path, count: int) -> list[Path]:
     made = []
     for at in range(count):
         name = f"{at:02d}, <b>{'real' if at % 2 else 'made'}</b>.png".replace("/", "_")
-        Image.fromarray(photographed(at, 160, 220)).save(folder / name)
+        Image.fromarray(photographed(160, 220, at)).save(folder / name)
         made.append(folder / name)
     return made
 
