@@ -11,6 +11,8 @@ const marking = (() => {
     return made;
   }
 
+  const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[.\s]*$/, ".");
+
   function counted(given) {
     const of = (word) => given.filter((one) => one === word).length;
     return given.length
@@ -60,5 +62,5 @@ const marking = (() => {
     ["left", "top", "width", "height"].forEach((side, k) => { canvas.style[side] = 100 * box[k] + "%"; });
   }
 
-  return { WORDS, element, counted, decides, list, table, save, heat, lay };
+  return { WORDS, element, sentence, counted, decides, list, table, save, heat, lay };
 })();

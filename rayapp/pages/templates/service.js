@@ -5,7 +5,7 @@ const service = (() => {
   const find = (selector) => document.querySelector(selector);
   const results = find(".results"), dialog = find("dialog.token");
   const control = (name) => find(`[name="${name}"]`);
-  const HISTORY = "service:history", MARKS = "service:marks", SIDE = 1024, SMALL = 160;
+  const HISTORY = "service:history", MARKS = "service:marks", SIDE = 1024, SMALL = 240;
   const entries = new Map(); // id → what was sent and what came back
   let marks = {}, nextId = 1, withMap = false, batch = [], pictures = Promise.resolve();
 
@@ -135,7 +135,7 @@ const service = (() => {
     find(".progress").textContent = all.length
       ? `${total}${numLeft ? `, ${numLeft} under way` : ""}${parts.length ? `: ${parts.join(", ")}` : ""}.` : "None yet.";
     find(".tools").hidden = find(".keys").hidden = !all.length;
-    control("again-all").hidden = !numFailed || numLeft > 0;
+    control("again-all").hidden = numLeft > 0 || !all.some((one) => one.state === "failed" && one.file);
     if (numLeft || !batch.length) return;
     const [first, ...more] = batch.splice(0);
     say(more.length ? `Done. ${find(".progress").textContent}` : `${first.path}: ${first.row?.in_words ?? first.note}`);
@@ -201,7 +201,7 @@ const service = (() => {
 
   function store() {
     const all = [...entries.values()].filter((one) => ["judged", "failed"].includes(one.state))
-      .map(({ path, pasted: isPasted, row, detector, note, state, thumbnail }) => ({ path, pasted: isPasted, row, detector, note, state, thumbnail }));
+      .map(({ path, pasted: isPasted, row, detector, note, state, thumbnail, unseen }) => ({ path, pasted: isPasted, row, detector, note, state, thumbnail, unseen }));
     const bare = () => all.map((one) => ({ ...one, thumbnail: undefined, row: one.row && { ...one.row, map: null } }));
     for (const kept of [() => all, bare, () => []]) { // what there is room for
       try {

@@ -30,7 +30,9 @@ const serviceCard = (() => {
     if (source && image.getAttribute("src") !== source) image.src = source;
     part(".unseen").hidden = !entry.unseen;
     part('[name="again"]').hidden = !entry.file || !["judged", "failed"].includes(entry.state);
-    part(".judged").hidden = part(".marking").hidden = !entry.row;
+    part(".judged").hidden = part(".marking").hidden = part(".verdict").hidden = !entry.row;
+    part(".picture").classList.remove("mapped");
+    part("canvas").hidden = true;
     if (!entry.row) return;
     judgedWords(entry, part);
     overlay(entry, withMap, part);
@@ -41,22 +43,21 @@ const serviceCard = (() => {
     part(".verdict").textContent = row.verdict;
     part(".sentence").textContent = row.in_words;
     scale(row, detector, part);
-    part(".conflict").textContent = row.conflict ? `${capital(row.conflict)}.` : "";
+    part(".conflict").textContent = row.conflict ? marking.sentence(row.conflict) : "";
     part(".conflict").hidden = !row.conflict;
     const others = (row.reasons ?? []).filter((one) => one !== row.conflict && !row.in_words.includes(one));
-    part(".reasons").replaceChildren(...others.map((one) => marking.element("li", "", capital(one))));
+    part(".reasons").replaceChildren(...others.map((one) => marking.element("li", "", marking.sentence(one))));
     part(".reasons").hidden = !others.length;
     const said = part(".declared"), known = row.declared && row.declared !== "nothing";
     said.textContent = !known ? said.dataset.nothing
-      : `${row.declared} (${row.declared_by}). ${row.declared_detail ?? ""} ${/, verified$/.test(row.declared_by) ? "" : said.dataset.weak}`.trim();
+      : [`${row.declared} (${row.declared_by}).`, row.declared_detail && marking.sentence(row.declared_detail),
+        /, verified$/.test(row.declared_by) ? "" : said.dataset.weak].filter(Boolean).join(" ");
     const firm = part(".stability"), spanned = row.p_min !== null && row.p_min !== undefined;
     part(".firm").hidden = !spanned;
     if (spanned) firm.textContent = `${row.flips ? firm.dataset.depends : firm.dataset.stands}. Its probability goes from ${row.p_min.toFixed(3)} to ${row.p_max.toFixed(3)}.`;
     part(".file").textContent = `${row.width} × ${row.height} px, ${row.format}, sha256 ${row.sha256.slice(0, 16)}…`;
     part(".by").textContent = `${detector.name}, hash ${detector.hash.slice(0, 12)}`;
   }
-
-  const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
   // Where the probability lies between real and synthetic; of several classes there is no such line.
   function scale(row, { threshold, band }, part) {
@@ -73,13 +74,13 @@ const serviceCard = (() => {
 
   function overlay({ row, thumbnail }, withMap, part) {
     const canvas = part("canvas"), note = part(".map-note"), cells = row.map ? row.map.rows * row.map.columns : 0;
-    canvas.hidden = true;
     note.hidden = !withMap || cells > 1;
     note.textContent = cells ? note.dataset.whole : note.dataset.none;
     if (!withMap || cells < 2 || !thumbnail) return;
     const p = row.map.probabilities.flat(), [left, top, right, bottom] = row.map.box;
     marking.heat(canvas, row.map.columns, row.map.rows, p);
     marking.lay(canvas, [left / row.width, top / row.height, (right - left) / row.width, (bottom - top) / row.height]);
+    part(".picture").classList.add("mapped");
     canvas.setAttribute("aria-label", `Map: likeliest AI-generated ${place(row.map, p)}; p from ${Math.min(...p).toFixed(3)} to ${Math.max(...p).toFixed(3)}`);
   }
 

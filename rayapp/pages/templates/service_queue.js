@@ -20,8 +20,6 @@ const serviceQueue = (() => {
     }
   }
 
-  const sentence = (text) => text.trim().replace(/[.\s]*$/, ".");
-
   // One line that says what is wrong and what to do; the service's own words where it gives any.
   async function refusal(answer) {
     let words = "";
@@ -31,7 +29,7 @@ const serviceQueue = (() => {
     } catch { /* not from the service itself */ }
     const said = words || (answer.status >= 500 ? `The service failed (${answer.status})` : `The service refused this (${answer.status})`);
     const advice = ADVICE[answer.status] ?? "Try again; if it fails again, tell whoever runs the service.";
-    return new Refused(answer.status, `${sentence(said)} ${advice}`, seconds(answer.headers.get("Retry-After")));
+    return new Refused(answer.status, `${marking.sentence(said)} ${advice}`, seconds(answer.headers.get("Retry-After")));
   }
 
   // Retry-After is a number of seconds or a date.
