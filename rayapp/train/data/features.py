@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
+from rayapp.models.inference.fused_layers import linear_by_onednn
 from rayapp.run.progress import Progress
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch
@@ -55,9 +57,11 @@ def feature_items(
     mine = [
         chunk for chunk in chunks[rank_context.rank :: num_ranks()] if not store.stat(_name(chunk))
     ]
+    on_cpu = rank_context.device.type == "cpu"
+    faster = cast("Network", linear_by_onednn(network)) if on_cpu else network
     # One pass over all that is missing, so that processes that read ahead start once.
     missing = [item for chunk in mine for item in chunk]
-    found = _told(scored(network.features, missing, job, rank_context), len(missing), rank_context)
+    found = _told(scored(faster.features, missing, job, rank_context), len(missing), rank_context)
     for chunk in mine:
         features = [feature for _, feature in itertools.islice(found, len(chunk))]
         none = torch.full((network.num_features,), torch.nan)
