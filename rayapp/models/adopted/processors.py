@@ -9,7 +9,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -142,8 +142,8 @@ def _normalising(theirs: Any) -> dict[str, Any]:
 
 
 def _resizing(theirs: Any, where: str) -> dict[str, Any]:
-    size = {k: v for k, v in dict(theirs.size).items() if v is not None}
-    name, shorter = type(theirs).__name__, size.get("shortest_edge")
+    size: dict[str, Any] = {k: v for k, v in dict(theirs.size).items() if v is not None}
+    name, shorter = type(theirs).__name__, cast(int, size.get("shortest_edge"))
     share = _own(theirs, "crop_pct")
     if share and not name.startswith("PoolFormer"):
         return _convnext(theirs, size, where)
