@@ -121,10 +121,15 @@ class PredictRows:
         self._decoders = BoundedSemaphore(num_decoders)
         self._networks = BoundedSemaphore(1 if self.spec.gpus else self.side_by_side)
 
+    @property
+    def at_once(self) -> int:
+        """Views of a forward pass."""
+        return self._scorer.at_once
+
     def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """A logit a row, or its error; with the time and memory that it took."""
         start = time.perf_counter()
-        images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
+        images = [list(same) for _, same in itertools.groupby(batch, _image_of)]
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, SeenDelivered]] = []
         at_once, depth = 1, 2 * self._num_readers
@@ -229,6 +234,11 @@ class StreamedRows(PredictRows):
         """A logit a row, or its error."""
         names = self.disturbed.perturbation.variant_names if self.disturbed else (None,)
         return super().batch([{**row, "variant": names[0]} for row in batch])
+
+
+def _image_of(row: row_work.Row) -> tuple[str, int | None]:
+    """What rows of one image share: those of its variants have no numbers of their own."""
+    return row["path"], row.get("row")
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

@@ -164,6 +164,8 @@ _NO_PATHS = {
     "benchmark.train": "settings, whose own fields are looked at",
     "fuse.names": "how the detectors are called",
     "predict.column": "a column",
+    "serve.add_token": "how the token is called",
+    "serve.names": "how the detectors are called",
     "train.about": "a sentence",
     "train.target": "a column",
     "tune.start": "settings, made whole by `whole`",
