@@ -129,7 +129,9 @@ class PredictRows:
     def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """A logit a row, or its error; with the time and memory that it took."""
         start = time.perf_counter()
-        images = [list(same) for _, same in itertools.groupby(batch, _image_of)]
+        # Rows of one image are its variants; those with numbers of their own are of as many images.
+        by_image = itertools.groupby(batch, lambda row: (row["path"], row.get("row")))
+        images = [list(same) for _, same in by_image]
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, SeenDelivered]] = []
         at_once, depth = 1, 2 * self._num_readers
@@ -234,11 +236,6 @@ class StreamedRows(PredictRows):
         """A logit a row, or its error."""
         names = self.disturbed.perturbation.variant_names if self.disturbed else (None,)
         return super().batch([{**row, "variant": names[0]} for row in batch])
-
-
-def _image_of(row: row_work.Row) -> tuple[str, int | None]:
-    """What rows of one image share: those of its variants have no numbers of their own."""
-    return row["path"], row.get("row")
 
 
 def _facts(image: DecodedImage) -> row_work.Row:

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.exceptions import HTTPException
 
 from rayapp.config.defaults import __version__
+from rayapp.pages.service_page import service_assets, service_page
 from rayapp.serve.answer_models import (
     SCORE_BODY,
     DetectorCard,
@@ -44,7 +45,7 @@ def make_app(service: Service) -> Doors:
     _scores(app, service, admission)
     _states(app, service)
     batch_routes(app, service, admission)
-    _pages(app, service)
+    _pages(app)
     _errors(app)
     _document(app, service)
     return Doors(app, service.desk, service.hosts)
@@ -128,12 +129,13 @@ async def _cards(service: Service) -> list[Row]:
         raise Refused(503, "the detectors do not answer yet", retry_after_s=5) from None
 
 
-def _pages(app: FastAPI, service: Service) -> None:
+def _pages(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(api_page(app.openapi()))
 
-    for path, (kind, data) in service.files.items():
+    page = ("text/html; charset=utf-8", service_page().encode())
+    for path, (kind, data) in {"/": page, **service_assets()}.items():
         app.add_api_route(path, _file(kind, data), include_in_schema=False)
 
 

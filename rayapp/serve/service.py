@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -15,8 +14,6 @@ from rayapp.serve.kept_images import KeptImages
 from rayapp.serve.refusals import Refused
 from rayapp.serve.score_contract import Scoring
 from rayapp.serve.settings import Limits
-
-Files = Mapping[str, tuple[str, bytes]]  # media type and bytes, by path
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,6 @@ class Service:
         web: fetches images by URL; None: that is off.
         hosts: see `Doors`.
         kept: where images are kept; None: nowhere.
-        files: the page and what it needs.
     """
 
     scoring: Scoring
@@ -41,7 +37,6 @@ class Service:
     web: WebImages | None = None
     hosts: frozenset[str] | None = None
     kept: KeptImages | None = None
-    files: Files = field(default_factory=dict)
 
     async def token_of(self, request: Request) -> str:
         """Whose token a request brings; `` where none is asked for.
