@@ -15,6 +15,7 @@ from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
 from rayapp.dataset.declared import TrustList, read_trust_list
+from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
@@ -23,13 +24,12 @@ from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.deliveries import PERTURBATION, Deliveries
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
-from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
 from rayapp.run import record, row_work
+from rayapp.run.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
 from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.disk import scratch_folder

@@ -8,15 +8,15 @@ import pyarrow as pa
 from rayapp.cluster.map_rows import Resources
 from rayapp.cluster.session import as_completed
 from rayapp.dataset import members, scores
+from rayapp.dataset.inputs.listed_inputs import Inputs
 from rayapp.jobs.predict_subject import Subject, facts_of, told
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.inputs import Inputs
-from rayapp.predict.large_inputs import LARGE, LargeInputs
 from rayapp.predict.part_summaries import Summary, part_schema, summary_of
 from rayapp.predict.score_rows import PredictRows
 from rayapp.predict.score_tables import Results
 from rayapp.predict.settings import PredictSettings
 from rayapp.run.dataset_folder import DatasetFolder
+from rayapp.run.large_inputs import LARGE, LargeInputs
 from rayapp.run.progress import Progress
 from rayapp.run.record import Run
 

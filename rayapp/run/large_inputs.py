@@ -13,9 +13,9 @@ import pyarrow as pa
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, shard_rows
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs.input_shards import find_shards
+from rayapp.dataset.inputs.listed_inputs import Inputs, TooMany, paths_table, resolve, walk
 from rayapp.dataset.shards import Shard, ShardSet
-from rayapp.predict.input_shards import find_shards
-from rayapp.predict.inputs import Inputs, TooMany, paths_table, resolve, walk
 from rayapp.run.record import digest
 from rayapp.run.row_work import Row
 from rayapp.storage.store import LocalStore, Stat, Store

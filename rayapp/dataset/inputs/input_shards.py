@@ -13,9 +13,9 @@ import pyarrow as pa
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, members, shard_rows
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs import path_lists
+from rayapp.dataset.inputs.listed_inputs import is_folder, is_pattern, matching, single_file
 from rayapp.dataset.shards import Shard, ShardSet
-from rayapp.predict import path_lists
-from rayapp.predict.inputs import is_folder, is_pattern, matching, single_file
 from rayapp.storage.hub import HUB_DATASETS, open_dataset
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store, split_uri

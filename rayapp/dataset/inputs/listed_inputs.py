@@ -17,8 +17,8 @@ from rayapp.config.packaged import shipped_names
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset import manifest, members
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs import path_lists
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.predict import path_lists
 from rayapp.storage.store import LocalStore, Stat, Store
 from rayapp.storage.uris import BUCKETS, open_store, split_uri
 
