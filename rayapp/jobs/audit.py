@@ -22,6 +22,7 @@ from rayapp.audit.findings import (
     of_the_shortcuts,
 )
 from rayapp.audit.inspect import EXTRA, AuditRows
+from rayapp.audit.inspected import Inspected
 from rayapp.audit.lists import Listed, names_of, role_of
 from rayapp.audit.settings import AuditSettings
 from rayapp.audit.shortcuts import Shortcut, shortcuts
@@ -32,12 +33,12 @@ from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.grouping import joined
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import Item, LabelScheme, item_id, load_scheme, read_list
+from rayapp.jobs.audit_input import FACTS, MANIFEST, PAGE, audit_input
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store, read_uri
 
-PAGE, FACTS, MANIFEST = "audit.html", "audit.json", "manifest.parquet"
 _BATCH = 16
 
 
@@ -47,6 +48,8 @@ def audit(settings: AuditSettings) -> record.Run:
     Raises:
         UserError: a list that can't be read, or an output that belongs to another run.
     """
+    if settings.input:
+        return audit_input(settings)
     scheme = load_scheme(settings.scheme)
     lists = _read(settings, scheme)
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
@@ -106,7 +109,7 @@ def _pairs(images: pa.Table, root: str) -> pa.Array:
     """The group that reconstruct gave each image and its partner; of others, their id."""
     store = open_store(root)
     known: dict[str, str] = {}
-    if store.stat(MANIFEST) is not None:
+    if manifest.is_there(store, MANIFEST):
         made = manifest.read_table(store, MANIFEST)
         if {"autoencoder", "group"} <= set(made.column_names):
             paths = map(item_id, made["path"].to_pylist())
@@ -124,6 +127,7 @@ def _report(
     facts: dict[str, Any] = {"images": work.num_rows, **list_facts(lists)}
     findings = of_the_lists(lists, facts)
     copies: Copies | None = None
+    seen: Inspected | None = None
     if table is None:
         found = _shortcuts(
             work.append_column("group", work["id"]).append_column("pair", work["id"])
@@ -133,7 +137,8 @@ def _report(
         sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
         sound = sound.append_column("pair", _pairs(sound, settings.root))
         copies, found = find_copies(sound, lists), _shortcuts(sound)
-        findings += of_the_images(table, copies)
+        seen = Inspected().see(table)
+        findings += of_the_images(seen, copies)
         facts["copies"] = {
             "across": [asdict(pair) for pair in copies.across],
             "contradictions": [asdict(pair) for pair in copies.contradictions],
@@ -145,7 +150,7 @@ def _report(
     facts["shortcuts"] = [asdict(one) for one in found]
     facts["findings"] = [asdict(one) for one in findings]
     root = open_store(settings.root) if settings.root else None
-    page = render(facts, findings, found, copies, table, root)
+    page = render(facts, findings, found, copies, seen, root)
     run.claim()
     run.store.put(PAGE, page.encode())
     run.store.put(FACTS, json.dumps(facts, indent=1, ensure_ascii=False).encode())

@@ -11,10 +11,10 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
+from rayapp.jobs.perturb_input import perturb_input
 from rayapp.perturb.file_names import Target, targets
 from rayapp.perturb.manifest_rows import (
     MANIFEST,
-    STATUS_SKIPPED,
     Tally,
     expand,
     manifest_schema,
@@ -44,6 +44,9 @@ def perturb(settings: PerturbSettings) -> record.Run:
         UserError: a wrong list or perturbation, or an output that belongs to another run.
         JobFailed: images of a finished run are gone.
     """
+    if settings.input:
+        return perturb_input(settings)
+    assert settings.root is not None
     scheme = load_scheme(settings.scheme)
     perturbation = load_perturbation(settings.perturbation)
     lists = read_lists(settings.annotations, scheme)
@@ -78,29 +81,23 @@ def _finish(
     scheme: LabelScheme,
 ) -> None:
     """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
-    tally = Tally(perturbation.variant_names)
+    tally, wanted = Tally(perturbation.variant_names), manifest_schema(scheme)
 
     def chunks() -> Iterator[pa.Table]:
         for rows_made in made.chunks():
-            whole = expand(rows_made, scheme, perturbation.variant_names)
+            whole = expand(rows_made, wanted, perturbation.variant_names)
             tally.add(whole)
             yield whole
 
-    manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
+    manifest.write_chunks(run.store, MANIFEST, chunks(), wanted)
     keys = write_lists(run.store, tally.not_made, lists, planned, perturbation.variant_names)
-    counts = {
-        "in": made.num_rows,
-        "written": tally.counts[manifest.STATUS_OK],
-        "skipped": tally.counts[STATUS_SKIPPED],
-        "failed": made.num_failed,
-    }
     results = {
         "lists": keys,
         "variants": tally.by_variant,
         "misses": tally.misses,
         "pixels_sha256": tally.pixels_sha256,
     }
-    run.finish(counts, results, made=(MANIFEST, *keys))
+    run.finish(tally.run_counts(made.num_rows), results, made=(MANIFEST, *keys))
     if not made.num_failed:
         drop_parts(run.store)
 

@@ -19,6 +19,7 @@ from rayapp.dataset import manifest, members
 from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.inputs import path_lists
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import LocalStore, Stat, Store
 from rayapp.storage.uris import BUCKETS, open_store, split_uri
 
@@ -195,7 +196,7 @@ def _from_parquet(uri: str, root: str | None, own: str, column: str | None) -> I
     stat = store.stat(key)
     if stat is None:
         raise UserError(f"{uri}: no such file")
-    columns = members.open_parquet(store, stat).schema_arrow
+    columns = open_parquet(store, stat).schema_arrow
     if members.image_column(columns, column):
         return _inside(uri, store, [stat], column, Counter())
     table = manifest.read_table(store, key)
