@@ -13,14 +13,13 @@ import pyarrow as pa
 import ray.data
 
 from rayapp.cluster.ray_data import quiet
-from rayapp.dataset.repeats import Repeats, by_hash, repeats_in, together
+from rayapp.dataset.repeats import COLUMNS, Repeats, by_hash, repeats_in, together
 from rayapp.run.dataset_folder import DatasetFolder
 from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Store
 
 _PARTS_A_TASK = 8
 _ROWS_A_PARTITION = 200_000
-_COLUMNS = ("sha256", "path", "origin")
 
 
 def repeats_among(folder: DatasetFolder, num_rows: int) -> Repeats:
@@ -62,7 +61,7 @@ def _hashes(store: Store, keys: pa.Table) -> pa.Table:
         if stat is None:
             raise FileNotFoundError(store.uri(key))
         with open_parquet(store, stat) as file:
-            names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            names = [name for name in COLUMNS if name in file.schema_arrow.names]
             tables.append(by_hash(file.read(names)))
     return together(tables)
 

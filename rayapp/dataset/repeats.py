@@ -17,6 +17,7 @@ _SCHEMA = pa.schema(
     [("sha256", pa.string()), ("files", pa.int64())]
     + [(name, pa.string()) for name in ("first", "last", "real", "made")]
 )
+COLUMNS = ("path", "sha256", "origin")  # of images, the last where labels are known
 MOST = 20  # groups that are named
 
 # Files, and the first and last path, of those of one hash; paths of a real and a synthetic one.
@@ -77,7 +78,7 @@ def by_hash(images: pa.Table) -> pa.Table:
     """The files of some images, one row a hash; of images without a hash nothing is known.
 
     Args:
-        images: columns `path` and `sha256` and, where labels are known, `origin` (0 real).
+        images: a table with `COLUMNS`; origin 0 is real.
     """
     images = images.filter(pc.is_valid(images["sha256"]))
     paths = images["path"]

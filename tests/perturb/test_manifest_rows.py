@@ -86,7 +86,7 @@ def test_a_tally_is_the_same_however_the_rows_come(table):
         "small": {"ok": 2, "skipped": 0},
         "large": {"ok": 1, "skipped": 1},
     }
-    assert at_once.counts == {"ok": 3, "skipped": 1, "failed": 1}
+    assert at_once.by_status == {"ok": 3, "skipped": 1, "failed": 1}
     assert at_once.misses == ["c.png: empty file"]
     other = Tally(VARIANTS)
     other.add(
