@@ -12,8 +12,7 @@ from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 
 def job(settings: AuditSettings) -> int:
     """Audit, then say what was found."""
-    from rayapp.jobs.audit import audit
-    from rayapp.jobs.audit_input import FACTS, FOLDER, MANIFEST, PAGE
+    from rayapp.jobs.audit import FACTS, FOLDER, MANIFEST, PAGE, audit
 
     run = audit(settings)
     made = MANIFEST if run.store.stat(MANIFEST) else FOLDER  # of a large set

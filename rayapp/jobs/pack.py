@@ -1,20 +1,23 @@
 """Packing on Ray: training then decodes only the tiles that it looks at."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
+from rayapp.cluster.streamed import given_input, stream_rows
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, item_id, load_scheme, read_lists
 from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE
-from rayapp.jobs.pack_input import pack_input
 from rayapp.pack.expected_sizes import SAMPLED, expected_bytes, print_sizes
+from rayapp.pack.packed_parts import FOLDER, PackedParts
 from rayapp.pack.settings import PackSettings
 from rayapp.pack.tile_rows import PackRows
 from rayapp.run import record
+from rayapp.run.large_inputs import first_rows
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store, read_uri
@@ -29,7 +32,7 @@ def pack(settings: PackSettings) -> record.Run:
         UserError: a wrong list, no image that can be read, or an output of another run.
     """
     if settings.input:
-        return pack_input(settings)
+        return _of_input(settings)
     assert settings.root is not None
     scheme = load_scheme(settings.scheme)
     items = _items(read_lists(settings.annotations, scheme))
@@ -71,3 +74,41 @@ def _items(lists: Sequence[AnnotationList]) -> list[Item]:
             identity = item_id(item.path)
             found.setdefault(identity, Item(identity, identity, item.labels))
     return list(found.values())
+
+
+def _of_input(settings: PackSettings) -> record.Run:
+    """Pack every image of a set, or go on with it; the index is a folder of parts.
+
+    Raises:
+        UserError: no such input, none of its first images can be read, or an output of another run.
+        JobFailed: rows were lost.
+    """
+    with contextlib.ExitStack() as opened:
+        large = given_input(settings, opened)
+        shards = large.shards
+        run = record.start(
+            "pack",
+            settings,
+            {"input": large.digest},
+            output=settings.output,
+            overwrite=settings.overwrite,
+        )
+        if nothing_left(run):
+            return run
+        sizes = expected_bytes(shards.root, first_rows(large, SAMPLED), settings.tile_px)
+        if shards.num_rows is not None:
+            print_sizes(sizes, shards.num_rows, settings.codec)
+        opened.enter_context(on_demand(settings))
+        work = PackRows(shards.root, run.store, settings.codec, settings.tile_px)
+        facts = manifest.schema(shards.scheme, INDEX_COLUMNS)
+        streamed = stream_rows(settings, run, large, work, facts, FOLDER, _BATCH)
+        packed = streamed.gather(PackedParts())
+        if streamed.is_small:
+            manifest.write_table(run.store, INDEX_FILE, streamed.table())
+        streamed.folder.finish(packed.parts, {"job": run.job})
+        failed = sum(part.failed for part in packed.parts)
+        counts = {"in": streamed.num_rows, "failed": failed, "packed": streamed.num_rows - failed}
+        files = (INDEX_FILE,) if streamed.is_small else ()
+        results = {"left_out": dict(shards.left_out.most_common())}
+        run.finish({**counts, "bytes": packed.tile_bytes}, results, made=(FOLDER, *files))
+    return run

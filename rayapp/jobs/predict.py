@@ -139,7 +139,7 @@ def _streamed(
     shards = large.shards
     count = LARGE if shards.num_rows is None else shards.num_rows
     results: dict[str, Any] = {}
-    images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
+    images = lambda: first_rows(large, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
     at_once = ON_GPU if settings.gpus_per_worker else 1
     work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once, deliveries)

@@ -14,7 +14,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, members, shard_rows
 from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.inputs import path_lists
-from rayapp.dataset.inputs.listed_inputs import is_folder, is_pattern, matching, single_file
+from rayapp.dataset.inputs.found_files import is_folder, is_pattern, matching, single_file
 from rayapp.dataset.shards import Shard, ShardSet
 from rayapp.storage.hub import HUB_DATASETS, open_dataset
 from rayapp.storage.parquet_files import open_parquet
