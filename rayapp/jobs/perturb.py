@@ -109,7 +109,7 @@ def _finish(
 
 def _start(settings: PerturbSettings, perturbation: Perturbation) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"perturbation": perturbation.hash, "root": settings.root}
+    inputs |= {"perturbation": perturbation.hash, "root": str(settings.root)}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
@@ -215,11 +215,13 @@ def _of_input(settings: PerturbSettings) -> record.Run:
         streamed = stream_rows(settings, run, large, work, facts, ROWS_FOLDER, _BATCH)
         names = perturbation.variant_names
         made = streamed.gather(MadeParts(shards.scheme, apart_from(facts, shards.kept), names))
-        _finish(run, streamed, made, dict(shards.left_out.most_common()))
+        _finish_parts(run, streamed, made, dict(shards.left_out.most_common()))
     return run
 
 
-def _finish(run: record.Run, streamed: Streamed, made: MadeParts, left_out: dict[str, int]) -> None:
+def _finish_parts(
+    run: record.Run, streamed: Streamed, made: MadeParts, left_out: dict[str, int]
+) -> None:
     """Write the manifest's description, of few rows one table too, and run.json."""
     counts = made.counts
     results: dict[str, Any] = {

