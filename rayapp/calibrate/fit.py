@@ -7,19 +7,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rayapp.calibrate.given import keep_reference, made_from, read_given, write_reviews
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, LabelScheme, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, load_scheme, read_list
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
+from rayapp.metrics.traffic_files import REFERENCE_FILE
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
+from rayapp.models.calibration.importance import Importance
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
 from rayapp.models.scope import Images
+from rayapp.models.verdicts import Judge
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri, split_uri
@@ -52,7 +56,10 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
 
 
 def fit_calibrator(
-    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+    settings: CalibrateSettings,
+    logits_N: np.ndarray,
+    labels_N: np.ndarray,
+    importance: Importance | None = None,
 ) -> calibrators.Calibrator:
     """The map from logit to probability that the settings ask for.
 
@@ -60,7 +67,9 @@ def fit_calibrator(
         UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
     """
     method, temperature = settings.method, settings.temperature
-    fitted = calibrators.fit(method, logits_N, labels_N, temperature=temperature)
+    fitted = calibrators.fit(
+        method, logits_N, labels_N, temperature=temperature, importance=importance
+    )
     slope = fitted.parameters.get("slope")
     if settings.fpr is not None and isinstance(slope, float) and slope <= 0:
         raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
@@ -74,6 +83,7 @@ def decide(
     *,
     slices_N: np.ndarray | None = None,
     photographs_N: np.ndarray | None = None,
+    importance: Importance | None = None,
 ) -> Decisions:
     """Threshold and band, chosen on the calibration images alone.
 
@@ -83,22 +93,31 @@ def decide(
         labels_N: 1 synthetic, 0 real.
         slices_N: name of each image's slice by `fpr_by`.
         photographs_N: what is behind each image; the images of one are not independent.
+        importance: of images that were not drawn alike; rates are of the even sample.
 
     Raises:
         UserError: too few reals for the rate, see `decisions.check_reals`.
     """
     threshold, fpr, by = EVEN_ODDS, settings.fpr, settings.fpr_by or ""
-    apart = {"slices_N": slices_N, "photographs_N": photographs_N}
+    even = slice(None) if importance is None else importance.even_N
+    p_E, labels_E = probabilities_N[even], labels_N[even]
+    named = {"slices_N": slices_N, "photographs_N": photographs_N}
+    apart = {name: None if of is None else of[even] for name, of in named.items()}
     if fpr is not None:
         threshold = decisions.threshold_at_fpr(
-            probabilities_N, labels_N, fpr, settings.confidence, by=by, **apart
+            p_E, labels_E, fpr, settings.confidence, by=by, **apart
         )
     band = decisions.abstain_band(
-        probabilities_N, labels_N, threshold, settings.band_error, settings.prevalence
+        probabilities_N,
+        labels_N,
+        threshold,
+        settings.band_error,
+        settings.prevalence,
+        importance and importance.weights_N,
     )
-    reals = decisions.reals_by_slice(probabilities_N, labels_N, **apart)
+    reals = decisions.reals_by_slice(p_E, labels_E, **apart)
     num_reals = sum(map(len, reals.values()))
-    synthetic = labels_N == 1
+    synthetic = labels_E == 1
     point = OperatingPoint(
         fpr=fpr,
         confidence=settings.confidence,
@@ -106,7 +125,7 @@ def decide(
         unit="images" if num_reals == (~synthetic).sum() else "photographs",
         rates=decisions.rates_at(threshold, reals, None if fpr is None else settings.confidence),
         num_synthetic=int(synthetic.sum()),
-        num_found=int((probabilities_N[synthetic] >= threshold).sum()),
+        num_found=int((p_E[synthetic] >= threshold).sum()),
     )
     return Decisions(threshold, band, point)
 
@@ -120,19 +139,19 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     """
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
-    scheme = load_scheme(settings.scheme)
-    listed = read_list(settings.annotations, scheme)
+    given = read_given(settings)
+    listed, scheme = given.listed, given.listed.scheme
     check_labels(settings, listed)
     items = listed.items
     table = read_matching(settings.scores, detector.hash(), settings.root)
-    rows = select(table, items, scheme, settings.annotations)
+    rows = select(table, items, scheme, listed.list_uri)
     inputs = {
         "detector": detector.hash(),
         "scores": record.digest(np.asarray(rows["logit"], np.float32).tobytes()),
-        "annotations": sha256(read_uri(settings.annotations)),
+        **given.hashes,
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
-    forbidden = _tables(settings, scheme)
+    forbidden = _tables(settings)
     known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
     own = leakage.identities(items, [*known, rows])
     leaked = _guarded(own, forbidden, settings)
@@ -140,8 +159,9 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     if settings.fpr is not None:
         inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
     logits, labels = _scored(rows)
-    fitted = fit_calibrator(settings, logits, labels)
-    calibration = _calibration(fitted, rows, slices, settings, detector)
+    importance = given.importance(labels)
+    fitted = fit_calibrator(settings, logits, labels, importance)
+    calibration = _calibration(fitted, rows, slices, settings, detector, importance)
     # Whatever is refused was refused before anything is written.
     run = record.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
@@ -150,18 +170,30 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         return run
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     on = Images(
-        lists=(settings.annotations,),
+        lists=given.uris,
         num_real=counts["real"],
         num_synthetic=counts["synthetic"],
         date=record.now(),
     )
-    scope = detector.spec.scope.recalibrated(on)
-    spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
+    update = {
+        "calibration": calibration,
+        "scope": detector.spec.scope.recalibrated(on),
+        "provenance": detector.spec.provenance | made_from(given, detector, settings.sampled),
+    }
+    calibrated = Detector(detector.network, detector.spec.model_copy(update=update))
     run.claim()
+    results = _results(fitted, calibration) | {"leaked": leaked}
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
-    save_detector(Detector(detector.network, spec), run.store)
-    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE)
-    run.finish(counts, _results(fitted, calibration) | {"leaked": leaked}, made=made)
+    kept = np.ones(len(labels), np.bool_) if importance is None else importance.even_N
+    keep_reference(rows, labels, kept, calibrated, run.store)
+    if given.marks is not None:
+        before = Judge("", detector.spec.calibration)
+        results["called_wrong"] = write_reviews(given, rows, before, run.store)
+        results["warnings"] = list(given.marks.warnings)
+        counts |= {"unclear": given.marks.num_unclear, "drawn alike": int(kept.sum())}
+    save_detector(calibrated, run.store)
+    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE, REFERENCE_FILE)
+    run.finish(counts, results, made=made)
     return run
 
 
@@ -191,9 +223,9 @@ def check_tells_origin(detector: Detector, name: str) -> None:
         )
 
 
-def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:
+def _tables(settings: CalibrateSettings) -> dict[str, pa.Table]:
     """What each of `against` knows of its images: path, and sha256 and look where it has them."""
-    found = {}
+    found, scheme = {}, load_scheme(settings.scheme)
     for uri in settings.against:
         if uri.endswith(".parquet"):
             table = manifest.read_table(*split_uri(uri))
@@ -229,9 +261,12 @@ def _calibration(
     slices: Sequence[str],
     settings: CalibrateSettings,
     detector: Detector,
+    importance: Importance | None,
 ) -> Calibration:
     """The map with its decisions, and where they are from."""
     logits_N, labels_N = _scored(rows)
+    weights_N = None if importance is None else importance.weights_N
+    share = float(np.average(labels_N, weights=weights_N))
     undecided = Calibration(
         method=fitted.method,
         parameters=fitted.parameters,
@@ -240,7 +275,7 @@ def _calibration(
         detector_hash=detector.hash(),
         preprocessing_hash=detector.spec.preprocessing.hash,
         # A temperature that was given says nothing of these images.
-        share_synthetic=float(labels_N.mean()) if settings.temperature is None else None,
+        share_synthetic=share if settings.temperature is None else None,
         prevalence=settings.prevalence,
     )
     probabilities_N = undecided.apply(logits_N)
@@ -250,13 +285,15 @@ def _calibration(
         labels_N,
         slices_N=np.asarray(slices) if slices else None,
         photographs_N=np.asarray(photographs(rows)),
+        importance=importance,
     )
+    even = slice(None) if importance is None else importance.even_N
     chosen = {
         "threshold": decided.threshold,
         "band": decided.band,
         "operating_point": decided.point,
     }
-    return undecided.model_copy(update=chosen).with_observed(probabilities_N, labels_N)
+    return undecided.model_copy(update=chosen).with_observed(probabilities_N[even], labels_N[even])
 
 
 def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
+from rayapp.predict.day_counts import DayCounts
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.predict.inputs import Inputs
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
@@ -114,6 +116,7 @@ class Results:
         perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
         kept: columns of the set's own that go along.
+        counts: of the images by day; None: they are no traffic.
     """
 
     store: Store
@@ -123,10 +126,11 @@ class Results:
     perturbation: str
     most: int
     kept: Sequence[pa.Field] = ()
+    counts: DayCounts | None = None
 
-    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
-        """Write scores.parquet and scores.csv."""
-        tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
+    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, GallerySelection]:
+        """Write scores.parquet and scores.csv, then the counts."""
+        tally, selection = Tally(), GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
         for one in self.kept:
             wanted = wanted if one.name in wanted.names else wanted.append(one)
@@ -140,17 +144,19 @@ class Results:
                     tally.add(chunk)
                     selection.add(chunk)
                     sheet.add(chunk)
+                    if self.counts:
+                        self.counts.add(chunk)
                     yield chunk.select(wanted.names)
 
             manifest.write_chunks(self.store, scores.SCORES_FILE, gone_by(), wanted)
             lines.writelines(sheet.lines())
             self.store.put(CSV_FILE, lines)
             tally.look_at_first = sheet.first(_LOOK_FIRST)
+        if self.counts:
+            self.counts.write(self.store)
         return tally, selection
 
-    def show(
-        self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
-    ) -> None:
+    def show(self, tally: Tally, selection: GallerySelection, facts: dict[str, Any]) -> None:
         """Write the gallery."""
         self.show_from(self.inputs.read, tally, selection, facts)
 
@@ -158,7 +164,7 @@ class Results:
         self,
         read: Callable[[str], bytes],
         tally: Tally,
-        selection: gallery.GallerySelection,
+        selection: GallerySelection,
         facts: dict[str, Any],
     ) -> None:
         """Write the gallery, of images whose bytes `read` gives by path."""
@@ -176,13 +182,9 @@ class Results:
 
     def _next_commands(self, detector: str) -> str:
         """What reads the list of marks that the gallery saves."""
-        given = {
-            "detector": detector,
-            "scores": self.store.root,
-            "annotations": "reviewed.csv",
-            "scheme": "reviewed",
-        }
+        given = {"detector": detector, "scores": self.store.root}
+        reviewed = {"annotations": "reviewed.csv", "scheme": "reviewed"}
         return "\n".join(
-            command(job, **given, output=f"runs/{job}-reviewed")
-            for job in ("calibrate", "evaluate")
+            command(job, **given, **marks, output=f"runs/{job}-reviewed")
+            for job, marks in (("calibrate", {"reviews": "marks.csv"}), ("evaluate", reviewed))
         )
