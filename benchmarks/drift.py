@@ -16,8 +16,8 @@ calibration fitted to them), of the other the day, 1,000 squares of which 30 % a
 halves share no square, but pictures. Under a shift fewer squares may be there than are drawn; then
 some come twice. All counts have one format and size: only the scores can tell. A day counts as
 found where `imaginet drift` would leave with code 3. Compared is against the calibration, whose
-share of synthetic images is another, and against two earlier days (2,000 images with the day's share).
-The last line is JSON.
+share of synthetic images is another, and against two earlier days (2,000 images with the day's
+share). The last line is JSON.
 """
 
 import argparse

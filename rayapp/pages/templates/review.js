@@ -217,8 +217,9 @@ const review = (() => {
   function table() {
     const quote = (value) => (/[",\n\r]/.test(value) ? '"' + String(value).replaceAll('"', '""') + '"' : value);
     const rows = cards.filter((card) => marks[card.path]).map((card) =>
-      [card.path, marks[card.path], card.verdict, card.p, card.group, card.declared ?? "", (card.lines ?? []).join("; ")]);
-    return [["path", "mark", "verdict", "probability", "group", "declared", "remarks"], ...rows]
+      [card.path, marks[card.path], card.verdict, card.p, card.group, card.declared ?? "", (card.lines ?? []).join("; "),
+        ...(card.stands_for ? [card.group, ...card.stands_for] : ["", "", ""])]); // how it was chosen
+    return [["path", "mark", "verdict", "probability", "group", "declared", "remarks", "stratum", "stratum_images", "all_images"], ...rows]
       .map((row) => row.map(quote).join(","));
   }
 
