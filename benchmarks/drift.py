@@ -28,6 +28,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,8 @@ def squares(pixels: Pixels) -> list[Pixels]:
 
 def compressed(square: Pixels, quality: int) -> Pixels:
     data = cv2.imencode(".jpg", square[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    opened = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(opened[..., ::-1])
 
 
 def halved(pixels: Pixels) -> Pixels:
@@ -153,9 +155,9 @@ def one_day(
             rest = {real: np.setdiff1d(rest[real], reference[real]) for real in rest}
     if new:
         rest[False] = np.flatnonzero(plain.families == new)
-    real, synthetic = (plain.logits[drawn(rng, reference[r], NUM_CLASS)] for r in (True, False))
+    reals, synthetics = (plain.logits[drawn(rng, reference[r], NUM_CLASS)] for r in (True, False))
     labels = np.repeat([0, 1], NUM_CLASS)
-    bias, slope = _line(np.append(real, synthetic), labels)
+    bias, slope = _line(np.append(reals, synthetics), labels)
     threshold = -bias / slope
     num_synthetic = round(NUM * SHARE)
     wanted = ((True, NUM - num_synthetic), (False, num_synthetic))
@@ -164,7 +166,7 @@ def one_day(
         [plain.logits[drawn(rng, reference[r], num * NUM_BEFORE // NUM)] for r, num in wanted]
     )
     counts = counted(day, threshold).whole()
-    classes = [counted(one, threshold).whole() for one in (real, synthetic)]
+    classes = [counted(one, threshold).whole() for one in (reals, synthetics)]
     found = [
         compare_days(counts, against, seed, same_decisions=True)
         for against in (classes, [counted(before, threshold).whole()])
@@ -189,7 +191,7 @@ def kept(path: Path | None, make: argparse.Namespace) -> dict[str, Scored]:
             return {n: Scored(file[f"{n}|logits"], file[f"{n}|families"]) for n in names}
     scored = score(make.images, make.detector, make.quick)
     if path:
-        arrays = {f"{n}|logits": one.logits for n, one in scored.items()}
+        arrays: dict[str, Any] = {f"{n}|logits": one.logits for n, one in scored.items()}
         arrays |= {f"{n}|families": one.families for n, one in scored.items()}
         np.savez(path, **arrays)
     return scored

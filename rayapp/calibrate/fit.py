@@ -113,7 +113,7 @@ def decide(
         threshold,
         settings.band_error,
         settings.prevalence,
-        importance and importance.weights_N,
+        None if importance is None else importance.weights_N,
     )
     reals = decisions.reals_by_slice(p_E, labels_E, **apart)
     num_reals = sum(map(len, reals.values()))

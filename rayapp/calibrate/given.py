@@ -1,6 +1,5 @@
 """The images that a calibration rests on: an annotation list, or the marks of a review."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +108,7 @@ def write_reviews(given: Given, rows: pa.Table, before: Judge, store: Store) -> 
 
 
 def keep_reference(
-    rows: pa.Table, labels_N: np.ndarray, kept_N: Sequence[bool], detector: Detector, store: Store
+    rows: pa.Table, labels_N: np.ndarray, kept_N: np.ndarray, detector: Detector, store: Store
 ) -> None:
     """Counts of the calibration's images by class, under its own decisions, for drift."""
     calibration = detector.spec.calibration
@@ -117,7 +116,7 @@ def keep_reference(
     classes = {}
     for label, name in ((0, REAL), (1, SYNTHETIC)):
         traffic = Traffic(detector.hash(), decided_by(judge))
-        mine = (labels_N == label) & np.asarray(kept_N)
+        mine = (labels_N == label) & kept_N
         traffic.add_table(rows.filter(pa.array(mine)), judge, today())
         classes[name] = traffic
     write_reference(store, classes)

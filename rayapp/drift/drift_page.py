@@ -47,9 +47,8 @@ def drift_page(
 ) -> Page:
     """The page; `calibration` is the detector's, where it is known."""
     word = outcome(found, reals)
-    tone = "note" if word == NO_DRIFT else "warning"
     text = f"{word[:1].upper()}{word[1:]}. {what_to_do(word)}".strip()
-    result: list[Block] = [Highlights(_highlights(found, reals)), Notice(text, tone)]
+    result: list[Block] = [Highlights(_highlights(found, reals)), _notice(text, word)]
     if reals:
         result.append(Prose(f"{reals_line(reals)}.".capitalize()))
     figures = [_logits(sides, found, calibration)]
@@ -64,6 +63,10 @@ def drift_page(
     ]
     summary = f"{found.num_scored:,} images of {sides.name}: {word}."
     return Page("Drift", summary, sections)
+
+
+def _notice(text: str, word: str) -> Notice:
+    return Notice(text) if word == NO_DRIFT else Notice(text, "warning")
 
 
 def _highlights(found: Comparison, reals: KnownReals | None) -> list[Highlight]:

@@ -91,7 +91,7 @@ def predict(settings: PredictSettings) -> record.Run:
         elapsed_s = time.monotonic() - began
     results["scored_now"] = todo.num_rows
     results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
-    chunks = parts.chunks()
+    chunks: Iterable[pa.Table] = parts.chunks()
     if old is not None:
         chunks = stamped(chunks, now_after(counted_until(run.store)), old)
     scored = _merged(chunks, before)

@@ -122,14 +122,13 @@ class Traffic:
         logit = row.get("logit")
         if logit is None and row.get("logits"):
             logit = max(row["logits"])
-        scored = (
-            logit is not None and not isnan(logit) and row.get("status", STATUS_OK) == STATUS_OK
-        )
+        if row.get("status", STATUS_OK) != STATUS_OK or (logit is not None and isnan(logit)):
+            logit = None
         whole = self.days.setdefault(day or today(), Day())
         counts = whole.groups.setdefault(group_of(row), Counts())
-        if scored or row.get("declared"):
+        if logit is not None or row.get("declared"):
             whole.declared[_known(row.get("declared") or NOTHING, KINDS)] += 1
-        if not scored:
+        if logit is None:
             counts.verdicts[NOT_SCORED] += 1
             return
         counts.logits[bisect_right(EDGES, logit)] += 1
@@ -189,8 +188,8 @@ class Traffic:
             if found["kind"] != _KIND:
                 raise KeyError("kind")
             days = {str(day): _read(one) for day, one in found["days"].items()}
-            named = (str(found[name]) for name in ("detector", "decided"))
-            return cls(*named, days, str(found["until"]))
+            detector, decided, until = (str(found[k]) for k in ("detector", "decided", "until"))
+            return cls(detector, decided, days, until)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{name}: holds no counts of traffic") from None
 

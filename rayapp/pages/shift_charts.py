@@ -37,7 +37,7 @@ def logits_figure(
     places = np.append(starts, last + 1)  # bin b lies between edges b - 1 and b
 
     def shares(counts_B: Floats) -> Floats:
-        return np.add.reduceat(counts_B[: last + 1], starts) / counts_B.sum()
+        return np.asarray(np.add.reduceat(counts_B[: last + 1], starts) / counts_B.sum())
 
     with drawing(3.5) as draw:
         axes = draw.axes
@@ -46,8 +46,8 @@ def logits_figure(
             colour = (INK, COLOURS[0], COLOURS[2])[at % 3]
             axes.stairs(shares(counts), places, color=colour, linewidth=1.4, label=what)
         for what, logit in marks.items():
-            at = float(np.interp(logit, edges, np.arange(1, len(edges) + 1)))
-            axes.axvline(at, color=SOFT, linewidth=1.2, linestyle="--", label=what)
+            place = float(np.interp(logit, edges, np.arange(1, len(edges) + 1)))
+            axes.axvline(place, color=SOFT, linewidth=1.2, linestyle="--", label=what)
         ticks = np.unique(np.linspace(max(first, 1), min(last, len(edges)), 7).round().astype(int))
         axes.set_xticks(ticks, [f"{edges[at - 1]:.2g}" for at in ticks])
         axes.set(xlabel="logit", ylabel="share of images", title="Scores")

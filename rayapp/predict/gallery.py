@@ -63,7 +63,8 @@ class Gallerist:
         with ThreadPoolExecutor(_THREADS) as pool:
             strata, total = selection.strata(), selection.counts.total()
             found = pool.map(
-                lambda one: self._card(*one, (strata[one[0]], total)), in_groups(selection)
+                lambda one: self._card(one[0], one[1], (strata[one[0]], total)),
+                in_groups(selection),
             )
             cards = [card for card in found if card]
         if cards:

@@ -1,9 +1,11 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +18,14 @@ from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
-from rayapp.predict.day_counts import DayCounts
 from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.predict.inputs import Inputs
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
+
+if TYPE_CHECKING:
+    from rayapp.predict.day_counts import DayCounts
 
 _MAX_NAMED = 20
 _LOOK_FIRST = 5
@@ -73,7 +77,7 @@ class Tally:
             else:
                 self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: Tally) -> None:
         """As if what the other one saw had come by here."""
         self.rows += other.rows
         self.failed += other.failed

@@ -26,26 +26,26 @@ def population(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Logits and labels of traffic, one image in eight synthetic, by an overconfident detector."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(NUM) < 1 / 8).astype(np.int64)
-    return rng.normal(2.6 * labels - 1.0, 1.3), labels
+    return rng.normal(2.2 * labels - 1.0, 1.3), labels
 
 
 def reviewed(seed: int, per_stratum: int = PER_STRATUM) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """A review as a gallery leads to it: the surest are looked at, and some drawn of each verdict.
+    """A review as a gallery leads to it: files that declare otherwise first, then some at random.
 
-    Gives lines of marks.csv, and all logits and labels.
+    Most of what is synthetic declares so; those among them that the detector calls real come first,
+    and tell nothing of what else it calls real. Gives lines of marks.csv, all logits and labels.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed + 1000)
     logits, labels = population(seed)
-    order = np.argsort(-logits)
-    surest = set(order[:200].tolist())
+    declares = (labels == 1) & (rng.random(NUM) < 0.8)
+    otherwise = np.flatnonzero(declares & (logits < 0))
     lines = ["path,mark,stratum,stratum_images,all_images"]
-    groups = {"surest synthetic": order[:200]}
+    groups = {"declares otherwise": otherwise}
     for name, mine in (("called synthetic", logits >= 0), ("called real", logits < 0)):
-        left = [at for at in np.flatnonzero(mine) if at not in surest]
-        groups[f"drawn at random, {name}"] = np.array(left)
+        groups[f"drawn at random {name}"] = np.setdiff1d(np.flatnonzero(mine), otherwise)
     for name, members in groups.items():
-        chosen = members if name.startswith("surest") else rng.choice(members, per_stratum, False)
-        for at in chosen:
+        all_shown = name.startswith("declares")
+        for at in members if all_shown else rng.choice(members, per_stratum, replace=False):
             mark = "synthetic" if labels[at] else "real"
             lines.append(f"{at:05d}.png,{mark},{name},{len(members)},{NUM}")
     return lines, logits, labels
@@ -98,9 +98,8 @@ def test_a_biased_review_gives_the_whole_sets_calibration_with_weights_alone(tmp
         with_weights.append(np.abs(curve(asked["output"]) - wanted).max())
         calibrate(CalibrateSettings(**asked | {"sampled": "uniform", "output": f"{folder}/flat"}))
         without.append(np.abs(curve(f"{folder}/flat") - wanted).max())
-    assert np.mean(with_weights) < 0.07
+    assert np.max(with_weights) < 0.07
     assert np.min(without) > 0.15
-    assert np.min(without) > 2 * np.max(with_weights)
 
 
 def test_the_new_detector_says_what_it_was_made_from(tmp_path: Path):

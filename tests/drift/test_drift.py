@@ -59,14 +59,14 @@ def test_a_day_like_the_calibration_in_another_share_is_no_drift() -> None:
     found = compared(drawn(3, 1000, 0.05))
     assert found.found == []
     assert outcome(found, None) == NO_DRIFT
-    assert found.share_synthetic == pytest.approx(0.05, abs=0.03)
+    assert found.share_synthetic == pytest.approx(0.05, abs=0.06)
     names = [one.name for one in found.shifts]
     assert names[:2] == ["logits", "logits of JPEG, 256–511 px"]
     assert {"formats", "sizes", "verdicts"} <= set(names)
     synthetic, unsure = found.verdicts
     low, high = synthetic.interval
     assert low < synthetic.observed < high
-    assert synthetic.expected == pytest.approx(synthetic.observed, abs=0.03)
+    assert synthetic.expected == pytest.approx(synthetic.observed, abs=0.06)
     assert unsure.observed == 0
 
 

@@ -239,7 +239,7 @@ def fit(
     if temperature is not None:
         parameters: Parameters = {"temperature": temperature}
     else:
-        weights_N = importance and importance.weights_N
+        weights_N = None if importance is None else importance.weights_N
         parameters = fit_parameters(chosen, z, labels, smooth, weights_N)
     interval = slope_interval(z[even], labels[even])
     return Calibrator(
