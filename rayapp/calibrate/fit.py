@@ -13,7 +13,7 @@ from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, item_id, load_scheme, read_list
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
 from rayapp.metrics.traffic_files import REFERENCE_FILE
 from rayapp.models.calibration import calibrators, decisions, direction
@@ -143,7 +143,8 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     listed, scheme = given.listed, given.listed.scheme
     check_labels(settings, listed)
     items = listed.items
-    table = read_matching(settings.scores, detector.hash(), settings.root)
+    paths = [item_id(item.path) for item in items]
+    table = read_matching(settings.scores, detector.hash(), settings.root, paths)
     rows = select(table, items, scheme, listed.list_uri)
     inputs = {
         "detector": detector.hash(),
