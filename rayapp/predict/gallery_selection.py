@@ -147,7 +147,8 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
-        rest = self.most if self._seen <= self.most else round(self.most * (1 - _DRAWN_SHARE))
+        all_shown = self.counts.total() <= self.most
+        rest = self.most if all_shown else round(self.most * (1 - _DRAWN_SHARE))
         take("conflict", round(rest * _CONFLICTS_SHARE))
         take("wrong", round((rest - len(taken)) * _MISTAKES_SHARE))
         left = rest - len(taken)
