@@ -1,6 +1,6 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +8,19 @@ import numpy as np
 import pyarrow as pa
 
 from rayapp.calibrate.given import keep_reference, made_from, read_given, write_reviews
+from rayapp.calibrate.guarded_images import guarded
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, item_id, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, item_id
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
 from rayapp.metrics.traffic_files import REFERENCE_FILE
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
+from rayapp.models.calibration.direction import Direction
 from rayapp.models.calibration.importance import Importance
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
@@ -64,15 +66,24 @@ def fit_calibrator(
     """The map from logit to probability that the settings ask for.
 
     Raises:
-        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
+        UserError: see `calibrators.fit`; scores that run against the labels by chance; or by more
+            than chance, and a rate is asked of them.
     """
     method, temperature = settings.method, settings.temperature
     fitted = calibrators.fit(
         method, logits_N, labels_N, temperature=temperature, importance=importance
     )
     slope = fitted.parameters.get("slope")
-    if settings.fpr is not None and isinstance(slope, float) and slope <= 0:
+    if not isinstance(slope, float) or slope > 0:
+        return fitted
+    if settings.fpr is not None:
         raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
+    even = slice(None) if importance is None else importance.even_N
+    if not Direction.of(logits_N[even], labels_N[even]).against:
+        raise UserError(
+            f"the fit would turn the scores round (slope {slope:.3g}), and {len(labels_N)} images "
+            "are too few to tell that from chance: give more, or check their labels"
+        )
     return fitted
 
 
@@ -130,8 +141,12 @@ def decide(
     return Decisions(threshold, band, point)
 
 
-def calibrate(settings: CalibrateSettings) -> record.Run:
+def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = None) -> record.Run:
     """Write the calibrated detector, and the images that it rests on; figures in the run's results.
+
+    Args:
+        settings: what is fitted, and to what.
+        leaked: how many images are in each of `against`, where that was compared already.
 
     Raises:
         UserError: scores of another detector, an image without a score, one class only, or
@@ -152,10 +167,10 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         **given.hashes,
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
-    forbidden = _tables(settings)
     known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
     own = leakage.identities(items, [*known, rows])
-    leaked = _guarded(own, forbidden, settings)
+    if leaked is None:
+        leaked = guarded(own, settings)
     slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
     if settings.fpr is not None:
         inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
@@ -176,14 +191,16 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         num_synthetic=counts["synthetic"],
         date=record.now(),
     )
+    was = detector.spec.calibration
+    turned = bool(calibration.turned) != bool(was and was.turned)
     update = {
         "calibration": calibration,
-        "scope": detector.spec.scope.recalibrated(on),
+        "scope": detector.spec.scope.recalibrated(on, turned=turned),
         "provenance": detector.spec.provenance | made_from(given, detector, settings.sampled),
     }
     calibrated = Detector(detector.network, detector.spec.model_copy(update=update))
     run.claim()
-    results = _results(fitted, calibration) | {"leaked": leaked}
+    results = _results(fitted, calibration) | {"leaked": dict(leaked)}
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
     kept = np.ones(len(labels), np.bool_) if importance is None else importance.even_N
     keep_reference(rows, labels, kept, calibrated, run.store)
@@ -222,38 +239,6 @@ def check_tells_origin(detector: Detector, name: str) -> None:
         raise UserError(
             f"{name}: tells {column} apart, not real from synthetic; there is nothing to calibrate"
         )
-
-
-def _tables(settings: CalibrateSettings) -> dict[str, pa.Table]:
-    """What each of `against` knows of its images: path, and sha256 and look where it has them."""
-    found, scheme = {}, load_scheme(settings.scheme)
-    for uri in settings.against:
-        if uri.endswith(".parquet"):
-            table = manifest.read_table(*split_uri(uri))
-            missing = {"path"} - set(table.column_names)
-            if missing:
-                raise UserError(f"{uri}: no manifest, it has no column path")
-            found[uri] = table.select([c for c in leakage.COLUMNS if c in table.column_names])
-        else:
-            found[uri] = leakage.identities(read_list(uri, scheme).items, [])
-    return found
-
-
-def _guarded(
-    own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
-) -> dict[str, int]:
-    """How many calibration images are in each of `against`; under `clean` there may be none."""
-    found = {uri: leakage.leaks(own, table) for uri, table in forbidden.items()}
-    if settings.protocol == "clean":
-        named = [(_called(uri), table) for uri, table in found.items()]
-        leakage.refuse(named, own, "take other images, or --protocol legacy")
-    return {uri: table.num_rows for uri, table in found.items()}
-
-
-def _called(uri: str) -> str:
-    """What a reader knows a manifest as: where the guard made it of a list, that list's name."""
-    *_, folder, _, name = ["", "", *uri.split("/")]
-    return name.removesuffix(".parquet") if folder == "against" else uri
 
 
 def _calibration(
