@@ -1,0 +1,56 @@
+"""The OpenAPI document: what FastAPI sees of the routes, with bodies, limits and tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from rayapp.serve.batch.batch_routes import BatchImages
+from rayapp.serve.incoming.bodies import JsonImages
+from rayapp.serve.service import Service
+
+_REF = "#/components/schemas/{model}"
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def api_document(app: FastAPI, service: Service) -> dict[str, Any]:
+    """The document of an app as this service answers."""
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    shapes = found["components"]["schemas"]
+    for model in (JsonImages, BatchImages):  # whose bodies are read by the routes themselves
+        own = model.model_json_schema(ref_template=_REF)
+        shapes |= own.pop("$defs", {}) | {model.__name__: own}
+    _limit_images(found, service)
+    if service.tokens is not None:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in found["paths"].items():
+            for one in methods.values():
+                if path.startswith("/v1/") or path == "/metrics":
+                    one["security"] = [{"token": []}]
+    return found
+
+
+def _limit_images(found: dict[str, Any], service: Service) -> None:
+    """Say how many images a request may have, and how one comes in JSON."""
+    shapes = found["components"]["schemas"]
+    bodies = found["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    form = bodies["multipart/form-data"]["schema"]
+    for images in (form["properties"]["images"], shapes["JsonImages"]["properties"]["images"]):
+        images["maxItems"] = service.limits.max_images
+    one = shapes["JsonImage"]
+    data, url = (one["properties"][name] for name in ("data", "url"))
+    for value in (data, url):  # it may be left out, which is not to be null
+        value |= {"type": "string"}
+        value.pop("anyOf", None)
+        value.pop("default", None)
+    data |= {"contentEncoding": "base64", "pattern": _BASE64}
+    if service.web is None:
+        del one["properties"]["url"]
+        one["required"] = ["data"]
+    else:
+        url |= {"maxLength": 4096, "format": "uri"}
+        one["oneOf"] = [{"required": ["data"]}, {"required": ["url"]}]
