@@ -25,10 +25,10 @@ from rayapp.serve.answer_models import (
 )
 from rayapp.serve.api_document import api_document
 from rayapp.serve.api_page import api_page
-from rayapp.serve.batch.batch_routes import batch_routes
+from rayapp.serve.batch.batch_routes import BatchImages, batch_routes
 from rayapp.serve.doors import NOTES, Doors
 from rayapp.serve.incoming.admission import Admission
-from rayapp.serve.incoming.bodies import images_of, one_line, read_body
+from rayapp.serve.incoming.bodies import JsonImages, images_of, one_line, read_body
 from rayapp.serve.refusals import Refused, too_slow
 from rayapp.serve.score_contract import Row, Scored, SentImage
 from rayapp.serve.service import Service
@@ -184,7 +184,13 @@ def _document(app: FastAPI, service: Service) -> None:
     """The OpenAPI document, made once."""
 
     def made() -> dict[str, Any]:
-        app.openapi_schema = app.openapi_schema or api_document(app, service)
+        app.openapi_schema = app.openapi_schema or api_document(
+            app,
+            (JsonImages, BatchImages),
+            max_images=service.limits.max_images,
+            fetches=service.web is not None,
+            asks_for_tokens=service.tokens is not None,
+        )
         return app.openapi_schema
 
     app.openapi = made  # type: ignore[method-assign]
