@@ -355,7 +355,7 @@ def _headers(draw: Random) -> Hostile:
         "a cookie": b"Cookie: " + b"a=b; " * 9000 + b"\r\n",
     }
     name = draw.choice(sorted(floods))
-    may_wait = name == "expects"
+    may_wait = name in ("expects", "an upgrade")  # an upgrade that is none is never answered
     return Hostile(f"headers: {name}", (request(good, _FORM, extra=floods[name]),), 0.0, may_wait)
 
 
