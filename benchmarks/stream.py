@@ -36,7 +36,7 @@ from benchmarks.stream_sets import CPUS, OWN, ROOT, Predict, environment, say, t
 
 ROWS, FEW = 3_000_000, 100_000
 WDS_ROWS, WDS_FEW = 300_000, 30_000
-SPEED_ROWS, FILES = 800_000, 100_000
+SPEED_ROWS, FILES = 3_000_000, 100_000
 QUICK = 6_000
 
 

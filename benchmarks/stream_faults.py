@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.stream_sets import Predict, rows_written, say, tables
 from tests.drills.clusters import raylets
 
-RESUME_ROWS, KILLED_ROWS, QUICK = 1_000_000, 300_000, 6_000
+RESUME_ROWS, KILLED_ROWS, QUICK = 3_000_000, 1_000_000, 6_000
 _KILLS = (0.05, 0.2, 0.4, 0.6, 0.8)  # of the rows written, when the driver is killed
 
 
