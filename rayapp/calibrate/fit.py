@@ -12,7 +12,7 @@ from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, LabelScheme, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id, load_scheme, read_list
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
@@ -124,7 +124,8 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     listed = read_list(settings.annotations, scheme)
     check_labels(settings, listed)
     items = listed.items
-    table = read_matching(settings.scores, detector.hash(), settings.root)
+    paths = [item_id(item.path) for item in items]
+    table = read_matching(settings.scores, detector.hash(), settings.root, paths)
     rows = select(table, items, scheme, settings.annotations)
     inputs = {
         "detector": detector.hash(),

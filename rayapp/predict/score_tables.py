@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
+from rayapp.dataset.inputs.listed_inputs import Inputs
 from rayapp.dataset.labels import LabelScheme
 from rayapp.models.basis import error_rates
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
-from rayapp.predict.inputs import Inputs
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store

@@ -6,25 +6,19 @@ lie Ray Data's checkpoints: one a part, `pending` until its part is written. `_m
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rayapp.dataset.images import sha256
-from rayapp.dataset.manifest import parse_table
-from rayapp.dataset.scores import FOLDER_MANIFEST
-from rayapp.run.concurrency import read_ahead
+from rayapp.dataset.manifest import FOLDER_MANIFEST, count_failed, parse_table, table_bytes
 from rayapp.run.rows_done import RowsDone
-from rayapp.storage.arrow_files import arrow_files
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Stat, Store
 
 _SUFFIX = ".parquet"
 _PENDING = ".pending.parquet"
-_READERS = 8  # parts that are counted at once
 
 
 @dataclass(frozen=True)
@@ -58,17 +52,12 @@ class DatasetFolder:
         self.count()
 
     def count(self) -> None:
-        """Count the rows of parts that were not there before; of each one column is read."""
-        fresh = [stat.key for stat in self.parts() if stat.key not in self._seen]
-        with ThreadPoolExecutor(_READERS) as threads:
-            for numbers in read_ahead(threads, self._numbers, fresh, 2 * _READERS):
-                self.done.add(numbers)
-        self._seen.update(fresh)
-
-    def _numbers(self, key: str) -> np.ndarray:
-        with pq.ParquetFile(arrow_files(self.store).open_input_file(key)) as file:
-            column: np.ndarray = file.read(["row"], use_threads=False)["row"].to_numpy()
-            return column
+        """Count the rows of parts that were not there before."""
+        for stat in self.parts():
+            if stat.key not in self._seen:
+                self._seen.add(stat.key)
+                with open_parquet(self.store, stat) as file:  # of the part one column alone
+                    self.done.add(file.read(["row"])["row"].to_numpy())
 
     def parts(self) -> Iterator[Stat]:
         """The parts, by name."""
@@ -91,10 +80,26 @@ class DatasetFolder:
         self.store.put(f"{self.name}/{FOLDER_MANIFEST}", data)
         self.store.delete([stat.key for stat in list(self.store.list(f"{self.checkpoint}/"))])
 
+    def drop(self) -> None:
+        """Remove the parts, of which others were made."""
+        for folder in (self.name, self.checkpoint):
+            self.store.delete([stat.key for stat in list(self.store.list(f"{folder}/"))])
+
 
 def read_part(store: Store, key: str) -> tuple[pa.Table, Part]:
     """A part's rows, and what is to be told of it."""
     data = store.get(key)
     table = parse_table(data)
-    failed = sum(1 for one in table["status"].to_pylist() if one != "ok")
-    return table, Part(key.rpartition("/")[2], table.num_rows, failed, len(data), sha256(data))
+    return table, _described(key, table, data)
+
+
+def write_part(store: Store, key: str, table: pa.Table) -> Part:
+    """A part that is made of another one; what is to be told of it."""
+    data = table_bytes(table)
+    store.put(key, data)
+    return _described(key, table, data)
+
+
+def _described(key: str, table: pa.Table, data: bytes) -> Part:
+    name = key.rpartition("/")[2]
+    return Part(name, table.num_rows, count_failed(table), len(data), sha256(data))

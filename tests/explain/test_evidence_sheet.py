@@ -73,6 +73,11 @@ def test_a_verdict_that_turns_with_the_delivery_is_said_in_the_first_lines() -> 
         (Judgement(0.98, "synthetic", "", 0.5), "takes this image to be AI-generated"),
         (Judgement(0.4, "unsure", "detectors disagree", 0.5), "unsure: detectors disagree"),
         (Judgement(0.7, "Midjourney", "", None), "says Midjourney"),
+        (Judgement(0.9, "synthetic", "uncalibrated", 0.5), "The detector is uncalibrated."),
+        (
+            Judgement(0.1, "synthetic", "as the file declares (C2PA, verified)", 0.5),
+            "is AI-generated, as the file declares (C2PA, verified). The detector gives",
+        ),
         (Judgement.failed("truncated"), "could not judge this image: truncated"),
     ],
 )
