@@ -131,13 +131,22 @@ def read_matching(
     Raises:
         UserError: a table that can't be read.
     """
+    uris = list(uris)
     wanted = None if paths is None else pa.array(sorted(set(paths)), pa.string())
     tables = [_with_root(pa.Table.from_batches([], schema()), "")]
     for uri in uris:
         store = open_store(uri)
         for stat in _tables_below(store):
             tables += _matching(store, stat, detector_hash, root, wanted)
-    return _one_a_path(pa.concat_tables(tables, promote_options="default"))
+    try:
+        found = pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{', '.join(uris)}: score tables that do not fit together, of another version: {why}; "
+            "run predict again"
+        ) from None
+    return _one_a_path(found)
 
 
 def _matching(

@@ -18,7 +18,7 @@ from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detecto
 from rayapp.storage.uris import open_store
 
 if TYPE_CHECKING:
-    from rayapp.predict.gallery import GallerySelection
+    from rayapp.predict.gallery_selection import GallerySelection
     from rayapp.predict.score_tables import Tally
     from rayapp.run.record import Run
 
