@@ -1,6 +1,6 @@
 """Rows at any size: what the driver holds, what the engine costs, and what resuming saves.
 
-python benchmarks/stream.py [--quick] [--only memory|wds|speed|resume|kills|first]
+python benchmarks/stream.py [--quick] [--only memory|wds|speed|resume|kills|first|blocks]
 
 Two CPUs, a detector that costs next to nothing, pictures of 100 bytes: the engine shows.
 
@@ -15,6 +15,8 @@ resume  `resume_share`: of the full run's time, what the same command takes afte
 kills   five kills on one run's way, and a node that is lost: every row comes out once.
 first   `first_score_s`: seconds from the command's start to the first scores kept, of 100,000 local
         files, listed as it does by itself (100,000 at most are) and with --stream.
+blocks  `driver_ms_a_block`: processor time that a block costs Ray Data's driver on its way from a
+        task that reads through an actor into a file: what bounds sets of many blocks.
 """
 
 import argparse
@@ -36,7 +38,7 @@ from benchmarks.stream_sets import CPUS, OWN, ROOT, Predict, environment, say, t
 
 ROWS, FEW = 3_000_000, 100_000
 WDS_ROWS, WDS_FEW = 300_000, 30_000
-SPEED_ROWS, FILES = 3_000_000, 100_000
+SPEED_ROWS, FILES, BLOCKS = 3_000_000, 100_000, 3_000
 QUICK = 6_000
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         "resume": resume,
         "kills": kills,
         "first": first,
+        "blocks": blocks,
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -154,6 +157,37 @@ def first(folder: Path, quick: bool) -> dict[str, Any]:
     return taken
 
 
+def blocks(folder: Path, quick: bool) -> dict[str, Any]:
+    """The driver's processor time for many small blocks, less that for few."""
+    taken = {}
+    for count in (100, 400 if quick else BLOCKS):
+        command = [sys.executable, __file__, "blocks", str(folder / f"b{count}"), str(count)]
+        done = subprocess.run(command, check=True, env=environment(), stdout=subprocess.PIPE)
+        taken[count] = json.loads(done.stdout.splitlines()[-1])
+        say(f"{count:,} blocks in {taken[count][0]:.1f} s; the driver took {taken[count][1]:.1f} s")
+    (few, (few_s, few_cpu_s)), (many, (many_s, many_cpu_s)) = taken.items()
+    return {
+        "driver_ms_a_block": round(1000 * (many_cpu_s - few_cpu_s) / (many - few), 2),
+        "blocks_per_s": round((many - few) / (many_s - few_s), 1),
+    }
+
+
+def send_blocks(output: str, count: str) -> None:
+    """Blocks of ten rows go the way that a stream's go; prints seconds, and the driver's."""
+    ray = quiet_ray()
+
+    class Same:
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return batch
+
+    start, cpu_start = time.perf_counter(), time.process_time()
+    rows = ray.data.range(10 * int(count), override_num_blocks=int(count))
+    workers = ray.data.ActorPoolStrategy(size=CPUS)
+    worked = rows.map_batches(Same, batch_size=None, compute=workers, num_cpus=0.5)
+    worked.write_parquet(output, min_rows_per_file=10 * int(count))
+    print(json.dumps([time.perf_counter() - start, time.process_time() - cpu_start]))
+
+
 def plain_s(images: Path, output: Path) -> float:
     """Seconds of the plain script, in a process of its own."""
     start = time.perf_counter()
@@ -166,9 +200,6 @@ def plain_s(images: Path, output: Path) -> float:
 
 def plain(images: str, output: str, own: str) -> None:
     """The script that anybody would write."""
-    import ray
-    import ray.data
-
     from rayapp.dataset import scores
     from rayapp.predict.score_rows import PredictRows, ScorerSpec
     from rayapp.predict.user_detector import UserDetector
@@ -193,10 +224,7 @@ def plain(images: str, output: str, own: str) -> None:
                 found += self.work.batch(rows[at : at + 64])
             return pa.Table.from_pylist(found, schema=schema)
 
-    quiet = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
-    ray.init(address="local", num_cpus=CPUS, object_store_memory=1 << 30, **quiet)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray = quiet_ray()
     workers = ray.data.ActorPoolStrategy(min_size=1, max_size=CPUS, initial_size=CPUS)
     found = ray.data.read_parquet(images).map_batches(
         # With a CPU each, the workers would leave none for the tasks that read: it would stand.
@@ -209,10 +237,24 @@ def plain(images: str, output: str, own: str) -> None:
     found.write_parquet(output)
 
 
+def quiet_ray() -> Any:
+    """Ray with Ray Data, of this process's own, and without a word."""
+    import ray
+    import ray.data
+
+    quiet = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    ray.init(address="local", num_cpus=CPUS, object_store_memory=1 << 30, **quiet)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
 def run(arguments: Sequence[str]) -> None:
-    """The plain script in a process of its own, or the benchmark."""
+    """The plain script or many blocks in a process of their own, or the benchmark."""
     if arguments[:1] == ["plain"]:
         plain(*arguments[1:])
+    elif arguments[:1] == ["blocks"]:
+        send_blocks(*arguments[1:])
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         main()
