@@ -13,12 +13,13 @@ takes another, seen at 128 px. Shifts:
 - generator: all that is synthetic comes of one newer family, of which neither the detector nor the
   reference has seen any
 
-Each day is drawn by its own seed. The squares are divided into two halves at random. One half is the
-reference: a calibration set with its own Platt calibration, and earlier days with the day's share
-of synthetic ones, each square once. Of the other half the day is drawn, 1,000 squares of which 30 %
-are synthetic. The halves share no square, but pictures. Under a shift there may be fewer squares
-than are drawn; then some come twice. All counts have one format and size: only the scores can tell.
-A day counts as found where `imaginet drift` would leave with code 3. The last line is JSON.
+Each day is drawn by its own seed. The squares are divided into two halves at random. One half is
+the reference: a calibration set with its own Platt calibration, and earlier days with the day's
+share of synthetic ones, each square once. Of the other half the day is drawn, 1,000 squares of
+which 30 % are synthetic. The halves share no square, but pictures. Under a shift there may be fewer
+squares than are drawn; then some come twice. All counts have one format and size: only the scores
+can tell. A day counts as found where `imaginet drift` would leave with code 3. The last line is
+JSON.
 """
 
 import argparse
