@@ -12,6 +12,7 @@ from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import CAMERA, OF_AI
 from rayapp.dataset.images import DecodedImage
 from rayapp.models.evidence_maps import EvidenceMap
+from rayapp.models.firmness import Delivery
 from rayapp.models.preprocessing import Box
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judgement
 from rayapp.pages.blocks import Block, Figure, Figures, KeyValues, Notice, Prose, Table, Value
@@ -23,15 +24,6 @@ NO_PROOF = (
     "A verdict is no proof. It holds for images like those that the detector was calibrated on, "
     "and says nothing of who made an image or why."
 )
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The picture as another service would hand it on, and what the detector then says."""
-
-    name: str
-    probability: float
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ def sheet(found: Evidence) -> Page:
     sections = [
         Section("The picture", _pictures(found)),
         Section("What the verdict rests on", _grounds(found)),
-        Section("How firm it is", _firmness(found.deliveries)),
+        Section("How firm it is", _firmness(found.judgement, found.deliveries)),
         Section("What the file declares", _declared(found)),
         Section("The file", [KeyValues(found.file)]),
         Section("The detector", [KeyValues(found.detector)]),
@@ -83,8 +75,8 @@ def sheet(found: Evidence) -> Page:
 def in_words(found: Evidence) -> str:
     """The verdict in a sentence or two, and what speaks against it."""
     parts = [_said(found.judgement)]
-    if len({one.verdict for one in found.deliveries}) > 1:
-        parts.append("But it says otherwise of the same picture as others hand it on.")
+    if not found.judgement.flips and len({one.verdict for one in found.deliveries}) > 1:
+        parts.append("It is less sure of the same picture as others hand it on.")
     declared = found.declared.kind
     if (found.judgement.verdict == REAL and declared in OF_AI) or (
         found.judgement.verdict == SYNTHETIC and declared == CAMERA
@@ -174,16 +166,19 @@ def _grounds(found: Evidence) -> list[Block]:
     return [Notice(f"{NO_PROOF} {found.rates}"), KeyValues(facts)]
 
 
-def _firmness(deliveries: Sequence[Delivery]) -> list[Block]:
+def _firmness(judgement: Judgement, deliveries: Sequence[Delivery]) -> list[Block]:
     if not deliveries:
         return [Prose("Not tried: there is no verdict to hold firm.")]
     rows = [(one.name, one.probability, one.verdict) for one in deliveries]
     values = [one.probability for one in deliveries]
     words = {one.verdict for one in deliveries}
-    if len(words) == 1:
+    if judgement.flips:
+        text = f"The verdict is unsure, as it depends on delivery: {judgement.flips} of "
+        text += f"{len(deliveries) - 1} deliveries flip it"
+    elif len(words) == 1:
         text = "The verdict stands however the picture is delivered"
     else:
-        text = "The verdict depends on how the picture is delivered: take it for unsure"
+        text = "Some deliveries leave the detector unsure; none flips the verdict"
     text += f". Its probability goes from {min(values):.3f} to {max(values):.3f}."
     return [
         Prose(text),

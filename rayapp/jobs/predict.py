@@ -16,15 +16,16 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import scores
 from rayapp.dataset.declared import TrustList, read_trust_list
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
+from rayapp.models.delivered import Deliveries
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.deliveries import PERTURBATION, Deliveries
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
+from rayapp.predict.score import says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -52,6 +53,7 @@ def predict(settings: PredictSettings) -> record.Run:
         trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         deliveries = _deliveries(settings, subject)
+        _check_maps(settings, subject)
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
@@ -156,7 +158,18 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
         raise UserError("--stability: goes with images as they are; leave --perturbation out")
     if subject.judge.classes:
         raise UserError("--stability: a detector of classes has no verdict that flips")
-    return Deliveries(load_perturbation(PERTURBATION), settings.seed)
+    return Deliveries.load(settings.seed)
+
+
+def _check_maps(settings: PredictSettings, subject: Subject) -> None:
+    detector = subject.detector
+    if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
+        return
+    if detector is None or not says_patches(detector) or subject.judge.classes:
+        raise UserError(
+            "--maps: of a detector whose head is on a ViT's patches (head.pool mean or attention); "
+            "take --view tiles for another"
+        )
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
@@ -181,7 +194,15 @@ def _record(
     """Scores, gallery, the detector as it saw, and what the run was."""
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
     judge, view = subject.judge, subject.view
-    writer = Results(run.store, inputs, judge, view, perturbation, settings.gallery)
+    writer = Results(
+        run.store,
+        inputs,
+        judge,
+        view,
+        perturbation,
+        settings.gallery,
+        part_names=subject.part_names,
+    )
     tally, selection = writer.write(scored)
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
     writer.show(tally, selection, facts_of(settings, subject, results))
@@ -231,6 +252,7 @@ def _spec(
         at_once=settings.batch_size,
         compiled=settings.compile,
         gpus=settings.gpus_per_worker,
+        maps=settings.maps,
     )
     if subject.detector is None:
         return spec, {"used": "own"}

@@ -94,7 +94,8 @@ def _writer(
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
     judge, view = subject.judge, subject.view
     kept = list(large.shards.kept)
-    return Results(run.store, inputs, judge, view, perturbation, settings.gallery, kept)
+    most, names = settings.gallery, subject.part_names
+    return Results(run.store, inputs, judge, view, perturbation, most, kept, names)
 
 
 def _folder_alone(

@@ -9,7 +9,7 @@ from rayapp.dataset import scores
 from rayapp.dataset.labels import LabelScheme
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judge
 from rayapp.predict.csv_sheet import look_line
-from rayapp.predict.gallery import GallerySelection
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.predict.score_tables import Tally, work_schema
 from rayapp.run.dataset_folder import Part, read_part
 from rayapp.storage.store import Store

@@ -16,6 +16,7 @@ from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.predict.inputs import Inputs
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
@@ -113,6 +114,7 @@ class Results:
         view: how the detector sees images; None: whole.
         perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
+        part_names: of a fusion's detectors.
         kept: columns of the set's own that go along.
     """
 
@@ -123,10 +125,11 @@ class Results:
     perturbation: str
     most: int
     kept: Sequence[pa.Field] = ()
+    part_names: Sequence[str] = ()
 
-    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
+    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, GallerySelection]:
         """Write scores.parquet and scores.csv."""
-        tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
+        tally, selection = Tally(), GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
         for one in self.kept:
             wanted = wanted if one.name in wanted.names else wanted.append(one)
@@ -148,9 +151,7 @@ class Results:
             tally.look_at_first = sheet.first(_LOOK_FIRST)
         return tally, selection
 
-    def show(
-        self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
-    ) -> None:
+    def show(self, tally: Tally, selection: GallerySelection, facts: dict[str, Any]) -> None:
         """Write the gallery."""
         self.show_from(self.inputs.read, tally, selection, facts)
 
@@ -158,7 +159,7 @@ class Results:
         self,
         read: Callable[[str], bytes],
         tally: Tally,
-        selection: gallery.GallerySelection,
+        selection: GallerySelection,
         facts: dict[str, Any],
     ) -> None:
         """Write the gallery, of images whose bytes `read` gives by path."""
@@ -170,6 +171,8 @@ class Results:
                 error_rates(self.judge),
                 self.inputs.address,
                 "" if self.judge.classes else self._next_commands(str(facts["detector"])),
+                self.judge,
+                self.part_names,
             )
             page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())
