@@ -7,8 +7,8 @@ px, random weights), alone and with the four deliveries of `configs/perturbation
 in turns: the least time of each, and the ratio `stability_cost`; beside it the ratio of the part
 before the network (decoding, making the deliveries, cutting views), that of the network, and how
 many inputs an image has: one that is the same to the bit as another is scored once. On a CPU one
-thread's processor time counts. On a GPU (`--device cuda`, bf16) wall time does, with the part before
-the network on all cores, as predict has it.
+thread's processor time counts; on a GPU (`--device cuda`, bf16) wall time does, with the part
+before the network on all cores, as predict has it.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import CAMERA, OF_AI
+from rayapp.dataset.declared.raw_fields import RawField
 from rayapp.dataset.images import DecodedImage
 from rayapp.models.evidence_maps import EvidenceMap
 from rayapp.models.firmness import Delivery
@@ -39,6 +40,7 @@ class Evidence:
         seen: the parts of the picture that the verdict rests on.
         deliveries: verdicts on the picture as handed on by others.
         declared: what the file says of itself.
+        raw: the fields of the file's metadata.
         file: facts of the file.
         detector: facts of the detector.
         rates: how often the detector errs, in words.
@@ -53,6 +55,7 @@ class Evidence:
     seen: Sequence[Box]
     deliveries: Sequence[Delivery]
     declared: Declared
+    raw: Sequence[RawField]
     file: Mapping[str, Value]
     detector: Mapping[str, Value]
     rates: str
@@ -65,7 +68,7 @@ def sheet(found: Evidence) -> Page:
         Section("The picture", _pictures(found)),
         Section("What the verdict rests on", _grounds(found)),
         Section("How firm it is", _firmness(found.judgement, found.deliveries)),
-        Section("What the file declares", _declared(found)),
+        Section("What the file declares", [*_declared(found), *_raw(found.raw)]),
         Section("The file", [KeyValues(found.file)]),
         Section("The detector", [KeyValues(found.detector)]),
     ]
@@ -186,6 +189,14 @@ def _firmness(judgement: Judgement, deliveries: Sequence[Delivery]) -> list[Bloc
             ("delivered", "probability", "verdict"), rows, "The same picture as others hand it on."
         ),
     ]
+
+
+def _raw(fields: Sequence[RawField]) -> list[Block]:
+    if not fields:
+        return []
+    rows = [(one.where, one.name, one.text) for one in fields]
+    caption = "The fields of its metadata as they are; long ones are cut, keys and hashes left out."
+    return [Table(("where", "field", "text"), rows, caption)]
 
 
 def _declared(found: Evidence) -> list[Block]:

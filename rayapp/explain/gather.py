@@ -2,6 +2,7 @@
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.declared import read_declared
+from rayapp.dataset.declared.raw_fields import raw_fields
 from rayapp.dataset.formats import decoder_versions
 from rayapp.dataset.images import DecodedImage, decode, sha256
 from rayapp.explain.evidence_sheet import Evidence
@@ -47,6 +48,7 @@ def gather(
         seen=_seen(detector, image),
         deliveries=judgement.deliveries,
         declared=read_declared(data),
+        raw=raw_fields(data),
         file=_file_facts(image, data, source),
         detector=_detector_facts(detector, uri, judge),
         rates=error_rates(judge),
