@@ -1,14 +1,19 @@
 """Known cases: which changed sides against the last detector, whatever that is given as."""
 
 import csv
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
+from rayapp import load_detector
 from rayapp.config.errors import UserError
+from rayapp.config.settings import EXIT_MISSES
 from rayapp.dataset.labels import Item, load_scheme
 from rayapp.evaluate.case_changes import as_text
 from rayapp.evaluate.known_cases import read_cases
@@ -19,7 +24,9 @@ from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from rayapp.metrics.regressions import KnownCase
 from rayapp.report.settings import ReportSettings
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
+from tests.pictures import photographed, saved
 
+ROOT = Path(__file__).resolve().parents[2]
 SCHEME = load_scheme("demo")
 PATHS = ("broke.png", "mended, so.png", "right.png", "wrong.png", "new.png")
 KNOWN = dict(zip(PATHS, ("real", "synthetic", "real", "synthetic", "real"), strict=True))
@@ -170,3 +177,32 @@ def test_the_page_shows_them(given: dict, tmp_path: Path) -> None:
 def test_against_goes_with_known_cases(given: dict) -> None:
     with pytest.raises(ValidationError, match="goes with --regressions"):
         EvaluateSettings(**{k: v for k, v in given.items() if k != "regressions"}, against="x")
+
+
+def test_from_images_each_is_scored_by_both_detectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detectors = [saved_detector(tmp_path / name, seed) for seed, name in enumerate(("old", "new"))]
+    (tmp_path / "images").mkdir()
+    for seed in range(4):
+        picture = saved(Image.fromarray(photographed(60, 60, seed)), "PNG")
+        (tmp_path / f"images/{seed}.png").write_bytes(picture)
+    (tmp_path / "reviewed.csv").write_text("".join(f"{at}.png,{at % 2}\n" for at in range(5)))
+    words = ["evaluate", "--detector", detectors[1], "--against", detectors[0]]
+    words += ["--regressions", str(tmp_path / "reviewed.csv"), "--root", str(tmp_path / "images")]
+    words += ["--output", str(tmp_path / "out"), "--precision", "exact", "--resamples", "100"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs/evaluate.py"), run_name="__main__")
+    assert ended.value.code == EXIT_MISSES  # the fifth image is not there
+    rows = table(tmp_path / "out")
+    assert rows["4.png"]["change"] == "not scored"
+    for name, column in (("old", "p_before"), ("new", "p_now")):
+        images = [tmp_path / f"images/{at}.png" for at in range(4)]
+        p = load_detector(tmp_path / name).probability(images)
+        found = [float(rows[f"{at}.png"][column]) for at in range(4)]
+        np.testing.assert_allclose(found, p, atol=1e-5)
+    printed = capsys.readouterr().out
+    assert "5 known cases: " in printed
+    assert "not scored: 4.png: " in printed
+    assert str(tmp_path / "out/regressions") in printed
