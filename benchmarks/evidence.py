@@ -56,7 +56,8 @@ class Kept:
         """The array of that key, made where it is not there."""
         file = self._folder / f"{hashlib.sha256(f'{self._base} {key}'.encode()).hexdigest()}.npy"
         if file.exists():
-            return np.load(file)
+            kept: NDArray[np.float32] = np.load(file)
+            return kept
         found = make()
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")

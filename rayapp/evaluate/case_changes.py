@@ -114,7 +114,7 @@ def _cases(
         yield KnownCase(
             path=path,
             root=row.get("root") or "",
-            known=label,  # type: ignore[arg-type]
+            known=label,
             before=before,
             now=word,
             p_before=p_before,
@@ -153,7 +153,8 @@ def as_text(one: Regressions) -> str:
     """For a terminal: what changed sides, then the counts."""
     against = f" against {one.against}" if one.against else ""
     shown = one.cases[:_SHOWN]
-    lines = [("case", "", "is", "before", "now", "p before", "p now")] if shown else []
+    heads: tuple[str, ...] = ("case", "", "is", "before", "now", "p before", "p now")
+    lines = [heads] if shown else []
     lines += [
         (
             case.path,

@@ -1,7 +1,7 @@
 """Known cases under a detector, beside what the last one said of them: which changed sides."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from pydantic import Field
@@ -93,7 +93,7 @@ def counts_of(cases: Sequence[KnownCase]) -> dict[str, int]:
     return {change: counted[change] for change in CHANGES if counted[change]}
 
 
-def worst_first(cases: Sequence[KnownCase]) -> list[KnownCase]:
+def worst_first(cases: Iterable[KnownCase]) -> list[KnownCase]:
     """Broken ones first, then mended, then others; among them those that moved most."""
 
     def key(one: KnownCase) -> tuple[int, float, str]:

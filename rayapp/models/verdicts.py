@@ -85,7 +85,8 @@ class Judgement:
     @classmethod
     def failed(cls, error: str, declared: Declared = NOTHING_DECLARED) -> Judgement:
         """Of an image that could not be scored; its file may declare something all the same."""
-        return cls(None, "", "", None, error, **declared.columns())
+        said = declared.kind, declared.by, declared.detail
+        return cls(None, "", "", None, error, *said)
 
 
 def decides_at(calibration: Calibration | None) -> float:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rayapp.predict.score import SeenByEach
+from rayapp.predict.score_result import SeenByEach
 
 if TYPE_CHECKING:
     from rayapp.models.delivered import Deliveries
     from rayapp.models.preprocessing import Pixels
-    from rayapp.predict.score import Logits, Scored, Scorer, Seen
+    from rayapp.predict.score import Scorer, Seen
+    from rayapp.predict.score_result import Logits, Scored
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ Shapes: K views of an image · H W · C channels · E outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from rayapp.models.encoder import Network
@@ -21,14 +19,12 @@ from rayapp.models.inference.scoring_network import ReadyTokens, for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import cut_views, normalise, seen_part
 from rayapp.predict.score_maps import bounded, tile_map
+from rayapp.predict.score_result import Logits, Matrix, Scored, SeenByEach
 
 if TYPE_CHECKING:
     from rayapp.dataset.images import Box
     from rayapp.models.detector import Detector
     from rayapp.models.preprocessing import Pixels
-    from rayapp.predict.score_maps import Matrix
-
-Logits = tuple[float, ...]  # one, or one a class
 
 # Beyond this a larger batch gains nothing on a CPU: maps no longer fit its caches anyway.
 _CPU_BATCH_BYTES = 256 << 20
@@ -38,23 +34,6 @@ _CPU_TOKEN_BYTES = 24 << 20
 _TOKEN_AXES = 3  # N, tokens, C
 _MOST_VIEWS = 64
 _GPU_SHARE = 0.4
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What is known of an image once it is scored.
-
-    Args:
-        logits: see `Logits`.
-        reason: why there is no verdict, though the logits stand; `` where there is one.
-        parts: log-odds of a fusion's parts, in its order.
-        cells: logits of its tiles [K] or patches [rows, columns], where they are kept.
-    """
-
-    logits: Logits
-    reason: str = ""
-    parts: tuple[float, ...] = ()
-    cells: NDArray[np.float32] | None = None
 
 
 class Seen(Protocol):
@@ -208,21 +187,6 @@ def _largest_layer(network: nn.Module, run: Callable[[], object]) -> tuple[int, 
 
 
 # --- fusions: each image is decoded once, and seen by every part in its own way ----
-
-
-@dataclass(frozen=True)
-class SeenByEach:
-    """What each part of a fusion keeps of one image."""
-
-    views: tuple[Pixels, ...]
-
-    def __len__(self) -> int:
-        """Views of the part that has most."""
-        return max(map(len, self.views))
-
-    def __getitem__(self, some: slice) -> SeenByEach:
-        """Some of each part's views."""
-        return SeenByEach(tuple(views[some] for views in self.views))
 
 
 class FusedScorer:

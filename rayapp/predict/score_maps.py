@@ -14,13 +14,13 @@ from scipy import special
 
 from rayapp.models.preprocessing import seen_boxes, tile_grid
 from rayapp.pages.review import HeatMap
+from rayapp.predict.score_result import Matrix
 
 if TYPE_CHECKING:
     from rayapp.models.detector_spec import Preprocessing
     from rayapp.models.verdicts import Judge
 
 MOST_CELLS = 48
-Matrix = list[list[float]]
 
 
 def tile_map(
@@ -59,4 +59,5 @@ def heat_map(
     if view.view != "tiles":
         top, left, bottom, right = seen_boxes(size_HW, view)[0]
         box = (left, top, right - left, bottom - top)
-    return HeatMap(*logits.shape, np.asarray(p).tolist(), box)
+    rows, columns = logits.shape
+    return HeatMap(rows, columns, np.asarray(p).tolist(), box)

@@ -24,7 +24,8 @@ from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
 from rayapp.predict.deliveries import SeenDelivered, see_delivered, see_whole
-from rayapp.predict.score import Logits, Scored, Scorer, make_scorer
+from rayapp.predict.score import Scorer, make_scorer
+from rayapp.predict.score_result import Logits, Scored
 from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
@@ -224,7 +225,7 @@ class PredictRows:
         self, row: row_work.Row, one: Scored, delivered: Sequence[Logits]
     ) -> dict[str, Any]:
         """What a score table holds of a scored image; nothing of what there is none."""
-        found = {
+        found: dict[str, Any] = {
             "logit": one.logits[0] if len(one.logits) == 1 else None,
             "logits": list(one.logits) if len(one.logits) > 1 else None,
             "delivered_logits": [logits[0] for logits in delivered],

@@ -23,14 +23,12 @@ from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.images import sha256
 from rayapp.models.nothing_to_judge import nothing_to_judge
-from rayapp.predict.score import Scored
+from rayapp.predict.score_result import Logits, Matrix, Scored
 from rayapp.storage.uris import read_uri
 
 if TYPE_CHECKING:
     from rayapp.dataset.images import Box
     from rayapp.models.preprocessing import Pixels
-    from rayapp.predict.score import Logits
-    from rayapp.predict.score_maps import Matrix
 
 SUFFIX = ".py"
 _LARGEST_LOGIT = 36.0  # beyond that a probability is 0 or 1 in float64

@@ -190,7 +190,7 @@ def test_from_images_each_is_scored_by_both_detectors(
     (tmp_path / "reviewed.csv").write_text("".join(f"{at}.png,{at % 2}\n" for at in range(5)))
     words = ["evaluate", "--detector", detectors[1], "--against", detectors[0]]
     words += ["--regressions", str(tmp_path / "reviewed.csv"), "--root", str(tmp_path / "images")]
-    words += ["--output", str(tmp_path / "out"), "--precision", "exact", "--resamples", "100"]
+    words += ["--output", str(tmp_path / "out"), "--resamples", "100"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "jobs/evaluate.py"), run_name="__main__")

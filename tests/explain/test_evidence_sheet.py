@@ -14,6 +14,7 @@ from rayapp.explain.settings import ExplainSettings
 from rayapp.jobs.explain import explain
 from rayapp.models.verdicts import Judgement
 from tests.detectors import saved_detector, tiny_detector
+from tests.pictures import photographed, saved
 
 
 def picture(text: str = "", size: tuple[int, int] = (300, 200)) -> bytes:
@@ -60,7 +61,7 @@ def test_what_the_file_declares_stands_beside_and_a_conflict_is_named() -> None:
 
 
 def test_a_verdict_that_turns_with_the_delivery_is_said_in_the_first_lines() -> None:
-    data = picture()
+    data = saved(Image.fromarray(photographed(300, 400, 0)), "PNG")
     detector = tiny_detector()
     (plain,) = detector.judge([data], stability="web")
     every = sorted(one.probability for one in plain.deliveries)

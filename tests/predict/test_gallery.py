@@ -14,7 +14,8 @@ from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import load_scheme
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
-from rayapp.predict.gallery import NEAR, Gallerist, GallerySelection, Missed
+from rayapp.predict.gallery import Gallerist, Missed
+from rayapp.predict.gallery_selection import NEAR, GallerySelection
 from rayapp.storage.uris import open_store
 from tests.models.test_verdicts import calibration
 

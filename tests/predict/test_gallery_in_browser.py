@@ -17,7 +17,8 @@ from rayapp.pages.blocks import Overlay
 from rayapp.pages.page import Page, Section
 from rayapp.pages.review import Card, HeatMap, Review
 from rayapp.pages.thumbnails import thumbnail
-from rayapp.predict.gallery import Gallerist, GallerySelection, Missed
+from rayapp.predict.gallery import Gallerist, Missed
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector
 from tests.pages.browser import CHROMIUM, Tab, visit

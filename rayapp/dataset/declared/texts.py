@@ -113,8 +113,8 @@ def _settings(key: str, where: str, text: str, value: Any) -> Iterator[Declarati
             yield _made("SwarmUI's settings", where, text)
         elif len(_FOOOCUS & value.keys()) >= 2:
             yield _made("Fooocus's settings", where, text)
-        elif kind := _graph(value) or _graph_within(value):
-            yield _made("ComfyUI's graph", where, text, kind)
+        elif graph := _graph(value) or _graph_within(value):
+            yield _made("ComfyUI's graph", where, text, graph)
         elif len(_SETTINGS & value.keys()) >= _WANTED_SETTINGS:
             kind = AI_EDITED if _of_infilling(value) else AI_GENERATED
             yield _made("a generator's settings", where, text, kind)
