@@ -12,19 +12,26 @@ from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import CAMERA, OF_AI
 from rayapp.dataset.declared.raw_fields import RawField
 from rayapp.dataset.images import DecodedImage
+from rayapp.models.basis import (
+    DECLARES_NOTHING,
+    DEPENDS,
+    MAP_LEGEND,
+    NO_MAP,
+    NO_PROOF,
+    ONE_CELL,
+    STANDS,
+    UNSIGNED_IS_WEAK,
+    verdict_sentence,
+)
 from rayapp.models.evidence_maps import EvidenceMap
 from rayapp.models.firmness import Delivery
 from rayapp.models.preprocessing import Box
-from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judgement
+from rayapp.models.verdicts import REAL, SYNTHETIC, Judgement
 from rayapp.pages.blocks import Block, Figure, Figures, KeyValues, Notice, Prose, Table, Value
 from rayapp.pages.page import Page, Section
 
 _SIDE = 900
 _ORANGE = (255, 110, 0)
-NO_PROOF = (
-    "A verdict is no proof. It holds for images like those that the detector was calibrated on, "
-    "and says nothing of who made an image or why."
-)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def sheet(found: Evidence) -> Page:
 
 def in_words(found: Evidence) -> str:
     """The verdict in a sentence or two, and what speaks against it."""
-    parts = [_said(found.judgement)]
+    parts = [verdict_sentence(found.judgement)]
     if not found.judgement.flips and len({one.verdict for one in found.deliveries}) > 1:
         parts.append("It is less sure of the same picture as others hand it on.")
     declared = found.declared.kind
@@ -86,23 +93,6 @@ def in_words(found: Evidence) -> str:
     ):
         parts.append(f"But the file declares “{declared}” ({found.declared.by}).")
     return " ".join(parts)
-
-
-def _said(judged: Judgement) -> str:
-    if judged.error:
-        return f"The detector could not judge this image: {judged.error}."
-    p, threshold = judged.probability, judged.threshold
-    if threshold is None:
-        return f"The detector says {judged.verdict}, with probability {p:.3f}."
-    given = f"It gives a probability of {p:.3f} that the image is AI-generated"
-    word = judged.verdict
-    if word == UNSURE:
-        return f"The detector is unsure: {judged.reason}. {given}; it decides at {threshold:.3g}."
-    said = {SYNTHETIC: "AI-generated", REAL: "a real photograph or drawing"}[word]
-    note = f" The detector is {judged.reason}." if judged.reason else ""
-    return (
-        f"The detector takes this image to be {said}. {given}; it decides at {threshold:.3g}.{note}"
-    )
 
 
 def _pictures(found: Evidence) -> list[Block]:
@@ -117,17 +107,11 @@ def _pictures(found: Evidence) -> list[Block]:
     looked = " The verdict rests on what is outlined." if is_part else ""
     figures = [Figure(_uri(plain), "The picture", f"The picture, {size}.{looked}")]
     if found.map is None or found.map_p is None:
-        why = "Where in the picture the detector sees what, it cannot say."
-        return [Figures(figures), Prose(why)]
+        return [Figures(figures), Prose(NO_MAP)]
     if found.map.logits_G.size == 1:
-        why = "The picture is no larger than what the detector sees at once: there is no map of it."
-        return [Figures(figures), Prose(why)]
+        return [Figures(figures), Prose(ONE_CELL)]
     low, high = float(found.map_p.min()), float(found.map_p.max())
-    caption = (
-        f"Where it sees what, by {found.map.by}: the stronger the orange, the likelier "
-        f"AI-generated (here {low:.3f} to {high:.3f}). Of parts the probabilities order, and "
-        "promise nothing."
-    )
+    caption = f"Where it sees what, by {found.map.by} (here {low:.3f} to {high:.3f}). {MAP_LEGEND}"
     figures.append(Figure(_uri(_with_map(shown, found.map_p)), "Map over the picture", caption))
     return [Figures(figures)]
 
@@ -176,10 +160,9 @@ def _firmness(judgement: Judgement, deliveries: Sequence[Delivery]) -> list[Bloc
     values = [one.probability for one in deliveries]
     words = {one.verdict for one in deliveries}
     if judgement.flips:
-        text = f"The verdict is unsure, as it depends on delivery: {judgement.flips} of "
-        text += f"{len(deliveries) - 1} deliveries flip it"
+        text = f"{DEPENDS}: {judgement.flips} of {len(deliveries) - 1} deliveries flip it"
     elif len(words) == 1:
-        text = "The verdict stands however the picture is delivered"
+        text = STANDS
     else:
         text = "Some deliveries leave the detector unsure; none flips the verdict"
     text += f". Its probability goes from {min(values):.3f} to {max(values):.3f}."
@@ -203,20 +186,13 @@ def _declared(found: Evidence) -> list[Block]:
     declared = found.declared
     blocks: list[Block] = []
     if not declared.declarations:
-        blocks.append(
-            Prose(
-                "The file declares nothing. That is no sign of a real image: most services remove "
-                "what there was."
-            )
-        )
+        blocks.append(Prose(DECLARES_NOTHING))
     else:
         rows = [
             (one.kind, one.what, one.where, one.state, one.detail) for one in declared.declarations
         ]
         columns = ("says", "by", "where", "signature", "in its own words")
         blocks.append(Table(columns, rows, "The strongest first."))
-        blocks.append(
-            Prose("What is not signed anyone can write. The detector's score knows none of this.")
-        )
+        blocks.append(Prose(UNSIGNED_IS_WEAK))
     blocks += [Prose(note) for note in declared.notes]
     return blocks

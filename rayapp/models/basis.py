@@ -1,9 +1,44 @@
-"""What a verdict rests on, in words: where the threshold lies, and how often the detector errs."""
+"""A verdict in words, and what it rests on: the threshold, and how often the detector errs."""
 
 from rayapp.models.calibration.decisions import upper_bound
-from rayapp.models.verdicts import Judge
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge, Judgement
 
+NO_PROOF = (
+    "A verdict is no proof. It holds for images like those that the detector was calibrated on, "
+    "and says nothing of who made an image or why."
+)
+DECLARES_NOTHING = (
+    "The file declares nothing. That is no sign of a real image: most services remove what there "
+    "was."
+)
+UNSIGNED_IS_WEAK = "What is not signed anyone can write. The detector's score knows none of this."
+STANDS = "The verdict stands however the picture is delivered"
+DEPENDS = "The verdict depends on how the picture is delivered: take it for unsure"
+MAP_LEGEND = (
+    "The stronger the orange, the likelier AI-generated. Of parts the probabilities order, and "
+    "promise nothing."
+)
+NO_MAP = "Where in the picture the detector sees what, it cannot say."
+ONE_CELL = "The picture is no larger than what the detector sees at once: there is no map of it."
 _CONFIDENCE = 0.95
+
+
+def verdict_sentence(judged: Judgement) -> str:
+    """What the detector says of an image, in a sentence or two."""
+    if judged.error:
+        return f"The detector could not judge this image: {judged.error}."
+    p, threshold, word = judged.probability, judged.threshold, judged.verdict
+    if threshold is None:
+        return f"The detector says {word}, with probability {p:.3f}."
+    given = f"It gives a probability of {p:.3f} that the image is AI-generated"
+    if word == UNSURE:
+        return f"The detector is unsure: {judged.reason}. {given}; it decides at {threshold:.3g}."
+    said = {SYNTHETIC: "AI-generated", REAL: "a real photograph or drawing"}[word]
+    given = f"{given}; it decides at {threshold:.3g}."
+    if judged.reason in ("", UNCALIBRATED):
+        note = f" The detector is {UNCALIBRATED}." if judged.reason else ""
+        return f"The detector takes this image to be {said}. {given}{note}"
+    return f"The image is {said}, {judged.reason}. {given.replace('It', 'The detector', 1)}"
 
 
 def threshold_line(judge: Judge) -> str:

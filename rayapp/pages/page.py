@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -35,19 +36,25 @@ class Page:
 
     def html(self) -> str:
         """The whole page as text; equal input gives equal text."""
-        environment = Environment(
-            loader=PackageLoader("rayapp.pages", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["breakable"] = breakable
-        environment.filters["inline"] = inline
+        return environment().get_template("page.html.j2").render(page=self)
 
-        def shipped(name: str) -> Markup:
-            source = environment.loader.get_source(environment, name)[0]  # type: ignore[union-attr]
-            return Markup(source)  # noqa: S704 - our own file, not input
 
-        template = environment.get_template("page.html.j2")
-        return template.render(page=self, shipped=shipped)
+def environment() -> Environment:
+    """Templates of pages; `shipped(name)` in them is one of our own files as it is."""
+    made = Environment(
+        loader=PackageLoader("rayapp.pages", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["breakable"] = breakable
+    made.filters["inline"] = inline
+    made.globals["shipped"] = shipped
+    return made
+
+
+def shipped(name: str) -> Markup:
+    """One of our own files beside the templates, as it is."""
+    text = files("rayapp.pages").joinpath("templates", name).read_text("utf-8")
+    return Markup(text)  # noqa: S704 - our own file, not input

@@ -92,6 +92,11 @@ def test_the_raw_fields_of_the_metadata_are_shown() -> None:
         (Judgement(0.98, "synthetic", "", 0.5), "takes this image to be AI-generated"),
         (Judgement(0.4, "unsure", "detectors disagree", 0.5), "unsure: detectors disagree"),
         (Judgement(0.7, "Midjourney", "", None), "says Midjourney"),
+        (Judgement(0.9, "synthetic", "uncalibrated", 0.5), "The detector is uncalibrated."),
+        (
+            Judgement(0.1, "synthetic", "as the file declares (C2PA, verified)", 0.5),
+            "is AI-generated, as the file declares (C2PA, verified). The detector gives",
+        ),
         (Judgement.failed("truncated"), "could not judge this image: truncated"),
     ],
 )

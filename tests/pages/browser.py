@@ -41,11 +41,14 @@ BROKEN_WORDS = r"""(() => {
 
 
 class Tab:
-    """One open page; `complaints`: console output, exceptions, requests for the network."""
+    """One open page; `complaints`: console output, exceptions, requests that leave the page's own
+    place."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
         self._number = 0
+        self._own = ("data:", "file:")
+        self._chooser: int | None = None
         self.complaints: list[str] = []
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -58,13 +61,17 @@ class Tab:
                 assert "error" not in message, message
                 return message["result"]
 
-    async def open(self, path: Path, width: int, scheme: str = "light") -> None:
+    async def open(self, page: Path | str, width: int, scheme: str = "light") -> None:
+        """Open a file, or an address, whose server may then be asked for more."""
+        address = page.as_uri() if isinstance(page, Path) else page
+        if isinstance(page, str):
+            self._own = (page, f"blob:{page}", "data:")
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.call(f"{domain}.enable")
         feature = {"name": "prefers-color-scheme", "value": scheme}
         await self.call("Emulation.setEmulatedMedia", features=[feature])
         await self.resize(width, 900)
-        await self.call("Page.navigate", url=path.as_uri())
+        await self.call("Page.navigate", url=address)
         while (await self._next()).get("method") != "Page.loadEventFired":
             pass
 
@@ -88,14 +95,39 @@ class Tab:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def key(self, name: str) -> None:
+    async def key(self, name: str, shift: bool = False) -> None:
         """Press a key: Tab, Enter, Escape, an arrow or a letter."""
-        codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27} | {
+            f"Arrow{way}": 37 + at for at, way in enumerate(("Left", "Up", "Right", "Down"))
+        }
         code = codes.get(name) or ord(name.upper())
         text = {"Enter": "\r"}.get(name, name if len(name) == 1 else "")
-        key = {"key": name, "code": name, "windowsVirtualKeyCode": code, "text": text}
+        key: dict[str, Any] = {"key": name, "code": name, "text": text}
+        key |= {"windowsVirtualKeyCode": code, "modifiers": 8 * shift}
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, **key)
+
+    async def drop(self, files: list[Path], selector: str) -> None:
+        """Drop files on an element, as a hand would from another window."""
+        spot = await self.value(
+            f"(r => [r.x + r.width / 2, r.y + r.height / 2])"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        # 1: what is dropped is copied.
+        data = {"items": [], "files": [str(one) for one in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            await self.call("Input.dispatchDragEvent", type=kind, x=spot[0], y=spot[1], data=data)
+
+    async def choose(self, files: list[Path], press: str) -> None:
+        """Press a key that opens the choice of files, and choose some."""
+        await self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        self._chooser = None
+        await self.key(press)
+        while self._chooser is None:
+            await self._next()
+        await self.call(
+            "DOM.setFileInputFiles", files=[str(one) for one in files], backendNodeId=self._chooser
+        )
 
     async def screenshot(self, path: Path, width: int) -> None:
         height = await self.value("document.documentElement.scrollHeight")
@@ -112,9 +144,11 @@ class Tab:
             self.complaints.append(params["entry"]["text"])
         if method == "Runtime.consoleAPICalled":
             self.complaints.append(str(params["args"]))
+        if method == "Page.fileChooserOpened":
+            self._chooser = params["backendNodeId"]
         if method == "Network.requestWillBeSent":
             address = params["request"]["url"]
-            if not address.startswith(("data:", "file:")):
+            if not address.startswith(self._own):
                 self.complaints.append(f"fetched {address}")
         return message
 

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.backbones import Backbone
 from rayapp.models.encoder import Ensemble, Network
-from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
+from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv, linear_by_onednn
+from rayapp.models.inference.precision import device_of
 
 _CHECK_PIXELS, _CHECK_TOLERANCE, _BF16_TOLERANCE = 64, 1e-3, 0.1
 
@@ -39,6 +40,8 @@ def for_scoring(
         ready = _ready(network, bf16)
     if compiled:
         ready.compile()
+    elif not bf16 and device_of(network).type == "cpu":
+        ready = linear_by_onednn(ready)
     return ready.eval()
 
 

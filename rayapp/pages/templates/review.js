@@ -7,19 +7,13 @@ const review = (() => {
   const grid = find(".cards"), large = find("dialog"), sheet = find(".sheet");
   const wanted = Number(root.dataset.count), key = "review:" + root.dataset.key;
   const GAP = 12, LEAST = 190, LEAST_PHONE = 150, SPARE_ROWS = 2;
-  const MARKS = { s: "synthetic", r: "real", u: "unclear" };
+  const { element } = marking;
   const cards = [], drawn = new Map();
   let shown = [], current = 0, columns = 1, width = 0, height = 0, withMap = false, zoom = 0, looked = 0;
   let marks = {};
   try { marks = JSON.parse(localStorage.getItem(key)) ?? {}; } catch { /* kept in memory alone */ }
 
   const control = (name) => find(`[name="${name}"]`);
-  const element = (tag, className, text) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  };
 
   // --- which cards, in which order
 
@@ -141,22 +135,16 @@ const review = (() => {
     return svg;
   }
 
-  // One pixel a part; clear where it looks real, orange where it looks synthetic.
   function heat(card, canvas, inSquare) {
     const { num_rows, num_columns, probabilities, box } = card.map;
-    Object.assign(canvas, { width: num_columns, height: num_rows, hidden: false });
-    const context = canvas.getContext("2d"), pixels = context.createImageData(num_columns, num_rows);
-    probabilities.forEach((p, k) => pixels.data.set([255, 110, 0, Math.round(200 * Math.max(0, p * 2 - 1) + 25 * p)], 4 * k));
-    context.putImageData(pixels, 0, 0);
+    marking.heat(canvas, num_columns, num_rows, probabilities);
     let [left, top, wide, high] = box;
     if (inSquare && card.size) { // the picture does not fill its square frame
       const [w, h] = card.size, side = Math.max(w, h);
       left = (left * w + (side - w) / 2) / side; wide = wide * w / side;
       top = (top * h + (side - h) / 2) / side; high = high * h / side;
     }
-    ["left", "top", "width", "height"].forEach((side, k) => {
-      canvas.style[side] = 100 * [left, top, wide, high][k] + "%";
-    });
+    marking.lay(canvas, [left, top, wide, high]);
     return canvas;
   }
 
@@ -193,35 +181,14 @@ const review = (() => {
 
   function keep() {
     try { localStorage.setItem(key, JSON.stringify(marks)); } catch { /* kept in memory alone */ }
-    const given = Object.values(marks), of = (word) => given.filter((one) => one === word).length;
-    find(".count").textContent = given.length
-      ? `${given.length} marked: ${Object.values(MARKS).map((word) => `${of(word)} ${word}`).join(", ")}.` : "No marks yet.";
-    control("save").disabled = of("synthetic") + of("real") === 0;
+    const given = Object.values(marks);
+    find(".count").textContent = marking.counted(given);
+    control("save").disabled = !given.some(marking.decides);
     for (const name of ["save-all", "clear"]) control(name).disabled = !given.length;
   }
 
-  function save(name, lines) {
-    const link = element("a");
-    link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
-
-  // A path that was scored under several variants has several cards, and stands in the list once.
-  function list() {
-    const origins = { synthetic: 1, real: 0 };
-    return [...new Set(cards.map((card) => card.path))]
-      .filter((path) => marks[path] in origins).map((path) => `${path},${origins[marks[path]]}`);
-  }
-
-  function table() {
-    const quote = (value) => (/[",\n\r]/.test(value) ? '"' + String(value).replaceAll('"', '""') + '"' : value);
-    const rows = cards.filter((card) => marks[card.path]).map((card) =>
-      [card.path, marks[card.path], card.verdict, card.p, card.group, card.declared ?? "", (card.lines ?? []).join("; ")]);
-    return [["path", "mark", "verdict", "probability", "group", "declared", "remarks"], ...rows]
-      .map((row) => row.map(quote).join(","));
-  }
+  const markOf = (card) => marks[card.path];
+  const list = () => marking.list(cards, markOf), table = () => marking.table(cards, markOf);
 
   // --- one card, large
 
@@ -326,8 +293,8 @@ const review = (() => {
   large.addEventListener("close", () => { sheet.querySelector("img").removeAttribute("src"); go(current); });
   find(".tools").addEventListener("input", () => { current = 0; refresh(); });
   control("map").addEventListener("click", toggleMap);
-  control("save").addEventListener("click", () => save("reviewed.csv", list()));
-  control("save-all").addEventListener("click", () => save("marks.csv", table()));
+  control("save").addEventListener("click", () => marking.save("reviewed.csv", list()));
+  control("save-all").addEventListener("click", () => marking.save("marks.csv", table()));
   control("clear").addEventListener("click", () => {
     if (!confirm("Drop all marks of this page?")) return;
     marks = {};

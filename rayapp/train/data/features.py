@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
+from rayapp.models.inference.fused_layers import linear_by_onednn
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch
 from rayapp.train.data.items import TrainItem
@@ -53,8 +55,10 @@ def feature_items(
     mine = [
         chunk for chunk in chunks[rank_context.rank :: num_ranks()] if not store.stat(_name(chunk))
     ]
+    on_cpu = rank_context.device.type == "cpu"
+    faster = cast("Network", linear_by_onednn(network)) if on_cpu else network
     # One pass over all that is missing, so that processes that read ahead start once.
-    found = scored(network.features, [item for chunk in mine for item in chunk], job, rank_context)
+    found = scored(faster.features, [item for chunk in mine for item in chunk], job, rank_context)
     for chunk in mine:
         features = [feature for _, feature in itertools.islice(found, len(chunk))]
         none = torch.full((network.num_features,), torch.nan)
