@@ -1,6 +1,7 @@
 """Make a perturbed test set that is the same on any machine.
 
 imaginet perturb --annotations LIST… --root URI --output URI --perturbation imaginet-test
+imaginet perturb --input IMAGES --output URI --perturbation imaginet-test
 """
 
 import os
@@ -14,15 +15,18 @@ from rayapp.perturb.settings import PerturbSettings
 def job(settings: PerturbSettings) -> int:
     """Perturb, then say what was made, and name what could not be."""
     from rayapp.jobs.perturb import perturb
+    from rayapp.perturb.made_parts import FOLDER
     from rayapp.perturb.manifest_rows import MANIFEST
     from rayapp.perturb.preview import PREVIEW
     from rayapp.run.commands import command
 
     run = perturb(settings)
-    manifest = run.store.uri(MANIFEST)
-    where = {"manifest": MANIFEST, "lists": "lists"}
+    made = MANIFEST if run.store.stat(MANIFEST) else FOLDER  # of a large set
+    manifest = run.store.uri(made)
+    where = {"manifest": made} if settings.input else {"manifest": made, "lists": "lists"}
     where |= {"preview": PREVIEW} if settings.preview else {}
     own = {"scheme": settings.scheme} if os.path.isabs(settings.scheme) else {}
+    own |= {} if made == MANIFEST else {"root": run.store.uri()}
     run.print_summary(
         where, command("predict", detector="DIR", input=manifest, **own, output="DIR")
     )

@@ -37,7 +37,7 @@ def save_folder(folder: Path, name: str, labels: tuple[str, ...] = ("human", "ai
 
 def _vit(t: Any, labels: dict[str, Any]) -> Any:
     config = t.ViTConfig(image_size=32, patch_size=8, **TINY, **labels)
-    return t.ViTForImageClassification(config), t.ViTImageProcessor(size=_square(32))
+    return t.ViTForImageClassification(config), t.ViTImageProcessor(size=square(32))
 
 
 def _swin(t: Any, labels: dict[str, Any]) -> Any:
@@ -50,7 +50,7 @@ def _swin(t: Any, labels: dict[str, Any]) -> Any:
         window_size=4,
         **labels,
     )
-    processor = t.ViTImageProcessor(size=_square(32), resample=3, **IMAGENET)
+    processor = t.ViTImageProcessor(size=square(32), resample=3, **IMAGENET)
     return t.SwinForImageClassification(config), processor
 
 
@@ -60,7 +60,7 @@ def _siglip(t: Any, labels: dict[str, Any]) -> Any:
         text_config={**TINY, "vocab_size": 50},
         **labels,
     )
-    return t.SiglipForImageClassification(config), t.SiglipImageProcessor(size=_square(32))
+    return t.SiglipForImageClassification(config), t.SiglipImageProcessor(size=square(32))
 
 
 def _convnext(t: Any, labels: dict[str, Any]) -> Any:
@@ -72,11 +72,11 @@ def _convnext(t: Any, labels: dict[str, Any]) -> Any:
 def _dinov2(t: Any, labels: dict[str, Any]) -> Any:
     tiny = {key: value for key, value in TINY.items() if key != "intermediate_size"}
     config = t.Dinov2Config(image_size=28, patch_size=7, **tiny, **labels)
-    processor = t.BitImageProcessor(size={"shortest_edge": 32}, crop_size=_square(28))
+    processor = t.BitImageProcessor(size={"shortest_edge": 32}, crop_size=square(28))
     return t.Dinov2ForImageClassification(config), processor
 
 
-def _square(side: int) -> dict[str, int]:
+def square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
 

@@ -115,9 +115,14 @@ class Toleration(Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 
 
+class SecretName(Strict):
+    secretName: str
+
+
 class Volume(Strict):
     name: str
-    configMap: Meta
+    configMap: Meta | None = None
+    secret: SecretName | None = None
 
 
 class PodSpec(Strict):
@@ -213,6 +218,37 @@ def test_rays_autoscaler_reads_the_rayjobs_cluster_as_the_one_on_machines():
     assert config["idle_timeout_minutes"] == aws["idle_timeout_minutes"]
 
 
+class RayServiceSpec(Strict):
+    serveConfigV2: str
+    rayClusterConfig: RayClusterSpec
+
+
+class RayService(Strict):
+    """The fields of ray.io/v1 RayService that our file uses; none else."""
+
+    apiVersion: Literal["ray.io/v1"]
+    kind: Literal["RayService"]
+    metadata: Meta
+    spec: RayServiceSpec
+
+
+def test_the_rayservice_has_kuberays_structure_and_the_config_is_our_services():
+    from ray.serve.schema import ServeDeploySchema
+
+    from rayapp.cluster.serving import NAME, deployment_name
+    from rayapp.serve.settings import ServeSettings
+
+    service = RayService.model_validate(read("deploy/kuberay-rayservice.yaml"))
+    assert service.spec.rayClusterConfig.authOptions.mode == "token"
+    deployed = ServeDeploySchema.model_validate(yaml.safe_load(service.spec.serveConfigV2))
+    (app,) = deployed.applications
+    assert (app.name, app.import_path) == (NAME, "rayapp.jobs.serve:application")
+    settings = ServeSettings(**app.args)
+    assert settings.tokens  # others reach it
+    assert settings.host == deployed.http_options.host
+    assert [one.name for one in app.deployments] == [deployment_name(n) for n in settings.called]
+
+
 # --- image and working directory ------------------------------------------------------------------
 
 
@@ -229,7 +265,8 @@ def test_the_image_is_made_of_files_that_are_there_and_of_the_pinned_ray():
     assert pinned
     assert read("deploy/kuberay-rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    for name in (*VMS, "deploy/kuberay-rayjob.yaml", "deploy/Dockerfile"):
+    kuberay = ("deploy/kuberay-rayjob.yaml", "deploy/kuberay-rayservice.yaml")
+    for name in (*VMS, *kuberay, "deploy/Dockerfile"):
         assert f"imaginet-ray:{version}" in (ROOT / name).read_text(), name
 
 

@@ -28,6 +28,7 @@ from rayapp.config.command_line import parse_settings, run_job
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.inputs.listed_inputs import resolve
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.dataset.members import read_image
 from rayapp.dataset.scores import read_scores
@@ -36,7 +37,6 @@ from rayapp.download.settings import DownloadSettings
 from rayapp.evaluate.settings import EvaluateSettings
 from rayapp.pack.settings import PackSettings
 from rayapp.perturb.settings import PerturbSettings
-from rayapp.predict.inputs import resolve
 from rayapp.predict.settings import PredictSettings
 from rayapp.report.settings import ReportSettings
 from rayapp.storage.store import LocalStore

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from rayapp.audit.findings import Copies, Finding, Pair
+from rayapp.audit.inspected import Inspected
 from rayapp.audit.shortcuts import ALARM, Shortcut
 from rayapp.config.defaults import __version__
-from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.repeats import Repeats
 from rayapp.pages.blocks import (
     Block,
     Figures,
@@ -28,7 +26,7 @@ from rayapp.pages.page import Page, Section
 from rayapp.pages.thumbnails import thumbnail
 from rayapp.storage.store import Store
 
-_PAIRS, _GROUPS, _BROKEN = 8, 6, 50
+_PAIRS, _GROUPS = 8, 6
 
 
 def render(
@@ -36,19 +34,44 @@ def render(
     findings: Sequence[Finding],
     shortcuts: Sequence[Shortcut],
     copies: Copies | None,
-    table: pa.Table | None,
+    seen: Inspected | None,
     root: Store | None,
 ) -> str:
-    """The page as text; `copies`, `table` and `root` are None where no image was read."""
-    wrong = [one for one in findings if one.wrong]
-    sections = [Section("Findings", _opening(facts, findings, table, copies))]
+    """The page as text; `copies`, `seen` and `root` are None where no image was read."""
+    sections = [Section("Findings", _opening(facts, findings, seen, copies))]
     sections.append(Section("Lists", _lists(facts)))
     if shortcuts:
         sections.append(Section("Shortcuts", _shortcuts(shortcuts)))
-    if table is not None and copies is not None and root is not None:
+    if seen is not None and copies is not None and root is not None:
         sections.append(Section("Copies", _copies(copies, root)))
-        sections.append(Section("Files", _files(table)))
+        sections.append(Section("Files", _files(seen)))
     sections.append(Section("Balance", [_balance(facts["balance"])]))
+    return _page(findings, sections)
+
+
+def render_set(seen: Inspected, findings: Sequence[Finding], repeats: Repeats) -> str:
+    """The page of a set of any size, of which the images were inspected."""
+    items = [
+        Highlight("Wrong", sum(one.wrong for one in findings), "findings"),
+        Highlight("Decoded", seen.rows - seen.failed, f"{seen.failed:,} failed"),
+        Highlight("Repeated", repeats.files, f"files, of {repeats.groups:,} others"),
+    ]
+    about = Notice(
+        "The images of a set were inspected, one by one and for equal bytes. With lists of labels "
+        "(`--annotations`), an audit also finds look-alikes, leaks between lists and shortcuts."
+    )
+    sections = [Section("Findings", [Highlights(items), about, *_notices(findings)])]
+    if repeats.largest:
+        rows: list[list[Value]] = [list(one) for one in repeats.largest]
+        named = f"; the {len(rows)} largest groups" if repeats.groups > len(rows) else ""
+        table = Table(["files", "first", "last"], rows, f"Files of equal bytes{named}.")
+        sections.append(Section("Copies", [table]))
+    sections.append(Section("Files", _files(seen)))
+    return _page(findings, sections)
+
+
+def _page(findings: Sequence[Finding], sections: Sequence[Section]) -> str:
+    wrong = [one for one in findings if one.wrong]
     return Page(
         title="Dataset audit",
         summary=_summary(wrong),
@@ -68,22 +91,25 @@ def _summary(wrong: Sequence[Finding]) -> str:
 def _opening(
     facts: Mapping[str, Any],
     findings: Sequence[Finding],
-    table: pa.Table | None,
+    seen: Inspected | None,
     copies: Copies | None,
 ) -> list[Block]:
     items = [
         Highlight("Wrong", sum(one.wrong for one in findings), "findings"),
         Highlight("Lists", len(facts["lists"]), f"{facts['images']:,} different images"),
     ]
-    if table is not None and copies is not None:
-        failed = manifest.count_failed(table)
-        items.append(Highlight("Decoded", table.num_rows - failed, f"{failed:,} failed"))
+    if seen is not None and copies is not None:
+        items.append(Highlight("Decoded", seen.rows - seen.failed, f"{seen.failed:,} failed"))
         items.append(Highlight("Look like another", copies.num_alike, "images"))
     blocks: list[Block] = [Highlights(items)]
-    if table is None:
+    if seen is None:
         blocks.append(Notice("Lists only: no image was read."))
+    return blocks + _notices(findings)
+
+
+def _notices(findings: Sequence[Finding]) -> list[Block]:
     ordered = sorted(findings, key=lambda one: not one.wrong)
-    return blocks + [Notice(one.text, "warning" if one.wrong else "note") for one in ordered]
+    return [Notice(one.text, "warning" if one.wrong else "note") for one in ordered]
 
 
 def _lists(facts: Mapping[str, Any]) -> list[Block]:
@@ -205,31 +231,26 @@ def _picture(path: str, root: Store, title: str, lines: Sequence[str], mark: str
     return Picture(uri, title, list(lines[:3]), mark, "wrong" if mark in title else "plain")
 
 
-def _files(table: pa.Table) -> list[Block]:
-    failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
+def _files(seen: Inspected) -> list[Block]:
     blocks: list[Block] = []
-    if failed.num_rows:
-        pairs = zip(failed["path"].to_pylist(), failed["error"].to_pylist(), strict=True)
-        rows = [list(pair) for pair in pairs][:_BROKEN]
-        more = f"; the first {_BROKEN}" if failed.num_rows > _BROKEN else ""
-        blocks.append(Table(["file", "why"], rows, f"{failed.num_rows:,} files failed{more}."))
-    sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
-    counted = sound.group_by(["origin", "container", "bit_depth"]).aggregate(
-        [([], "count_all"), ("bytes", "mean"), ("width", "mean"), ("height", "mean")]
-    )
-    rows = [
+    for kind, failed in (("missing", seen.missing), ("broken", seen.broken)):
+        if failed.count:
+            more = f"; the first {len(failed.lines)}" if failed.count > len(failed.lines) else ""
+            caption = f"{failed.count:,} files are {kind}{more}."
+            blocks.append(Table(["file and why"], [[line] for line in failed.lines], caption))
+    rows: list[list[Value]] = [
         [
-            "synthetic" if row["origin"] else "real",
-            row["container"],
-            row["bit_depth"],
-            row["count_all"],
-            round(row["bytes_mean"] / 1000),
-            round(row["width_mean"]),
-            round(row["height_mean"]),
+            origin,
+            container,
+            bits,
+            int(number),
+            round(size / number / 1000),
+            round(width / number),
+            round(height / number),
         ]
-        for row in counted.sort_by(
-            [("origin", "ascending"), ("container", "ascending"), ("bit_depth", "ascending")]
-        ).to_pylist()
+        for (origin, container, bits), (number, size, width, height) in sorted(
+            seen.kinds.items(), key=str
+        )
     ]
     columns = ["origin", "container", "bits", "images", "mean kB", "mean width", "mean height"]
     blocks.append(Table(columns, rows, "Files that decode."))

@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.audit import lists as of_lists
+from rayapp.audit.inspected import REAL, SYNTHETIC, Inspected
 from rayapp.audit.lists import APART, Listed
 from rayapp.audit.shortcuts import OF_PIXELS, TOGETHER, Shortcut
-from rayapp.dataset import manifest, near_duplicates
-from rayapp.dataset.declared.declaration import CAMERA, KINDS, NOTHING, OF_AI
+from rayapp.dataset import near_duplicates
+from rayapp.dataset.declared.declaration import KINDS, NOTHING
+from rayapp.dataset.repeats import Repeats
 
 _SHOWN = 3
 
@@ -192,18 +194,9 @@ def _alike(images: pa.Table) -> tuple[list[Pair], int]:
     return found, alike
 
 
-def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
-    """Findings of the image pass."""
-    found = []
-    failed = table.filter(pc.not_equal(table["status"], manifest.STATUS_OK))
-    absent = failed.filter(pc.is_null(failed["sha256"]))
-    broken = failed.filter(pc.is_valid(failed["sha256"]))
-    for kind, rows in (("missing", absent), ("broken", broken)):
-        if rows.num_rows:
-            pairs = zip(rows["path"].to_pylist(), rows["error"].to_pylist(), strict=True)
-            text = f"{rows.num_rows:,} of {table.num_rows:,} images are {kind}; "
-            text += _some([f"{path}: {error}" for path, error in pairs])
-            found.append(Finding(kind, text, rows.num_rows))
+def of_the_images(seen: Inspected, copies: Copies) -> list[Finding]:
+    """Findings of the image pass over lists."""
+    found = _of_files(seen)
     for how, what in (("sha256", "the same bytes as"), ("near", "nearly the same picture as")):
         for roles in APART:
             pairs_of = [p for p in copies.across if p.how == how and p.roles == roles]
@@ -212,11 +205,8 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
                 text += f"{roles[1]} images; {_some([f'{p.one} = {p.other}' for p in pairs_of])}"
                 found.append(Finding("copy", text, len(pairs_of)))
     if copies.contradictions:
-        number = len(copies.contradictions)
-        text = f"equal bytes are labelled real and synthetic ({number:,} "
-        text += f"{'pair' if number == 1 else 'pairs'}): one label of each is wrong; "
-        text += _some([f"{pair.one} = {pair.other}" for pair in copies.contradictions])
-        found.append(Finding("contradiction", text, number))
+        pairs = [f"{pair.one} = {pair.other}" for pair in copies.contradictions]
+        found.append(_contradiction(len(pairs), pairs))
     if copies.same_bytes:
         extra = sum(len(group) - 1 for group in copies.same_bytes)
         text = (
@@ -227,26 +217,53 @@ def of_the_images(table: pa.Table, copies: Copies) -> list[Finding]:
         pairs_text = _some([f"{pair.one} ~ {pair.other}" for pair in copies.other_origin])
         text = f"{len(copies.other_origin):,} real images look like a synthetic one; {pairs_text}"
         found.append(Finding("alike", text, len(copies.other_origin), wrong=False))
-    return [*found, *_of_the_declared(table)]
+    return [*found, *_of_the_declared(seen)]
 
 
-def _of_the_declared(table: pa.Table) -> Iterable[Finding]:
+def of_a_set(seen: Inspected, repeats: Repeats) -> list[Finding]:
+    """Findings of a set of any size, of which no two images were compared but by their bytes."""
+    found = _of_files(seen)
+    if repeats.clashes:
+        pairs = [f"{one} = {other}" for one, other in repeats.clashing]
+        found.append(_contradiction(repeats.clashes, pairs))
+    if repeats.files:
+        text = f"{repeats.files:,} files repeat the bytes of another; "
+        text += _some(repeats.lines(_SHOWN), repeats.groups)
+        found.append(Finding("copy", text, repeats.files, wrong=False))
+    return [*found, *_of_the_declared(seen)]
+
+
+def _of_files(seen: Inspected) -> list[Finding]:
+    """What can't be read."""
+    return [
+        Finding(
+            kind,
+            f"{rows.count:,} of {seen.rows:,} images are {kind}; {_some(rows.lines, rows.count)}",
+            rows.count,
+        )
+        for kind, rows in (("missing", seen.missing), ("broken", seen.broken))
+        if rows.count
+    ]
+
+
+def _contradiction(number: int, pairs: Sequence[str]) -> Finding:
+    text = f"equal bytes are labelled real and synthetic ({number:,} "
+    text += f"{'pair' if number == 1 else 'pairs'}): one label of each is wrong; "
+    return Finding("contradiction", text + _some(pairs, number), number)
+
+
+def _of_the_declared(seen: Inspected) -> Iterable[Finding]:
     """What files declare of their origin, by label: against it, and as a leak of it."""
-    read = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
-    names = ("path", "origin", "declared")
-    rows = list(zip(*(read[name].to_pylist() for name in names), strict=True))
-    against = [path for path, origin, kind in rows if origin == 0 and kind in OF_AI]
-    if against:
-        text = f"{len(against):,} images labelled real declare that AI made or edited them; "
-        yield Finding("labels", text + _some(against), len(against))
-    taken = [path for path, origin, kind in rows if origin != 0 and kind == CAMERA]
-    if taken:
-        text = f"{len(taken):,} images labelled synthetic declare a camera; {_some(taken)}"
-        yield Finding("labels", text, len(taken), wrong=False)
-    counts = {
-        name: Counter(kind for _, origin, kind in rows if (origin == 0) == (name == "real"))
-        for name in ("real", "synthetic")
-    }
+    if against := seen.against.count:
+        text = f"{against:,} images labelled real declare that AI made or edited them; "
+        yield Finding("labels", text + _some(seen.against.lines, against), against)
+    if taken := seen.camera.count:
+        text = f"{taken:,} images labelled synthetic declare a camera; "
+        yield Finding("labels", text + _some(seen.camera.lines, taken), taken, wrong=False)
+    counts: dict[str, Counter[str]] = {REAL: Counter(), SYNTHETIC: Counter()}
+    for (origin, kind), number in seen.declared.items():
+        if origin in counts:
+            counts[origin][kind] = number
     declaring = sum(count.total() - count[NOTHING] for count in counts.values())
     if declaring and all(counts.values()):
         each = [
@@ -279,7 +296,8 @@ def _equal(group: Sequence[str]) -> str:
     return " = ".join(group[:_SHOWN]) + (" = …" if len(group) > _SHOWN else "")
 
 
-def _some(texts: Iterable[str]) -> str:
+def _some(texts: Iterable[str], count: int | None = None) -> str:
+    """The first, and how many more there are; `count` where not all are given."""
     every = list(texts)
-    more = len(every) - _SHOWN
+    more = (len(every) if count is None else count) - _SHOWN
     return "; ".join(every[:_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")

@@ -12,9 +12,11 @@ from PIL import Image
 
 from rayapp.audit.pixel_facts import pixel_facts
 from rayapp.config.errors import UserError
+from rayapp.dataset import manifest
 from rayapp.dataset.containers import is_lossless_webp
 from rayapp.dataset.declared import read_declared
 from rayapp.dataset.images import decode, open_image, perceptual_hash, sha256
+from rayapp.dataset.members import read_image
 from rayapp.run import row_work
 from rayapp.storage.store import Store
 from rayapp.transforms.jpeg_layouts import read_jpeg_layout
@@ -54,12 +56,24 @@ class AuditRows:
 
     def _one(self, row: row_work.Row) -> row_work.Row:
         try:
-            data = self.root.get(row["path"])
+            data = read_image(self.root, row)
         except (FileNotFoundError, IsADirectoryError):
             raise UserError("no such file") from None
         known = {"sha256": sha256(data), "bytes": len(data)}
         row.update(known)  # for the row of a file that turns out to be broken
         return known | inspect(data)
+
+
+class StreamedAudit(AuditRows):
+    """As `AuditRows`, of rows that bring more than their path: what is not found is empty."""
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """The facts of each image."""
+        results = super().batch(batch)
+        for one in results:
+            if one["status"] != manifest.STATUS_OK:
+                one |= dict.fromkeys(EXTRA)
+        return results
 
 
 def inspect(data: bytes) -> dict[str, Any]:

@@ -6,18 +6,14 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from rayapp.audit.lists import TEST
-from rayapp.config.paths import Packaged, Uri
-from rayapp.config.settings import JobSettings
+from rayapp.config.given_images import GivenImages
 
 _KNOWN_ROLES = ("train", "head", "calibration", "anchor", TEST)
 
 
-class AuditSettings(JobSettings):
+class AuditSettings(GivenImages):
     """Say what is wrong with a dataset: lists, files, copies, balance, shortcuts."""
 
-    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists")
-    root: Uri | None = Field(None, description="folder or bucket prefix of the lists' paths")
-    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     lists_only: bool = Field(False, description="read no image")
     roles: dict[str, str] = Field(
         {}, description="list's file name: train, head, calibration, anchor or test"
@@ -25,7 +21,9 @@ class AuditSettings(JobSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.root is None and not self.lists_only:
+        if self.input and (self.lists_only or self.roles):
+            raise ValueError("--lists-only and --roles: go with --annotations")
+        if self.annotations and self.root is None and not self.lists_only:
             raise ValueError(
                 "give --root, the folder that the lists' paths start from, or --lists-only"
             )

@@ -1,6 +1,6 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, LabelScheme, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id, load_scheme, read_list
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
+from rayapp.models.calibration.direction import Direction
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
 from rayapp.models.scope import Images
@@ -57,13 +58,21 @@ def fit_calibrator(
     """The map from logit to probability that the settings ask for.
 
     Raises:
-        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
+        UserError: see `calibrators.fit`; scores that run against the labels by chance; or by more
+            than chance, and a rate is asked of them.
     """
     method, temperature = settings.method, settings.temperature
     fitted = calibrators.fit(method, logits_N, labels_N, temperature=temperature)
     slope = fitted.parameters.get("slope")
-    if settings.fpr is not None and isinstance(slope, float) and slope <= 0:
+    if not isinstance(slope, float) or slope > 0:
+        return fitted
+    if settings.fpr is not None:
         raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
+    if not Direction.of(logits_N, labels_N).against:
+        raise UserError(
+            f"the fit would turn the scores round (slope {slope:.3g}), and {len(labels_N)} images "
+            "are too few to tell that from chance: give more, or check their labels"
+        )
     return fitted
 
 
@@ -111,8 +120,12 @@ def decide(
     return Decisions(threshold, band, point)
 
 
-def calibrate(settings: CalibrateSettings) -> record.Run:
+def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = None) -> record.Run:
     """Write the calibrated detector, and the images that it rests on; figures in the run's results.
+
+    Args:
+        settings: what is fitted, and to what.
+        leaked: how many images are in each of `against`, where that was compared already.
 
     Raises:
         UserError: scores of another detector, an image without a score, one class only, or
@@ -124,7 +137,8 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
     listed = read_list(settings.annotations, scheme)
     check_labels(settings, listed)
     items = listed.items
-    table = read_matching(settings.scores, detector.hash(), settings.root)
+    paths = [item_id(item.path) for item in items]
+    table = read_matching(settings.scores, detector.hash(), settings.root, paths)
     rows = select(table, items, scheme, settings.annotations)
     inputs = {
         "detector": detector.hash(),
@@ -132,10 +146,10 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         "annotations": sha256(read_uri(settings.annotations)),
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
-    forbidden = _tables(settings, scheme)
     known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
     own = leakage.identities(items, [*known, rows])
-    leaked = _guarded(own, forbidden, settings)
+    if leaked is None:
+        leaked = _guarded(own, guarded_tables(settings.against, scheme), settings)
     slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
     if settings.fpr is not None:
         inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
@@ -155,13 +169,15 @@ def calibrate(settings: CalibrateSettings) -> record.Run:
         num_synthetic=counts["synthetic"],
         date=record.now(),
     )
-    scope = detector.spec.scope.recalibrated(on)
+    before = detector.spec.calibration
+    turned = bool(calibration.turned) != bool(before and before.turned)
+    scope = detector.spec.scope.recalibrated(on, turned=turned)
     spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
     run.claim()
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
     save_detector(Detector(detector.network, spec), run.store)
     made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE)
-    run.finish(counts, _results(fitted, calibration) | {"leaked": leaked}, made=made)
+    run.finish(counts, _results(fitted, calibration) | {"leaked": dict(leaked)}, made=made)
     return run
 
 
@@ -191,10 +207,10 @@ def check_tells_origin(detector: Detector, name: str) -> None:
         )
 
 
-def _tables(settings: CalibrateSettings, scheme: LabelScheme) -> dict[str, pa.Table]:
+def guarded_tables(against: Sequence[str], scheme: LabelScheme) -> dict[str, pa.Table]:
     """What each of `against` knows of its images: path, and sha256 and look where it has them."""
     found = {}
-    for uri in settings.against:
+    for uri in against:
         if uri.endswith(".parquet"):
             table = manifest.read_table(*split_uri(uri))
             missing = {"path"} - set(table.column_names)

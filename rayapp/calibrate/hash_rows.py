@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rayapp.dataset import manifest
 from rayapp.dataset.images import decode, perceptual_hash, sha256
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.run import row_work
@@ -18,7 +19,7 @@ class HashRows:
 
     def setup(self) -> None:
         """Load a tile store's index."""
-        if self.root.stat(INDEX_FILE) is not None:
+        if manifest.is_there(self.root, INDEX_FILE):
             self._tiles = TileIndex(self.root)
 
     def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:

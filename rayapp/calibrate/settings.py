@@ -1,13 +1,13 @@
 """Settings of calibrate."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
-from rayapp.config.settings import JobSettings
+from rayapp.config.settings import JobSettings, one_or_more
 from rayapp.dataset.suites import ProtocolName
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Method
@@ -73,10 +73,7 @@ class CalibrateSettings(JobSettings):
 
     _labelled = model_validator(mode="before")(labelled)
 
-    @field_validator("scores", "against", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _several = one_or_more("scores", "against")
 
     @model_validator(mode="after")
     def _fields_go_together(self) -> Self:

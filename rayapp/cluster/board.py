@@ -22,8 +22,8 @@ class Board:
         self._lines: list[str] = []
         self._epochs: dict[str, int] = {}
 
-    def post(self, done: int, note: str) -> None:
-        """Replace the state."""
+    def post(self, done: int | None, note: str) -> None:
+        """Replace the state; `done` None: no more than before."""
         self._posted = {"done": done, "note": note}
 
     def say(self, text: str) -> None:
@@ -58,7 +58,8 @@ def watched(progress: Progress) -> Iterator[Any]:
                     progress.say(text)
                 num_lines += len(lines)
                 if posted:
-                    progress.update(posted["done"] - progress.done, note=posted["note"])
+                    done = progress.done if posted["done"] is None else posted["done"]
+                    progress.update(done - progress.done, note=posted["note"])
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

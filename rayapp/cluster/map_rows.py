@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,6 +15,9 @@ from rayapp.run.record import Run
 from rayapp.run.resume import Verify
 from rayapp.run.row_parts import Parts
 from rayapp.run.row_work import RowWork, format_error
+
+if TYPE_CHECKING:
+    from rayapp.cluster.rows_on_ray import RowsOnRay
 
 _MOST_BLOCK_ROWS = 256
 SMALL = 500  # rows at most that are done in this process: to start Ray would take longer
@@ -106,25 +110,37 @@ def map_rows(
                 at_once = resources.side_by_side
                 parts.gather(_here(name, todo, work, schema, batch_size, at_once, progress))
         else:
-            session.start()
-            from rayapp.cluster.rows_on_ray import RowsOnRay  # brings Ray with it
-
-            on_ray = RowsOnRay(
-                name,
-                parts,
-                work,
-                resources.bundle,
-                resources.max_workers,
-                resources.side_by_side,
-                progress,
-                max_block_rows,
-            )
+            on_ray = _on_ray(name, parts, work, resources, progress, max_block_rows)
             on_ray.require(wait_s)
             with run.claimed():
                 on_ray.all(todo, batch_size)
     if not parts.ids().sort().equals(rows["id"].combine_chunks().sort()):
         raise JobFailed(f"{name}: {rows.num_rows} rows went in, {parts.num_rows} came out")
     return parts
+
+
+def _on_ray(
+    name: str,
+    parts: Parts,
+    work: RowWork,
+    resources: Resources,
+    progress: Progress,
+    max_block_rows: int,
+) -> "RowsOnRay":
+    """Rows over Ray Data, in a session that is started here."""
+    session.start()
+    from rayapp.cluster.rows_on_ray import RowsOnRay  # brings Ray with it
+
+    return RowsOnRay(
+        name,
+        parts,
+        work,
+        resources.bundle,
+        resources.max_workers,
+        resources.side_by_side,
+        progress,
+        max_block_rows,
+    )
 
 
 def _here(

@@ -5,7 +5,6 @@ its rows are done once more, each alone.
 """
 
 import itertools
-import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pyarrow as pa
 import ray.data
 
 from rayapp.cluster.capacity import demand, require, workers
+from rayapp.cluster.ray_data import quiet
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.memory import keep_freed_memory
 from rayapp.dataset import manifest
@@ -170,12 +170,8 @@ def worked_on(
         in_flight: blocks that wait at one actor.
         side_by_side: of these, how many it has under way at once, in threads.
     """
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.verbose_progress = False
-    context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
+    quiet()
+    ray.data.DataContext.get_current().max_errored_blocks = -1
     now, most = pool
     actors = ray.data.ActorPoolStrategy(
         min_size=1,

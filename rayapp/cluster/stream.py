@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +29,8 @@ from ray.data.checkpoint import CheckpointConfig, CheckpointManager
 from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 
 from rayapp.cluster.capacity import demand, require, workers
+from rayapp.cluster.map_rows import Resources
+from rayapp.cluster.ray_data import quiet
 from rayapp.cluster.session import beside_driver
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.memory import keep_freed_memory
@@ -200,10 +201,8 @@ class Stream:
         work: what is done to its rows; see `shard_rows.COLUMNS`.
         schema: of the result; it holds `row`, `id`, `status` and `error`.
         folder: where the parts go.
-        bundle: what Ray counts of one worker.
-        max_workers: at most; None: as many as fit.
+        resources: what one worker asks for, and how many blocks it has under way, in threads.
         batch_size: rows that `work` gets at once, at most.
-        side_by_side: blocks that a worker has under way at once, in threads.
     """
 
     name: str
@@ -211,10 +210,8 @@ class Stream:
     work: RowWork
     schema: pa.Schema
     folder: DatasetFolder
-    bundle: Mapping[str, float]
-    max_workers: int | None
+    resources: Resources
     batch_size: int
-    side_by_side: int = 1
     _read: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def run(self, progress: Progress, wait_s: float) -> int:
@@ -224,7 +221,7 @@ class Stream:
             UserError: the work can't start, or asks for more than the cluster can ever have.
             JobFailed: the workers were lost, or rows were.
         """
-        require(self.bundle, self.name, wait_s)
+        require(self.resources.bundle, self.name, wait_s)
         before = self.folder.done.count
         progress.skip(before)
         self._pass(progress, self.work)
@@ -283,13 +280,16 @@ class Stream:
             ray.kill(counts)
 
     def _stream(self, counts: Any, work: RowWork | None, alone: bool) -> None:
-        now, most = workers(self.bundle, self.max_workers or _MOST_WORKERS)
+        now, most = workers(self.resources.bundle, self.resources.max_workers or _MOST_WORKERS)
         pieces = _Pieces(self.shards, self.folder, counts)
         if not pieces.left:
             return
-        files, gpus = arrow_files(self.folder.store), self.bundle.get("GPU")
-        _prepare(self._block_bytes(now, alone))
+        files, gpus = arrow_files(self.folder.store), self.resources.bundle.get("GPU")
+        quiet()
         context = ray.data.DataContext.get_current()
+        before = context.max_errored_blocks, context.target_max_block_size
+        context.max_errored_blocks = _MOST_LOST_BLOCKS
+        context.target_max_block_size = self._block_bytes(now, alone)
         context.checkpoint_config = CheckpointConfig(
             id_column="id",
             checkpoint_path=self.folder.checkpoint,
@@ -305,7 +305,7 @@ class Stream:
                 # Each is a process: more than these only take the workers' memory and time.
                 compute=ray.data.TaskPoolStrategy(size=most * (_READS_A_GPU if gpus else 1)),
             )
-            with demand(self.bundle, most - now), warnings.catch_warnings():
+            with demand(self.resources.bundle, most - now), warnings.catch_warnings():
                 # That pieces are few; and that Ray 2.60 has no named parameter for retries yet.
                 warnings.simplefilter("ignore")
                 self._worked_on(read, counts, work, alone, (now, most)).write_parquet(
@@ -320,12 +320,13 @@ class Stream:
                 )
         finally:
             context.checkpoint_config = None
+            context.max_errored_blocks, context.target_max_block_size = before
 
     def _worked_on(
         self, read: Any, counts: Any, work: RowWork | None, alone: bool, pool: tuple[int, int]
     ) -> Any:
         now, most = pool
-        gpus = self.bundle.get("GPU")
+        gpus, side_by_side = self.resources.bundle.get("GPU"), self.resources.side_by_side
         return read.map_batches(
             _Worker,
             fn_constructor_args=(work, self.schema, self.batch_size, counts),
@@ -336,11 +337,11 @@ class Stream:
                 max_size=most,
                 initial_size=now,
                 # A row alone is alone: none that waits behind it is lost with its worker.
-                max_tasks_in_flight_per_actor=1 if alone else 2 * self.side_by_side,
-                max_concurrent_calls_per_actor=1 if alone else self.side_by_side,
-                enable_true_multi_threading=self.side_by_side > 1 and not alone,
+                max_tasks_in_flight_per_actor=1 if alone else 2 * side_by_side,
+                max_concurrent_calls_per_actor=1 if alone else side_by_side,
+                enable_true_multi_threading=side_by_side > 1 and not alone,
             ),
-            num_cpus=_SHARE * self.bundle["CPU"],
+            num_cpus=_SHARE * self.resources.bundle["CPU"],
             num_gpus=gpus,
             max_task_retries=_RETRIES,
         )
@@ -365,16 +366,6 @@ class Stream:
 
 _GUESSED_ROW_BYTES = 100 << 10
 _ROW_BYTES = 300  # of a row's own columns
-
-
-def _prepare(block_bytes: int) -> None:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.verbose_progress = False
-    context.max_errored_blocks = _MOST_LOST_BLOCKS
-    context.target_max_block_size = block_bytes
-    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").level)
 
 
 @contextlib.contextmanager

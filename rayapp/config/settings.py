@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rayapp.config.paths import OutputUri
 from rayapp.config.renamed import old_names, with_new_names
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_MISSES = 0, 1, 2, 3
+
+
+def one_or_more(*fields: str) -> Any:
+    """A validator by which these fields of a class take one text for a list of one."""
+    return field_validator(*fields, mode="before")(
+        lambda value: (value,) if isinstance(value, str) else value
+    )
 
 
 class Settings(BaseModel):

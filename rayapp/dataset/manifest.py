@@ -33,7 +33,9 @@ COLUMNS: dict[str, pa.DataType] = {
     "status": pa.string(),
     "error": pa.string(),
 }
+FOLDER_MANIFEST = "_manifest"  # in a folder of parts of a large table, once it is whole
 _SCHEME_KEY = b"label_scheme"
+_PARQUET = ".parquet"
 
 
 def written_images(name: str) -> pa.DataType:
@@ -87,11 +89,16 @@ def from_rows(rows: Sequence[Mapping[str, Any]], wanted: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=wanted).sort_by("id")
 
 
-def write_table(store: Store, key: str, table: pa.Table) -> None:
-    """Write one Parquet file whole or not at all."""
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    store.put(key, sink.getvalue())
+    return sink.getvalue()
+
+
+def write_table(store: Store, key: str, table: pa.Table) -> None:
+    """Write one Parquet file whole or not at all."""
+    store.put(key, table_bytes(table))
 
 
 def write_chunks(store: Store, key: str, chunks: Iterable[pa.Table], wanted: pa.Schema) -> None:
@@ -115,8 +122,21 @@ def parse_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
         return file.read(columns)
 
 
+def part_keys(store: Store, key: str) -> list[str]:
+    """The parts that stand for a table: of a large one that is whole, in the folder of its name."""
+    folder = key.removesuffix(_PARQUET)
+    if store.stat(f"{folder}/{FOLDER_MANIFEST}") is None:
+        return []
+    return sorted(s.key for s in store.list(f"{folder}/") if s.key.endswith(_PARQUET))
+
+
+def is_there(store: Store, key: str) -> bool:
+    """Whether there is such a table, as one file or as a folder of parts."""
+    return store.stat(key) is not None or bool(part_keys(store, key))
+
+
 def read_table(store: Store, key: str) -> pa.Table:
-    """Read one Parquet file.
+    """Read one Parquet file, or in its place all parts of a large table, in id order.
 
     Raises:
         UserError: there is no such file, or it is no Parquet.
@@ -124,6 +144,8 @@ def read_table(store: Store, key: str) -> pa.Table:
     try:
         data = store.get(key)
     except FileNotFoundError:
+        if parts := part_keys(store, key):
+            return pa.concat_tables([read_table(store, one) for one in parts]).sort_by("id")
         raise UserError(f"{store.uri(key)}: no such file") from None
     try:
         return parse_table(data)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from rayapp.config.errors import UserError
 from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.formats import ImageError
+from rayapp.storage.parquet_files import StoredFile, open_parquet
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store
 from rayapp.storage.web import fetch
@@ -49,31 +50,6 @@ _READING = threading.Lock()
 TarError = tarfile.TarError
 
 
-class _StoredFile(io.RawIOBase):
-    """An object of a store as a file that is read by ranges."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._at = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        length = max(min(len(buffer), self._size - self._at), 0)
-        data = self._store.get_range(self._key, self._at, length) if length else b""
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
 def advice(key: str) -> str:
     """What to do with an archive, by its name; empty where it is none."""
     return next((say for ends, say in _ADVICE.items() if key.lower().endswith(ends)), "")
@@ -88,7 +64,7 @@ def walk_tar(
         tarfile.TarError: no tar, or one that ends too soon.
     """
     repeats: dict[str, int] = {}
-    file = io.BufferedReader(_StoredFile(store, tar.key, tar.size), buffer_bytes)
+    file = io.BufferedReader(StoredFile(store, tar.key, tar.size), buffer_bytes)
     with tarfile.open(fileobj=file, mode="r:") as opened:
         for member in opened:
             opened.members = []  # type: ignore[attr-defined]  # it would keep them all
@@ -162,21 +138,6 @@ def _image_type(kind: pa.DataType) -> pa.DataType:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def open_parquet(store: Store, file: Stat) -> pq.ParquetFile:
-    """A Parquet file of which only the end is read.
-
-    Raises:
-        UserError: it is none, or a damaged one.
-    """
-    try:
-        return pq.ParquetFile(pa.PythonFile(_StoredFile(store, file.key, file.size), mode="r"))
-    except (pa.ArrowException, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(
-            f"{store.uri(file.key)}: not a Parquet file, or a damaged one: {why}"
-        ) from None
 
 
 def rows_of_parquet(store: Store, file: Stat, column: str) -> pa.Table:

@@ -4,7 +4,7 @@ Probability is derived on reading, by the calibration that the reader names: a n
 scores nothing twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,15 +12,16 @@ import pyarrow.compute as pc
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import Item, LabelScheme, item_id
-from rayapp.storage.store import Store
+from rayapp.storage.parquet_files import open_parquet
+from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store
 
 SCORES_FILE = "scores.parquet"
 SCORES_FOLDER = "scores"  # of a large set: a folder of tables
-FOLDER_MANIFEST = "_manifest"  # in such a folder, once it is whole
 _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PERTURBATION_KEY = b"perturbation"
+_BATCH_ROWS = 65_536
 _OLD_KEY = b"protocol"  # of it, in scores of before
 
 EXTRA = {
@@ -58,44 +59,44 @@ def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> p
     return columns.with_metadata(known)
 
 
-def _tables_below(store: Store) -> list[str]:
+def _tables_below(store: Store) -> list[Stat]:
     """Every score table below a store: single ones, and the parts of folders that are whole.
 
     Of an output that has both, the one table.
     """
-    keys = {stat.key for stat in store.list()}
-    found = [key for key in keys if key.rpartition("/")[2] == SCORES_FILE]
-    for key in keys:
-        folder, slash, name = key.rpartition("/")
-        above = folder.removesuffix(SCORES_FOLDER)
-        if (
-            name.endswith(".parquet")
-            and name != SCORES_FILE
-            and f"{folder}{slash}{FOLDER_MANIFEST}" in keys
-            and not (above != folder and f"{above}{SCORES_FILE}" in keys)
-        ):
-            found.append(key)
-    return sorted(found)
+    tables: dict[str, Stat] = {}
+    parts: list[tuple[str, Stat]] = []
+    whole: set[str] = set()
+    for stat in store.list():  # of an output of images, most are neither
+        folder, _, name = stat.key.rpartition("/")
+        if name == SCORES_FILE:
+            tables[folder] = stat
+        elif folder.rpartition("/")[2] in ("", SCORES_FOLDER):
+            if name == manifest.FOLDER_MANIFEST:
+                whole.add(folder)
+            elif name.endswith(".parquet"):
+                parts.append((folder, stat))
+    found = [*tables.values()]
+    for folder, stat in parts:
+        if folder in whole and not (folder and folder.rpartition("/")[0] in tables):
+            found.append(stat)
+    return sorted(found, key=lambda one: one.key)
 
 
-def _read(store: Store, key: str) -> pa.Table:
-    table = manifest.read_table(store, key)
-    missing = {"id", "logit", "detector_hash"} - set(table.column_names)
+def _check(columns: pa.Schema, uri: str) -> None:
+    missing = {"id", "logit", "detector_hash"} - set(columns.names)
     if missing:
-        raise UserError(f"{store.uri(key)}: no score table, {min(missing)} is missing")
-    return table
+        raise UserError(f"{uri}: no score table, {min(missing)} is missing")
 
 
 def read_scores(store: Store, detector_hash: str | None = None) -> pa.Table:
-    """Read a score table, or all of a folder of them.
+    """Read a score table, or all of a folder of them, in id order.
 
     Raises:
         UserError: there is none, or it was made by another detector than `detector_hash`.
     """
-    if store.stat(SCORES_FILE) is None and store.stat(f"{SCORES_FOLDER}/{FOLDER_MANIFEST}"):
-        table = pa.concat_tables([_read(store, key) for key in _tables_below(store)]).sort_by("id")
-    else:
-        table = _read(store, SCORES_FILE)
+    table = manifest.read_table(store, SCORES_FILE)
+    _check(table.schema, store.uri(SCORES_FILE))
     found = {h for h in table["detector_hash"].to_pylist() if h}
     if detector_hash is not None and found - {detector_hash}:
         raise UserError(
@@ -112,32 +113,70 @@ def require_scores(uris: Iterable[str]) -> None:
             raise UserError(f"{uri}: no {SCORES_FILE} there; run predict")
 
 
-def read_matching(uris: Iterable[str], detector_hash: str, root: str | None = None) -> pa.Table:
+def read_matching(
+    uris: Iterable[str],
+    detector_hash: str,
+    root: str | None = None,
+    paths: Collection[str] | None = None,
+) -> pa.Table:
     """Every score of one detector below some folders, a row a path; a row with a score wins.
+
+    Tables are read some thousand rows at a time and only what is wanted is kept: of a set of any
+    size, the memory is that of the rows that come back.
 
     Args:
         uris: outputs of predict, or folders that hold several of them.
         detector_hash: scores by other detectors are passed over.
         root: where given, only images under this root count.
+        paths: where given, only these images count.
+
+    Raises:
+        UserError: a table that can't be read.
     """
-    tables = [_with_root(pa.Table.from_batches([], schema()))]
+    uris = list(uris)
+    wanted = None if paths is None else pa.array(sorted(set(paths)), pa.string())
+    tables = [_with_root(pa.Table.from_batches([], schema()), "")]
     for uri in uris:
         store = open_store(uri)
-        for key in _tables_below(store):
-            part = _read(store, key)
-            # Scores of disturbed images are no scores of the images.
-            metadata = part.schema.metadata or {}
-            is_plain = not {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys()
-            if is_plain and root in (None, images_root(part)):
-                mine = part.filter(pc.equal(part["detector_hash"], detector_hash))
-                tables.append(_with_root(mine))
-    return _one_a_path(pa.concat_tables(tables, promote_options="default"))
+        for stat in _tables_below(store):
+            tables += _matching(store, stat, detector_hash, root, wanted)
+    try:
+        found = pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{', '.join(uris)}: score tables that do not fit together, of another version: {why}; "
+            "run predict again"
+        ) from None
+    return _one_a_path(found)
 
 
-def _with_root(table: pa.Table) -> pa.Table:
+def _matching(
+    store: Store, file: Stat, detector_hash: str, root: str | None, paths: pa.Array | None
+) -> Iterator[pa.Table]:
+    """The rows of one table that are wanted."""
+    with open_parquet(store, file) as opened:
+        columns = opened.schema_arrow
+        _check(columns, store.uri(file.key))
+        # Scores of disturbed images are no scores of the images.
+        metadata = columns.metadata or {}
+        own = images_root(columns)
+        if {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys() or root not in (None, own):
+            return
+        names = [name for name in schema().names if name in columns.names]
+        for batch in opened.iter_batches(_BATCH_ROWS, columns=names):
+            mine = pc.equal(batch["detector_hash"], detector_hash)
+            if paths is not None:
+                mine = pc.and_kleene(mine, pc.is_in(batch["path"], value_set=paths))
+            found = pa.Table.from_batches([batch]).filter(mine)
+            if found.num_rows:
+                yield _with_root(found, own)
+
+
+def _with_root(table: pa.Table, root: str) -> pa.Table:
     """Without label columns, which a list gives; with the root of each row's path."""
     kept = table.select([name for name in schema().names if name in table.column_names])
-    roots = pa.array([images_root(table)] * table.num_rows, pa.string())
+    roots = pa.array([root] * table.num_rows, pa.string())
     return kept.append_column("root", roots).replace_schema_metadata(None)
 
 
@@ -160,9 +199,9 @@ def _failed(table: pa.Table) -> pa.ChunkedArray:
     return pc.and_(pc.is_null(table["logit"]), pc.is_null(table["logits"]))
 
 
-def images_root(table: pa.Table) -> str:
+def images_root(columns: pa.Schema) -> str:
     """Where the paths of a score table start."""
-    return str((table.schema.metadata or {}).get(_ROOT_KEY, b"").decode())
+    return str((columns.metadata or {}).get(_ROOT_KEY, b"").decode())
 
 
 def select(table: pa.Table, items: Sequence[Item], scheme: LabelScheme, list_uri: str) -> pa.Table:
@@ -221,7 +260,7 @@ def names_by(
     tables = [rows]
     store = open_store(root) if root else None
     empty = column not in rows.column_names or rows[column].null_count == rows.num_rows
-    if empty and store and store.stat(_MANIFEST) is not None:
+    if empty and store and manifest.is_there(store, _MANIFEST):
         tables.append(manifest.read_table(store, _MANIFEST))
     known = tables[-1]
     if column not in known.column_names or known[column].null_count == known.num_rows:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from rayapp.config.errors import UserError
 from rayapp.dataset import members
 from rayapp.dataset.shards import SHARD_ROWS, Piece, ShardSet
+from rayapp.storage.parquet_files import open_parquet
 
 # Of every row; then the set's own columns.
 COLUMNS: dict[str, pa.DataType] = {
@@ -35,6 +36,20 @@ Done = np.ndarray  # whether each row of a shard is done, bool; shorter than the
 def schema(shards: ShardSet) -> pa.Schema:
     """Of the rows that are read."""
     return pa.schema([*COLUMNS.items(), *((one.name, one.type) for one in shards.kept)])
+
+
+def part_schema(facts: pa.Schema, kept: pa.Schema) -> pa.Schema:
+    """Of a part of a result: the row's number, what the work finds, and the set's own columns."""
+    own = [one for one in kept if one.name not in facts.names]
+    return pa.schema([pa.field("row", pa.int64()), *facts, *own], metadata=facts.metadata)
+
+
+def apart_from(facts: pa.Schema, kept: pa.Schema) -> pa.Schema:
+    """The set's own columns but those whose names mean something else in a result."""
+    fit = [
+        one for one in kept if one.name not in facts.names or facts.field(one.name).type == one.type
+    ]
+    return pa.schema(fit)
 
 
 def read(shards: ShardSet, piece: Piece, done: Done | None = None) -> Iterator[pa.Table]:
@@ -80,7 +95,7 @@ def _of_table(shards: ShardSet, piece: Piece, done: Done) -> Iterator[dict[str, 
             continue
         at = 0
         try:
-            file = members.open_parquet(shards.holder, piece.shard.file)
+            file = open_parquet(shards.holder, piece.shard.file)
             columns = list(piece.shard.read)
             for batch in file.iter_batches(_batch_rows(rows, size), [group], columns):
                 few = numbers[at : at + batch.num_rows]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from rayapp.config.errors import UserError
-from rayapp.dataset.labels import AnnotationList, item_id, read_list
+from rayapp.dataset.labels import AnnotationList, Item, item_id, read_list
 from rayapp.dataset.leakage import trained_on
 from rayapp.dataset.scores import read_matching
 from rayapp.dataset.suites import FOLDER, Suite, TestItems, read_items
@@ -47,7 +47,7 @@ class Bench:
 
     settings: EvaluateSettings
     detectors: Sequence[Measured]
-    _scores: dict[tuple[str, str | None], pa.Table] = field(default_factory=dict)
+    _scores: dict[tuple[str, str | None], tuple[set[str], pa.Table]] = field(default_factory=dict)
     _items: dict[tuple[Any, ...], TestItems] = field(default_factory=dict)
 
     def list_uris(self, suite: Suite) -> list[str]:
@@ -106,11 +106,15 @@ class Bench:
     def _lists(self, suite: Suite) -> Store | None:
         return None if suite.name == FOLDER else open_store(lists_folder(self.settings, suite))
 
-    def _table(self, detector: Measured, root: str | None) -> pa.Table:
-        key = detector.hash, root
-        if key not in self._scores:
-            self._scores[key] = read_matching(self.settings.scores, detector.hash, root)
-        return self._scores[key]
+    def _table(self, detector: Measured, root: str | None, *lists: Sequence[Item]) -> pa.Table:
+        """The scores of the lists' images, and of those that were asked for before."""
+        key, wanted = (detector.hash, root), {item_id(one.path) for few in lists for one in few}
+        known, table = self._scores.get(key, (set[str](), None))
+        if table is None or not wanted <= known:
+            known = known | wanted
+            table = read_matching(self.settings.scores, detector.hash, root, known)
+            self._scores[key] = known, table
+        return table
 
     def _pairing(self, detector: Measured, suite: Suite, at: int) -> Pairing:
         named = self.settings.published_as
@@ -124,12 +128,15 @@ class Bench:
         return Pairing(detector, suite, measurements, published_as, rows)
 
     def _judged(self, detector: Measured, suite: Suite, level: Level) -> Judged:
+        items, calibration = self.items(suite, level), self.calibration(suite)
         return judge(
             detector,
             suite,
-            self.items(suite, level),
-            self.calibration(suite),
-            self._table(detector, level.root),
+            items,
+            calibration,
+            self._table(
+                detector, level.root, items.items, calibration.items if calibration else ()
+            ),
             self.settings.protocol,
             self.settings.seed,
         )
@@ -177,7 +184,7 @@ class Bench:
         rows = None
         for level in levels(asked, self.settings):
             items = self.items(asked, level)
-            scores = self._table(detector, level.root)
+            scores = self._table(detector, level.root, items.items)
             truth, probabilities, classes, rows = class_probabilities(
                 detector, asked, items, scores
             )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rayapp.config.errors import UserError
+from rayapp.config.yaml_files import validated
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import load_scheme
 from rayapp.dataset.reference_figures import load_published
@@ -35,7 +37,9 @@ CSV_FILE = "metrics.csv"
 def _record(run: record.Run, settings: EvaluateSettings) -> None:
     """Say in each detector's folder what was measured, and say that it was said."""
     if settings.record:
-        results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+        stored = json.loads(run.store.get(EVALUATION_FILE))
+        where = f"{run.store.uri(EVALUATION_FILE)} of another version, evaluate with --overwrite"
+        results = validated(Results, stored, lambda _: where)
         for line in record_scopes(results, run.found["finished"]):
             print(line)
 

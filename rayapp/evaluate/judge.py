@@ -126,6 +126,8 @@ def _judged(
             test = replace(test, groups_N=sources)
     if calibration and calibration.turned:
         calibrated += f"; {calibration.turned}"
+        if not rescaled:  # what it answers is ranked, not the scores that it turns
+            test = replace(test, logits_N=-test.logits_N)
     dropped = tuple(f"left out: {count:,} {why}" for why, count in items.dropped.items())
     return Judged(test, rows, items, calibration, calibrated, notes + dropped)
 

@@ -1,14 +1,14 @@
 """What evaluate is told: which detectors, which suites, under which protocol."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rayapp.config.defaults import NUM_RESAMPLES
 from rayapp.config.errors import UserError
 from rayapp.config.paths import OutputUri, Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
-from rayapp.config.settings import JobSettings
+from rayapp.config.settings import JobSettings, one_or_more
 from rayapp.dataset.suites import FOLDER, ProtocolName, Suite, load_suite
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import View
@@ -95,7 +95,7 @@ class EvaluateSettings(JobSettings):
             raise ValueError("against: goes with --regressions, the list of known cases")
         return self
 
-    @field_validator(
+    _several = one_or_more(
         "detector",
         "names",
         "suite",
@@ -105,11 +105,7 @@ class EvaluateSettings(JobSettings):
         "resample_by",
         "published_as",
         "regressions",
-        mode="before",
     )
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 def load_suites(settings: EvaluateSettings) -> list[Suite]:

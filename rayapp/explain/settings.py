@@ -1,11 +1,9 @@
 """Settings of explain."""
 
-from typing import Any
-
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rayapp.config.paths import OutputUri, Uri
-from rayapp.config.settings import JobSettings
+from rayapp.config.settings import JobSettings, one_or_more
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 
 
@@ -24,7 +22,4 @@ class ExplainSettings(JobSettings):
 
     _labelled = model_validator(mode="before")(labelled)
 
-    @field_validator("image", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _several = one_or_more("image")

@@ -1,13 +1,14 @@
 """Settings of fuse."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
-from rayapp.config.settings import JobSettings
+from rayapp.config.settings import JobSettings, one_or_more
+from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Method
 
 
@@ -15,6 +16,7 @@ class FuseSettings(ScoringSettings, JobSettings):
     """Make one detector of several: fitted on scores of a list, and calibrated as a whole."""
 
     detectors: tuple[Uri, ...] = Field(min_length=2, description="folders of the detectors")
+    synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     names: tuple[str, ...] = Field(
         (), description="of them in tables; the shortest ends of their paths that differ if none"
     )
@@ -67,10 +69,8 @@ class FuseSettings(ScoringSettings, JobSettings):
         "most",
     )
 
-    @field_validator("scores", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _labelled = model_validator(mode="before")(labelled)
+    _several = one_or_more("scores")
 
     @model_validator(mode="after")
     def _fields_go_together(self) -> Self:

@@ -1,5 +1,6 @@
 """The audit on Ray Data: each image read and decoded once; the rest is what the rows tell."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,22 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.audit import shortcuts as outside
-from rayapp.audit.audit_page import render
+from rayapp.audit.audit_page import render, render_set
 from rayapp.audit.findings import (
     Copies,
     Finding,
     find_copies,
     list_facts,
+    of_a_set,
     of_the_images,
     of_the_lists,
     of_the_shortcuts,
 )
-from rayapp.audit.inspect import EXTRA, AuditRows
+from rayapp.audit.inspect import EXTRA, AuditRows, StreamedAudit
+from rayapp.audit.inspected import Inspected
 from rayapp.audit.lists import Listed, names_of, role_of
 from rayapp.audit.settings import AuditSettings
 from rayapp.audit.shortcuts import Shortcut, shortcuts
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
+from rayapp.cluster.streamed import given_input, stream_rows
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, near_duplicates
 from rayapp.dataset.grouping import joined
@@ -38,6 +42,7 @@ from rayapp.run.row_parts import drop_parts
 from rayapp.storage.uris import open_store, read_uri
 
 PAGE, FACTS, MANIFEST = "audit.html", "audit.json", "manifest.parquet"
+FOLDER = MANIFEST.removesuffix(".parquet")
 _BATCH = 16
 
 
@@ -47,6 +52,8 @@ def audit(settings: AuditSettings) -> record.Run:
     Raises:
         UserError: a list that can't be read, or an output that belongs to another run.
     """
+    if settings.input:
+        return _of_input(settings)
     scheme = load_scheme(settings.scheme)
     lists = _read(settings, scheme)
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
@@ -106,7 +113,7 @@ def _pairs(images: pa.Table, root: str) -> pa.Array:
     """The group that reconstruct gave each image and its partner; of others, their id."""
     store = open_store(root)
     known: dict[str, str] = {}
-    if store.stat(MANIFEST) is not None:
+    if manifest.is_there(store, MANIFEST):
         made = manifest.read_table(store, MANIFEST)
         if {"autoencoder", "group"} <= set(made.column_names):
             paths = map(item_id, made["path"].to_pylist())
@@ -124,6 +131,7 @@ def _report(
     facts: dict[str, Any] = {"images": work.num_rows, **list_facts(lists)}
     findings = of_the_lists(lists, facts)
     copies: Copies | None = None
+    seen: Inspected | None = None
     if table is None:
         found = _shortcuts(
             work.append_column("group", work["id"]).append_column("pair", work["id"])
@@ -133,7 +141,8 @@ def _report(
         sound = table.filter(pc.equal(table["status"], manifest.STATUS_OK))
         sound = sound.append_column("pair", _pairs(sound, settings.root))
         copies, found = find_copies(sound, lists), _shortcuts(sound)
-        findings += of_the_images(table, copies)
+        seen = Inspected().see(table)
+        findings += of_the_images(seen, copies)
         facts["copies"] = {
             "across": [asdict(pair) for pair in copies.across],
             "contradictions": [asdict(pair) for pair in copies.contradictions],
@@ -145,7 +154,7 @@ def _report(
     facts["shortcuts"] = [asdict(one) for one in found]
     facts["findings"] = [asdict(one) for one in findings]
     root = open_store(settings.root) if settings.root else None
-    page = render(facts, findings, found, copies, table, root)
+    page = render(facts, findings, found, copies, seen, root)
     run.claim()
     run.store.put(PAGE, page.encode())
     run.store.put(FACTS, json.dumps(facts, indent=1, ensure_ascii=False).encode())
@@ -170,3 +179,47 @@ def _counts(findings: Sequence[Finding], work: pa.Table, table: pa.Table | None)
         failed = manifest.count_failed(table)
         counts |= {"decoded": table.num_rows - failed, "failed": failed}
     return counts
+
+
+def _of_input(settings: AuditSettings) -> record.Run:
+    """Inspect every image of a set, or go on with it; the manifest is a folder of parts.
+
+    Raises:
+        UserError: no such input, or an output that belongs to another run.
+        JobFailed: rows were lost.
+    """
+    with contextlib.ExitStack() as opened:
+        large = given_input(settings, opened)
+        run = record.start(
+            "audit",
+            settings,
+            {"input": large.digest},
+            output=settings.output,
+            overwrite=settings.overwrite,
+        )
+        if nothing_left(run):
+            return run
+        opened.enter_context(on_demand(settings))
+        shards = large.shards
+        facts, work = manifest.schema(shards.scheme, EXTRA), StreamedAudit(shards.root)
+        streamed = stream_rows(settings, run, large, work, facts, FOLDER, _BATCH)
+        seen, repeats = streamed.gather(Inspected()), streamed.repeats()
+        findings = of_a_set(seen, repeats)
+        told = {
+            "images": streamed.num_rows,
+            "copies": asdict(repeats),
+            "left_out": dict(shards.left_out.most_common()),
+            "findings": [asdict(one) for one in findings],
+        }
+        run.store.put(PAGE, render_set(seen, findings, repeats).encode())
+        run.store.put(FACTS, json.dumps(told, indent=1, ensure_ascii=False).encode())
+        if streamed.is_small:
+            manifest.write_table(run.store, MANIFEST, streamed.table())
+        streamed.folder.finish(seen.parts, {"job": run.job})
+    wrong = sum(one.wrong for one in findings)
+    counts = {"images": seen.rows, "wrong": wrong, "remarks": len(findings) - wrong}
+    counts |= {"decoded": seen.rows - seen.failed, "failed": seen.failed}
+    files = (MANIFEST,) if streamed.is_small else ()
+    results = {"findings": told["findings"], "repeats": told["copies"]}
+    run.finish(counts, results, made=(PAGE, FACTS, FOLDER, *files))
+    return run

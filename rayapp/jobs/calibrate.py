@@ -1,8 +1,8 @@
 """Calibration from images: missing scores are predicted, the guard's hashes made, then the fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
-from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin
+from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin, guarded_tables
 from rayapp.calibrate.settings import CalibrateJobSettings, CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
@@ -43,8 +43,8 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> record.Run:
         if looks and settings.root:
             own = identify(paths, settings.root, f"{kept[0]}/identities", settings)
         against = [written(one, kept[0], looks, settings) for one in others]
-        if own:  # looks are compared with the fit: that takes long, and is seldom what is wrong
-            _refuse_bytes(own, [(one.what, uri) for one, uri in zip(others, against, strict=True)])
+        named = {uri: one.what for one, uri in zip(others, against, strict=True)}
+        leaked = _compared(own, named, settings) if own else None
         if settings.root:
             fields = settings.model_dump(include=set(ScoringSettings.model_fields))
             score_missing(
@@ -59,15 +59,16 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> record.Run:
     ready = [uri for uri in settings.against if uri.endswith(".parquet")]
     fields = settings.model_dump(include=set(CalibrateSettings.model_fields))
     fields |= {"scores": kept, "against": (*ready, *against), "identities": own}
-    return calibrate(CalibrateSettings(**fields))
+    return calibrate(CalibrateSettings(**fields), leaked)
 
 
-def _refuse_bytes(own: str, against: Sequence[tuple[str, str]]) -> None:
-    """What the bytes say, before an image is scored."""
-    columns = ["path", "sha256"]
-    mine = read(own).select(columns)
-    found = [(what, leaks(mine, read(uri).select(columns))) for what, uri in against]
-    refuse(found, mine, _WHAT_TO_DO)
+def _compared(own: str, named: Mapping[str, str], settings: CalibrateJobSettings) -> dict[str, int]:
+    """What paths, bytes and looks say, before an image is scored: of each manifest none leaks."""
+    ready = [uri for uri in settings.against if uri.endswith(".parquet")]
+    mine, tables = read(own), guarded_tables((*ready, *named), load_scheme(settings.scheme))
+    found = {uri: leaks(mine, table) for uri, table in tables.items()}
+    refuse([(named.get(uri, uri), table) for uri, table in found.items()], mine, _WHAT_TO_DO)
+    return {uri: table.num_rows for uri, table in found.items()}
 
 
 def _given(settings: CalibrateJobSettings) -> Iterator[Guarded]:

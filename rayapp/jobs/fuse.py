@@ -14,7 +14,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.dataset.labels import item_id, load_scheme, read_list
 from rayapp.dataset.leakage import identities, leaks, refuse
 from rayapp.dataset.scores import SCORES_FILE, photographs, read_matching, schema, select, with_root
 from rayapp.evaluate.detectors import short_names
@@ -118,10 +118,9 @@ def _scored(
             own = identify(paths, settings.root, f"{kept[0]}/identities", settings)
             _guard(others, read(own), kept, settings)
         _score(detectors, paths, kept, settings)
-    tables = [
-        select(read_matching(kept, d.hash(), settings.root), items, scheme, settings.annotations)
-        for d in detectors
-    ]
+    wanted = [item_id(path) for path in paths]
+    found = [read_matching(kept, d.hash(), settings.root, wanted) for d in detectors]
+    tables = [select(one, items, scheme, settings.annotations) for one in found]
     if looks and not settings.root:  # the scores know the bytes
         _guard(others, identities(items, tables), kept, settings)
     return tables

@@ -1,27 +1,28 @@
 """Packing on Ray: training then decodes only the tiles that it looks at."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
-from rayapp.config.errors import UserError
+from rayapp.cluster.streamed import given_input, stream_rows
 from rayapp.dataset import manifest
-from rayapp.dataset.images import ImageError, pixels_of, sha256
+from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, item_id, load_scheme, read_lists
-from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE, Codec, tiles_of
+from rayapp.dataset.tiles import INDEX_COLUMNS, INDEX_FILE
+from rayapp.pack.expected_sizes import SAMPLED, expected_bytes, print_sizes
+from rayapp.pack.packed_parts import FOLDER, PackedParts
 from rayapp.pack.settings import PackSettings
 from rayapp.pack.tile_rows import PackRows
-from rayapp.run import record, row_work
+from rayapp.run import record
+from rayapp.run.large_inputs import first_rows
 from rayapp.run.resume import nothing_left
 from rayapp.run.row_parts import drop_parts
-from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
 
 _BATCH = 32  # images of one shard
-_SAMPLED = 16
-_CODECS: tuple[Codec, ...] = ("webp", "zstd")
 
 
 def pack(settings: PackSettings) -> record.Run:
@@ -30,6 +31,9 @@ def pack(settings: PackSettings) -> record.Run:
     Raises:
         UserError: a wrong list, no image that can be read, or an output of another run.
     """
+    if settings.input:
+        return _of_input(settings)
+    assert settings.root is not None
     scheme = load_scheme(settings.scheme)
     items = _items(read_lists(settings.annotations, scheme))
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
@@ -40,10 +44,13 @@ def pack(settings: PackSettings) -> record.Run:
     if nothing_left(run):
         return run
     root = open_store(settings.root)
-    _say_sizes(expected_bytes(root, items, settings.tile_px), len(items), settings.codec)
+    listed = manifest.item_rows(items, scheme)
+    sampled = np.linspace(0, len(items) - 1, min(SAMPLED, len(items))).astype(int)
+    sizes = expected_bytes(root, listed.take(sampled).to_pylist(), settings.tile_px)
+    print_sizes(sizes, len(items), settings.codec)
     with on_demand(settings):
         table = map_rows(
-            manifest.item_rows(items, scheme),
+            listed,
             PackRows(root, run.store, settings.codec, settings.tile_px),
             manifest.schema(scheme, INDEX_COLUMNS),
             run=run,
@@ -69,36 +76,39 @@ def _items(lists: Sequence[AnnotationList]) -> list[Item]:
     return list(found.values())
 
 
-def expected_bytes(root: Store, items: Sequence[Item], tile_px: int) -> dict[str, float]:
-    """Bytes an image of the originals and of either codec, from a sample spread over the list.
+def _of_input(settings: PackSettings) -> record.Run:
+    """Pack every image of a set, or go on with it; the index is a folder of parts.
 
     Raises:
-        UserError: no image of the sample can be read.
+        UserError: no such input, none of its first images can be read, or an output of another run.
+        JobFailed: rows were lost.
     """
-    chosen = np.linspace(0, len(items) - 1, min(_SAMPLED, len(items))).astype(int)
-    sizes: dict[str, list[int]] = {name: [] for name in ("originals", *_CODECS)}
-    reason = ""
-    for index in chosen:
-        try:
-            data = root.get(items[index].path)
-            pixels_HWC = pixels_of(data)
-        except (OSError, ImageError) as error:
-            reason = f"{items[index].path}: {row_work.format_error(error)}"
-            continue
-        sizes["originals"].append(len(data))
-        for codec in _CODECS:
-            sizes[codec].append(sum(map(len, tiles_of(pixels_HWC, codec, tile_px))))
-    if not sizes["originals"]:
-        raise UserError(f"none of {len(chosen)} images tried can be read; last {reason}")
-    return {name: float(np.mean(values)) for name, values in sizes.items()}
-
-
-def _say_sizes(expected: dict[str, float], num_images: int, codec: Codec) -> None:
-    sizes = {name: f"{size * num_images / 1e9:,.2f} GB" for name, size in expected.items()}
-    other = next(name for name in _CODECS if name != codec)
-    print(
-        f"pack: {num_images:,} images, {sizes['originals']} as they are; expected {sizes[codec]} "
-        f"as {codec} tiles (--codec {other}: {sizes[other]}"
-        f"{', written and read faster' if other == 'zstd' else ''})",
-        flush=True,
-    )
+    with contextlib.ExitStack() as opened:
+        large = given_input(settings, opened)
+        shards = large.shards
+        run = record.start(
+            "pack",
+            settings,
+            {"input": large.digest},
+            output=settings.output,
+            overwrite=settings.overwrite,
+        )
+        if nothing_left(run):
+            return run
+        sizes = expected_bytes(shards.root, first_rows(large, SAMPLED), settings.tile_px)
+        if shards.num_rows is not None:
+            print_sizes(sizes, shards.num_rows, settings.codec)
+        opened.enter_context(on_demand(settings))
+        work = PackRows(shards.root, run.store, settings.codec, settings.tile_px)
+        facts = manifest.schema(shards.scheme, INDEX_COLUMNS)
+        streamed = stream_rows(settings, run, large, work, facts, FOLDER, _BATCH)
+        packed = streamed.gather(PackedParts())
+        if streamed.is_small:
+            manifest.write_table(run.store, INDEX_FILE, streamed.table())
+        streamed.folder.finish(packed.parts, {"job": run.job})
+        failed = sum(part.failed for part in packed.parts)
+        counts = {"in": streamed.num_rows, "failed": failed, "packed": streamed.num_rows - failed}
+        files = (INDEX_FILE,) if streamed.is_small else ()
+        results = {"left_out": dict(shards.left_out.most_common())}
+        run.finish({**counts, "bytes": packed.tile_bytes}, results, made=(FOLDER, *files))
+    return run

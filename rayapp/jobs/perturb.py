@@ -1,20 +1,24 @@
 """Perturbation on Ray Data: each image decoded once, all its variants written, nothing redrawn."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.cluster.map_rows import map_rows
 from rayapp.cluster.session import on_demand
+from rayapp.cluster.streamed import Streamed, given_input, stream_rows
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, load_scheme, read_lists
+from rayapp.dataset.shard_rows import apart_from
 from rayapp.perturb.file_names import Target, targets
+from rayapp.perturb.made_parts import FOLDER, ROWS_FOLDER, MadeParts
 from rayapp.perturb.manifest_rows import (
     MANIFEST,
-    STATUS_SKIPPED,
     Tally,
     expand,
     manifest_schema,
@@ -24,8 +28,9 @@ from rayapp.perturb.manifest_rows import (
 from rayapp.perturb.preview import write_preview
 from rayapp.perturb.replay import check_published, replay
 from rayapp.perturb.settings import PerturbSettings
-from rayapp.perturb.variants import PerturbRows, SizeRows
+from rayapp.perturb.variants import PerturbRows, SizeRows, StreamedVariants
 from rayapp.run import record
+from rayapp.run.dataset_folder import DatasetFolder
 from rayapp.run.resume import check_still_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
@@ -44,6 +49,9 @@ def perturb(settings: PerturbSettings) -> record.Run:
         UserError: a wrong list or perturbation, or an output that belongs to another run.
         JobFailed: images of a finished run are gone.
     """
+    if settings.input:
+        return _of_input(settings)
+    assert settings.root is not None
     scheme = load_scheme(settings.scheme)
     perturbation = load_perturbation(settings.perturbation)
     lists = read_lists(settings.annotations, scheme)
@@ -78,36 +86,30 @@ def _finish(
     scheme: LabelScheme,
 ) -> None:
     """Write the manifest, the lists and run.json, in this order, some thousand rows at a time."""
-    tally = Tally(perturbation.variant_names)
+    tally, wanted = Tally(perturbation.variant_names), manifest_schema(scheme)
 
     def chunks() -> Iterator[pa.Table]:
         for rows_made in made.chunks():
-            whole = expand(rows_made, scheme, perturbation.variant_names)
+            whole = expand(rows_made, wanted, perturbation.variant_names)
             tally.add(whole)
             yield whole
 
-    manifest.write_chunks(run.store, MANIFEST, chunks(), manifest_schema(scheme))
+    manifest.write_chunks(run.store, MANIFEST, chunks(), wanted)
     keys = write_lists(run.store, tally.not_made, lists, planned, perturbation.variant_names)
-    counts = {
-        "in": made.num_rows,
-        "written": tally.counts[manifest.STATUS_OK],
-        "skipped": tally.counts[STATUS_SKIPPED],
-        "failed": made.num_failed,
-    }
     results = {
         "lists": keys,
         "variants": tally.by_variant,
         "misses": tally.misses,
         "pixels_sha256": tally.pixels_sha256,
     }
-    run.finish(counts, results, made=(MANIFEST, *keys))
+    run.finish(tally.run_counts(made.num_rows), results, made=(MANIFEST, *keys))
     if not made.num_failed:
         drop_parts(run.store)
 
 
 def _start(settings: PerturbSettings, perturbation: Perturbation) -> record.Run:
     inputs = {uri: sha256(read_uri(uri)) for uri in settings.annotations}
-    inputs |= {"perturbation": perturbation.hash, "root": settings.root}
+    inputs |= {"perturbation": perturbation.hash, "root": str(settings.root)}
     if settings.manifest:
         inputs[settings.manifest] = sha256(read_uri(settings.manifest))
     done = settings.model_copy(update={"preview": 0})  # a sheet changes nothing in the set
@@ -185,3 +187,55 @@ def _with_published_plans(
     found = [replayed[identity] for identity in table["id"].to_pylist()]
     table = table.append_column("plan", pa.array([one.plan for one in found], pa.string()))
     return table.append_column("fault", pa.array([one.fault for one in found], pa.string()))
+
+
+def _of_input(settings: PerturbSettings) -> record.Run:
+    """Perturb every image of a set, or go on with it; the manifest is a folder of parts.
+
+    Raises:
+        UserError: no such input or perturbation, or an output that belongs to another run.
+        JobFailed: rows were lost.
+    """
+    perturbation = load_perturbation(settings.perturbation)
+    with contextlib.ExitStack() as opened:
+        large = given_input(settings, opened)
+        run = record.start(
+            "perturb",
+            settings,
+            {"perturbation": perturbation.hash, "input": large.digest},
+            output=settings.output,
+            overwrite=settings.overwrite,
+        )
+        if nothing_left(run):
+            return run
+        opened.enter_context(on_demand(settings))
+        shards = large.shards
+        work = StreamedVariants(shards.root, run.store, perturbation, settings.seed)
+        facts = row_schema(shards.scheme)
+        streamed = stream_rows(settings, run, large, work, facts, ROWS_FOLDER, _BATCH)
+        names = perturbation.variant_names
+        made = streamed.gather(MadeParts(shards.scheme, apart_from(facts, shards.kept), names))
+        _finish_parts(run, streamed, made, dict(shards.left_out.most_common()))
+    return run
+
+
+def _finish_parts(
+    run: record.Run, streamed: Streamed, made: MadeParts, left_out: dict[str, int]
+) -> None:
+    """Write the manifest's description, of few rows one table too, and run.json."""
+    counts = made.counts
+    results: dict[str, Any] = {
+        "variants": counts.by_variant,
+        "misses": counts.misses,
+        "left_out": left_out,
+    }
+    folder = DatasetFolder(run.store, FOLDER)
+    if streamed.is_small:
+        whole, tally = made.rows_of(streamed.table()), Tally(made.variants)
+        tally.add(whole)
+        results["pixels_sha256"] = tally.pixels_sha256
+        manifest.write_table(run.store, MANIFEST, whole)
+    folder.finish(made.parts, {"job": run.job})
+    files = (MANIFEST,) if streamed.is_small else ()
+    run.finish(counts.run_counts(streamed.num_rows), results, made=(FOLDER, *files))
+    streamed.folder.drop()

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,9 @@ from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
 from rayapp.dataset.declared import TrustList, read_trust_list
+from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_variants, without_repeats
+from rayapp.dataset.repeats import COLUMNS as REPEATS_OF
+from rayapp.dataset.repeats import repeats_of
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
 from rayapp.models.delivered import Deliveries
 from rayapp.models.detector import Detector
@@ -23,17 +26,17 @@ from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.inputs import Inputs, with_repeats, with_variants, without_repeats
-from rayapp.predict.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
 from rayapp.predict.score import says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
 from rayapp.predict.sharing import ON_GPU, batch_rows, shared_out
 from rayapp.run import record, row_work
+from rayapp.run.large_inputs import LARGE, LargeInputs, find_inputs, first_rows
 from rayapp.run.resume import unchanged
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.disk import scratch_folder
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
 from rayapp.transforms.perturbations import load_perturbation
@@ -138,7 +141,7 @@ def _streamed(
     shards = large.shards
     count = LARGE if shards.num_rows is None else shards.num_rows
     results: dict[str, Any] = {}
-    images = lambda: first_rows(shards, NUM_IMAGES)  # noqa: E731
+    images = lambda: first_rows(large, NUM_IMAGES)  # noqa: E731
     spec, results["precision"] = _spec(settings, subject, shards.root, count, images, run)
     at_once = ON_GPU if settings.gpus_per_worker else 1
     work = StreamedRows(spec, shards.root, settings.threads, disturbed, trust, at_once, deliveries)
@@ -205,9 +208,18 @@ def _record(
     )
     tally, selection = writer.write(scored)
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
+    if not perturbation and tally.rows <= LARGE:
+        results["repeats"] = asdict(repeats_of([_hashes(run.store)]))
     writer.show(tally, selection, facts_of(settings, subject, results))
     run.finish(tally.counts, results, made=(scores.SCORES_FILE, CSV_FILE))
     drop_parts(run.store)
+
+
+def _hashes(store: Store) -> pa.Table:
+    stat = store.stat(scores.SCORES_FILE)
+    assert stat is not None
+    with open_parquet(store, stat) as file:
+        return file.read([name for name in REPEATS_OF if name in file.schema_arrow.names])
 
 
 def _listing_hash(inputs: Inputs, follow: bool) -> str:

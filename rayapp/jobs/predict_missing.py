@@ -45,7 +45,8 @@ def score_missing(
     """
     uri, digest = detector
     root = root.rstrip("/")
-    missing = sorted({item_id(path) for path in paths} - _scored((*stored, folder), digest, root))
+    asked = {item_id(path) for path in paths}
+    missing = sorted(asked - _scored((*stored, folder), digest, root, asked))
     if not missing:
         return 0
     name = record.digest(digest.encode(), root.encode(), *(path.encode() for path in missing))[:16]
@@ -70,8 +71,8 @@ def score_missing(
     return len(missing)
 
 
-def _scored(folders: tuple[str, ...], detector_hash: str, root: str) -> set[str]:
-    known = read_matching(folders, detector_hash, root)
+def _scored(folders: tuple[str, ...], detector_hash: str, root: str, paths: set[str]) -> set[str]:
+    known = read_matching(folders, detector_hash, root, paths)
     pairs = zip(known["path"].to_pylist(), known["status"].to_pylist(), strict=True)
     return {path for path, status in pairs if status == manifest.STATUS_OK}
 
@@ -80,7 +81,7 @@ def _listed(paths: list[str], root: str) -> pa.Table:
     """The images as predict takes them, with what the set's own manifest says of them."""
     table = pa.table({"id": pa.array(paths), "path": pa.array(paths)})
     store = open_store(root)
-    if store.stat(_MANIFEST) is None:
+    if not manifest.is_there(store, _MANIFEST):
         return table
     known = manifest.read_table(store, _MANIFEST)
     at = {path: row for row, path in enumerate(known["path"].to_pylist())}

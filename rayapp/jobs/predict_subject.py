@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.models.basis import threshold_line
 from rayapp.models.detector import Detector
-from rayapp.models.detector_spec import Preprocessing
+from rayapp.models.detector_spec import Preprocessing, TrustDeclared, View
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
@@ -55,25 +55,39 @@ class Subject:
 
 
 def subject_of(settings: PredictSettings) -> Subject:
-    """Load it.
+    """Load it, as `load_subject`."""
+    return load_subject(
+        settings.detector,
+        settings.view,
+        settings.view_size,
+        settings.threshold,
+        settings.trust_declared,
+    )
+
+
+def load_subject(
+    uri: str,
+    of_view: View | None = None,
+    view_size: int | None = None,
+    threshold: float | None = None,
+    trust_declared: TrustDeclared = "none",
+) -> Subject:
+    """Load what a URI names; the rest as in the settings of predict.
 
     Raises:
         UserError: no such detector; a view for a file of one's own.
     """
-    if settings.detector.endswith(SUFFIX):
-        if settings.view or settings.view_size:
+    if uri.endswith(SUFFIX):
+        if of_view or view_size:
             raise UserError("--view: a detector of your own gets whole images; leave it out")
-        own = read_user_detector(settings.detector)
-        judge = Judge("own", None, settings.threshold, (), settings.trust_declared)
-        return Subject(own.hash, judge, own=own)
-    stored = load_detector(settings.detector)
-    detector = stored.seen_as(settings.view, settings.view_size)
+        own = read_user_detector(uri)
+        return Subject(own.hash, Judge("own", None, threshold, (), trust_declared), own=own)
+    stored = load_detector(uri)
+    detector = stored.seen_as(of_view, view_size)
     view, labels = detector.spec.preprocessing, detector.spec.labels
     classes = labels.classes if detector.spec.architecture.head.num_outputs > 1 else ()
     seen_as = "fusion" if detector.spec.fusion else f"{view.view}-{view.size}"
-    judge = Judge(
-        seen_as, detector.spec.calibration, settings.threshold, classes, settings.trust_declared
-    )
+    judge = Judge(seen_as, detector.spec.calibration, threshold, classes, trust_declared)
     otherwise = detector if detector is not stored else None
     return Subject(detector.hash(), judge, detector, seen_otherwise=otherwise)
 

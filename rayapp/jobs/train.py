@@ -39,7 +39,9 @@ def _train_here(job: Job, run: record.Run) -> record.Run:
             progress.update(engine.images_done - progress.done, note=note(engine))
             return False
 
-        return train_here(job, run, on_step=on_step)
+        return train_here(
+            job, run, on_step=on_step, tell=lambda text: progress.update(0, note=text)
+        )
 
 
 def _is_small(settings: TrainSettings) -> bool:

@@ -160,6 +160,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
         ray.train.torch.get_device(),
         _wrap if num_workers > 1 else None,
         functools.partial(parts, rank=rank, num_workers=num_workers, board=board),
+        _Tell(board) if rank == 0 else lambda _: None,
     )
     try:
         state, on_step = _state(job), _OnStep(board, rank_context)
@@ -195,6 +196,18 @@ def _wrap(module: nn.Module) -> nn.Module:
         module, parallel_strategy_kwargs={"broadcast_buffers": False}
     )
     return wrapped
+
+
+class _Tell:
+    """Tells the progress line how far what comes before training is."""
+
+    def __init__(self, board: Any) -> None:
+        self._board, self._posted = board, -_POST_EVERY_S
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._posted >= _POST_EVERY_S:
+            self._posted = time.monotonic()
+            self._board.post.remote(None, text)
 
 
 class _OnStep:

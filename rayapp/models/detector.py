@@ -39,7 +39,7 @@ from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
 from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
-from rayapp.models.preprocessing import Pixels, cut_views, normalise, preprocess
+from rayapp.models.preprocessing import Pixels, check_cut, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
 from rayapp.models.token_pool import TokenPool
@@ -405,13 +405,18 @@ class Detector:
         self, images: Sequence[ImageInput], start: int, unread: dict[int, str] | None
     ) -> Iterator[Pixels]:
         """The images that can be read; others are named in `unread` if given."""
+        seen = [one.spec.preprocessing for one in self.parts or [self]]
         for index, image in enumerate(images, start):
             try:
-                yield _pixels(image)
-            except UserError as error:
+                pixels_HWC = _pixels(image)
+                for preprocessing in seen:
+                    check_cut(pixels_HWC.shape[:2], preprocessing)
+            except (UserError, ImageError) as error:
                 if unread is None:
                     raise UserError(f"{_name(image, index)}: {error}") from None
                 unread[index] = str(error)
+            else:
+                yield pixels_HWC
 
     def _views(
         self,

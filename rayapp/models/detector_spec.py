@@ -52,12 +52,14 @@ class HeadSettings(Settings):
 
 
 class LoraSettings(Settings):
-    """Adapt a ViT by maps of low rank beside its own, which stay as they are (arXiv 2106.09685)."""
+    """Adapt blocks of a network by low-rank maps beside its own, which stay (arXiv 2106.09685)."""
 
     rank: int = Field(8, ge=1, le=1024, description="rank of a map")
     alpha: float = Field(8.0, gt=0, description="what a map adds counts alpha / rank times")
     layers: tuple[int, ...] = Field(
-        (), description="blocks that are adapted, from 0, or from the end with -1; none: all"
+        (),
+        description="blocks that are adapted, counted through all stages from 0, or from the end "
+        "with -1; none: all",
     )
     targets: tuple[str, ...] = Field(
         ("attn.qkv", "attn.proj"),
@@ -108,10 +110,14 @@ class Processor(Settings):
         None, description="height and width, whatever they were"
     )
     shorter: int | None = Field(None, ge=1, description="what the shorter side becomes instead")
+    longest: int | None = Field(
+        None, ge=1, description="what the longer side then is at most, the shorter in proportion"
+    )
     crop: tuple[int, int] | None = Field(
         None, description="height and width of the centre then cut, filled with black"
     )
     rounded: bool = Field(True, description="to whole bytes after resizing")
+    bgr: bool | None = Field(None, description="whether blue comes first; none: red, as ever")
 
     @property
     def shape(self) -> tuple[int, int] | None:

@@ -21,7 +21,8 @@ from rayapp.config.errors import UserError
 from rayapp.models.backbones import Backbone
 from rayapp.models.detector_spec import LoraSettings
 
-_BLOCK = re.compile(r"^blocks\.(\d+)\.(.+)$")
+# Of timm's ViTs `blocks.3.attn.qkv`, of its Swin `layers.1.blocks.0.…`, ConvNeXt `stages.…`.
+_BLOCK = re.compile(r"^((?:(?:layers|stages)\.\d+\.)?blocks\.\d+)\.(.+)$")
 _TRAINED = (".lora_down", ".lora_up")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -56,7 +57,7 @@ class LoraWeight(nn.Module):
 
 
 def add_lora(backbone: Backbone, settings: LoraSettings) -> list[str]:
-    """Put LoRA beside linear maps of a ViT's blocks, in place; the names of their weights.
+    """Put LoRA beside linear maps of a backbone's blocks, in place; the names of their weights.
 
     The backbone computes what it did, until it is trained.
 
@@ -64,6 +65,8 @@ def add_lora(backbone: Backbone, settings: LoraSettings) -> list[str]:
         UserError: no blocks, or no such layer or target.
     """
     names = _targets(backbone.model, settings)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()):
+        raise UserError("lora: this backbone has BatchNorm, whose averages training would change")
     called = _called(backbone, names)
     for name in names:
         linear = cast(nn.Linear, backbone.model.get_submodule(name))
@@ -113,27 +116,33 @@ def _start(holder: Any, linear: nn.Linear, settings: LoraSettings) -> None:
 
 def _targets(model: nn.Module, settings: LoraSettings) -> list[str]:
     """Names of the linear maps that are meant, in the model's order."""
-    linear: dict[str, int] = {}
+    numbers: dict[str, int] = {}  # of blocks, through all stages
+    linear: dict[str, tuple[int, str]] = {}  # of a map: its block, and its name there
     for name, module in model.named_modules():
-        found = _BLOCK.match(name)
-        if found and type(module) is nn.Linear:
-            linear[name] = int(found[1])
+        if not (found := _BLOCK.match(name)):
+            continue
+        number = numbers.setdefault(found[1], len(numbers))
+        if type(module) is nn.Linear:
+            linear[name] = number, found[2]
     if not linear:
-        raise UserError("lora: wants a ViT of timm's; this backbone has no blocks of linear maps")
-    num_blocks = max(linear.values()) + 1
-    layers = {layer % num_blocks for layer in settings.layers} or set(linear.values())
+        raise UserError(
+            "lora: wants a ViT, Swin or ConvNeXt of timm's; this one has no blocks of linear maps"
+        )
+    num_blocks = len(numbers)
     beyond = [layer for layer in settings.layers if not -num_blocks <= layer < num_blocks]
     if beyond:
         raise UserError(f"lora.layers: {beyond[0]} is not among the {num_blocks} blocks")
-    chosen = []
+    layers = {layer % num_blocks for layer in settings.layers} or set(numbers.values())
+    chosen: set[str] = set()
     for target in settings.targets:
         ending = f".{target}"
-        hits = [n for n, block in linear.items() if n.endswith(ending) and block in layers]
+        hits = [n for n, (block, _) in linear.items() if n.endswith(ending) and block in layers]
         if not hits:
-            known = sorted({name.partition(".")[2].partition(".")[2] for name in linear})
-            raise UserError(f"lora.targets: no {target!r} in a block; it has {', '.join(known)}")
-        chosen += hits
-    return [name for name in linear if name in set(chosen)]
+            known = sorted({name for block, name in linear.values() if block in layers})
+            there = f"it has {', '.join(known)}" if known else "it has no linear maps"
+            raise UserError(f"lora.targets: no {target!r} in a block; {there}")
+        chosen.update(hits)
+    return [name for name in linear if name in chosen]
 
 
 def _called(backbone: Backbone, names: list[str]) -> set[str]:

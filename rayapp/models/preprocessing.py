@@ -4,6 +4,7 @@ Shapes: K views of an image · H W · C channels. Pixels are never rescaled exce
 `resize`: the high frequencies are the evidence.
 """
 
+import math
 from typing import cast
 
 import cv2
@@ -54,18 +55,33 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     if preprocessing.processor:
         processor = preprocessing.processor
         # What is seen of a very long image is its middle, where there is a crop.
-        seen_HWC = _middle(pixels_HWC) if processor.shorter else pixels_HWC
+        whole = processor.shorter is None or processor.longest is not None
+        seen_HWC = pixels_HWC if whole else _middle(pixels_HWC)
         return processed(seen_HWC, processor)[None]
     size = preprocessing.size
     if preprocessing.view == "resize":
         side = max(preprocessing.resize_to or size, size)
         pixels_HWC = _shorter_side_to(_middle(pixels_HWC), side, preprocessing.filter)
-    height, width = pixels_HWC.shape[:2]
-    corners = _corners((height, width), preprocessing)
-    if len(corners) * size**2 > 3 * MAX_PIXELS // 2:  # a GB, with the image
-        raise ImageError(f"{width}×{height} pixels: too narrow to be tiled by {size} px")
+    check_cut(pixels_HWC.shape[:2], preprocessing)
+    corners = _corners(pixels_HWC.shape[:2], preprocessing)
     cut = (pixels_HWC[top : top + size, left : left + size] for top, left in corners)
     return np.stack([_pad_to(view_HWC, size) for view_HWC in cut])
+
+
+def check_cut(size_HW: tuple[int, ...], preprocessing: Preprocessing) -> None:
+    """Nothing where views of an image of that size fit into memory.
+
+    Raises:
+        ImageError: the tiles would take more than any image may.
+    """
+    if preprocessing.processor:
+        return
+    (height, width), size = size_HW, preprocessing.size
+    num_views = 5 if preprocessing.view == "five" else 1
+    if preprocessing.view == "tiles":
+        num_views = math.prod(-(-max(side, size) // size) for side in size_HW)
+    if num_views * size**2 > 3 * MAX_PIXELS // 2:  # a GB, with the image
+        raise ImageError(f"{width}×{height} pixels: too narrow to be tiled by {size} px")
 
 
 def seen_part(size_HW: tuple[int, int], preprocessing: Preprocessing) -> PixelBox:

@@ -70,15 +70,19 @@ class Measured(Images):
     threshold: float | None = Field(None, description="probability at which the rates hold")
     source: str = Field("", description="who measured it; empty: evaluate")
 
-    def after_calibration(self) -> "Measured | None":
+    def after_calibration(self, turned: bool = False) -> "Measured | None":
         """What another threshold leaves of it; None where that is nothing.
+
+        Of scores that are turned round by it not even their order is left.
 
         What others measured is all that is known of a published detector: it stays, and says when.
         """
         if self.source:
-            holds = self.figures.keys() <= _RANKS or self.name.endswith(_BEFORE)
+            holds = self.figures.keys() <= _RANKS and not turned
+            holds = holds or self.name.endswith(_BEFORE)
             return self if holds else self.model_copy(update={"name": self.name + _BEFORE})
-        kept = {name: value for name, value in self.figures.items() if name in _RANKS}
+        ranks = set() if turned else _RANKS
+        kept = {name: value for name, value in self.figures.items() if name in ranks}
         return self.model_copy(update={"figures": kept, "threshold": None}) if kept else None
 
 
@@ -100,9 +104,12 @@ class Scope(Settings):
         others = tuple(m for m in self.measured if m not in same)
         return self.model_copy(update={"measured": (found, *others)})
 
-    def recalibrated(self, on: Images) -> "Scope":
-        """After a calibration: what was measured at the old threshold does not hold any more."""
-        kept = (one.after_calibration() for one in self.measured)
+    def recalibrated(self, on: Images, turned: bool = False) -> "Scope":
+        """After a calibration: what was measured at the old threshold does not hold any more.
+
+        `turned`: the scores mean the opposite of what they meant before it.
+        """
+        kept = (one.after_calibration(turned) for one in self.measured)
         return self.model_copy(
             update={"calibrated": on, "measured": tuple(one for one in kept if one)}
         )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import cv2
 
 from rayapp.dataset.images import pixels_of, sha256
-from rayapp.dataset.tiles import Codec, shard_of, tiles_of
+from rayapp.dataset.members import read_image
+from rayapp.dataset.tiles import INDEX_COLUMNS, Codec, shard_of, tiles_of
 from rayapp.run import record, row_work
 from rayapp.storage.store import Store
 
@@ -29,26 +30,33 @@ class PackRows:
         tiles: dict[str, list[bytes]] = {}
 
         def one(row: row_work.Row) -> row_work.Row:
-            data = self.root.get(row["path"])
+            data = read_image(self.root, row)
             pixels_HWC = pixels_of(data)
-            tiles[row["id"]] = tiles_of(pixels_HWC, self.codec, self.tile_px)
+            tiles[_key(row)] = tiles_of(pixels_HWC, self.codec, self.tile_px)
             height, width = pixels_HWC.shape[:2]
             return {"sha256": sha256(data), "bytes": len(data), "height": height, "width": width}
 
         results = row_work.each(batch, one)
         shard, offsets = shard_of(list(tiles.values()))
         # Named by what is in it: written again after a kill, it is the same shard.
-        name = f"shards/{record.digest(*(identity.encode() for identity in tiles))[:24]}.tiles"
+        name = f"shards/{record.digest(*(key.encode() for key in tiles))[:24]}.tiles"
         if tiles:
             self.output.put(name, shard)
         where = dict(zip(tiles, offsets, strict=True))
         for result in results:
-            if result["id"] in where:
+            key = _key(result)
+            # What the row brought under these names is of another file.
+            result |= dict.fromkeys(INDEX_COLUMNS) | {"offset": where.get(key)}
+            if key in where:
                 result |= {
                     "shard": name,
-                    "offset": where[result["id"]],
                     "tile_px": self.tile_px,
                     "codec": self.codec,
-                    "tile_bytes": list(map(len, tiles[result["id"]])),
+                    "tile_bytes": list(map(len, tiles[key])),
                 }
         return results
+
+
+def _key(row: row_work.Row) -> str:
+    """What a row is known by: an id of one's own may name several rows of a large set."""
+    return f"{row['id']}#{row['row']}" if "row" in row else str(row["id"])

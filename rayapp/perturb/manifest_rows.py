@@ -10,6 +10,7 @@ import pyarrow as pa
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import AnnotationList, Item, LabelScheme, write_list
 from rayapp.perturb.file_names import Target, list_name
+from rayapp.run.first_lines import FirstLines
 from rayapp.storage.store import Store
 from rayapp.transforms.perturbations import PLAIN
 
@@ -29,7 +30,7 @@ _EXTRA = {
 }
 
 
-def row_schema(scheme: LabelScheme) -> pa.Schema:
+def row_schema(scheme: LabelScheme | None) -> pa.Schema:
     """One row a source image, with what was made of it; width and height are the source's."""
     return manifest.schema(scheme, {**_SOURCE, "name": pa.string(), "outputs": OUTPUTS})
 
@@ -39,19 +40,19 @@ def output_path(name: str, variant: str) -> str:
     return name if variant == PLAIN else f"{variant}/{name}"
 
 
-def manifest_schema(scheme: LabelScheme) -> pa.Schema:
+def manifest_schema(scheme: LabelScheme | None) -> pa.Schema:
     """Columns of the manifest: one row an image × variant."""
     return manifest.schema(scheme, _EXTRA)
 
 
-def expand(table: pa.Table, scheme: LabelScheme, variants: Sequence[str]) -> pa.Table:
-    """Rows of the manifest: one an image × variant, images and variants in their order.
+def expand(table: pa.Table, wanted: pa.Schema, variants: Sequence[str]) -> pa.Table:
+    """Rows of the manifest, of columns `wanted`: one an image × variant, both in their order.
 
     A variant that the image is too small for has the status `skipped` and says so; an image that
     failed keeps one row with its error.
     """
     expanded = [new for row in table.to_pylist() for new in _expanded(row, variants)]
-    return pa.Table.from_pylist(expanded, manifest_schema(scheme))
+    return pa.Table.from_pylist(expanded, wanted)
 
 
 def _expanded(row: Mapping[str, Any], variants: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -71,42 +72,77 @@ def _expanded(row: Mapping[str, Any], variants: Sequence[str]) -> Iterator[dict[
             yield {**base, **named, "status": STATUS_SKIPPED, "error": error}
 
 
-class Tally:
-    """What run.json says of the set, counted while the manifest is written."""
+class Counts:
+    """What was made of a set, counted while its rows go by; in any order, and in parts."""
 
     def __init__(self, variants: Sequence[str]) -> None:
         """Nothing counted yet."""
-        self.counts: Counter[str] = Counter()  # by status
-        self.misses: list[str] = []
-        self.not_made: set[str] = set()  # paths that no list may name
+        self.by_status: Counter[str] = Counter()
         self._variants = variants
         self._by_variant: Counter[tuple[str, str]] = Counter()
-        self._pixels = hashlib.sha256()
+        self._misses = FirstLines(_SHOWN_MISSES)
 
     def add(self, whole: pa.Table) -> None:
-        """Count rows of the manifest, in its order."""
+        """Count rows of the manifest."""
         for row in whole.to_pylist():
-            self.counts[row["status"]] += 1
-            self._by_variant[row["variant"], row["status"]] += 1
-            if row["status"] == manifest.STATUS_OK:
-                self._pixels.update(f"{row['id']}\0{row['pixel_sha256']}\n".encode())
-            elif row["status"] == STATUS_SKIPPED:
-                self.not_made.add(row["path"])
-            else:
-                self.not_made.update(output_path(row["path"], one) for one in self._variants)
-                self.misses.append(f"{row['source_path']}: {row['error']}")
-                del self.misses[_SHOWN_MISSES:]
+            self._see(row)
+
+    def merge(self, other: "Counts") -> None:
+        """As if the other's rows had come by here."""
+        self.by_status.update(other.by_status)
+        self._by_variant.update(other._by_variant)
+        self._misses.merge(other._misses)
+
+    def _see(self, row: Mapping[str, Any]) -> None:
+        self.by_status[row["status"]] += 1
+        self._by_variant[row["variant"], row["status"]] += 1
+        if row["status"] not in (manifest.STATUS_OK, STATUS_SKIPPED):
+            number = row.get("row", self._misses.count)
+            self._misses.add(number, f"{row['source_path']}: {row['error']}")
 
     @property
-    def pixels_sha256(self) -> str:
-        """Hash over the ids and pixels of all that was made."""
-        return self._pixels.hexdigest()
+    def misses(self) -> list[str]:
+        """The first images that failed, and why."""
+        return self._misses.lines
 
     @property
     def by_variant(self) -> dict[str, dict[str, int]]:
         """Variant → status → rows; an image that failed has no variant and is not counted here."""
         statuses = (manifest.STATUS_OK, STATUS_SKIPPED)
         return {v: {s: self._by_variant[v, s] for s in statuses} for v in self._variants}
+
+    def run_counts(self, num_images: int) -> dict[str, int]:
+        """As run.json has them."""
+        return {
+            "in": num_images,
+            "written": self.by_status[manifest.STATUS_OK],
+            "skipped": self.by_status[STATUS_SKIPPED],
+            "failed": self._misses.count,
+        }
+
+
+class Tally(Counts):
+    """What run.json says of a set whose manifest is one table, counted in its order."""
+
+    def __init__(self, variants: Sequence[str]) -> None:
+        """Nothing counted yet."""
+        super().__init__(variants)
+        self.not_made: set[str] = set()  # paths that no list may name
+        self._pixels = hashlib.sha256()
+
+    def _see(self, row: Mapping[str, Any]) -> None:
+        super()._see(row)
+        if row["status"] == manifest.STATUS_OK:
+            self._pixels.update(f"{row['id']}\0{row['pixel_sha256']}\n".encode())
+        elif row["status"] == STATUS_SKIPPED:
+            self.not_made.add(row["path"])
+        else:
+            self.not_made.update(output_path(row["path"], one) for one in self._variants)
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Hash over the ids and pixels of all that was made."""
+        return self._pixels.hexdigest()
 
 
 def write_lists(

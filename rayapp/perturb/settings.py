@@ -6,24 +6,21 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from rayapp.config.defaults import PUBLISHED_SEED
+from rayapp.config.given_images import GivenImages
 from rayapp.config.paths import Packaged, Uri
-from rayapp.config.settings import JobSettings
 
 _PUBLISHED = "imaginet-test"
 Draws = Literal["clean", "legacy", "published"]
 
 
-class PerturbSettings(JobSettings):
-    """Make a perturbed test set: every annotated image under a perturbation, as lossless WebP."""
+class PerturbSettings(GivenImages):
+    """Make a perturbed test set: every image under a perturbation, as lossless WebP."""
 
     renamed: ClassVar[Mapping[str, str]] = {"protocol": "perturbation", "plan": "draws"}
 
-    annotations: tuple[Uri, ...] = Field(min_length=1, description="annotation lists, in order")
-    root: Uri = Field(description="folder or bucket prefix under which the annotated images lie")
     perturbation: Packaged = Field(
         _PUBLISHED, description="a shipped perturbation's name, or a YAML file"
     )
-    scheme: Packaged = Field("imaginet", description="label scheme of the lists")
     seed: int = Field(PUBLISHED_SEED, description="seed of all draws")
     draws: Draws = Field(
         "clean",
@@ -38,7 +35,15 @@ class PerturbSettings(JobSettings):
     )
 
     @model_validator(mode="after")
-    def _published_is_fixed(self) -> Self:
+    def _consistent(self) -> Self:
+        self.needs_root()
+        of_lists = {
+            "draws": self.draws != "clean",
+            "manifest": self.manifest,
+            "preview": self.preview,
+        }
+        for name in (name for name, given in of_lists.items() if given and self.input):
+            raise ValueError(f"--{name}: goes with --annotations")
         fixed = {"perturbation": _PUBLISHED, "seed": PUBLISHED_SEED}
         for name, value in fixed.items() if self.draws == "published" else ():
             if getattr(self, name) != value:

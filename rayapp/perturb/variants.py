@@ -8,6 +8,8 @@ import cv2
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, open_image, pixel_sha256, pixels_of, sha256
+from rayapp.dataset.members import read_image
+from rayapp.dataset.shards import SHARD_ROWS
 from rayapp.perturb.manifest_rows import output_path
 from rayapp.run import row_work
 from rayapp.storage.store import Store
@@ -40,7 +42,7 @@ class SizeRows:
             head = self.root.get_range(row["path"], 0, _HEADER_BYTES)
             width, height = open_image(head).size
         except (OSError, ImageError):  # the header goes on, or stands at the end
-            width, height = open_image(_read(self.root, row["path"])).size
+            width, height = open_image(_read(self.root, row)).size
         return {"width": width, "height": height}
 
 
@@ -68,7 +70,7 @@ class PerturbRows:
         return row_work.each(batch, self._one, self._threads)
 
     def _one(self, row: row_work.Row) -> row_work.Row:
-        data = _read(self.root, row["path"])
+        data = _read(self.root, row)
         pixels_HWC = pixels_of(data, published=self.published)
         height, width = pixels_HWC.shape[:2]
         plans = self._plans(row, (height, width))
@@ -100,8 +102,24 @@ class PerturbRows:
         return self.perturbation.draw(size_HW, row["id"], self.seed)
 
 
-def _read(root: Store, path: str) -> bytes:
+class StreamedVariants(PerturbRows):
+    """As `PerturbRows`, of rows that come without the name of their image: their number is it."""
+
+    def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
+        """Every variant of each image, written under its name."""
+        # A column of the set's own that is called as ours, `plan`, is none of ours.
+        given = [{**row, "name": number_name(row["row"]), "plan": None} for row in batch]
+        return super().batch(given)
+
+
+def number_name(number: int) -> str:
+    """`testset/<shard>/<row of the shard>.webp`, of a row's number in its set."""
+    shard, row = divmod(number, SHARD_ROWS)
+    return f"testset/{shard:06d}/{row:09d}.webp"
+
+
+def _read(root: Store, row: row_work.Row) -> bytes:
     try:
-        return root.get(path)
+        return read_image(root, row)
     except FileNotFoundError:
-        raise UserError(f"{root.uri(path)}: no such file") from None
+        raise UserError(f"{root.uri(row['path'])}: no such file") from None

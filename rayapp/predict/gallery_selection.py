@@ -91,14 +91,13 @@ class GallerySelection:
 
     def _push_all(self, part: str, chosen_N: np.ndarray, by_N: np.ndarray, seen: "_Seen") -> None:
         """The chosen rows, the most telling first, until no further one can be among the most."""
+        # Decides ties: the first stays. Rows that come in any order bring their number.
+        order_N = self._seen + seen.rows
+        if "row" in seen.scores.column_names:
+            order_N = seen.scores["row"].to_numpy()[seen.rows]
         chosen = np.flatnonzero(chosen_N)
-        for at in chosen[np.argsort(-by_N[chosen], kind="stable")]:
-            row = int(seen.rows[at])
-            # Decides ties: the first stays. Rows that come in any order bring their number.
-            order = self._seen + row
-            if "row" in seen.scores.column_names:
-                order = seen.scores["row"][row].as_py()
-            by, heap = float(by_N[at]), self._heaps.get(part, [])
+        for at in chosen[np.lexsort((order_N[chosen], -by_N[chosen]))]:
+            by, order, heap = float(by_N[at]), int(order_N[at]), self._heaps.get(part, [])
             if len(heap) == self.most and (by, -order) < heap[0][:2]:
                 break
             self._push(part, (by, -order, seen.entry(int(at))))
@@ -106,7 +105,11 @@ class GallerySelection:
     def _push(self, part: str, item: tuple[float, int, dict[str, Any]]) -> None:
         heap, held = self._heaps.setdefault(part, []), self._held.setdefault(part, set())
         key = _key(item[2])
-        if key in held:  # a list may name an image often
+        if key in held:  # a list may name an image often: its first row stays
+            at = next(at for at, one in enumerate(heap) if _key(one[2]) == key)
+            if item[:2] > heap[at][:2]:
+                heap[at] = item
+                heapq.heapify(heap)
             return
         if len(heap) < self.most:
             heapq.heappush(heap, item)
@@ -115,12 +118,14 @@ class GallerySelection:
             held.remove(_key(heapq.heapreplace(heap, item)[2]))
             held.add(key)
 
+    def ranked(self, part: str) -> list[dict[str, Any]]:
+        """The `most` images of a part, the most telling first."""
+        heap = sorted(self._heaps.get(part, []), key=lambda one: one[:2], reverse=True)
+        return [entry for _, _, entry in heap]
+
     def parts(self) -> dict[str, list[dict[str, Any]]]:
         """At most so many images in all, each once: by part, the most telling first."""
-        ranked = {
-            part: [entry for _, _, entry in sorted(heap, key=lambda one: one[:2], reverse=True)]
-            for part, heap in self._heaps.items()
-        }
+        ranked = {part: self.ranked(part) for part in self._heaps}
         chosen: dict[str, list[dict[str, Any]]] = {}
         taken: set[tuple[str, str]] = set()
 

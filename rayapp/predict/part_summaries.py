@@ -1,6 +1,6 @@
 """What is told of a large result, gathered part by part: by workers, then of their summaries."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -24,14 +24,10 @@ _PLACES: dict[str, pa.DataType] = {
 }
 
 
-def part_schema(
-    scheme: LabelScheme | None, kept: pa.Schema, root: str, perturbation: str
-) -> pa.Schema:
-    """Columns of a part: a score's, the row's number, where its image lies, and the set's own."""
+def facts_of_parts(scheme: LabelScheme | None, root: str, perturbation: str) -> pa.Schema:
+    """Columns of a part: a score's, and where its image lies."""
     own = work_schema(scheme)
-    known = {"row", *own.names, *_PLACES}
-    fields = [("row", pa.int64()), *own, *_PLACES.items()]
-    fields += [(one.name, one.type) for one in kept if one.name not in known]
+    fields = [*own, *(one for one in pa.schema(_PLACES) if one.name not in own.names)]
     return scores.with_root(pa.schema(fields, metadata=own.metadata), root, perturbation)
 
 
@@ -42,6 +38,11 @@ class Summary:
     selection: GallerySelection
     parts: list[Part] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def of(cls, judge: Judge, most: int) -> "Summary":
+        """Of no part yet; at least as many images are kept as are named to look at."""
+        return cls(GallerySelection(judge, max(most, _LOOK_FIRST)))
 
     def add(self, store: Store, keys: Iterable[str]) -> "Summary":
         """Look at parts."""
@@ -81,8 +82,3 @@ class Summary:
             for several in self.selection.parts().values()
             for one in several
         }
-
-
-def summary_of(judge: Judge, most: int, store: Store, keys: Sequence[str]) -> Summary:
-    """The summary of some parts; at least as many images are kept as are named to look at."""
-    return Summary(GallerySelection(judge, max(most, _LOOK_FIRST))).add(store, keys)

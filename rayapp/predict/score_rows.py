@@ -125,10 +125,17 @@ class PredictRows:
         self._decoders = BoundedSemaphore(num_decoders)
         self._networks = BoundedSemaphore(1 if self.spec.gpus else self.side_by_side)
 
+    @property
+    def at_once(self) -> int:
+        """Views of a forward pass."""
+        return self._scorer.at_once
+
     def batch(self, batch: Sequence[row_work.Row]) -> list[row_work.Row]:
         """A logit a row, or its error; with the time and memory that it took."""
         start = time.perf_counter()
-        images = [list(same) for _, same in itertools.groupby(batch, lambda row: row["path"])]
+        # Rows of one image are its variants; those with numbers of their own are of as many images.
+        by_image = itertools.groupby(batch, lambda row: (row["path"], row.get("row")))
+        images = [list(same) for _, same in by_image]
         results: list[row_work.Row] = []
         waiting: list[tuple[row_work.Row, SeenDelivered]] = []
         at_once, depth = 1, 2 * self._num_readers

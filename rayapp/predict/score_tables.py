@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.dataset import manifest, scores
+from rayapp.dataset.inputs.listed_inputs import Inputs
 from rayapp.dataset.labels import LabelScheme
 from rayapp.models.basis import error_rates
 from rayapp.models.detector_spec import Preprocessing
@@ -17,7 +18,6 @@ from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
 from rayapp.predict.gallery_selection import GallerySelection
-from rayapp.predict.inputs import Inputs
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayapp.dataset.declared.declaration import KINDS, NOTHING
+from rayapp.dataset.repeats import Repeats
 
-_SHOWN_KINDS = 6
+_SHOWN_KINDS, _SHOWN_REPEATS = 6, 2
 
 
 def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list[str]:
@@ -21,6 +22,11 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
     lines += _declared_lines(results)
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))
+    if repeats := results.get("repeats"):
+        found = Repeats(**repeats)
+        if found.files:
+            named = "; ".join(found.lines(_SHOWN_REPEATS))
+            lines.append(f"{found.files:,} files repeat the bytes of another: {named}")
     kinds: dict[str, int] = results["left_out"]
     if kinds:
         shown = [f"{count:,} {kind}" for kind, count in list(kinds.items())[:_SHOWN_KINDS]]

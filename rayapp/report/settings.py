@@ -1,11 +1,9 @@
 """Settings of report."""
 
-from typing import Any
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from rayapp.config.paths import Uri
-from rayapp.config.settings import JobSettings
+from rayapp.config.settings import JobSettings, one_or_more
 
 
 class ReportSettings(JobSettings):
@@ -21,7 +19,4 @@ class ReportSettings(JobSettings):
     title: str = Field("", description="title of the page; one of ours where none is given")
     note: str = Field("", description="what the reader must know before any figure")
 
-    @field_validator("evaluations", "embeddings", "runs", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    _several = one_or_more("evaluations", "embeddings", "runs")

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from rayapp.dataset.images import sha256
-from rayapp.dataset.manifest import parse_table
-from rayapp.dataset.scores import FOLDER_MANIFEST
+from rayapp.dataset.manifest import FOLDER_MANIFEST, count_failed, parse_table, table_bytes
 from rayapp.run.rows_done import RowsDone
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Stat, Store
 
 _SUFFIX = ".parquet"
@@ -56,8 +56,8 @@ class DatasetFolder:
         for stat in self.parts():
             if stat.key not in self._seen:
                 self._seen.add(stat.key)
-                table = parse_table(self.store.get(stat.key), ["row"])
-                self.done.add(table["row"].to_numpy())
+                with open_parquet(self.store, stat) as file:  # of the part one column alone
+                    self.done.add(file.read(["row"])["row"].to_numpy())
 
     def parts(self) -> Iterator[Stat]:
         """The parts, by name."""
@@ -80,10 +80,26 @@ class DatasetFolder:
         self.store.put(f"{self.name}/{FOLDER_MANIFEST}", data)
         self.store.delete([stat.key for stat in list(self.store.list(f"{self.checkpoint}/"))])
 
+    def drop(self) -> None:
+        """Remove the parts, of which others were made."""
+        for folder in (self.name, self.checkpoint):
+            self.store.delete([stat.key for stat in list(self.store.list(f"{folder}/"))])
+
 
 def read_part(store: Store, key: str) -> tuple[pa.Table, Part]:
     """A part's rows, and what is to be told of it."""
     data = store.get(key)
     table = parse_table(data)
-    failed = sum(1 for one in table["status"].to_pylist() if one != "ok")
-    return table, Part(key.rpartition("/")[2], table.num_rows, failed, len(data), sha256(data))
+    return table, _described(key, table, data)
+
+
+def write_part(store: Store, key: str, table: pa.Table) -> Part:
+    """A part that is made of another one; what is to be told of it."""
+    data = table_bytes(table)
+    store.put(key, data)
+    return _described(key, table, data)
+
+
+def _described(key: str, table: pa.Table, data: bytes) -> Part:
+    name = key.rpartition("/")[2]
+    return Part(name, table.num_rows, count_failed(table), len(data), sha256(data))

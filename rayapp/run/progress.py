@@ -46,7 +46,8 @@ class Progress:
         """Count more work done, of which so many failed; `note` replaces the text at the end."""
         self.done += done
         self.failed += failed
-        self._first = self._first or (time.monotonic(), self.done)
+        if done:
+            self._first = self._first or (time.monotonic(), self.done)
         self.note = self.note if note is None else note
         every = _TERMINAL_EVERY_S if self._in_place else _LINE_EVERY_S
         if time.monotonic() - self._shown >= every:

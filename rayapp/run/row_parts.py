@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.run.record import digest
 from rayapp.run.resume import Verify, sound_rows
@@ -43,7 +44,7 @@ class Parts:
         """Take the rows that earlier runs did without failure and that `verify` gives back."""
         known = pa.array([], pa.string())
         for stat in list(self._store.list(self._folder)):
-            table = manifest.read_table(self._store, stat.key).cast(self.schema)
+            table = self._read(stat.key)
             sound = sound_rows(table, verify)
             kept = pc.is_in(table["id"], value_set=sound["id"].combine_chunks())
             fresh = pc.invert(pc.is_in(table["id"], value_set=known))
@@ -112,10 +113,20 @@ class Parts:
         back = np.argsort(np.concatenate(positions), kind="stable")
         return pa.concat_tables(taken).take(pa.array(back)).combine_chunks()
 
+    def _read(self, key: str) -> pa.Table:
+        table = manifest.read_table(self._store, key)
+        if set(table.column_names) != set(self.schema.names):
+            odd = min(set(table.column_names) ^ set(self.schema.names))
+            why = "lacks" if odd in self.schema.names else "has"
+            raise UserError(
+                f"{self._store.uri(key)}: an earlier version began this, its table {why} the "
+                f"column {odd!r}: --overwrite, or remove {self._store.root}, to begin anew"
+            )
+        return table.select(self.schema.names).cast(self.schema)
+
     def _part(self, number: int) -> pa.Table:
         if number not in self._open:
-            table = manifest.read_table(self._store, self._keys[number]).cast(self.schema)
-            self._open[number] = table
+            self._open[number] = self._read(self._keys[number])
         self._open.move_to_end(number)
         while len(self._open) > _OPEN_PARTS:
             self._open.popitem(last=False)

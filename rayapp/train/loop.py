@@ -154,9 +154,13 @@ def train_alone(
 
 
 def train_here(
-    job: Job, run: record.Run, on_epoch: OnEpoch | None = None, on_step: OnStep | None = None
+    job: Job,
+    run: record.Run,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> record.Run:
-    """See train_alone, of a run that is open and not done."""
+    """See train_alone, of a run that is open and not done; `tell` as of RankContext."""
     settings = job.settings
     if settings.ingest == "stream":
         raise UserError("ingest stream wants Ray Train's workers; give --ingest indexed")
@@ -169,7 +173,8 @@ def train_here(
             on_epoch(figures)
 
     with run.claimed():
-        result = train_rank(job, RankContext(device=_device(settings)), state, keep, on_step)
+        rank_context = RankContext(device=_device(settings), tell=tell)
+        result = train_rank(job, rank_context, state, keep, on_step)
     leftover = [stat.key for stat in list(run.store.list(f"{CHECKPOINTS}/"))]
     run.store.delete([STATE_FILE, *leftover])
     run.finish(result.pop("counts"), result, made=MADE)

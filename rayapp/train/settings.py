@@ -132,8 +132,8 @@ class TrainSettings(JobSettings):
     )
     lora: LoraSettings | None = Field(
         None,
-        description="in stage 1, adapt the backbone, a ViT of timm's, by maps of low rank, which "
-        "are merged into its weights in the detector; none: train it whole",
+        description="in stage 1, adapt the backbone, a ViT, Swin or ConvNeXt of timm's, by maps of "
+        "low rank, which are merged into its weights in the detector; none: train it whole",
     )
     consistency: ConsistencySettings | None = Field(
         None, description="in stage 1 with loss ce, hold two views of an image together"

@@ -88,10 +88,12 @@ class RankContext:
     """Where a rank runs, and what connects it to others.
 
     `wrap` makes its module one of many (DDP); None: alone. `stream` gives its part of each step of
-    a stage that is streamed, from a step on, in the order in which it comes.
+    a stage that is streamed, from a step on, in the order in which it comes. `tell` is given, in
+    words, how far what comes before training is.
     """
 
     rank: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] | None = None
     stream: Callable[[Stage, int], Iterator[Batch]] | None = None
+    tell: Callable[[str], None] = lambda _: None

@@ -3,16 +3,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from rayapp import load_detector
 from rayapp.calibrate.fit import calibrate
 from rayapp.calibrate.settings import CalibrateJobSettings, CalibrateSettings
 from rayapp.config.errors import UserError
+from rayapp.dataset.images import decode, perceptual_hash
 from rayapp.dataset.labels import Item, load_scheme, read_list, write_list
 from rayapp.dataset.leakage import ITEMS_FILE
 from rayapp.dataset.manifest import read_table, write_table
 from rayapp.jobs.calibrate import calibrate_from_images
 from rayapp.models.calibration.calibrators import Calibration
+from rayapp.models.detector import Detector
+from rayapp.models.folder import save_detector
+from rayapp.models.scope import Measured, Quantity, Scope
 from rayapp.storage.uris import open_store
 from tests.detectors import listed, saved_detector, saved_scores, tiny_detector
 
@@ -256,3 +261,79 @@ def test_other_settings_need_another_output_or_overwrite(given: dict):
     found = load_detector(given["output"]).spec.calibration
     assert found is not None
     assert found.method == "bias"
+
+
+def test_a_few_scores_that_run_the_other_way_by_chance_are_refused(
+    given: dict, tmp_path: Path
+) -> None:
+    items = listed(tmp_path / "few.txt", [0, 1] * 4, SCHEME)
+    given["annotations"] = str(tmp_path / "few.txt")
+    for name, logits in (("chance", [3, 2, 1, 2, 2, 1, 3, 2]), ("sure", [9, 1, 8, 0, 7, 1, 9, 2])):
+        folder, values = tmp_path / name, np.array(logits, float)
+        given["scores"] = saved_scores(folder, tiny_detector(), items, values, SCHEME)
+        given["output"] = str(tmp_path / f"{name}-out")
+        if name == "chance":
+            with pytest.raises(UserError, match=r"slope -.*8 images are too few to tell"):
+                calibrate(CalibrateSettings(**given))
+            assert not Path(given["output"]).exists()
+        else:
+            assert calibration_of(given).turned
+
+
+def calibration_of(given: dict) -> Calibration:
+    calibrate(CalibrateSettings(**given))
+    return calibration(given["output"])
+
+
+def test_what_was_measured_of_scores_goes_when_they_are_turned_round(
+    given: dict, tmp_path: Path
+) -> None:
+    plain = tiny_detector()
+    figures = {"roc_auc": Quantity(value=0.1)}
+    scope = Scope(measured=(Measured(name="own", num_real=1, num_synthetic=1, figures=figures),))
+    spec = plain.spec.model_copy(update={"scope": scope})
+    save_detector(Detector(plain.network, spec), open_store(tmp_path / "known"))
+    items = read_list(given["annotations"], SCHEME).items
+    for sign, kept in ((1, 1), (-1, 0)):
+        logits = np.random.default_rng(0).normal(sign * 3 * np.array([0, 1] * 150), 1.0)
+        folder = tmp_path / f"s{sign}"
+        saved_scores(folder, plain, items, logits, SCHEME)
+        changed = {
+            "detector": str(tmp_path / "known"),
+            "scores": str(folder),
+            "output": str(tmp_path / f"o{sign}"),
+        }
+        calibrate(CalibrateSettings(**given | changed))
+        assert len(load_detector(changed["output"]).spec.scope.measured) == kept
+
+
+def test_looks_are_compared_before_an_image_is_scored(given: dict, tmp_path: Path) -> None:
+    """A list of the same pictures, stored anew: other bytes under other names."""
+    rng = np.random.default_rng(0)
+    for folder in ("mine", "theirs"):
+        (tmp_path / folder / "i").mkdir(parents=True)
+    items = listed(tmp_path / "few.txt", [0, 1] * 6, SCHEME)
+    others = []
+    for number, item in enumerate(items):
+        small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "mine" / item.path)
+        name = f"i/other{number}.png"
+        picture.resize((64, 64)).save(tmp_path / "theirs" / name)
+        others.append(Item(name, name, item.labels))
+    write_list(open_store(tmp_path), "test.txt", others, SCHEME)
+    listed_of = {f"i/other{n}.png": None for n in range(12)}
+    known = pa.table({"path": list(listed_of)})
+    hashes = [perceptual_hash(decode((tmp_path / "theirs" / n).read_bytes()).pixels_HWC)
+              for n in listed_of]  # fmt: skip
+    write_table(open_store(tmp_path), "known.parquet", known.append_column(
+        "perceptual_hash", pa.array(hashes)))  # fmt: skip
+    write_list(open_store(tmp_path), "away.txt", others, SCHEME)
+    job = {k: v for k, v in given.items() if k != "scores"} | {
+        "annotations": str(tmp_path / "few.txt"),
+        "root": str(tmp_path / "mine"),
+        "against": (str(tmp_path / "known.parquet"), str(tmp_path / "away.txt")),
+    }
+    with pytest.raises(UserError, match=r"of 12 calibration images are in .*by look"):
+        calibrate_from_images(CalibrateJobSettings(**job))
+    assert list(tmp_path.rglob("out-scores/**/scores.parquet")) == []

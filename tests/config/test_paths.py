@@ -150,6 +150,7 @@ _WORDS = re.compile(
 )
 _NO_PATHS = {
     "annotate.layout": "a pattern of folder names",
+    "audit.column": "a column",
     "audit.roles": "the names of lists, to what they are for",
     "calibrate.fpr_by": "a column",
     "download.sources": "names in the catalogue",
@@ -163,7 +164,11 @@ _NO_PATHS = {
     "benchmark.sources": "names in the catalogue",
     "benchmark.train": "settings, whose own fields are looked at",
     "fuse.names": "how the detectors are called",
+    "pack.column": "a column",
+    "perturb.column": "a column",
     "predict.column": "a column",
+    "serve.add_token": "how the token is called",
+    "serve.names": "how the detectors are called",
     "train.about": "a sentence",
     "train.target": "a column",
     "tune.start": "settings, made whole by `whole`",

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from rayapp.dataset.inputs.input_shards import find_shards
 from rayapp.dataset.shard_rows import read
 from rayapp.dataset.shards import SHARD_ROWS, ShardSet
-from rayapp.predict.input_shards import find_shards
 from tests.sets import as_tables, as_tars, label_of
 
 IMAGES = {f"{at:03}.png": bytes([at]) * (at + 1) for at in range(10)}

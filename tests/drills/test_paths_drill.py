@@ -89,6 +89,7 @@ OTHERS = {
     "demo": "--tiny",  # by default it writes to runs/demo
     "benchmark": "--config conf/pipeline.yaml --output out/whole",
     "pipeline": "--config conf/pipeline.yaml --output out/whole",  # the old name
+    "serve": "--detector detector",  # by default it writes to runs/serve
     "weights": "--name commfor",
 }
 WRITES_NOTHING = {"declared", "describe"}

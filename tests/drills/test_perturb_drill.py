@@ -16,7 +16,7 @@ from PIL import Image
 from rayapp.dataset import manifest
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import load_scheme
-from rayapp.perturb.manifest_rows import Tally, expand, row_schema
+from rayapp.perturb.manifest_rows import Tally, expand, manifest_schema, row_schema
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
 from rayapp.transforms import load_perturbation
@@ -72,8 +72,9 @@ def pixels_without_ray(folder, output, perturbation, names):
     for at, name in enumerate(sorted(names)):
         (row,) = work.batch([{"id": name, "path": name, "name": f"{at}.webp"}])
         row |= dict.fromkeys(("origin", "content", "generator", "model"), 0)
-        done = manifest.from_rows([row], row_schema(load_scheme("demo")))
-        found.add(expand(done, load_scheme("demo"), work.perturbation.variant_names))
+        scheme = load_scheme("demo")
+        done = manifest.from_rows([row], row_schema(scheme))
+        found.add(expand(done, manifest_schema(scheme), work.perturbation.variant_names))
     return found.pixels_sha256
 
 

@@ -217,6 +217,9 @@ def test_a_calibration_that_turns_the_scores_round_says_so(
     )
     (pairing,) = Bench(settings, load_all(settings.detector, ())).pairings(load_suites(settings))
     assert "it turns the scores round (slope -" in pairing.measurements.fields["calibration"]
+    test = pairing.measurements.judged.test  # what it answers is ranked, not what it turns
+    probabilities, logits = test.probabilities_N, test.logits_N
+    assert (np.argsort(logits) == np.argsort(probabilities, kind="stable")).all()
 
 
 def test_auc_stands_beside_the_accuracy_of_every_pair_of_sources(measure: Measure) -> None:

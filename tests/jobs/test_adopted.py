@@ -58,7 +58,7 @@ def settings(kind: Any, **given: Any) -> Any:
 
 def test_from_scores_to_a_calibrated_folder_and_its_measure(data: Path, tmp_path: Path) -> None:
     before = sorted((path.name, path.read_bytes()) for path in (data / "model").iterdir())
-    model, labels = str(data / "model"), ["LABEL_1"]
+    model, labels = str(data / "model"), ["LABEL_0"]
     common = {"root": str(data), "scheme": "demo"}
     with pytest.raises(UserError, match="--synthetic-labels"):
         predict(settings(PredictSettings, detector=model, input=str(data / "test"), output="x"))
@@ -69,7 +69,7 @@ def test_from_scores_to_a_calibrated_folder_and_its_measure(data: Path, tmp_path
     assert run.counts["scored"] == 24
     rows = pq.read_table(tmp_path / "p/scores.parquet").sort_by("id")
     images = [Image.open(data / "test" / name) for name in rows["id"].to_pylist()]
-    expected = pipeline_probability(data / "model", images, ("LABEL_1",))
+    expected = pipeline_probability(data / "model", images, ("LABEL_0",))
     found = 1 / (1 + np.exp(-rows["logit"].to_numpy().astype(float)))
     assert np.abs(found - expected).max() <= 1e-5
 

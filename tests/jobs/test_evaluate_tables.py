@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -245,3 +246,31 @@ def test_without_an_evaluation_the_published_tables_stand_alone(tmp_path: Path):
     page = run.store.get(REPORT_FILE).decode()
     for words in ("ImagiNet_Specific_Model", "0.9564", "Inference time", "Nothing was measured"):
         assert words in page
+
+
+def test_an_output_of_an_older_version_ends_in_one_line(given: dict) -> None:
+    """Its figures lack what was added since; scores that lack a column are read all the same."""
+    table = Path(given["scores"]) if isinstance(given["scores"], str) else Path(given["scores"][0])
+    for file in table.rglob("scores.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["reason", "declared"]), file)
+    run = evaluate(EvaluateSettings(**given))
+    assert run.state != "done"
+    path = Path(run.store.uri(EVALUATION_FILE))
+    stored = json.loads(path.read_text())
+    del stored["evaluations"][0]["detector_name"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="another version, evaluate with --overwrite") as refusal:
+        evaluate(EvaluateSettings(**given))
+    assert "\n" not in str(refusal.value)
+
+
+def test_score_tables_that_do_not_fit_together_are_named(given: dict) -> None:
+    table = Path(given["scores"]) if isinstance(given["scores"], str) else Path(given["scores"][0])
+    file = next(table.rglob("scores.parquet"))
+    old = pq.read_table(file)
+    at = old.schema.get_field_index("note")
+    odd = old.set_column(at, "note", pa.array([1] * old.num_rows))
+    pq.write_table(odd, file)
+    with pytest.raises(UserError, match=r"do not fit together.*run predict again") as refusal:
+        evaluate(EvaluateSettings(**given))
+    assert "\n" not in str(refusal.value)

@@ -8,7 +8,8 @@ from rayapp.config.errors import UserError
 from rayapp.dataset.images import decode
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.dataset.tiles import TileIndex
-from rayapp.jobs.pack import expected_bytes, pack
+from rayapp.jobs.pack import pack
+from rayapp.pack.expected_sizes import expected_bytes
 from rayapp.pack.settings import PackSettings
 from rayapp.pack.tile_rows import PackRows
 from rayapp.storage.store import LocalStore
@@ -47,7 +48,7 @@ def test_a_batch_becomes_one_shard_of_the_same_name_each_time(images: Path, tmp_
 
 
 def test_sizes_are_expected_from_a_sample(images: Path) -> None:
-    found = [Item(name, name, ()) for name in ("sub/1.png", "text.png")]
+    found = _rows("sub/1.png", "text.png")
     sizes = expected_bytes(open_store(images), found, 64)
     assert sizes["originals"] == (images / "sub/1.png").stat().st_size
     assert sizes.keys() == {"originals", "webp", "zstd"}

@@ -101,7 +101,7 @@ def test_the_folder_is_a_data_set_that_its_manifest_describes(tmp_path: Path, de
 def test_a_large_result_is_the_folder_alone(
     tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("rayapp.jobs.predict_stream.LARGE", 5)
+    monkeypatch.setattr("rayapp.cluster.streamed.LARGE", 5)
     tables = as_tables(tmp_path / "data", IMAGES)
     told = streamed(tmp_path / "out", detector, input=str(tables))
     assert told["made"] == ["scores"]

@@ -4,7 +4,8 @@ from torch import nn
 
 from rayapp.config.errors import UserError
 from rayapp.models.backbones import create_backbone
-from rayapp.models.detector_spec import LoraSettings
+from rayapp.models.detector import build_network
+from rayapp.models.detector_spec import Architecture, HeadSettings, LoraSettings
 from rayapp.models.encoder import Network
 from rayapp.models.lora import add_lora, merged, train_lora_only
 from tests.models.vits import FAMILIES, IMAGES, PLAIN, made, stir
@@ -80,9 +81,69 @@ def test_what_is_not_there_is_named(settings: dict[str, object], message: str) -
         add_lora(made().encoder.backbone, LoraSettings.model_validate(settings))
 
 
-def test_other_networks_are_refused() -> None:
-    with pytest.raises(UserError, match="wants a ViT"):
-        add_lora(create_backbone("highpass-small", options={"width": 4, "depth": 3}), LORA)
+SWIN = {"img_size": 32, "patch_size": 2, "window_size": 4, "embed_dim": 8, "num_heads": (1, 2)}
+STAGED: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    "swin_tiny_patch4_window7_224": (SWIN | {"depths": (2, 1)}, ("attn.qkv", "attn.proj")),
+    "swinv2_tiny_window8_256": (SWIN | {"depths": (2, 1)}, ("attn.qkv", "mlp.fc2")),
+    "convnext_atto": (
+        {"depths": (2, 1, 1, 1), "dims": (8, 8, 16, 16), "conv_mlp": False},
+        ("mlp.fc1", "mlp.fc2"),
+    ),
+}
+
+
+def _staged(backbone: str) -> Network:
+    torch.manual_seed(0)
+    head = HeadSettings(hidden=0, norm="none")
+    options, _ = STAGED[backbone]
+    return stir(build_network(Architecture(backbone=backbone, options=options, head=head)).eval())
+
+
+@pytest.mark.parametrize("backbone", STAGED)
+def test_networks_of_stages_are_adapted_and_merged_as_well(backbone: str) -> None:
+    plain, adapted = _staged(backbone), _staged(backbone)
+    lora = LoraSettings(rank=2, targets=STAGED[backbone][1], layers=(0, -1))
+    names = add_lora(adapted.encoder.backbone, lora)
+    assert len(names) == 4  # two maps of the first block and of the last, in whatever stage
+    torch.testing.assert_close(adapted(IMAGES), plain(IMAGES), atol=1e-6, rtol=1e-6)
+    train_lora_only(adapted.encoder.backbone)
+    adapted(IMAGES).square().sum().backward()
+    trained = {n for n, p in adapted.encoder.named_parameters() if p.grad is not None}
+    assert trained
+    assert all("lora" in name for name in trained)
+    stir(adapted)
+    whole = merged(adapted)
+    assert set(whole.state_dict()) == set(plain.state_dict())
+    torch.testing.assert_close(whole(IMAGES), adapted(IMAGES), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(whole(IMAGES), plain(IMAGES), atol=1e-4)
+
+
+def test_blocks_are_counted_through_all_stages() -> None:
+    targets = STAGED["convnext_atto"][1]
+    for layers, block in (((1,), "stages.0.blocks.1"), ((-2,), "stages.2.blocks.0")):
+        network = _staged("convnext_atto")
+        lora = LoraSettings(rank=1, layers=layers, targets=targets)
+        assert add_lora(network.encoder.backbone, lora) == [f"{block}.{t}.weight" for t in targets]
+    with pytest.raises(UserError, match=r"5 is not among the 5 blocks"):
+        add_lora(network.encoder.backbone, LoraSettings(layers=(5,), targets=targets))
+    with pytest.raises(UserError, match=r"no 'attn.qkv' in a block; it has mlp.fc1, mlp.fc2"):
+        add_lora(_staged("convnext_atto").encoder.backbone, LORA)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "words"),
+    [
+        ("highpass-small", {"width": 4, "depth": 3}, "no blocks of linear maps"),
+        ("resnet18", {}, "no blocks of linear maps"),
+        ("efficientnet_b0", {}, "no blocks of linear maps"),
+        ("levit_128s", {}, "BatchNorm, whose averages training would change"),
+    ],
+)
+def test_other_networks_are_refused(backbone: str, options: dict, words: str) -> None:
+    lora = LoraSettings(targets=("linear",))
+    with pytest.raises(UserError, match=words) as refusal:
+        add_lora(create_backbone(backbone, options=options), lora)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_network_without_is_left_alone() -> None:

@@ -127,3 +127,10 @@ def test_every_published_detector_has_figures_with_source_and_date(name: str) ->
     assert all(one.figures and one.source and one.date for one in scope.measured)
     # First in the line stands what is not the detector's own home.
     assert "its home set" not in scope.line()
+
+
+def test_a_calibration_that_turns_the_scores_round_leaves_no_ranking() -> None:
+    scope = Scope(measured=(measured(),)).recalibrated(Images(), turned=True)
+    assert scope.measured == ()
+    published = published_scope("imaginet").recalibrated(Images(), turned=True)
+    assert all(one.name.endswith(", before calibration") for one in published.measured)

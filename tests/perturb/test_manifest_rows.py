@@ -4,7 +4,7 @@ import pytest
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import load_scheme, parse_list
 from rayapp.perturb.file_names import targets
-from rayapp.perturb.manifest_rows import Tally, expand, row_schema, write_lists
+from rayapp.perturb.manifest_rows import Tally, expand, manifest_schema, row_schema, write_lists
 from rayapp.storage.uris import open_store
 
 SCHEME = load_scheme("demo")
@@ -52,7 +52,7 @@ def table(lists):
 
 
 def test_nothing_is_left_out(table):
-    whole = expand(table, SCHEME, VARIANTS)
+    whole = expand(table, manifest_schema(SCHEME), VARIANTS)
     found = {(r["id"], r["status"]): r for r in whole.to_pylist()}
     assert set(found) == {
         ("a.png@large", "ok"),
@@ -75,7 +75,7 @@ def test_nothing_is_left_out(table):
 
 
 def test_a_tally_is_the_same_however_the_rows_come(table):
-    whole = expand(table, SCHEME, VARIANTS)
+    whole = expand(table, manifest_schema(SCHEME), VARIANTS)
     at_once, one_by_one = Tally(VARIANTS), Tally(VARIANTS)
     at_once.add(whole)
     for at in range(whole.num_rows):
@@ -86,7 +86,7 @@ def test_a_tally_is_the_same_however_the_rows_come(table):
         "small": {"ok": 2, "skipped": 0},
         "large": {"ok": 1, "skipped": 1},
     }
-    assert at_once.counts == {"ok": 3, "skipped": 1, "failed": 1}
+    assert at_once.by_status == {"ok": 3, "skipped": 1, "failed": 1}
     assert at_once.misses == ["c.png: empty file"]
     other = Tally(VARIANTS)
     other.add(
@@ -100,7 +100,7 @@ def test_a_tally_is_the_same_however_the_rows_come(table):
 def test_lists_name_what_was_made_in_the_given_order(table, lists, tmp_path):
     store = open_store(tmp_path)
     tally = Tally(VARIANTS)
-    tally.add(expand(table, SCHEME, VARIANTS))
+    tally.add(expand(table, manifest_schema(SCHEME), VARIANTS))
     keys = write_lists(store, tally.not_made, lists, targets(lists, "clean"), VARIANTS)
     assert keys == ["lists/small/test.txt", "lists/large/test.txt"]
     assert store.get(keys[0]).decode().splitlines() == [

@@ -6,7 +6,7 @@ from PIL import Image
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.perturb.file_names import targets
-from rayapp.perturb.manifest_rows import expand, row_schema
+from rayapp.perturb.manifest_rows import expand, manifest_schema, row_schema
 from rayapp.perturb.preview import _format, write_preview
 from rayapp.perturb.variants import PerturbRows
 from rayapp.storage.uris import open_store
@@ -23,7 +23,8 @@ def test_a_row_for_each_image_and_a_column_for_each_variant(tmp_path, most, rows
     work.setup()
     (named,) = targets([listed], "clean")
     done = work.batch([{"id": t.item.id, "path": t.source_path, "name": t.name} for t in named])
-    whole = expand(manifest.from_rows(done, row_schema(scheme)), scheme, perturbation.variant_names)
+    done = manifest.from_rows(done, row_schema(scheme))
+    whole = expand(done, manifest_schema(scheme), perturbation.variant_names)
     uri = write_preview(root, output, whole, most)
     sheet = Image.open(io.BytesIO(output.get("preview.png")))
     assert uri == str(tmp_path / "out" / "preview.png")

@@ -219,3 +219,35 @@ def test_an_image_that_is_named_often_is_shown_once():
         "synthetic": 1,
         "real": 2,
     }
+
+
+def test_parts_chosen_apart_and_merged_are_those_of_the_sort_of_all():
+    """Top-k a part, merged, in any order, with ties and images that are listed twice."""
+    rng = np.random.default_rng(3)
+    count, most = 600, 24
+    logits = np.round(rng.normal(0, 2, count), 1)  # many ties
+    whole = table(logits, [int(one) for one in rng.integers(0, 2, count)])
+    paths = [f"{at // 2 * 2 if at % 40 == 1 else at:04d}.png" for at in range(count)]
+    logits[1::40] = logits[0::40]  # of a picture that is listed twice
+    whole = whole.set_column(whole.schema.get_field_index("path"), "path", pa.array(paths))
+    whole = whole.set_column(
+        whole.schema.get_field_index("logit"), "logit", pa.array(logits, pa.float32())
+    ).append_column("row", pa.array(range(count), pa.int64()))
+    at_once = told(whole, most, step=count)
+    order = rng.permutation(count)
+    parts = [
+        told(whole.take(pa.array(order[at : at + 50])), most, step=17) for at in range(0, count, 50)
+    ]
+    merged = GallerySelection(Judge("centre-32"), most)
+    for part in parts:
+        merged.merge(part)
+    assert merged.parts() == at_once.parts()
+    assert merged.counts == at_once.counts
+    # The sort of all, by hand, of one part: the surest synthetic.
+    margins = {}
+    for path, logit in zip(paths, logits, strict=True):
+        p = 1 / (1 + np.exp(-np.float32(logit)))
+        margins.setdefault(path, float(p) - 0.5)
+    sure = sorted((m for m in margins.values() if m > NEAR), reverse=True)
+    got = [one["margin"] for one in merged.ranked("synthetic")]
+    np.testing.assert_allclose(got, sure[:most], atol=1e-6)

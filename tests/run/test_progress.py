@@ -113,3 +113,14 @@ def test_a_narrow_terminal_gets_no_wrapped_lines() -> None:
     *drawn, last = _on_a_terminal(30, "a long note " * 5).split("\r\x1b[K")
     assert max(map(len, drawn)) == 29
     assert last.startswith("perturb: 40 of 40 images")
+
+
+def test_a_note_alone_does_not_begin_the_rate(clock: list[float]) -> None:
+    shown = Progress("train", 100, stream=io.StringIO())
+    shown.update(0, note="features: 1 of 9 images")
+    clock[0] += 60
+    assert shown.line() == "train: 0 of 100 images, features: 1 of 9 images"
+    shown.update(10, note="stage2")
+    clock[0] += 1
+    shown.update(10)
+    assert shown.line() == "train: 20 of 100 images, 10.0/s, 8 s left, stage2"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.run import row_parts
 from rayapp.run.row_parts import Parts
@@ -109,3 +110,30 @@ def test_a_manifest_is_written_from_chunks(
     with pytest.raises(RuntimeError):
         manifest.write_chunks(store, "broken.parquet", broken(), SCHEMA)
     assert [stat.key for stat in store.list()] == ["m.parquet", "none.parquet"]
+
+
+@pytest.mark.parametrize(("gone", "more"), [("value", []), (None, ["old"])])
+def test_parts_of_a_version_with_other_columns_are_named(
+    tmp_path: Path, gone: str | None, more: list[str]
+) -> None:
+    store = open_store(tmp_path)
+    first = Parts(store, "s", SCHEMA)
+    first.write([rows(["a", "b"])])
+    (key,) = [stat.key for stat in store.list("parts/")]
+    table = manifest.read_table(store, key)
+    for name in more:
+        table = table.append_column(name, pa.nulls(2, pa.string()))
+    manifest.write_table(store, key, table.drop_columns([gone] if gone else []))
+    with pytest.raises(UserError, match=f"{gone or more[0]}.*: --overwrite, or remove") as refusal:
+        Parts(store, "s", SCHEMA).resume()
+    assert "\n" not in str(refusal.value)
+
+
+def test_columns_in_another_order_are_the_same_rows(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    Parts(store, "s", SCHEMA).write([rows(["a"], value=4)])
+    (key,) = [stat.key for stat in store.list("parts/")]
+    manifest.write_table(store, key, manifest.read_table(store, key).select(SCHEMA.names[::-1]))
+    again = Parts(store, "s", SCHEMA)
+    again.resume()
+    assert again.table().equals(rows(["a"], value=4))

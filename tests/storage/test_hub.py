@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from rayapp.config.errors import UserError
+from rayapp.dataset.inputs.input_shards import find_shards
 from rayapp.dataset.shard_rows import read
-from rayapp.predict.input_shards import find_shards
 from rayapp.storage import hub
 from tests.doubles.hub import Hub
 from tests.doubles.server import Reply, Request, Server

@@ -53,7 +53,7 @@ def check_keys(found: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: one does; nothing of the folder was loaded.
     """
-    for key, value in _entries(found):
+    for key, value in entries(found):
         if key in _REFUSED and value not in (None, False):
             raise UserError(
                 f"{where}: refused: {key!r} {_REFUSED[key]}; nothing of it was executed"
@@ -95,7 +95,7 @@ def check_inside(store: Store, name: str) -> None:
         raise UserError(f"{store.uri(name)}: refused: it is a link that leads out of the folder")
 
 
-def _entries(found: Any) -> Iterator[tuple[str, Any]]:
+def entries(found: Any) -> Iterator[tuple[str, Any]]:
     """Every key and value, at any depth."""
     waiting = [found]
     while waiting:

@@ -18,7 +18,9 @@ real reals human humans hum authentic natural nature genuine organic bonafide pr
 # They say what a picture is of or in: only alone do they say that it is real.
 _WEAK_WORDS = "photo photos photograph photographs photography photographic"
 _LIKE = "realistic realism like style styled"  # beside such a word: what only looks so
-_NEGATING_WORDS = "not non no never without isn isnt free"
+_NEGATING_WORDS = """
+not non no never nor neither without isn isnt wasn aren doesn didn don hasn free
+"""
 _SYNTHETIC, _REAL, _WEAK, _NEGATIONS = (
     frozenset(words.split())
     for words in (_SYNTHETIC_WORDS, _REAL_WORDS, _WEAK_WORDS, _NEGATING_WORDS)
@@ -45,12 +47,13 @@ def synthetic_classes(
         return _given(labels, where, given)
     meant = [means_synthetic(label) for label in labels]
     unclear = [label for label, one in zip(labels, meant, strict=True) if one is None]
-    if unclear or (several and len(labels) > 1 and len(set(meant)) == 1):
+    alike = len(labels) > 1 and (not any(meant) or (several and all(meant)))
+    if unclear or alike:
         shown = ", ".join(map(repr, labels[:8])) + (", …" if len(labels) > 8 else "")
         raise UserError(
             f"{where}: which of its classes mean synthetic is not clear from their names "
-            f"({shown}): name them, --synthetic-labels NAME… "
-            "(in Python load_detector(…, synthetic_labels=[…]))"
+            f"({shown}): name them, --synthetic-labels NAME…, or behind the detector's own name, "
+            "…#synthetic=NAME (in Python load_detector(…, synthetic_labels=[…]))"
         )
     return tuple(index for index, one in enumerate(meant) if one)
 

@@ -4,7 +4,13 @@ from rayapp.config.errors import UserError
 from rayapp.models.adopted.hub_uris import HUB
 from rayapp.models.pretrained import hub_answers
 
-_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.*")
+_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "model*.safetensors",
+    "model.safetensors.*",
+)
 
 
 def fetched(uri: str) -> str:

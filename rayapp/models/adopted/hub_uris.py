@@ -33,14 +33,15 @@ def with_labels(uri: str, labels: Sequence[str]) -> str:
 
 
 def labelled(data: Any) -> Any:
-    """Settings as given, the labels of `synthetic_labels` put to the name of `detector`."""
+    """Settings as given, the labels of `synthetic_labels` put to each detector's name."""
     labels = data.get("synthetic_labels") if isinstance(data, dict) else None
     if not labels or not isinstance(labels, str | list | tuple):
         return data  # what is no name of a class is refused where the field is read
     labels = [labels] if isinstance(labels, str) else list(labels)
-    given = data.get("detector")
-    if isinstance(given, str):
-        return data | {"detector": with_labels(given, labels)}
-    if isinstance(given, list | tuple):
-        return data | {"detector": [with_labels(str(one), labels) for one in given]}
+    for name in ("detector", "detectors"):
+        given = data.get(name)
+        if isinstance(given, str):
+            data = data | {name: with_labels(given, labels)}
+        elif isinstance(given, list | tuple):
+            data = data | {name: [with_labels(str(one), labels) for one in given]}
     return data

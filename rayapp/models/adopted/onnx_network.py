@@ -3,7 +3,8 @@
 Shapes: N images · K outputs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ import torch
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.models.adopted.outputs import AdoptedNetwork, as_logits
+from rayapp.models.adopted.onnx_weights import WANTED, as_one_file
+from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 
 BYTES = "model"  # the tensor under which a folder of ours holds the file
-_WANTED = "pip install 'imaginet-ray[onnx]'"
+WHOLE_BYTES = "tensor(uint8)"
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_KINDS: dict[str, Any] = {**FLOATS, WHOLE_BYTES: np.uint8}
+# What comes before the words of its errors: a code, and the place in its own source.
+_ITS_OWN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:/\S+:\d+ .*?\) (?=[A-Z]))?")
 _SILENT = 3  # onnxruntime's level for errors alone
-_KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class OnnxNetwork(AdoptedNetwork):
@@ -28,8 +33,8 @@ class OnnxNetwork(AdoptedNetwork):
         self.register_buffer(BYTES, torch.frombuffer(bytearray(model), dtype=torch.uint8))
         self._sessions: dict[Any, Any] = {}
 
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Logits of synthetic float32 [N]."""
+    def outputs(self, images_NCHW: Tensor) -> Tensor:
+        """What its output gives, float32 [N, K]."""
         config, session = self.adopted.config, self._session(images_NCHW.device)
         pixels = images_NCHW.float().cpu()
         if config["channels"] == "bgr":
@@ -41,8 +46,12 @@ class OnnxNetwork(AdoptedNetwork):
         # A file made for one image at a time takes no more.
         parts = np.split(array, len(array)) if given.shape[0] == 1 else [array]
         found = [session.run([config["output"]], {given.name: part})[0] for part in parts]
-        outputs_NK = torch.from_numpy(np.concatenate(found).astype(np.float32))
-        return as_logits(outputs_NK.reshape(len(array), -1), self.adopted).to(images_NCHW.device)
+        outputs_NK = np.concatenate([np.asarray(one).reshape(len(parts[0]), -1) for one in found])
+        return torch.from_numpy(outputs_NK.astype(np.float32)).to(images_NCHW.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what runs the file, of which there is no copy: it is opened again."""
+        return self.__dict__ | {"_sessions": {}}
 
     def _session(self, device: torch.device) -> Any:
         key = (device.type, torch.get_num_threads())
@@ -58,11 +67,10 @@ def build(adopted: Adopted, tensors: Mapping[str, Tensor], where: str) -> OnnxNe
     Raises:
         UserError: it holds no such file.
     """
-    if set(tensors) != {BYTES}:
+    if set(tensors) != {BYTES} or not adopted.config.keys() >= {"output", "layout", "channels"}:
         raise UserError(f"{where}: holds no ONNX file")
     model = tensors[BYTES].numpy().tobytes()
-    check_alone(model, where)
-    return OnnxNetwork(adopted, model)
+    return OnnxNetwork(adopted, as_one_file(model, where))
 
 
 def open_session(model: bytes, where: str, device: str = "cpu", threads: int = 1) -> Any:
@@ -75,7 +83,7 @@ def open_session(model: bytes, where: str, device: str = "cpu", threads: int = 1
         import onnxruntime
     except ImportError:
         raise UserError(
-            f"an ONNX file is run by onnxruntime, which is not installed: {_WANTED}"
+            f"an ONNX file is run by onnxruntime, which is not installed: {WANTED}"
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -88,38 +96,5 @@ def open_session(model: bytes, where: str, device: str = "cpu", threads: int = 1
             model, options, providers=[*gpu, "CPUExecutionProvider"]
         )
     except Exception as error:  # noqa: BLE001 - each fault of a file has a class of its own
-        why = " ".join(str(error).split())[:200]
+        why = _ITS_OWN.sub("", " ".join(str(error).split()))[:200]
         raise UserError(f"{where}: onnxruntime can't run it: {why}") from None
-
-
-def check_alone(model: bytes, where: str) -> None:
-    """Nothing where an ONNX file holds all of its weights.
-
-    Raises:
-        UserError: no ONNX file, or one that asks for data of other files.
-    """
-    try:
-        import onnx
-        from onnx.external_data_helper import uses_external_data
-    except ImportError:
-        raise UserError(
-            f"an ONNX file is read by onnx, which is not installed: {_WANTED}"
-        ) from None
-    try:
-        found = onnx.load_model_from_string(model)
-    except Exception:  # noqa: BLE001 - protobuf's own error, whose class depends on its build
-        raise UserError(f"{where}: not an ONNX file") from None
-    if not found.graph.node:
-        raise UserError(f"{where}: not an ONNX file")
-    if any(uses_external_data(tensor) for tensor in _tensors(found)):
-        raise UserError(f"{where}: refused: it asks for data of other files; save it as one file")
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor of an ONNX file, however deep it lies."""
-    for field, value in message.ListFields():
-        for one in value if isinstance(value, Sequence) or hasattr(value, "add") else [value]:
-            if getattr(field.message_type, "name", "") == "TensorProto":
-                yield one
-            elif field.message_type is not None:
-                yield from _tensors(one)

@@ -26,6 +26,14 @@ class AdoptedNetwork(nn.Module):
         super().__init__()
         self.adopted = adopted
 
+    def outputs(self, images_NCHW: Tensor) -> Tensor:
+        """What the network itself gives, float [N, K]."""
+        raise NotImplementedError
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits of synthetic float32 [N]."""
+        return as_logits(self.outputs(images_NCHW), self.adopted)
+
     def features(self, images_NCHW: Tensor) -> Tensor:
         """None are had.
 
@@ -40,6 +48,28 @@ class AdoptedNetwork(nn.Module):
         return []
 
 
+def trial_outputs(network: AdoptedNetwork, shape_HW: tuple[int, int], where: str) -> Tensor:
+    """What the network gives of a black and a white image, float [2, K].
+
+    Raises:
+        UserError: it does not take images of this size, or gives other outputs than are named.
+    """
+    images_NCHW = torch.stack([torch.zeros(3, *shape_HW), torch.ones(3, *shape_HW)])
+    try:
+        with torch.inference_mode():
+            outputs_NK = network.eval().outputs(images_NCHW).flatten(1)
+            as_logits(outputs_NK, network.adopted)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a network of others may fail in any way
+        height, width = shape_HW
+        why = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{where}: it fails on images of {height}×{width} px, so it wants others: {why}"
+        ) from None
+    return outputs_NK
+
+
 def as_logits(outputs_NK: Tensor, adopted: Adopted) -> Tensor:
     """Logits of synthetic float32 [N], whose sigmoid is what the network itself gives.
 
@@ -47,10 +77,9 @@ def as_logits(outputs_NK: Tensor, adopted: Adopted) -> Tensor:
     the logit of the softmax's sum.
     """
     outputs_NK = outputs_NK.flatten(1).double()
-    if outputs_NK.shape[1] != len(adopted.classes):
-        raise UserError(
-            f"the network gives {outputs_NK.shape[1]} outputs, {len(adopted.classes)} are named"
-        )
+    num_outputs, num_named = outputs_NK.shape[1], len(adopted.classes)
+    if num_outputs != num_named:
+        raise UserError(f"the network gives {num_outputs} outputs, {num_named} are named")
     chosen = torch.zeros(len(adopted.classes), dtype=torch.bool)
     chosen[list(adopted.synthetic)] = True
     if adopted.gives == "softmax":

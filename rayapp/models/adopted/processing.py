@@ -29,7 +29,9 @@ def processed(pixels_HWC: Pixels, processor: Processor) -> Pixels:
     size_HW = resized_HW(pixels_HWC.shape[:2], processor)
     if size_HW is not None:
         pixels_HWC = _resized(pixels_HWC, size_HW, processor)
-    return _cropped(pixels_HWC, processor.crop) if processor.crop else pixels_HWC
+    if processor.crop:
+        pixels_HWC = _cropped(pixels_HWC, processor.crop)
+    return np.ascontiguousarray(pixels_HWC[..., ::-1]) if processor.bgr else pixels_HWC
 
 
 def seen_box(size_HW: tuple[int, int], processor: Processor) -> tuple[float, float, float, float]:
@@ -45,13 +47,16 @@ def seen_box(size_HW: tuple[int, int], processor: Processor) -> tuple[float, flo
 
 def resized_HW(size_HW: tuple[int, ...], processor: Processor) -> tuple[int, int] | None:
     """Height and width after the resizing; None: there is none."""
+    if processor.shorter is None:
+        return processor.resized
+    short, long = sorted(size_HW)
+    side = float(processor.shorter)
+    if processor.longest is not None and long / short * side > processor.longest:
+        side = processor.longest * short / long
+    new_short = max(round(side), 1)
+    new_long = long if new_short == short else int(side * long / short)  # rounded down
     height, width = size_HW
-    if processor.shorter is not None:  # the longer side rounded down
-        side = processor.shorter
-        if width <= height:
-            return int(side * height / width), side
-        return side, int(side * width / height)
-    return processor.resized
+    return (new_long, new_short) if width <= height else (new_short, new_long)
 
 
 def _resized(pixels_HWC: Pixels, size_HW: tuple[int, int], processor: Processor) -> Pixels:

@@ -9,10 +9,11 @@ import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from rayapp.config.errors import UserError
@@ -21,6 +22,7 @@ from rayapp.models.detector_spec import Preprocessing, Processor
 from rayapp.models.preprocessing import preprocess
 
 CONFIG_FILE, PROCESSOR_FILE = "config.json", "preprocessor_config.json"
+NESTED_FILE, NESTED = "processor_config.json", "image_processor"  # of newer versions; goes before
 _TOLERANCE = 1e-5
 _PROBES_HW = ((301, 417), (97, 61))  # neither side whole multiples; one smaller than most crops
 _CONVNEXT_WHOLE = 384  # from this size on ConvNeXT's processor cuts nothing away
@@ -36,9 +38,19 @@ def read_processor(
     """
     with quiet():
         theirs = _theirs(config, processor, where)
-        found = _timm(theirs) if hasattr(theirs, "data_config") else _ours(theirs, where)
-        _check_same(theirs, found, where)
+        try:
+            found = _timm(theirs) if hasattr(theirs, "data_config") else _ours(theirs, where)
+            _check_same(theirs, found, where)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - settings may be wrong in any way
+            raise _unfit(error, where) from None
     return found
+
+
+def _unfit(error: Exception, where: str) -> UserError:
+    why = " ".join(str(error).split())[:200]
+    return UserError(f"{where}: {PROCESSOR_FILE}: no processor of images: {why}")
 
 
 def _theirs(config: Mapping[str, Any], processor: Mapping[str, Any] | None, where: str) -> Any:
@@ -55,9 +67,8 @@ def _theirs(config: Mapping[str, Any], processor: Mapping[str, Any] | None, wher
             return AutoImageProcessor.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
             )
-        except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise UserError(f"{where}: {PROCESSOR_FILE}: no processor of images: {why}") from None
+        except Exception as error:  # noqa: BLE001 - settings may be wrong in any way
+            raise _unfit(error, where) from None
 
 
 def _timm(theirs: Any) -> Preprocessing:
@@ -77,44 +88,76 @@ def _timm(theirs: Any) -> Preprocessing:
 
 def _ours(theirs: Any, where: str) -> Preprocessing:
     name = type(theirs).__name__
+    if list(theirs.model_input_names) != ["pixel_values"]:
+        raise UserError(
+            f"{where}: {name} gives {', '.join(theirs.model_input_names)}; images of one size, "
+            "pixel_values alone, are wanted"
+        )
     if getattr(theirs, "do_pad", None):
         raise UserError(f"{where}: {name} pads images, which is not repeated here")
     fields: dict[str, Any] = {
         "kernel": "pillow" if theirs.backend == "pil" else "torch",
         "filter": _filter(theirs),
         "rounded": not name.startswith("DINOv3"),  # that one scales first, and resizes floats
+        "bgr": _own(theirs, "do_flip_channel_order") or None,
     }
     if theirs.do_resize:
         fields |= _resizing(theirs, where)
     if getattr(theirs, "do_center_crop", None):
-        crop = theirs.crop_size
-        fields["crop"] = (crop["height"], crop["width"])
+        crop = (theirs.crop_size["height"], theirs.crop_size["width"])
+        if fields.get("crop", crop) != crop:
+            raise UserError(f"{where}: {name} crops twice, which is not repeated here")
+        fields["crop"] = crop
     processor = Processor(**fields)
     if processor.shape is None:
         raise UserError(
             f"{where}: {name} gives images of many sizes; a height and width, or a crop, is wanted"
         )
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if theirs.do_normalize:
-        mean, std = _channels(theirs.image_mean), _channels(theirs.image_std)
+    scale = theirs.rescale_factor if theirs.do_rescale else 1.0
     return Preprocessing(
         view="resize",
         size=processor.shape[0],
         processor=processor,
-        input_scale=theirs.rescale_factor if theirs.do_rescale else 1.0,
-        mean=mean,
-        std=std,
+        input_scale=scale,
+        **_normalising(theirs),
     )
 
 
+def _own(theirs: Any, name: str) -> Any:
+    """A setting that its class knows; whatever else its file holds has no effect there."""
+    return getattr(theirs, name) if hasattr(type(theirs), name) else None
+
+
+def _normalising(theirs: Any) -> dict[str, Any]:
+    """Mean and std, with all else that is linear in the scaled pixels."""
+    mean, std = np.zeros(3), np.ones(3)
+    # MobileViT's has the setting, and no normalisation.
+    if theirs.do_normalize and not hasattr(type(theirs), "do_flip_channel_order"):
+        mean, std = _channels(theirs.image_mean), _channels(theirs.image_std)
+    if theirs.do_rescale and _own(theirs, "rescale_offset"):  # EfficientNet's: less 1
+        mean = mean + 1
+    if _own(theirs, "include_top"):  # EfficientNet's: divided once more
+        std = std * _channels(theirs.image_std)
+    return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+
+
 def _resizing(theirs: Any, where: str) -> dict[str, Any]:
-    size = {k: v for k, v in dict(theirs.size).items() if v is not None}
-    if "crop_pct" in vars(theirs) or hasattr(type(theirs), "crop_pct"):
+    size: dict[str, Any] = {k: v for k, v in dict(theirs.size).items() if v is not None}
+    name, shorter = type(theirs).__name__, cast(int, size.get("shortest_edge"))
+    share = _own(theirs, "crop_pct")
+    if share and not name.startswith("PoolFormer"):
         return _convnext(theirs, size, where)
-    if size.keys() == {"height", "width"}:
+    if share:  # PoolFormer's: of a square as of a shorter side
+        square = size.get("height") if size.get("height") == size.get("width") else None
+        side = shorter or square
+        if side:
+            return {"shorter": int(side / share)}
+    elif size.keys() == {"height", "width"}:
         return {"resized": (size["height"], size["width"])}
-    if size.keys() == {"shortest_edge"}:
-        return {"shorter": size["shortest_edge"]}
+    elif size.keys() == {"shortest_edge"}:
+        return {"shorter": int(256 / 224 * shorter) if name.startswith("Levit") else shorter}
+    elif size.keys() == {"shortest_edge", "longest_edge"}:
+        return {"shorter": shorter, "longest": size["longest_edge"]}
     raise UserError(
         f"{where}: {PROCESSOR_FILE}: size {size} is not known; height and width, or shortest_edge"
     )
@@ -141,10 +184,9 @@ def _filter(theirs: Any) -> str:
     return str(getattr(resample, "value", resample)).lower()
 
 
-def _channels(values: Any) -> tuple[float, float, float]:
-    one, *others = values if isinstance(values, list | tuple) else [values]
-    red, green, blue = (one, *others) if others else (one, one, one)
-    return float(red), float(green), float(blue)
+def _channels(values: Any) -> NDArray[np.float64]:
+    """A value a channel [3], of one for all or of three."""
+    return np.broadcast_to(np.asarray(values, np.float64), 3)
 
 
 def _check_same(theirs: Any, ours: Preprocessing, where: str) -> None:
@@ -153,6 +195,8 @@ def _check_same(theirs: Any, ours: Preprocessing, where: str) -> None:
         pixels_HWC = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
         given = theirs(images=Image.fromarray(pixels_HWC), return_tensors="pt")["pixel_values"]
         found = preprocess(pixels_HWC, ours)
+        if not given.isfinite().all():
+            raise ValueError("it gives pixels that are not finite")
         scale = max(float(given.abs().max()), 1.0)
         if given.shape != found.shape or not torch.allclose(
             given.float(), found, rtol=0, atol=_TOLERANCE * scale

@@ -1,8 +1,8 @@
 """What an adopted network is, as settings: with its weights, all that it takes to run it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayapp.config.settings import Settings
 
@@ -22,3 +22,11 @@ class Adopted(Settings):
     config: dict[str, Any] = Field(
         {}, description="transformers: its config.json; onnx: input, output and layout"
     )
+
+    @model_validator(mode="after")
+    def _synthetic_are_among_them(self) -> Self:
+        if not all(0 <= index < len(self.classes) for index in self.synthetic):
+            raise ValueError(f"synthetic: {self.synthetic} of {len(self.classes)} outputs")
+        if self.gives == "softmax" and not 0 < len(self.synthetic) < len(self.classes):
+            raise ValueError("softmax is over classes of which some mean synthetic, and some real")
+        return self

@@ -17,9 +17,15 @@ from rayapp.models.adopted.checks import check_inside, read_json, without_placem
 from rayapp.models.adopted.class_names import synthetic_classes
 from rayapp.models.adopted.hub import fetched
 from rayapp.models.adopted.hub_uris import HUB
-from rayapp.models.adopted.processors import CONFIG_FILE, PROCESSOR_FILE, read_processor
+from rayapp.models.adopted.processors import (
+    CONFIG_FILE,
+    NESTED,
+    NESTED_FILE,
+    PROCESSOR_FILE,
+    read_processor,
+)
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.adopted.transformers_network import build, labels_of, require
+from rayapp.models.adopted.transformers_network import build, check_takes, labels_of, require
 from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings
 from rayapp.models.scope import Scope
@@ -46,7 +52,7 @@ def load(uri: str, labels: Sequence[str] = ()) -> Detector:
     require()
     store = open_store(fetched(uri) if uri.startswith(HUB) else uri)
     config = without_placement(read_json(store, CONFIG_FILE))
-    processor = read_json(store, PROCESSOR_FILE) if store.stat(PROCESSOR_FILE) else None
+    processor = _processor(store)
     files = _weight_files(store)
     classes = labels_of(config, uri)
     gives = _gives(config, len(classes), uri)
@@ -62,6 +68,7 @@ def load(uri: str, labels: Sequence[str] = ()) -> Detector:
     preprocessing = read_processor(config, processor, uri)
     tensors, hashes = _tensors(store, files)
     network = build(adopted, tensors, uri)
+    check_takes(network, preprocessing.shape_HW, uri)
     kind = str(config["model_type"])
     spec = DetectorSpec(
         architecture=Architecture(backbone=str(config.get("architecture", kind)), head=ONE_LOGIT),
@@ -72,6 +79,16 @@ def load(uri: str, labels: Sequence[str] = ()) -> Detector:
         scope=Scope(about=f"Hugging Face image classifier ({kind}) of {uri}"),
     )
     return Detector(network, spec)
+
+
+def _processor(store: Store) -> dict[str, Any] | None:
+    """Settings of the processor of images, from the file that transformers itself would take."""
+    if store.stat(NESTED_FILE) and NESTED in (whole := read_json(store, NESTED_FILE)):
+        found = whole[NESTED]
+        if not isinstance(found, dict):
+            raise UserError(f"{store.uri(NESTED_FILE)}: {NESTED}: a JSON object is wanted")
+        return found
+    return read_json(store, PROCESSOR_FILE) if store.stat(PROCESSOR_FILE) else None
 
 
 def _gives(config: Mapping[str, Any], num_classes: int, where: str) -> Literal["softmax", "logit"]:
@@ -104,6 +121,8 @@ def _weight_files(store: Store) -> list[str]:
         check_inside(store, name)
         if not name.endswith(".safetensors"):
             raise UserError(f"{store.uri(name)}: refused: weights come as safetensors only")
+        if store.stat(name) is None:
+            raise UserError(f"{store.uri(name)}: no such file; the folder is not whole")
     return names
 
 
@@ -116,8 +135,6 @@ def _tensors(store: Store, names: Sequence[str]) -> tuple[dict[str, Tensor], dic
             data = store.get(name)
             hashes[name] = sha256(data)
             tensors |= safetensors.torch.load(data)
-        except FileNotFoundError:
-            raise UserError(f"{store.uri(name)}: no such file; the folder is not whole") from None
         except (safetensors.SafetensorError, ValueError):
             raise UserError(f"{store.uri(name)}: not a safetensors file") from None
     return tensors, hashes

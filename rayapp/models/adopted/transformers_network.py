@@ -8,16 +8,19 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rayapp.config.errors import UserError
-from rayapp.models.adopted.checks import check_keys
-from rayapp.models.adopted.outputs import AdoptedNetwork, as_logits
+from rayapp.models.adopted.checks import check_keys, entries
+from rayapp.models.adopted.outputs import AdoptedNetwork, trial_outputs
 from rayapp.models.adopted.quiet import quiet
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import check_options
 
 _MOST_OF_WEIGHTS = 4  # the network's values against the file's: equal, but for what is shared
 _HARMLESS = 64_000_000
+_MOST_LAYERS = 1000
+_DEPTHS = ("layers", "depths", "depth", "blocks", "stages")
 _WANTED = "pip install 'imaginet-ray[transformers]'"
 TIMM = "timm_wrapper"
 
@@ -29,10 +32,31 @@ class TransformersNetwork(AdoptedNetwork):
         super().__init__(adopted)
         self.model = model
 
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Logits of synthetic float32 [N]."""
-        outputs_NK = cast(Any, self.model)(pixel_values=images_NCHW).logits
-        return as_logits(outputs_NK, self.adopted)
+    def outputs(self, images_NCHW: Tensor) -> Tensor:
+        """A logit of each class [N, K]."""
+        return cast(Tensor, cast(Any, self.model)(pixel_values=images_NCHW).logits)
+
+
+def check_takes(network: TransformersNetwork, shape_HW: tuple[int, int], where: str) -> None:
+    """Nothing where the network takes images of this size; found out on no device, at no cost.
+
+    Raises:
+        UserError: it does not, or gives other outputs than are named.
+    """
+    model = network.model
+    weights = {
+        name: tensor.to("meta")
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
+    given = {"pixel_values": torch.zeros(1, 3, *shape_HW, device="meta")}
+    try:
+        with torch.no_grad():
+            outputs_NK = functional_call(model, weights, (), given).logits.flatten(1)
+        fits = outputs_NK.shape[1] == len(network.adopted.classes)
+    except Exception:  # noqa: BLE001 - some networks need values, and others do not fit
+        fits = False
+    if not fits:  # in earnest, which says why
+        trial_outputs(network, shape_HW, where)
 
 
 def require() -> None:
@@ -91,6 +115,7 @@ def _config(given: Mapping[str, Any], where: str) -> Any:
         raise UserError(f"{where}: transformers has no image classifier of model_type {kind!r}")
     if kind == TIMM:
         _check_timm(given, where)
+    _check_depth(given, where)
     try:
         found = AutoConfig.for_model(kind)
         return type(found).from_dict(dict(given))
@@ -106,7 +131,22 @@ def _check_timm(given: Mapping[str, Any], where: str) -> None:
     name = str(given.get("architecture"))
     if ":" in name or not timm.is_model(name):
         raise UserError(f"{where}: timm has no model {name[:80]!r}")
-    check_options(given.get("model_args") or {})
+    options = given.get("model_args") or {}
+    if not isinstance(options, Mapping):
+        raise UserError(f"{where}: config.json: model_args: a JSON object is wanted")
+    check_options(options)
+
+
+def _check_depth(given: Mapping[str, Any], where: str) -> None:
+    """Refuse so many layers that to build them takes for ever, however small each is."""
+    for key, value in entries(given):
+        depths = [one for one in (value if isinstance(value, list) else [value]) if _is_int(one)]
+        if key.endswith(_DEPTHS) and sum(depths) > _MOST_LAYERS:
+            raise UserError(f"{where}: config.json: {key!r}: more than {_MOST_LAYERS} layers")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _kind(config: Any, tensors: Mapping[str, Tensor], where: str) -> Any:
@@ -119,7 +159,7 @@ def _kind(config: Any, tensors: Mapping[str, Tensor], where: str) -> Any:
     except Exception as error:  # noqa: BLE001 - a config may be wrong in any way
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: config.json: the network can't be built: {why}") from None
-    asked = sum(parameter.numel() for parameter in bare.parameters())
+    asked = sum(tensor.numel() for tensor in (*bare.parameters(), *bare.buffers()))
     given = sum(tensor.numel() for tensor in tensors.values())
     if asked > max(_MOST_OF_WEIGHTS * given, _HARMLESS):
         raise UserError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError, pixels_of
 from rayapp.dataset.tiles import INDEX_FILE, TileIndex
 from rayapp.storage.uris import open_store
@@ -184,7 +185,7 @@ def open_source(root: str) -> PictureSource:
     """The pictures under a root: a tile store's, where it is one."""
     cv2.setNumThreads(1)  # its threads would fight over the CPUs that Ray has dealt out
     store = open_store(root)
-    return FileSource(store) if store.stat(INDEX_FILE) is None else TileSource(store)
+    return TileSource(store) if manifest.is_there(store, INDEX_FILE) else FileSource(store)
 
 
 def collate(read: Sequence[tuple[ImageHWC, TrainItem] | Unreadable]) -> Batch:

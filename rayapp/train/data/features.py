@@ -4,9 +4,10 @@ Shapes: N items · C features.
 """
 
 import hashlib
+import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.models.inference.fused_layers import linear_by_onednn
+from rayapp.run.progress import Progress
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch
 from rayapp.train.data.items import TrainItem
@@ -58,7 +60,8 @@ def feature_items(
     on_cpu = rank_context.device.type == "cpu"
     faster = cast("Network", linear_by_onednn(network)) if on_cpu else network
     # One pass over all that is missing, so that processes that read ahead start once.
-    found = scored(faster.features, [item for chunk in mine for item in chunk], job, rank_context)
+    missing = [item for chunk in mine for item in chunk]
+    found = _told(scored(faster.features, missing, job, rank_context), len(missing), rank_context)
     for chunk in mine:
         features = [feature for _, feature in itertools.islice(found, len(chunk))]
         none = torch.full((network.num_features,), torch.nan)
@@ -68,6 +71,18 @@ def feature_items(
     float(global_sum(torch.zeros(1, device=rank_context.device)))
     parts = [safetensors.torch.load(store.get(_name(chunk)))["features"] for chunk in chunks]
     return CachedFeatures(torch.cat(parts), items)
+
+
+def _told(
+    found: Iterator[tuple[TrainItem, Tensor | str]], num_items: int, rank_context: RankContext
+) -> Iterator[tuple[TrainItem, Tensor | str]]:
+    """What is found, while it is said how far that is; of several ranks each has its share."""
+    progress = Progress("features", num_items, stream=io.StringIO())  # for its words alone
+    share = f" (worker {rank_context.rank})" if num_ranks() > 1 else ""
+    for one in found:
+        progress.update(failed=isinstance(one[1], str))
+        rank_context.tell(f"{progress.line()}{share}")
+        yield one
 
 
 def _key(network: Network, job: Job) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayapp.dataset.labels import LabelScheme, load_scheme, read_lists
+from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_lists
 from rayapp.dataset.scores import read_matching, require_scores, select
 from rayapp.tune.recipe import Recipe
 from rayapp.tune.settings import TuneSettings
@@ -43,7 +43,8 @@ def load_scored(settings: TuneSettings, detector_hash: str) -> Judged:
     require_scores([settings.scores])
     scheme = load_scheme(settings.scheme)
     items = [item for one in read_lists(settings.annotations, scheme) for item in one.items]
-    scored = read_matching([settings.scores], detector_hash)
+    paths = [item_id(item.path) for item in items]
+    scored = read_matching([settings.scores], detector_hash, paths=paths)
     table = select(scored, items, scheme, ", ".join(settings.annotations))
     logits = table["logit"].to_numpy().astype(np.float64)
     codes = {c: table[c].to_numpy().astype(np.int64) for c in scheme.columns}

@@ -121,26 +121,12 @@ def test_saved_as_ours_it_holds_the_file(tmp_path: Path) -> None:
     assert np.array_equal(again.logits(noise_images()), detector.logits(noise_images()))
 
 
-def external(folder: Path) -> None:
-    import onnx
-
-    model = onnx.load(folder / "model.onnx")
-    onnx.save_model(
-        model,
-        str(folder / "model.onnx"),
-        save_as_external_data=True,
-        location="w",
-        size_threshold=0,
-    )
-
-
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
         (lambda f: (f / "model.json").unlink(), "has to say how model.onnx sees an image"),
         (lambda f: (f / "model.onnx").write_bytes(b"\x80\x04no"), "not an ONNX file"),
         (lambda f: (f / "model.onnx").write_bytes(b""), "not an ONNX file"),
-        (external, "data of other files"),
         (lambda f: describe(f, kind="odds"), "kind"),
         (lambda f: describe(f, colour="red"), "unknown key 'colour'"),
         (lambda f: describe(f, output="z"), r"no output 'z' \(it has y\)"),

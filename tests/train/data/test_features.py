@@ -57,3 +57,16 @@ def test_an_image_that_cannot_be_read_is_named(tiny: Tiny, data: Path, tmp_path:
     batch = made.batch([(0, 1), (0, 0)])
     assert len(batch) == 1
     assert list(batch.failures) == ["no"]
+
+
+def test_the_pass_says_how_far_it_is(tiny: Tiny, tmp_path: Path) -> None:
+    job, _ = make_job(tiny(feature_cache=str(tmp_path / "kept")))
+    network = build_network(job.spec.architecture)
+    items = job.stages[1].items
+    said: list[str] = []
+    place = RankContext(tell=said.append)
+    feature_items(str(tmp_path / "kept"), network, job, items, place)
+    assert said[0].startswith(f"features: 1 of {len(items)} images")
+    assert said[-1].startswith(f"features: {len(items)} of {len(items)} images")
+    feature_items(str(tmp_path / "kept"), network, job, items, place)
+    assert len(said) == len(items)  # what is kept is not counted again

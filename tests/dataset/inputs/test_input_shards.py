@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayapp.config.errors import UserError
-from rayapp.predict.input_shards import find_shards
-from rayapp.predict.large_inputs import LargeInputs, find_inputs
+from rayapp.dataset.inputs.input_shards import find_shards
+from rayapp.run.large_inputs import LargeInputs, find_inputs
 from tests.sets import as_folder, as_tables, as_tars
 
 IMAGES = {f"{at:03}.png": b"x" for at in range(6)}
@@ -49,7 +49,7 @@ def test_tables_of_addresses_and_of_paths(tmp_path: Path):
 
 
 def test_a_folder_of_many_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rayapp.predict.large_inputs._LISTED_ROWS", 4)
+    monkeypatch.setattr("rayapp.run.large_inputs._LISTED_ROWS", 4)
     folder = as_folder(tmp_path / "f", IMAGES | {"notes.txt": b"n"})
 
     def found(stream: bool | None) -> object:
@@ -58,7 +58,7 @@ def test_a_folder_of_many_is_written_down(tmp_path: Path, monkeypatch: pytest.Mo
         return find_inputs(str(folder), **given, scratch=scratch, output=output)
 
     assert not isinstance(found(None), LargeInputs)
-    monkeypatch.setattr("rayapp.predict.large_inputs.LARGE", 5)
+    monkeypatch.setattr("rayapp.run.large_inputs.LARGE", 5)
     large = found(None)
     assert isinstance(large, LargeInputs)
     assert [one.num_rows for one in large.shards.shards] == [4, 2]

@@ -6,8 +6,8 @@ import pytest
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
+from rayapp.dataset.inputs.listed_inputs import resolve
 from rayapp.dataset.labels import Item, load_scheme
-from rayapp.predict.inputs import resolve
 from rayapp.storage.s3 import _client_of
 from rayapp.storage.uris import open_store
 from tests.doubles.s3 import READER
@@ -152,6 +152,6 @@ def test_reading_images_needs_no_more_than_the_shipped_policy(s3, new_s3_client,
     assert resolve("s3://test/readable/a/1.png", root=None, scheme="imaginet").table.num_rows == 1
     with pytest.raises(UserError, match="access denied"):
         inputs.root.put("a/2.png", b"2")
-    policy = json.loads((Path(__file__).parents[2] / "docs/iam-read-only.json").read_text())
+    policy = json.loads((Path(__file__).parents[3] / "docs/iam-read-only.json").read_text())
     actions = [one["Action"] for one in policy["Statement"]]
     assert actions == ["s3:ListBucket", "s3:GetObject"]

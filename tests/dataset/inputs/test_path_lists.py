@@ -14,7 +14,7 @@ from PIL import Image
 from rayapp.config.errors import UserError
 from rayapp.dataset import members
 from rayapp.dataset.images import decode
-from rayapp.predict.inputs import Inputs, resolve, with_repeats, without_repeats
+from rayapp.dataset.inputs.listed_inputs import Inputs, resolve, with_repeats, without_repeats
 from rayapp.storage.uris import open_store
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, members, shard_rows
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs import path_lists
+from rayapp.dataset.inputs.found_files import is_folder, is_pattern, matching, single_file
 from rayapp.dataset.shards import Shard, ShardSet
-from rayapp.predict import path_lists
-from rayapp.predict.inputs import is_folder, is_pattern, matching, single_file
 from rayapp.storage.hub import HUB_DATASETS, open_dataset
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store, split_uri
 
@@ -83,7 +84,7 @@ class _Table:
 
     @classmethod
     def of(cls, store: Store, stat: Stat) -> "_Table":
-        file = members.open_parquet(store, stat)
+        file = open_parquet(store, stat)
         groups = []
         for at in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(at)
@@ -174,7 +175,7 @@ def _kind(uri: str, store: Store, table: _Table, column: str | None) -> tuple[st
 
 
 def _first_value(store: Store, table: _Table, column: str) -> str | None:
-    batches = members.open_parquet(store, table.stat).iter_batches(1, columns=[column])
+    batches = open_parquet(store, table.stat).iter_batches(1, columns=[column])
     first = next(batches, None)
     return str(first[0][0].as_py() or "") if first is not None and first.num_rows else None
 

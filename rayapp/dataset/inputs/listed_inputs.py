@@ -1,9 +1,7 @@
 """What is to be scored: files, folders, patterns, lists and tables, and images inside of files."""
 
-import fnmatch
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,15 +12,15 @@ import pyarrow.compute as pc
 
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import shipped_names
-from rayapp.config.paths import absolute_uri
 from rayapp.dataset import manifest, members
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs import path_lists
+from rayapp.dataset.inputs.found_files import is_folder, is_pattern, single_file, walk
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_list
-from rayapp.predict import path_lists
+from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import LocalStore, Stat, Store
-from rayapp.storage.uris import BUCKETS, open_store, split_uri
+from rayapp.storage.uris import open_store, split_uri
 
-_PATTERN = re.compile(r"[*?\[]")
 _CARRIED = ("variant", "group", "source", "licence")
 _CONTAINERS = (".tar", ".parquet")
 _NO_LISTS = (".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".xlsx")
@@ -97,16 +95,6 @@ def resolve(
     if suffix == ".parquet":
         return _from_parquet(uri, root, scheme, column)
     return _listed(uri, column, most)
-
-
-def is_folder(uri: str) -> bool:
-    """Whether a local folder has this name, whatever it ends in."""
-    return os.path.isdir(absolute_uri(uri))
-
-
-def is_pattern(uri: str) -> bool:
-    """Whether it is a pattern, and not the name of a file."""
-    return bool(_PATTERN.search(uri)) and not os.path.exists(absolute_uri(uri))
 
 
 def _listed(uri: str, column: str | None, most: int | None) -> Inputs:
@@ -195,7 +183,7 @@ def _from_parquet(uri: str, root: str | None, own: str, column: str | None) -> I
     stat = store.stat(key)
     if stat is None:
         raise UserError(f"{uri}: no such file")
-    columns = members.open_parquet(store, stat).schema_arrow
+    columns = open_parquet(store, stat).schema_arrow
     if members.image_column(columns, column):
         return _inside(uri, store, [stat], column, Counter())
     table = manifest.read_table(store, key)
@@ -272,55 +260,3 @@ def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.schema.get_field_index(name), name, values)
     return table.append_column(name, values)
-
-
-def walk(uri: str) -> tuple[Store, Iterator[Stat]]:
-    """The files below a folder or of a pattern, as they are found."""
-    if is_pattern(uri):
-        return matching(uri)
-    store = open_store(uri)
-    return store, every(store)
-
-
-def every(store: Store) -> Iterator[Stat]:
-    """All files; a link that leads nowhere stands for an image that is missed."""
-    return store.list_with_dead_links() if isinstance(store, LocalStore) else store.list()
-
-
-def single_file(uri: str) -> tuple[Store, list[Stat]] | None:
-    """The one file that a URI names, and the store of its folder; None where it names none."""
-    if uri.endswith("/") or (uri.partition("://")[0] in BUCKETS and uri.count("/") < 3):
-        return None
-    store, key = split_uri(uri)
-    stat = store.stat(key)
-    is_file = stat is not None and next(open_store(uri).list(), None) is None
-    return (store, [stat]) if stat and is_file else None
-
-
-def matching(uri: str) -> tuple[Store, Iterator[Stat]]:
-    """Files that match a pattern; `*` stays within a folder, `**` does not."""
-    whole = absolute_uri(uri)
-    fixed = whole[: _PATTERN.search(whole).start()].rpartition("/")[0]  # type: ignore[union-attr]
-    store = open_store(fixed or "/")
-    wanted = re.compile(_expression(whole[len(fixed) + 1 :]))
-    return store, (stat for stat in every(store) if wanted.fullmatch(stat.key))
-
-
-def _expression(pattern: str) -> str:
-    return "".join(_pieces(pattern))
-
-
-def _pieces(pattern: str) -> Iterator[str]:
-    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
-        if part == "**/":
-            yield r"(?:.*/)?"
-        elif part == "**":
-            yield ".*"
-        elif part == "*":
-            yield "[^/]*"
-        elif part == "?":
-            yield "[^/]"
-        elif part.startswith("[") and len(part) > 2:
-            yield fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
-        else:
-            yield re.escape(part)

@@ -6,16 +6,17 @@ Tables of images and tars are shards as they lie; see `input_shards`. A folder o
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, shard_rows
 from rayapp.dataset.clutter import clutter_kind
+from rayapp.dataset.inputs.found_files import walk
+from rayapp.dataset.inputs.input_shards import find_shards
+from rayapp.dataset.inputs.listed_inputs import Inputs, TooMany, paths_table, resolve
 from rayapp.dataset.shards import Shard, ShardSet
-from rayapp.predict.input_shards import find_shards
-from rayapp.predict.inputs import Inputs, TooMany, paths_table, resolve, walk
 from rayapp.run.record import digest
 from rayapp.run.row_work import Row
 from rayapp.storage.store import LocalStore, Stat, Store
@@ -86,8 +87,10 @@ def find_inputs(
     return LargeInputs(*_listed_shards(written, inputs, tables, holder), written)
 
 
-def first_rows(shards: ShardSet, count: int) -> list[Row]:
+def first_rows(large: LargeInputs, count: int) -> list[Row]:
     """Some rows of the set, of the first shard that has any."""
+    shards = large.shards  # what was written down is not at the output before it is claimed
+    shards = replace(shards, holder=large.written) if large.written else shards
     for piece in shards.pieces():
         for table in shard_rows.read(shards, piece):
             rows: list[Row] = table.slice(0, count).to_pylist()

@@ -1,0 +1,1 @@
+"""What a job is given: images listed where they are few, in shards where they are many."""

@@ -1,0 +1,1 @@
+"""Room: the service that scores images online; its API, limits and doors, without Ray."""

@@ -1,0 +1,134 @@
+"""The outermost layer of the service: who may come in, headers of every answer, what is counted.
+
+Host names are checked where the service listens on loopback, so that no page of another site can
+reach it by a name of its own (DNS rebinding); other sites' pages may never ask.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rayapp.pages.service_page import CONTENT_SECURITY_POLICY
+from rayapp.serve.counts import Answered
+from rayapp.serve.desk import Desk
+from rayapp.serve.score_contract import Row
+
+log = logging.getLogger("ray.serve.imaginet")
+NOTES = "imaginet.notes"  # of a request's scope: what its handler has to tell
+_COUNTED = (  # of a row
+    "status",
+    "logit",
+    "logits",
+    "format",
+    "width",
+    "height",
+    "declared",
+    "verdict",
+    "reasons",
+)
+_HEADERS = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Doors:
+    """Around the whole app.
+
+    Args:
+        app: what answers.
+        desk: where requests are counted.
+        hosts: names by which the service may be asked; None: any.
+    """
+
+    def __init__(self, app: ASGIApp, desk: Desk, hosts: Iterable[str] | None) -> None:
+        self.app, self._desk = app, desk
+        self._hosts = None if hosts is None else frozenset(hosts)
+        self._notes: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return  # a websocket is closed by not being accepted
+        began, status = time.perf_counter(), 0
+        notes: Row = {}
+        scope[NOTES] = notes
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        try:
+            if why := self._refusal(scope):
+                await _answer(sending, 403, why)
+            else:
+                await self.app(scope, receive, sending)
+        except Exception as error:  # noqa: BLE001 - a request is the unit of failure; no traceback goes out
+            log.error("%s: %s", type(error).__name__, _where(error))
+            if not status:
+                await _answer(sending, 500, "internal error; the service's log has it")
+        finally:
+            self._note(scope, status, time.perf_counter() - began, notes)
+
+    def _refusal(self, scope: Scope) -> str:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if self._hosts is not None and _without_port(host) not in self._hosts:
+            return "ask by the name of this machine: http://127.0.0.1 or http://localhost"
+        if headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET":
+            return "pages of other sites may not ask this service"
+        return ""
+
+    def _note(self, scope: Scope, status: int, seconds: float, notes: Row) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        hashes = [one.get("sha256") or "?" for one in notes.get("rows", ())]
+        log.info(
+            "%s %s %d %.3f s%s%s",
+            scope["method"],
+            route,
+            status,
+            seconds,
+            f" token={notes['token']}" if notes.get("token") else "",
+            " images=" + ",".join(one[:16] for one in hashes) if hashes else "",
+        )
+        task = asyncio.ensure_future(
+            self._desk.note(
+                Answered(route, status, seconds, len(hashes)),
+                notes.get("detector", {}),
+                [{name: row.get(name) for name in _COUNTED} for row in notes.get("rows", ())],
+            )
+        )
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+
+def _without_port(host: str) -> str:
+    return host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+
+
+async def _answer(send: Any, status: int, why: str) -> None:
+    body = json.dumps({"error": why}).encode()
+    kind = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": kind})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _where(error: BaseException) -> str:
+    """The line of our code that raised; never what the error says, which may name an image."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else "?"

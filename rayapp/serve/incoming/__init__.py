@@ -1,0 +1,1 @@
+"""What comes in: bodies and the images in them, tokens, and how much may be under way."""
