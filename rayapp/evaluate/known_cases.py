@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
-from rayapp.dataset.labels import item_id, load_scheme, path_fault, read_list
+from rayapp.dataset.labels import item_id, load_scheme, read_list
+from rayapp.dataset.marks import read_marks
 from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
 from rayapp.models.folder import SPEC_FILE, own_store
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE
 from rayapp.storage.store import Store
-from rayapp.storage.uris import read_uri
 
-REVIEWED = "reviewed"
 _SHEET = "scores.csv"  # as predict writes it for people: what it told
-_UNCLEAR = "unclear"
 Told = dict[str, tuple[str, float | None]]  # path → verdict, probability
 
 
@@ -32,12 +30,11 @@ class KnownCases:
     left_out: int
 
 
-def read_cases(uris: Iterable[str], scheme: str) -> KnownCases:
+def read_cases(uris: Sequence[str], scheme: str) -> KnownCases:
     """The cases of some lists.
 
     Args:
-        uris: lists as the gallery saves them (`path,origin`), its table of all marks (with a line
-            of headings, among them `path` and `mark`), or annotation lists.
+        uris: marks of a gallery (see `read_marks`), or annotation lists.
         scheme: of annotation lists.
 
     Raises:
@@ -47,53 +44,29 @@ def read_cases(uris: Iterable[str], scheme: str) -> KnownCases:
     where: dict[str, str] = {}
     left_out = 0
     for uri in uris:
-        for path, word in _marks_of(uri, scheme):
-            if word == _UNCLEAR:
-                left_out += 1
-            elif known.setdefault(path, word) != word:
+        origins, num_unclear = _origins_of(uri, scheme)
+        left_out += num_unclear
+        for path, origin in origins.items():
+            word = SYNTHETIC if origin else REAL
+            if known.setdefault(path, word) != word:
                 raise UserError(f"{path}: {known[path]} in {where[path]}, {word} in {uri}")
             where.setdefault(path, uri)
-    if not known:
-        raise UserError(f"regressions {', '.join(uris)}: no image is marked real or synthetic")
     return KnownCases(known, left_out)
 
 
-def _marks_of(uri: str, scheme: str) -> list[tuple[str, str]]:
-    """Path and mark of each line."""
+def _origins_of(uri: str, scheme: str) -> tuple[dict[str, int], int]:
     try:
-        text = read_uri(uri).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{uri}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
-    heads = next(rows, [])
-    if {"path", "mark"} <= set(heads):
-        return _table_of_marks(uri, heads, list(rows))
-    wanted = load_scheme(REVIEWED)
-    found = read_list(uri, wanted, on_defect="collect")
-    if found.defects and "origin" in load_scheme(scheme).columns:
-        labelled = read_list(uri, load_scheme(scheme), on_defect="collect")
-        if len(labelled.defects) < len(found.defects):
-            wanted, found = load_scheme(scheme), labelled
-    if found.defects:
-        raise UserError(f"{found.defects[0]}; known cases are lines of path,origin")
-    words = (SYNTHETIC if origin == 1 else REAL for origin in found.column("origin"))
-    return list(zip((item_id(item.path) for item in found.items), words, strict=True))
-
-
-def _table_of_marks(uri: str, heads: list[str], rows: list[list[str]]) -> list[tuple[str, str]]:
-    found = []
-    for number, row in enumerate(rows, 2):
-        if not row:
-            continue
-        line = dict(zip(heads, row, strict=False))
-        path, word = line.get("path", ""), line.get("mark", "")
-        fault = path_fault(path.removeprefix("./"))
-        if word not in (REAL, SYNTHETIC, _UNCLEAR):
-            fault = fault or f"mark {word!r} is not {REAL}, {SYNTHETIC} or {_UNCLEAR}"
-        if fault:
-            raise UserError(f"{uri}: row {number}: {fault}")
-        found.append((item_id(path), word))
-    return found
+        marks = read_marks([uri], "uniform")
+    except UserError:
+        labels = load_scheme(scheme)
+        if "origin" not in labels.columns or len(labels.columns) == 1:
+            raise
+        found = read_list(uri, labels, on_defect="collect")
+        if found.defects or not found.items:
+            raise
+        paths = (item_id(item.path) for item in found.items)
+        return dict(zip(paths, found.column("origin"), strict=True)), 0
+    return marks.origins, marks.num_unclear
 
 
 def told_before(uri: str) -> Told | None:

@@ -1,14 +1,12 @@
 """The gallery: the images that tell most, on one page to work through, what wants a look first."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from rayapp.models.detector_spec import Preprocessing
-from rayapp.models.firmness import DEPENDS
-from rayapp.models.fusion import DISAGREE
 from rayapp.models.preprocessing import seen_boxes
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge
 from rayapp.pages.blocks import (
@@ -25,13 +23,12 @@ from rayapp.pages.blocks import (
 from rayapp.pages.page import Page, Section
 from rayapp.pages.review import Card, Review
 from rayapp.pages.thumbnails import thumbnail_of
-from rayapp.predict.gallery_selection import GallerySelection
+from rayapp.predict.gallery_selection import GallerySelection, in_groups
 from rayapp.predict.score_maps import heat_map
 
 GALLERY_FILE = "gallery.html"
 _THREADS = 8
 _SIDE = 240
-_OTHERWISE = "declares otherwise"
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,11 @@ class Gallerist:
         """The selected images, what could not be scored, and how the scores came about."""
         sections: list[Section] = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda one: self._card(*one), _in_groups(selection))
+            strata, total = selection.strata(), selection.counts.total()
+            found = pool.map(
+                lambda one: self._card(one[0], one[1], (strata[one[0]], total)),
+                in_groups(selection),
+            )
             cards = [card for card in found if card]
         if cards:
             blocks: list[Block | Review] = [Review(cards, _key_of(cards, facts))]
@@ -85,7 +86,7 @@ class Gallerist:
         counted = _counted(selection, missed.num_rows, self.rates, _legend(self.view))
         return Page("Scores", _summary(selection, len(cards)), [counted, *sections])
 
-    def _card(self, group: str, one: dict[str, Any]) -> Card | None:
+    def _card(self, group: str, one: dict[str, Any], of: tuple[int, int]) -> Card | None:
         try:
             uri, size_HW = thumbnail_of(self.read(one["path"]), _SIDE)
         except (OSError, ValueError):  # gone since it was scored
@@ -113,6 +114,7 @@ class Gallerist:
             lines=lines,
             facts=facts,
             declared=one["declared"],
+            stands_for=of if not one["variant"] else None,
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
@@ -136,8 +138,10 @@ class Gallerist:
 
 _ABOUT_MARKS = (
     "“Save list” writes the images that you marked real or synthetic to `reviewed.csv`, one "
-    "`path,origin` a line. Calibrate and evaluate read it; marks stay in this browser until you "
-    "clear them."
+    "`path,origin` a line, which evaluate reads. “Save all marks” writes `marks.csv`, which also "
+    "says how each image came into this gallery: mark some of every group, above all of those "
+    "drawn at random, and calibrate weighs them so that they stand for all that was scored. Marks "
+    "stay in this browser until you clear them."
 )
 
 
@@ -145,26 +149,6 @@ def _key_of(cards: Iterable[Card], facts: dict[str, Value]) -> str:
     """Marks belong to these images under this detector."""
     named = [str(facts.get("detector")), *(card.path for card in cards)]
     return hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
-
-
-def _in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each image that was chosen, with why it is there; what wants a look first comes first."""
-    parts = selection.parts()
-    likely = "surest" if selection.judge.classes else "surest synthetic"
-    near = "least sure" if selection.judge.classes else "near the threshold"
-    undecided = parts.get("unsure", [])
-    for group, entries in (
-        (_OTHERWISE, parts.get("conflict", [])),
-        ("surely wrong", parts.get("wrong", [])),
-        (DEPENDS, parts.get("flips", [])),
-        (DISAGREE, parts.get("apart", [])),
-        (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
-        (near, [one for one in undecided if one["word"] != UNSURE]),
-        (likely, parts.get("synthetic", [])),
-        ("surest real", parts.get("real", [])),
-    ):
-        for one in entries:
-            yield group, one
 
 
 def _summary(selection: GallerySelection, num_shown: int) -> str:

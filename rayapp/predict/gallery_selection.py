@@ -1,5 +1,6 @@
-"""Which images the gallery shows: those that tell most, chosen from score tables as they go by."""
+"""What the gallery shows: of all that was scored the images that tell most, and some at random."""
 
+import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Iterator
@@ -10,17 +11,22 @@ import numpy as np
 import pyarrow as pa
 from scipy import special
 
+from rayapp.models.firmness import DEPENDS
 from rayapp.models.fusion import DISAGREE
 from rayapp.models.nothing_to_judge import kind_of
 from rayapp.models.verdicts import UNSURE, Judge, Verdicts, no_basis
 
 NEAR = 0.1  # in probability: what is no further from the threshold could be either
-PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an image inside a file
 # What wants a look whatever else there is: of what is left of the gallery, its share at most.
 _FIRST = (("conflict", 0.4), ("wrong", 0.4), ("flips", 0.3), ("apart", 0.3))
 _PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))  # shares of what is then left
+_DRAWN_SHARE = 0.3  # of the gallery, where there are more images than it shows
+_DRAWN = "drawn at random"
+_NAMED = ("path", "variant")
+_OTHERWISE = "declares otherwise"
 _DECLARED = ("declared", "declared_by")
 _KEPT = ("map_logits", "part_logits")
+PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an image inside a file
 
 
 @dataclass
@@ -83,11 +89,30 @@ class GallerySelection:
         real = ~unsure & (margins < 0) & (not classes)
         yield "real", real, np.abs(margins)
         yield "synthetic", ~unsure & ~real, np.abs(margins)
+        order_N = _drawn_order(seen)
+        for word in self.judge.words:
+            yield _drawn(word), np.array([one == word for one in seen.words]), order_N
         if "origin" in seen.scores.column_names and not classes:
             origins = seen.scores["origin"].take(pa.array(seen.rows))
             known = np.asarray(origins.is_valid())
             wrong = (margins >= 0) != np.asarray(origins.fill_null(0)).astype(np.bool_)
             yield "wrong", known & wrong & ~seen.nothing_N, np.abs(margins)
+
+    def strata(self) -> dict[str, int]:
+        """How many of all images each group of the gallery stands for.
+
+        What was chosen for what it tells stands for itself; what was drawn at random, for all
+        that has its verdict and is not shown otherwise.
+        """
+        left, sizes = Counter(self.counts), Counter[str]()
+        drawn = {_drawn(word): word for word in self.judge.words}
+        groups = list(in_groups(self))
+        for group, one in groups:
+            if group not in drawn:
+                sizes[group] += 1
+                left[one["word"]] -= 1
+        sizes |= Counter({group: left[drawn[group]] for group, _ in groups if group in drawn})
+        return dict(sizes)
 
     def _push_all(self, part: str, chosen_N: np.ndarray, by_N: np.ndarray, seen: "_Seen") -> None:
         """The chosen rows, the most telling first, until no further one can be among the most."""
@@ -134,14 +159,19 @@ class GallerySelection:
             taken.update(map(_key, fresh))
             chosen[part] = chosen.get(part, []) + fresh
 
+        all_shown = self.counts.total() <= self.most
+        rest = self.most if all_shown else round(self.most * (1 - _DRAWN_SHARE))
         for part, share in _FIRST:
-            take(part, round((self.most - len(taken)) * share))
-        left = self.most - len(taken)
+            take(part, round((rest - len(taken)) * share))
+        left = rest - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
         # What one does not need, others have.
         for part in ("conflict", "flips", "apart", *(part for part, _ in _PARTS)):
-            take(part, self.most - len(taken))
+            take(part, rest - len(taken))
+        words = [word for word in self.judge.words if ranked.get(_drawn(word))]
+        for number, word in enumerate(words):
+            take(_drawn(word), (self.most - len(taken)) // (len(words) - number))
         return {part: entries for part, entries in chosen.items() if entries}
 
 
@@ -156,25 +186,19 @@ class _Seen:
     nothing_N: np.ndarray
 
     @property
-    def parts_N(self) -> list[list[float]]:
-        """Probabilities of a fusion's detectors, each by itself; of another detector none."""
-        if "part_logits" not in self.scores.column_names:
-            return [[] for _ in self.rows]
-        odds = self.scores["part_logits"].take(pa.array(self.rows)).to_pylist()
-        return [special.expit(one).tolist() if one else [] for one in odds]
-
-    @property
     def aparts_N(self) -> np.ndarray:
-        """How far a fusion's detectors are apart, in probability."""
-        return np.array([max(one) - min(one) if one else 0.0 for one in self.parts_N])
+        """How far a fusion's detectors are apart, in probability; of another detector 0."""
+        if "part_logits" not in self.scores.column_names:
+            return np.zeros(len(self.rows))
+        odds = self.scores["part_logits"].take(pa.array(self.rows)).to_pylist()
+        return np.array([np.ptp(special.expit(one)) if one else 0.0 for one in odds])
 
     def entry(self, at: int) -> dict[str, Any]:
         """What is kept of a row: what its picture shows, and where its image lies."""
         wanted = {"path", "variant", "origin", *_DECLARED, *PLACE, *_KEPT}
         names = set(self.scores.column_names) & wanted
         row = self.scores.select(list(names)).slice(int(self.rows[at]), 1).to_pylist()[0]
-        word, span = self.words[at], self.verdicts.spans[at]
-        odds = row.get("part_logits") or []
+        word = self.words[at]
         return {
             "path": row["path"],
             "variant": row["variant"] or "",
@@ -184,13 +208,49 @@ class _Seen:
             "origin": row.get("origin"),
             "reason": self.verdicts.reasons[at] if word == UNSURE else "",
             "conflict": self.verdicts.conflicts[at],
-            "span": span,
-            "parts": special.expit(odds).tolist() if odds else [],
+            "span": self.verdicts.spans[at],
+            "parts": special.expit(row.get("part_logits") or []).tolist(),
             "map": row.get("map_logits") or [],
             **{name: row.get(name) or "" for name in _DECLARED},
             "place": {name: row.get(name) for name in ("path", *PLACE)},
         }
 
 
+def _drawn(word: str) -> str:
+    """The group of what was drawn at random under a verdict."""
+    return f"{_DRAWN}, called {word}"
+
+
+def _drawn_order(seen: _Seen) -> np.ndarray:
+    """A number an image, larger ones are drawn first: of its path alone, so it is every run's."""
+    columns = [seen.scores[name].take(pa.array(seen.rows)).to_pylist() for name in _NAMED]
+    hashes = [
+        hashlib.blake2b(f"drawn\0{path}\0{variant}".encode(), digest_size=8).digest()
+        for path, variant in zip(*columns, strict=True)
+    ]
+    return np.frombuffer(b"".join(hashes), "<u8").astype(np.float64)
+
+
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
     return entry["path"], entry["variant"]
+
+
+def in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each image that was chosen, with why it is there; what wants a look first comes first."""
+    parts = selection.parts()
+    likely = "surest" if selection.judge.classes else "surest synthetic"
+    near = "least sure" if selection.judge.classes else "near the threshold"
+    undecided = parts.get("unsure", [])
+    for group, entries in (
+        (_OTHERWISE, parts.get("conflict", [])),
+        ("surely wrong", parts.get("wrong", [])),
+        (DEPENDS, parts.get("flips", [])),
+        (DISAGREE, parts.get("apart", [])),
+        (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
+        (near, [one for one in undecided if one["word"] != UNSURE]),
+        (likely, parts.get("synthetic", [])),
+        ("surest real", parts.get("real", [])),
+        *((part, entries) for part, entries in parts.items() if part.startswith(_DRAWN)),
+    ):
+        for one in entries:
+            yield group, one

@@ -1,9 +1,11 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,9 @@ from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
+
+if TYPE_CHECKING:
+    from rayapp.predict.day_counts import DayCounts
 
 _MAX_NAMED = 20
 _LOOK_FIRST = 5
@@ -72,7 +77,7 @@ class Tally:
             else:
                 self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: Tally) -> None:
         """As if what the other one saw had come by here."""
         self.rows += other.rows
         self.failed += other.failed
@@ -114,8 +119,9 @@ class Results:
         view: how the detector sees images; None: whole.
         perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
-        part_names: of a fusion's detectors.
         kept: columns of the set's own that go along.
+        counts: of the images by day; None: they are no traffic.
+        part_names: of a fusion's detectors.
     """
 
     store: Store
@@ -125,10 +131,11 @@ class Results:
     perturbation: str
     most: int
     kept: Sequence[pa.Field] = ()
+    counts: DayCounts | None = None
     part_names: Sequence[str] = ()
 
     def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, GallerySelection]:
-        """Write scores.parquet and scores.csv."""
+        """Write scores.parquet and scores.csv, then the counts."""
         tally, selection = Tally(), GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
         for one in self.kept:
@@ -143,12 +150,16 @@ class Results:
                     tally.add(chunk)
                     selection.add(chunk)
                     sheet.add(chunk)
+                    if self.counts:
+                        self.counts.add(chunk)
                     yield chunk.select(wanted.names)
 
             manifest.write_chunks(self.store, scores.SCORES_FILE, gone_by(), wanted)
             lines.writelines(sheet.lines())
             self.store.put(CSV_FILE, lines)
             tally.look_at_first = sheet.first(_LOOK_FIRST)
+        if self.counts:
+            self.counts.write(self.store)
         return tally, selection
 
     def show(self, tally: Tally, selection: GallerySelection, facts: dict[str, Any]) -> None:
@@ -179,13 +190,9 @@ class Results:
 
     def _next_commands(self, detector: str) -> str:
         """What reads the list of marks that the gallery saves."""
-        given = {
-            "detector": detector,
-            "scores": self.store.root,
-            "annotations": "reviewed.csv",
-            "scheme": "reviewed",
-        }
+        given = {"detector": detector, "scores": self.store.root}
+        reviewed = {"annotations": "reviewed.csv", "scheme": "reviewed"}
         return "\n".join(
-            command(job, **given, output=f"runs/{job}-reviewed")
-            for job in ("calibrate", "evaluate")
+            command(job, **given, **marks, output=f"runs/{job}-reviewed")
+            for job, marks in (("calibrate", {"reviews": "marks.csv"}), ("evaluate", reviewed))
         )

@@ -1,7 +1,7 @@
 """Settings of predict."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,15 @@ from rayapp.models.detector_spec import Precision, Stability, TrustDeclared, Vie
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
-    {"batch_size", "threads", "gpus_per_worker", "num_workers", "compile", "gallery"}
+    {
+        "batch_size",
+        "threads",
+        "gpus_per_worker",
+        "num_workers",
+        "compile",
+        "gallery",
+        "follow_every_s",
+    }
 )
 
 
@@ -60,6 +68,12 @@ class PredictSettings(JobSettings):
     seed: int = Field(42, ge=0, description="of the perturbation's draws")
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
+    )
+    follow_every_s: float | None = Field(
+        None,
+        ge=1,
+        description="with follow: seconds from one look to the next, until it is stopped; one look "
+        "if none",
     )
     stream: bool | None = Field(
         None,
@@ -109,3 +123,9 @@ class PredictSettings(JobSettings):
     gallery: int = Field(500, ge=0, description="images in gallery.html; 0: no gallery")
 
     _labelled = model_validator(mode="before")(labelled)
+
+    @model_validator(mode="after")
+    def _every_goes_with_follow(self) -> Self:
+        if self.follow_every_s is not None and not self.follow:
+            raise ValueError("follow_every_s goes with follow")
+        return self
