@@ -130,7 +130,7 @@ class ServedDetector:
             found = self._subject.detector.evidence(pixels_HWC)
         except Exception:  # noqa: BLE001 - the verdict stands without its map, whatever the cause
             return None
-        return map_answer(found, pixels_HWC.shape[:2])
+        return map_answer(found, self._subject.detector, pixels_HWC.shape[:2])
 
 
 def _row(number: int, image: SentImage) -> dict[str, Any]:
