@@ -85,12 +85,12 @@ def _of_one_size() -> Iterator[None]:
     Its position embeddings would be fitted to the image's size in the graph, by filters that ONNX
     has not; the file takes one size alone.
     """
-    own = torch.jit.is_tracing
-    torch.jit.is_tracing = lambda: False
+    jit: Any = torch.jit
+    own, jit.is_tracing = jit.is_tracing, lambda: False
     try:
         yield
     finally:
-        torch.jit.is_tracing = own
+        jit.is_tracing = own
 
 
 def _described(detector: Detector, digest: str) -> bytes:
