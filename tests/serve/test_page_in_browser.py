@@ -149,6 +149,8 @@ def test_refusals_are_told_and_the_token_asked_for(
         seen: dict[str, Any] = {"asked": await tab.value(FOCUS.format("name"))}
         await give(tab, "wrong")
         seen["why"] = await tab.value("document.querySelector('.why').textContent")
+        await give(tab, "no token")
+        seen["odd"] = await tab.value("document.querySelector('.why').textContent")
         await give(tab, token)
         seen["open"] = await tab.value("document.querySelector('dialog').open")
         await tab.drop([good, broken, large], ".drop")
@@ -160,6 +162,7 @@ def test_refusals_are_told_and_the_token_asked_for(
         seen = visit(lambda tab: work(tab, address))
     assert seen["asked"] == "token"
     assert "token" in seen["why"]
+    assert "no blanks" in seen["odd"]
     assert not seen["open"]
     assert [bool(one) for one in seen["verdicts"]] == [True, False, False]
     assert seen["states"][1].startswith("Could not be judged: ")
