@@ -1,6 +1,7 @@
 """Calibrate a detector, from images or stored scores.
 
 imaginet calibrate --detector DIR --annotations LIST --root URI --output DIR
+imaginet calibrate --detector DIR --reviews marks.csv --scores DIR --output DIR
 """
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
@@ -10,6 +11,7 @@ from rayapp.config.command_line import run_job
 
 def job(settings: CalibrateJobSettings) -> None:
     """Calibrate, then say how and how surely."""
+    from rayapp.calibrate.given import REGRESSIONS_FILE
     from rayapp.jobs.calibrate import calibrate_from_images
     from rayapp.run.commands import command
 
@@ -22,6 +24,12 @@ def job(settings: CalibrateJobSettings) -> None:
     print(f"method {fit['method']}, threshold {fit['threshold']:.6g}, unsure band {band}")
     for line in fit["decisions"]:
         print(line)
+    if "called_wrong" in fit:
+        wrong = fit["called_wrong"]
+        listed = f": {run.store.uri(REGRESSIONS_FILE)}, for evaluate --regressions" * bool(wrong)
+        print(f"of the marked images the detector before called {wrong:,} wrong{listed}")
+    for line in fit.get("warnings", ()):
+        print(f"warning: {line}")
     for uri, number in fit["leaked"].items():
         if number:
             print(f"warning: {number} of {run.counts['in']} calibration images are in {uri}")

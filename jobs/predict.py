@@ -13,12 +13,19 @@ def job(settings: PredictSettings) -> int:
     """Score, then name what could not be read."""
     from rayapp.dataset.scores import SCORES_FILE, SCORES_FOLDER
     from rayapp.jobs.predict import predict
+    from rayapp.jobs.predict_follow import follow
     from rayapp.jobs.predict_subject import SEEN_DETECTOR
     from rayapp.predict.csv_sheet import CSV_FILE
     from rayapp.predict.gallery import GALLERY_FILE
     from rayapp.predict.summary import summary_lines
 
-    run = predict(settings)
+    if settings.follow_every_s is None:
+        run = predict(settings)
+    elif (last := follow(settings)) is None:
+        print("nothing came")
+        return EXIT_DONE
+    else:
+        run = last
     in_one = run.store.stat(SCORES_FILE) is not None  # of a large set the scores are a folder
     where = {"scores": SCORES_FILE, "for people": CSV_FILE} if in_one else {"scores": SCORES_FOLDER}
     if settings.gallery:

@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rayapp.calibrate.given import keep_reference, made_from, read_given, write_reviews
+from rayapp.calibrate.guarded_images import guarded
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
-from rayapp.dataset.labels import AnnotationList, LabelScheme, item_id, load_scheme, read_list
+from rayapp.dataset.labels import AnnotationList, item_id
 from rayapp.dataset.scores import names_by, photographs, read_matching, select
+from rayapp.metrics.traffic_files import REFERENCE_FILE
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.calibration.decisions import OperatingPoint
 from rayapp.models.calibration.direction import Direction
+from rayapp.models.calibration.importance import Importance
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
 from rayapp.models.scope import Images
+from rayapp.models.verdicts import Judge
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri, split_uri
@@ -53,27 +58,36 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
 
 
 def fit_calibrator(
-    settings: CalibrateSettings, logits_N: np.ndarray, labels_N: np.ndarray
+    settings: CalibrateSettings,
+    logits_N: np.ndarray,
+    labels_N: np.ndarray,
+    importance: Importance | None = None,
 ) -> calibrators.Calibrator:
     """The map from logit to probability that the settings ask for.
 
+    Scores that run against the labels no more than by chance are not turned round, with a warning.
+
     Raises:
-        UserError: see `calibrators.fit`; scores that run against the labels by chance; or by more
-            than chance, and a rate is asked of them.
+        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
     """
     method, temperature = settings.method, settings.temperature
-    fitted = calibrators.fit(method, logits_N, labels_N, temperature=temperature)
+    fitted = calibrators.fit(
+        method, logits_N, labels_N, temperature=temperature, importance=importance
+    )
     slope = fitted.parameters.get("slope")
     if not isinstance(slope, float) or slope > 0:
         return fitted
     if settings.fpr is not None:
         raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
-    if not Direction.of(logits_N, labels_N).against:
-        raise UserError(
-            f"the fit would turn the scores round (slope {slope:.3g}), and {len(labels_N)} images "
-            "are too few to tell that from chance: give more, or check their labels"
-        )
-    return fitted
+    even = slice(None) if importance is None else importance.even_N
+    if Direction.of(logits_N[even], labels_N[even]).against:
+        return fitted
+    kept = calibrators.fit("bias", logits_N, labels_N, importance=importance)
+    why = (
+        f"{fitted.method} would turn the scores round (slope {slope:.3g}), which {len(labels_N)} "
+        "images can't tell from chance: they keep their direction, and the bias alone is fitted"
+    )
+    return kept.model_copy(update={"warning": "; ".join(filter(None, (why, kept.warning)))})
 
 
 def decide(
@@ -83,6 +97,7 @@ def decide(
     *,
     slices_N: np.ndarray | None = None,
     photographs_N: np.ndarray | None = None,
+    importance: Importance | None = None,
 ) -> Decisions:
     """Threshold and band, chosen on the calibration images alone.
 
@@ -92,22 +107,31 @@ def decide(
         labels_N: 1 synthetic, 0 real.
         slices_N: name of each image's slice by `fpr_by`.
         photographs_N: what is behind each image; the images of one are not independent.
+        importance: of images that were not drawn alike; rates are of the even sample.
 
     Raises:
         UserError: too few reals for the rate, see `decisions.check_reals`.
     """
     threshold, fpr, by = EVEN_ODDS, settings.fpr, settings.fpr_by or ""
-    apart = {"slices_N": slices_N, "photographs_N": photographs_N}
+    even = slice(None) if importance is None else importance.even_N
+    p_E, labels_E = probabilities_N[even], labels_N[even]
+    named = {"slices_N": slices_N, "photographs_N": photographs_N}
+    apart = {name: None if of is None else of[even] for name, of in named.items()}
     if fpr is not None:
         threshold = decisions.threshold_at_fpr(
-            probabilities_N, labels_N, fpr, settings.confidence, by=by, **apart
+            p_E, labels_E, fpr, settings.confidence, by=by, **apart
         )
     band = decisions.abstain_band(
-        probabilities_N, labels_N, threshold, settings.band_error, settings.prevalence
+        probabilities_N,
+        labels_N,
+        threshold,
+        settings.band_error,
+        settings.prevalence,
+        None if importance is None else importance.weights_N,
     )
-    reals = decisions.reals_by_slice(probabilities_N, labels_N, **apart)
+    reals = decisions.reals_by_slice(p_E, labels_E, **apart)
     num_reals = sum(map(len, reals.values()))
-    synthetic = labels_N == 1
+    synthetic = labels_E == 1
     point = OperatingPoint(
         fpr=fpr,
         confidence=settings.confidence,
@@ -115,7 +139,7 @@ def decide(
         unit="images" if num_reals == (~synthetic).sum() else "photographs",
         rates=decisions.rates_at(threshold, reals, None if fpr is None else settings.confidence),
         num_synthetic=int(synthetic.sum()),
-        num_found=int((probabilities_N[synthetic] >= threshold).sum()),
+        num_found=int((p_E[synthetic] >= threshold).sum()),
     )
     return Decisions(threshold, band, point)
 
@@ -133,29 +157,30 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     """
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
-    scheme = load_scheme(settings.scheme)
-    listed = read_list(settings.annotations, scheme)
+    given = read_given(settings)
+    listed, scheme = given.listed, given.listed.scheme
     check_labels(settings, listed)
     items = listed.items
     paths = [item_id(item.path) for item in items]
     table = read_matching(settings.scores, detector.hash(), settings.root, paths)
-    rows = select(table, items, scheme, settings.annotations)
+    rows = select(table, items, scheme, listed.list_uri)
     inputs = {
         "detector": detector.hash(),
         "scores": record.digest(np.asarray(rows["logit"], np.float32).tobytes()),
-        "annotations": sha256(read_uri(settings.annotations)),
+        **given.hashes,
         **{uri: sha256(read_uri(uri)) for uri in settings.against},
     }
     known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
     own = leakage.identities(items, [*known, rows])
     if leaked is None:
-        leaked = _guarded(own, guarded_tables(settings.against, scheme), settings)
+        leaked = guarded(own, settings)
     slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
     if settings.fpr is not None:
         inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
     logits, labels = _scored(rows)
-    fitted = fit_calibrator(settings, logits, labels)
-    calibration = _calibration(fitted, rows, slices, settings, detector)
+    importance = given.importance(labels)
+    fitted = fit_calibrator(settings, logits, labels, importance)
+    calibration = _calibration(fitted, rows, slices, settings, detector, importance)
     # Whatever is refused was refused before anything is written.
     run = record.start(
         "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
@@ -164,20 +189,32 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
         return run
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
     on = Images(
-        lists=(settings.annotations,),
+        lists=given.uris,
         num_real=counts["real"],
         num_synthetic=counts["synthetic"],
         date=record.now(),
     )
-    before = detector.spec.calibration
-    turned = bool(calibration.turned) != bool(before and before.turned)
-    scope = detector.spec.scope.recalibrated(on, turned=turned)
-    spec = detector.spec.model_copy(update={"calibration": calibration, "scope": scope})
+    was = detector.spec.calibration
+    turned = bool(calibration.turned) != bool(was and was.turned)
+    update = {
+        "calibration": calibration,
+        "scope": detector.spec.scope.recalibrated(on, turned=turned),
+        "provenance": detector.spec.provenance | made_from(given, detector, settings.sampled),
+    }
+    calibrated = Detector(detector.network, detector.spec.model_copy(update=update))
     run.claim()
+    results = _results(fitted, calibration) | {"leaked": dict(leaked)}
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
-    save_detector(Detector(detector.network, spec), run.store)
-    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE)
-    run.finish(counts, _results(fitted, calibration) | {"leaked": dict(leaked)}, made=made)
+    kept = np.ones(len(labels), np.bool_) if importance is None else importance.even_N
+    keep_reference(rows, labels, kept, calibrated, run.store)
+    if given.marks is not None:
+        before = Judge("", detector.spec.calibration)
+        results["called_wrong"] = write_reviews(given, rows, before, run.store)
+        results["warnings"] = list(given.marks.warnings)
+        counts |= {"unclear": given.marks.num_unclear, "drawn alike": int(kept.sum())}
+    save_detector(calibrated, run.store)
+    made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE, REFERENCE_FILE)
+    run.finish(counts, results, made=made)
     return run
 
 
@@ -207,47 +244,18 @@ def check_tells_origin(detector: Detector, name: str) -> None:
         )
 
 
-def guarded_tables(against: Sequence[str], scheme: LabelScheme) -> dict[str, pa.Table]:
-    """What each of `against` knows of its images: path, and sha256 and look where it has them."""
-    found = {}
-    for uri in against:
-        if uri.endswith(".parquet"):
-            table = manifest.read_table(*split_uri(uri))
-            missing = {"path"} - set(table.column_names)
-            if missing:
-                raise UserError(f"{uri}: no manifest, it has no column path")
-            found[uri] = table.select([c for c in leakage.COLUMNS if c in table.column_names])
-        else:
-            found[uri] = leakage.identities(read_list(uri, scheme).items, [])
-    return found
-
-
-def _guarded(
-    own: pa.Table, forbidden: dict[str, pa.Table], settings: CalibrateSettings
-) -> dict[str, int]:
-    """How many calibration images are in each of `against`; under `clean` there may be none."""
-    found = {uri: leakage.leaks(own, table) for uri, table in forbidden.items()}
-    if settings.protocol == "clean":
-        named = [(_called(uri), table) for uri, table in found.items()]
-        leakage.refuse(named, own, "take other images, or --protocol legacy")
-    return {uri: table.num_rows for uri, table in found.items()}
-
-
-def _called(uri: str) -> str:
-    """What a reader knows a manifest as: where the guard made it of a list, that list's name."""
-    *_, folder, _, name = ["", "", *uri.split("/")]
-    return name.removesuffix(".parquet") if folder == "against" else uri
-
-
 def _calibration(
     fitted: calibrators.Calibrator,
     rows: pa.Table,
     slices: Sequence[str],
     settings: CalibrateSettings,
     detector: Detector,
+    importance: Importance | None,
 ) -> Calibration:
     """The map with its decisions, and where they are from."""
     logits_N, labels_N = _scored(rows)
+    weights_N = None if importance is None else importance.weights_N
+    share = float(np.average(labels_N, weights=weights_N))
     undecided = Calibration(
         method=fitted.method,
         parameters=fitted.parameters,
@@ -256,7 +264,7 @@ def _calibration(
         detector_hash=detector.hash(),
         preprocessing_hash=detector.spec.preprocessing.hash,
         # A temperature that was given says nothing of these images.
-        share_synthetic=float(labels_N.mean()) if settings.temperature is None else None,
+        share_synthetic=share if settings.temperature is None else None,
         prevalence=settings.prevalence,
     )
     probabilities_N = undecided.apply(logits_N)
@@ -266,13 +274,15 @@ def _calibration(
         labels_N,
         slices_N=np.asarray(slices) if slices else None,
         photographs_N=np.asarray(photographs(rows)),
+        importance=importance,
     )
+    even = slice(None) if importance is None else importance.even_N
     chosen = {
         "threshold": decided.threshold,
         "band": decided.band,
         "operating_point": decided.point,
     }
-    return undecided.model_copy(update=chosen).with_observed(probabilities_N, labels_N)
+    return undecided.model_copy(update=chosen).with_observed(probabilities_N[even], labels_N[even])
 
 
 def _scored(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.scoring import ScoringSettings
 from rayapp.config.settings import JobSettings, one_or_more
+from rayapp.dataset.marks import Sampled
 from rayapp.dataset.suites import ProtocolName
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 from rayapp.models.detector_spec import Method
@@ -23,7 +24,16 @@ class CalibrateSettings(JobSettings):
     scores: tuple[Uri, ...] = Field(
         (), description="outputs of predict that hold the calibration images, or folders of them"
     )
-    annotations: Uri = Field(description="list of the calibration images")
+    annotations: Uri | None = Field(None, description="list of the calibration images")
+    reviews: tuple[Uri, ...] = Field(
+        (),
+        description="marks of a gallery or of the service's page (marks.csv) in the place of a "
+        "list: each image counts by how it was chosen to be looked at",
+    )
+    sampled: Sampled = Field(
+        "as-written",
+        description="how the marked images were chosen: as the lists say, or uniform: at random",
+    )
     root: Uri | None = Field(
         None, description="folder or bucket prefix where the list's paths start"
     )
@@ -73,10 +83,16 @@ class CalibrateSettings(JobSettings):
 
     _labelled = model_validator(mode="before")(labelled)
 
-    _several = one_or_more("scores", "against")
+    _several = one_or_more("scores", "against", "reviews")
 
     @model_validator(mode="after")
     def _fields_go_together(self) -> Self:
+        if (self.annotations is None) == (not self.reviews):
+            raise ValueError("give annotations, a list, or reviews, the marks of one; not both")
+        if self.reviews and self.method == "auto":
+            raise ValueError(
+                "method auto compares fits of images drawn alike; name one for reviews"
+            )
         if self.temperature is not None and self.method != "temperature":
             raise ValueError(f"temperature goes with method temperature, not {self.method}")
         if self.temperature is not None and self.prevalence is not None:

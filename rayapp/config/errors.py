@@ -5,5 +5,9 @@ class UserError(Exception):
     """Wrong use: names what is wrong, where, and what to do. Exit code 2."""
 
 
+class NoInput(UserError):
+    """There is nothing to work on; of a followed folder: not yet."""
+
+
 class JobFailed(Exception):
     """The job could not do its work although it was asked rightly. Exit code 1."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin, guarded_tables
+from rayapp.calibrate.fit import calibrate, check_labels, check_tells_origin
+from rayapp.calibrate.given import read_given
+from rayapp.calibrate.guarded_images import guarded_tables
 from rayapp.calibrate.settings import CalibrateJobSettings, CalibrateSettings
 from rayapp.cluster.session import kept_open
 from rayapp.config.errors import UserError
@@ -27,7 +29,7 @@ def calibrate_from_images(settings: CalibrateJobSettings) -> record.Run:
     """
     if not settings.root and not settings.scores:
         raise UserError("give --root, the folder of the images, or --scores, where they are scored")
-    listed = read_list(settings.annotations, load_scheme(settings.scheme))
+    listed = read_given(settings).listed
     check_labels(settings, listed)
     items = listed.items
     detector = load_detector(settings.detector)

@@ -1,6 +1,7 @@
 """A detector as a card: what it is, was trained on, and how it did where it was measured."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rayapp.models.detector import DetectorSpec
 from rayapp.models.folder import read_spec
@@ -51,6 +52,16 @@ def _network(spec: DetectorSpec) -> Rows:
             yield name, [", ".join(value) if isinstance(value, list) else str(value)]
 
 
+def _made_from(made: Mapping[str, Any]) -> str:
+    """The marks of a review, and the calibration before."""
+    hashes = ", ".join(one[:12] for one in made["reviews"].values())
+    before = made["calibration"][:12] or "none"
+    return (
+        f"from marks {hashes} ({made['num_real']:,} real, {made['num_synthetic']:,} synthetic, "
+        f"chosen {made['sampled'].replace('-', ' ')}); the calibration before: {before}"
+    )
+
+
 def _parts(fusion: Fusion) -> Iterator[str]:
     yield f"a fusion ({fusion.method}) of"
     for part in fusion.parts:
@@ -74,6 +85,8 @@ def _grounds(spec: DetectorSpec) -> Rows:
         band = f"unsure from {fit.band[0]:.3f} to {fit.band[1]:.3f}" if fit.band else "never unsure"
         on = _dated(scope.calibrated) if scope.calibrated else f"{fit.n:,} images"
         rows = [on, f"{fit.method}; synthetic from p ≥ {fit.threshold:g}; {band}"]
+        if made := spec.provenance.get("made_from"):
+            rows.append(_made_from(made))
         yield "calibrated", [*rows, fit.turned] if fit.turned else rows
     lines = []
     for one in scope.measured:

@@ -19,13 +19,15 @@ from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_varia
 from rayapp.dataset.repeats import COLUMNS as REPEATS_OF
 from rayapp.dataset.repeats import repeats_of
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
+from rayapp.models.delivered import Deliveries
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.deliveries import PERTURBATION, Deliveries
+from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
 from rayapp.predict.gallery import GALLERY_FILE
+from rayapp.predict.score import says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -55,6 +57,7 @@ def predict(settings: PredictSettings) -> record.Run:
         trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         deliveries = _deliveries(settings, subject)
+        _check_maps(settings, subject)
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
@@ -68,7 +71,8 @@ def predict(settings: PredictSettings) -> record.Run:
             inputs = with_variants(inputs, disturbed.perturbation.variant_names)
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
-        before = _scored_before(run, inputs) if settings.follow else None
+        old = _scored_before(run, inputs) if settings.follow else None
+        before = None if old is None else unchanged(old, inputs.table)
         todo = inputs.table if before is None else _without(inputs.table, before)
         if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
             if settings.gallery and not run.store.stat(GALLERY_FILE):  # not asked for before
@@ -92,7 +96,10 @@ def predict(settings: PredictSettings) -> record.Run:
         elapsed_s = time.monotonic() - began
     results["scored_now"] = todo.num_rows
     results["images_per_s"] = round(todo.num_rows / elapsed_s, 2)
-    scored = _merged(parts, before)
+    chunks: Iterable[pa.Table] = parts.chunks()
+    if old is not None:
+        chunks = stamped(chunks, now_after(counted_until(run.store)), old)
+    scored = _merged(chunks, before)
     if asked.num_rows > inputs.table.num_rows:  # a list, which is in memory anyway
         scored = [with_repeats(pa.concat_tables(scored), asked)]
     _record(settings, subject, run, inputs, scored, results)
@@ -159,7 +166,18 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
         raise UserError("--stability: goes with images as they are; leave --perturbation out")
     if subject.judge.classes:
         raise UserError("--stability: a detector of classes has no verdict that flips")
-    return Deliveries(load_perturbation(PERTURBATION), settings.seed)
+    return Deliveries.load(settings.seed)
+
+
+def _check_maps(settings: PredictSettings, subject: Subject) -> None:
+    detector = subject.detector
+    if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
+        return
+    if detector is None or not says_patches(detector) or subject.judge.classes:
+        raise UserError(
+            "--maps: of a detector whose head is on a ViT's patches (head.pool mean or attention); "
+            "take --view tiles for another"
+        )
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
@@ -184,7 +202,12 @@ def _record(
     """Scores, gallery, the detector as it saw, and what the run was."""
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
     judge, view = subject.judge, subject.view
-    writer = Results(run.store, inputs, judge, view, perturbation, settings.gallery)
+    counts = None if perturbation else DayCounts(judge, subject.hash)
+    kept = []
+    if counts and settings.follow:
+        counts.until, kept = counted_until(run.store), [SCORED_AT]
+    most, names = settings.gallery, subject.part_names
+    writer = Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
     tally, selection = writer.write(scored)
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
     if not perturbation and tally.rows <= LARGE:
@@ -212,10 +235,10 @@ def _listing_hash(inputs: Inputs, follow: bool) -> str:
 
 
 def _scored_before(run: record.Run, inputs: Inputs) -> pa.Table:
-    """Rows of the last run whose images are still as they were."""
-    if run.state != "done":
+    """Rows of the last run, whether or not it came to its end."""
+    if run.state == "new" or run.store.stat(scores.SCORES_FILE) is None:
         return scores.schema(inputs.scheme).empty_table()
-    return unchanged(scores.read_scores(run.store), inputs.table)
+    return scores.read_scores(run.store)
 
 
 def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
@@ -243,6 +266,7 @@ def _spec(
         at_once=settings.batch_size,
         compiled=settings.compile,
         gpus=settings.gpus_per_worker,
+        maps=settings.maps,
     )
     if subject.detector is None:
         return spec, {"used": "own"}
@@ -312,9 +336,9 @@ def _mapped(
     )
 
 
-def _merged(parts: Parts, before: pa.Table | None) -> Iterable[pa.Table]:
+def _merged(chunks: Iterable[pa.Table], before: pa.Table | None) -> Iterable[pa.Table]:
     """The new rows and, of a followed prefix, those that stand, in id order."""
     if before is None or before.num_rows == 0:
-        return parts.chunks()
-    both = pa.concat_tables([before, parts.table()], promote_options="default")
+        return chunks
+    both = pa.concat_tables([before, *chunks], promote_options="default")
     return [both.sort_by("id")]

@@ -11,6 +11,7 @@ from rayapp.dataset import members, scores
 from rayapp.dataset.inputs.listed_inputs import Inputs
 from rayapp.jobs.predict_subject import Subject, facts_of, told
 from rayapp.predict.csv_sheet import CSV_FILE
+from rayapp.predict.day_counts import DayCounts
 from rayapp.predict.part_summaries import Summary, facts_of_parts
 from rayapp.predict.score_rows import PredictRows
 from rayapp.predict.score_tables import Results
@@ -58,7 +59,9 @@ def _writer(
     perturbation = run.fingerprint["inputs"].get("perturbation", "")
     judge, view = subject.judge, subject.view
     kept = list(large.shards.kept)
-    return Results(run.store, inputs, judge, view, perturbation, settings.gallery, kept)
+    counts = None if perturbation else DayCounts(judge, subject.hash)
+    most, names = settings.gallery, subject.part_names
+    return Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
 
 
 def _folder_alone(
@@ -76,9 +79,13 @@ def _folder_alone(
     selection.most = settings.gallery
     told(settings, subject, run, (tally, selection), large.shards.left_out, results)
     inputs = Inputs(large.shards.root, pa.table({}), large.shards.scheme)
+    writer = _writer(settings, subject, run, inputs, large)
+    if writer.counts:
+        writer.counts.traffic.days = summary.traffic.days
+        writer.counts.write(run.store)
     results["ms_per_image"] = round(tally.ms / tally.rows, 3)  # whichever run scored them
     places = summary.places()
-    _writer(settings, subject, run, inputs, large).show_from(
+    writer.show_from(
         lambda path: members.read_image(large.shards.root, places[path]),
         tally,
         selection,

@@ -18,7 +18,7 @@ from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detecto
 from rayapp.storage.uris import open_store
 
 if TYPE_CHECKING:
-    from rayapp.predict.gallery import GallerySelection
+    from rayapp.predict.gallery_selection import GallerySelection
     from rayapp.predict.score_tables import Tally
     from rayapp.run.record import Run
 
@@ -41,6 +41,12 @@ class Subject:
         if self.detector is None or self.detector.spec.fusion:
             return None
         return self.detector.spec.preprocessing
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Of a fusion's detectors, in its order."""
+        fusion = self.detector.spec.fusion if self.detector else None
+        return tuple(part.name for part in fusion.parts) if fusion else ()
 
     @property
     def scope_line(self) -> str:
@@ -142,6 +148,7 @@ def told(
         "nothing_to_judge": dict(selection.nothing.most_common()),
         "declared": dict(tally.declared),
         "conflicts": selection.conflicts,
+        "flips": selection.flips,
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(left_out.most_common()),

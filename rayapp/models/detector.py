@@ -30,6 +30,7 @@ from rayapp.models.detector_spec import (
     HeadSettings,
     Labels,
     Preprocessing,
+    Stability,
     TrustDeclared,
     View,
 )
@@ -218,6 +219,7 @@ class Detector:
         batch_size: int = 32,
         trust_declared: TrustDeclared = "none",
         trust_list: str | None = None,
+        stability: Stability = "none",
     ) -> list[Judgement]:
         """A judgement an image; one that can't be read is named in its own, and harms no other.
 
@@ -228,6 +230,8 @@ class Detector:
             batch_size: views of a forward pass.
             trust_declared: whose word goes before the detector's, see `Judge`.
             trust_list: file of certificates, see `read_trust_list`.
+            stability: `web`: each image is scored as delivered elsewhere too; a verdict that flips
+                is unsure. Takes five times as long.
 
         Raises:
             UserError: no list, or a threshold that is no probability.
@@ -238,7 +242,7 @@ class Detector:
         keys = [str(one) if isinstance(one, (str, Path)) else id(one) for one in images]
         alone = dict(zip(keys, images, strict=True))  # what is given a thousand times is read once
         judged = self._judged(
-            list(alone.values()), threshold, batch_size, trust_declared, trust_list
+            list(alone.values()), threshold, batch_size, trust_declared, trust_list, stability
         )
         by_key = dict(zip(alone, judged, strict=True))
         return [by_key[key] for key in keys]
@@ -250,22 +254,52 @@ class Detector:
         batch_size: int,
         trust_declared: TrustDeclared,
         trust_list: str | None,
+        stability: Stability,
     ) -> list[Judgement]:
         unread: dict[int, str] = {}
         nothing: list[str] = []
-        logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
+        delivered: list[dict[str, float]] = []
+        if stability == "none" or several:  # of classes there is no verdict that flips
+            logits = self._scored(self.network, images, batch_size, unread, nothing)
+        else:
+            logits, delivered = self._with_deliveries(images, batch_size, unread, nothing)
         classes = spec.labels.classes if several else ()
         view = spec.preprocessing.view
         judge = Judge(view, spec.calibration, threshold, classes, trust_declared)
         trust = read_trust_list(trust_list, lambda path: Path(path).read_bytes())
         declared = [declared_of(image, trust) for image in images]
         read = [one for at, one in enumerate(declared) if at not in unread]
-        judged = iter(judge.judged(logits, nothing, read))
+        judged = iter(judge.judged(logits, nothing, read, delivered))
         return [
             Judgement.failed(unread[at], one) if at in unread else next(judged)
             for at, one in enumerate(declared)
         ]
+
+    def _with_deliveries(
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str],
+        nothing: list[str],
+    ) -> tuple[Floats, list[dict[str, float]]]:
+        """Logits float32 [N] of what can be read, and of its deliveries; each is decoded once."""
+        from rayapp.models.delivered import Deliveries, key_of  # on demand: few ask for it
+
+        deliveries, logits, delivered = Deliveries.load(), [], []
+        for index, image in enumerate(images):
+            if isinstance(image, (str, Path)) and Path(image).is_file():
+                image = Path(image).read_bytes()
+            for pixels_HWC in self._decoded([image], index, unread):
+                others = dict(deliveries.of(pixels_HWC, key_of(image, pixels_HWC)))
+                reasons: list[str] = []
+                scored = self._scored(
+                    self.network, [pixels_HWC, *others.values()], batch_size, None, reasons
+                )
+                nothing.append(reasons[0])
+                logits.append(scored[0])
+                delivered.append(dict(zip(others, scored[1:].tolist(), strict=True)))
+        return np.array(logits, dtype=np.float32), delivered
 
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""

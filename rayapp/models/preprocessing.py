@@ -114,6 +114,13 @@ def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[B
     return cast(list[Box], boxes)
 
 
+def tile_grid(size_HW: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Rows and columns of the tiles of an image, which `cut_views` gives row by row."""
+    size = preprocessing.size
+    rows, columns = (len(_starts(max(side - size, 0), size)) for side in size_HW)
+    return rows, columns
+
+
 def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tuple[int, int]]:
     """Top and left of each view; of an image that is smaller, 0."""
     size = preprocessing.size

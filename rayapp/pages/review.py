@@ -42,10 +42,14 @@ class Card:
         lines: further remarks, the first shown on the card, all in the large view.
         facts: name → text, in the large view.
         tone: colour of the verdict: plain, right, wrong or unsure.
+        stands_for: how many images its group stands for, and how many there are in all; None: its
+            group is no stratum of them.
         declared: what the file says of itself, a word to filter by; '': nothing was read.
         source: address of the file itself, for the large view; '': the thumbnail alone.
         overlay: what the detector saw.
         heat_map: where it sees what.
+        spread: how far its probability moves as the picture is delivered elsewhere.
+        apart: how far several detectors are apart, in probability.
     """
 
     path: str
@@ -57,9 +61,12 @@ class Card:
     facts: Mapping[str, str] | None = None
     tone: str = "plain"
     declared: str = ""
+    stands_for: tuple[int, int] | None = None
     source: str = ""
     overlay: Overlay | None = None
     heat_map: HeatMap | None = None
+    spread: float | None = None
+    apart: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """As the page's script reads it; what is empty is left out."""
@@ -75,10 +82,15 @@ class Card:
             "declared": self.declared,
             "source": self.source,
         }
+        for name, moved in (("spread", self.spread), ("apart", self.apart)):
+            if moved is not None:
+                whole[name] = round(moved, 4)
         if self.overlay:
             whole["size"] = [self.overlay.width, self.overlay.height]
             whole["boxes"] = self.overlay.outlined if self.overlay.dimmed else []
             whole["dimmed"] = self.overlay.dimmed
+        if self.stands_for:
+            whole["stands_for"] = list(self.stands_for)
         if self.heat_map:
             whole["map"] = asdict(self.heat_map) | {
                 "probabilities": [round(one, 3) for one in self.heat_map.probabilities]

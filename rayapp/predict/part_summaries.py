@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from rayapp.dataset import scores
 from rayapp.dataset.labels import LabelScheme
+from rayapp.metrics.traffic import Traffic
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNSURE, Judge
 from rayapp.predict.csv_sheet import look_line
-from rayapp.predict.gallery import GallerySelection
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.predict.score_tables import Tally, work_schema
 from rayapp.run.dataset_folder import Part, read_part
 from rayapp.storage.store import Store
@@ -38,6 +39,7 @@ class Summary:
     selection: GallerySelection
     parts: list[Part] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    traffic: Traffic = field(default_factory=Traffic)
 
     @classmethod
     def of(cls, judge: Judge, most: int) -> "Summary":
@@ -51,6 +53,7 @@ class Summary:
             self.parts.append(part)
             self.tally.add(table)
             self.selection.add(table)
+            self.traffic.add_table(table, self.selection.judge)
         return self
 
     def merge(self, other: "Summary") -> None:
@@ -58,6 +61,7 @@ class Summary:
         self.parts += other.parts
         self.tally.merge(other.tally)
         self.selection.merge(other.selection)
+        self.traffic.merge(other.traffic)
 
     def look_at_first(self) -> list[str]:
         """As `Sheet.first`: conflicts, the likeliest synthetic, then those unsure."""

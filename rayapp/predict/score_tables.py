@@ -1,9 +1,11 @@
 """What predict writes: the score table, the table for people, the gallery; rows stay on disk."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +19,13 @@ from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
 from rayapp.predict import gallery
 from rayapp.predict.csv_sheet import CSV_FILE, Sheet
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.run.commands import command
 from rayapp.storage.disk import scratch_file
 from rayapp.storage.store import Store
+
+if TYPE_CHECKING:
+    from rayapp.predict.day_counts import DayCounts
 
 _MAX_NAMED = 20
 _LOOK_FIRST = 5
@@ -71,7 +77,7 @@ class Tally:
             else:
                 self.peak_mb = max(self.peak_mb, float(values.max(initial=0.0)))
 
-    def merge(self, other: "Tally") -> None:
+    def merge(self, other: Tally) -> None:
         """As if what the other one saw had come by here."""
         self.rows += other.rows
         self.failed += other.failed
@@ -114,6 +120,8 @@ class Results:
         perturbation: hash of the perturbation under which images were disturbed, '' for none.
         most: images of the gallery.
         kept: columns of the set's own that go along.
+        counts: of the images by day; None: they are no traffic.
+        part_names: of a fusion's detectors.
     """
 
     store: Store
@@ -123,10 +131,12 @@ class Results:
     perturbation: str
     most: int
     kept: Sequence[pa.Field] = ()
+    counts: DayCounts | None = None
+    part_names: Sequence[str] = ()
 
-    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, gallery.GallerySelection]:
-        """Write scores.parquet and scores.csv."""
-        tally, selection = Tally(), gallery.GallerySelection(self.judge, self.most)
+    def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, GallerySelection]:
+        """Write scores.parquet and scores.csv, then the counts."""
+        tally, selection = Tally(), GallerySelection(self.judge, self.most)
         wanted = scores.schema(self.inputs.scheme)
         for one in self.kept:
             wanted = wanted if one.name in wanted.names else wanted.append(one)
@@ -140,17 +150,19 @@ class Results:
                     tally.add(chunk)
                     selection.add(chunk)
                     sheet.add(chunk)
+                    if self.counts:
+                        self.counts.add(chunk)
                     yield chunk.select(wanted.names)
 
             manifest.write_chunks(self.store, scores.SCORES_FILE, gone_by(), wanted)
             lines.writelines(sheet.lines())
             self.store.put(CSV_FILE, lines)
             tally.look_at_first = sheet.first(_LOOK_FIRST)
+        if self.counts:
+            self.counts.write(self.store)
         return tally, selection
 
-    def show(
-        self, tally: Tally, selection: gallery.GallerySelection, facts: dict[str, Any]
-    ) -> None:
+    def show(self, tally: Tally, selection: GallerySelection, facts: dict[str, Any]) -> None:
         """Write the gallery."""
         self.show_from(self.inputs.read, tally, selection, facts)
 
@@ -158,7 +170,7 @@ class Results:
         self,
         read: Callable[[str], bytes],
         tally: Tally,
-        selection: gallery.GallerySelection,
+        selection: GallerySelection,
         facts: dict[str, Any],
     ) -> None:
         """Write the gallery, of images whose bytes `read` gives by path."""
@@ -170,19 +182,17 @@ class Results:
                 error_rates(self.judge),
                 self.inputs.address,
                 "" if self.judge.classes else self._next_commands(str(facts["detector"])),
+                self.judge,
+                self.part_names,
             )
             page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())
 
     def _next_commands(self, detector: str) -> str:
         """What reads the list of marks that the gallery saves."""
-        given = {
-            "detector": detector,
-            "scores": self.store.root,
-            "annotations": "reviewed.csv",
-            "scheme": "reviewed",
-        }
+        given = {"detector": detector, "scores": self.store.root}
+        reviewed = {"annotations": "reviewed.csv", "scheme": "reviewed"}
         return "\n".join(
-            command(job, **given, output=f"runs/{job}-reviewed")
-            for job in ("calibrate", "evaluate")
+            command(job, **given, **marks, output=f"runs/{job}-reviewed")
+            for job, marks in (("calibrate", {"reviews": "marks.csv"}), ("evaluate", reviewed))
         )

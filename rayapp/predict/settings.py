@@ -1,18 +1,26 @@
 """Settings of predict."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import Precision, TrustDeclared, View
+from rayapp.models.detector_spec import Precision, Stability, TrustDeclared, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
-    {"batch_size", "threads", "gpus_per_worker", "num_workers", "compile", "gallery"}
+    {
+        "batch_size",
+        "threads",
+        "gpus_per_worker",
+        "num_workers",
+        "compile",
+        "gallery",
+        "follow_every_s",
+    }
 )
 
 
@@ -61,6 +69,12 @@ class PredictSettings(JobSettings):
     follow: bool = Field(
         False, description="score what is new or changed since the last such run, drop what is gone"
     )
+    follow_every_s: float | None = Field(
+        None,
+        ge=1,
+        description="with follow: seconds from one look to the next, until it is stopped; one look "
+        "if none",
+    )
     stream: bool | None = Field(
         None,
         description="images are read and scores written by workers, as a folder of tables; from "
@@ -79,11 +93,16 @@ class PredictSettings(JobSettings):
         None,
         description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
     )
-    stability: Literal["none", "web"] = Field(
+    stability: Stability = Field(
         "none",
         description="web: score each image also as it is delivered elsewhere (smaller and "
         "compressed, cropped, with bars); a verdict that flips is unsure. Takes up to five times "
         "as long",
+    )
+    maps: bool = Field(
+        False,
+        description="keep where in each picture the detector sees what, of a head on a ViT's "
+        "patches; of the view tiles that is always kept",
     )
     precision: Precision = Field(
         "auto",
@@ -104,3 +123,9 @@ class PredictSettings(JobSettings):
     gallery: int = Field(500, ge=0, description="images in gallery.html; 0: no gallery")
 
     _labelled = model_validator(mode="before")(labelled)
+
+    @model_validator(mode="after")
+    def _every_goes_with_follow(self) -> Self:
+        if self.follow_every_s is not None and not self.follow:
+            raise ValueError("follow_every_s goes with follow")
+        return self

@@ -63,6 +63,9 @@ class EvidenceGrid(BaseModel):
     columns: int
     by: str = Field(description="what a cell's logit is of: windows, or patches")
     logits: list[list[float | None]]
+    probabilities: list[list[float | None]] = Field(
+        description="by the calibration, which is of whole images: of parts they order"
+    )
     box: list[int] = Field(description="left, top, right, bottom in pixels of the upright image")
 
 
@@ -81,6 +84,7 @@ class ImageAnswer(BaseModel):
     logit: float | None
     reason: str | None = Field(description="why there is nothing to judge; empty where there is")
     reasons: list[str] = Field(description="all that limits the verdict, in words")
+    in_words: str = Field(description="the verdict in a sentence or two")
     conflict: str = Field(description="how what the file declares goes against the detector")
     declared: str | None
     declared_by: str | None

@@ -25,7 +25,7 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     if not is_uri:
         return LocalStore(text)
     if text.startswith("hf://datasets/"):
-        from rayapp.storage.hub import HubDataset
+        from rayapp.storage.hub_datasets import HubDataset
 
         repo, _, revision = rest.removeprefix("datasets/").partition("@")
         return HubDataset(repo, revision or "main")

@@ -20,6 +20,7 @@ import pytest
 import requests
 import yaml
 
+from rayapp.metrics.traffic import Traffic
 from tests.detectors import saved_detector
 from tests.doubles.s3 import free_ports
 from tests.drills.clusters import ROOT, environment
@@ -63,6 +64,10 @@ CHAIN = {
         "--detector detector --annotations some.txt --root in --scheme conf/scheme.yaml "
         "--output out/calibrated",
         "out/calibrated/detector.json",
+    ),
+    "drift": (
+        "--counts conf/counts --against conf/counts --output out/drift",
+        "out/drift/drift.html",
     ),
     "export": ("--detector detector --to onnx --output out/onnx", "out/onnx/model.onnx"),
     "fuse": (
@@ -141,6 +146,12 @@ def make_folder(folder: Path) -> Path:
     lists = {"train": ["all.txt"], "calibration": "some.txt", "test": ["all.txt"]}
     whole = {"recipe": "conf/train.yaml", "scheme": "demo", "lists": lists}
     (conf / "pipeline.yaml").write_text(yaml.safe_dump(whole))
+    traffic = Traffic("d" * 64, "c" * 16)
+    for number in range(300):
+        row = {"logit": number % 10 - 4.5, "verdict": "real", "format": "PNG"}
+        traffic.add(row, f"2026-11-{28 + number % 20 // 10}")
+    (conf / "counts").mkdir()
+    (conf / "counts/traffic.json").write_text(traffic.to_json())
     return folder
 
 

@@ -14,7 +14,8 @@ from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import load_scheme
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.verdicts import Judge
-from rayapp.predict.gallery import NEAR, Gallerist, GallerySelection, Missed
+from rayapp.predict.gallery import Gallerist, Missed
+from rayapp.predict.gallery_selection import NEAR, GallerySelection
 from rayapp.storage.uris import open_store
 from tests.models.test_verdicts import calibration
 
@@ -81,16 +82,17 @@ def test_the_most_sure_and_the_least_sure_each_once():
     parts = told(table(logits), 10).parts()
     rank = {f"{at:04d}.png": logit for at, logit in enumerate(logits)}
     found = {part: [rank[one["path"]] for one in entries] for part, entries in parts.items()}
-    assert found["synthetic"] == sorted(logits, reverse=True)[:4]
-    assert found["real"] == sorted(logits)[:2]
-    assert np.abs(found["unsure"]).tolist() == sorted(np.abs(logits))[:4]
+    assert found["synthetic"] == sorted(logits, reverse=True)[:3]
+    assert found["real"] == sorted(logits)[:1]
+    assert np.abs(found["unsure"]).tolist() == sorted(np.abs(logits))[:3]
     paths = [one["path"] for entries in parts.values() for one in entries]
     assert len(paths) == len(set(paths)) == 10
 
 
 def test_what_one_part_does_not_need_others_have():
     parts = told(table(-np.linspace(1, 3, 40)), 20).parts()  # all real, none near
-    assert {part: len(entries) for part, entries in parts.items()} == {"real": 20}
+    numbers = {part: len(entries) for part, entries in parts.items()}
+    assert numbers == {"real": 14, "drawn at random, called real": 6}
     assert sum(map(len, told(table(-np.linspace(1, 3, 12)), 20).parts().values())) == 12
 
 
@@ -126,6 +128,36 @@ def test_the_choice_does_not_depend_on_the_chunks():
     logits = np.round(np.random.default_rng(1).normal(size=200), 1)  # with ties
     whole = table(logits)
     assert told(whole, 20, 3).parts() == told(whole, 20, 64).parts()
+
+
+def test_some_are_drawn_at_random_and_each_group_says_what_it_stands_for():
+    logits = np.random.default_rng(4).normal(-1, 2, 3000)
+    selection = told(table(logits), 100)
+    parts, strata = selection.parts(), selection.strata()
+    drawn = {part: entries for part, entries in parts.items() if part.startswith("drawn")}
+    assert {part: len(entries) for part, entries in drawn.items()} == {
+        "drawn at random, called synthetic": 15,
+        "drawn at random, called real": 15,
+    }
+    assert sum(strata.values()) == 3000
+    assert strata["surest synthetic"] == len(parts["synthetic"])
+    called_real = int((logits < 0).sum())
+    assert called_real - 100 < strata["drawn at random, called real"] < called_real
+    # Of all sides of those called real, not of the surest: 3,000 galleries of 15 are like them.
+    many = told(table(logits), 1500).parts()["drawn at random, called real"]
+    picked = [logits[int(one["path"][:4])] for one in many]
+    rest = logits[logits < 0]
+    assert abs(np.mean(picked) - rest.mean()) < 0.35
+
+
+def test_where_all_are_shown_each_stands_for_itself(tmp_path: Path):
+    images(tmp_path, 9)
+    logits = np.linspace(-4, 4, 9)
+    found = cards(html_of(told(table(logits), 500), tmp_path))
+    sizes = in_groups(html_of(told(table(logits), 500), tmp_path))
+    assert {card["group"]: card["stands_for"] for card in found} == {
+        group: [num, 9] for group, num in sizes.items()
+    }
 
 
 def test_with_labels_the_surely_wrong_come_first():

@@ -12,12 +12,14 @@ from rayapp.calibrate.fit import calibrate
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import Item, load_scheme, read_list
+from rayapp.dataset.marks import read_marks
 from rayapp.models.verdicts import Judge
 from rayapp.pages.blocks import Overlay
 from rayapp.pages.page import Page, Section
 from rayapp.pages.review import Card, HeatMap, Review
 from rayapp.pages.thumbnails import thumbnail
-from rayapp.predict.gallery import Gallerist, GallerySelection, Missed
+from rayapp.predict.gallery import Gallerist, Missed
+from rayapp.predict.gallery_selection import GallerySelection
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector, saved_scores, tiny_detector
 from tests.pages.browser import CHROMIUM, Tab, visit
@@ -117,6 +119,16 @@ def test_calibrate_reads_the_marks(marked: dict[str, Any], tmp_path: Path) -> No
         )
     )
     assert run.counts["in"] == NUM
+
+
+def test_calibrate_weighs_all_marks_by_how_they_were_chosen(
+    marked: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "marks.csv").write_text("\n".join(marked["table"]) + "\n", encoding="utf-8")
+    found = read_marks([str(tmp_path / "marks.csv")])
+    assert found.counts == (NUM // 2, NUM // 2)
+    assert set(found.weights.values()) == {1.0}  # all were shown
+    assert found.warnings == ()
 
 
 def test_five_thousand_cards_are_painted_at_once_and_stay_few(tmp_path: Path) -> None:

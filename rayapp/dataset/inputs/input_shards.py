@@ -16,7 +16,7 @@ from rayapp.dataset.clutter import clutter_kind
 from rayapp.dataset.inputs import path_lists
 from rayapp.dataset.inputs.found_files import is_folder, is_pattern, matching, single_file
 from rayapp.dataset.shards import Shard, ShardSet
-from rayapp.storage.hub import HUB_DATASETS, open_dataset
+from rayapp.storage.hub_datasets import HUB_DATASETS, open_dataset
 from rayapp.storage.parquet_files import open_parquet
 from rayapp.storage.store import Stat, Store
 from rayapp.storage.uris import open_store, split_uri

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.config.errors import UserError
+from rayapp.config.errors import NoInput, UserError
 from rayapp.config.packaged import shipped_names
 from rayapp.dataset import manifest, members
 from rayapp.dataset.clutter import clutter_kind
@@ -108,7 +108,7 @@ def _listed(uri: str, column: str | None, most: int | None) -> Inputs:
         if most is not None and len(found) > most:
             raise TooMany
         if not found:
-            raise UserError(f"{uri}: no such file or folder, or nothing in it")
+            raise NoInput(f"{uri}: no such file or folder, or nothing in it")
         kinds = {stat.key: clutter_kind(stat.key) for stat in found}
         images = sorted((s for s in found if not kinds[s.key]), key=lambda stat: stat.key)
         left_out.update(kind for kind in kinds.values() if kind)
@@ -145,7 +145,7 @@ def _some(uri: str, inputs: Inputs) -> Inputs:
     """The inputs themselves, if there are any."""
     if inputs.table.num_rows == 0:
         others = ", ".join(f"{count:,} {kind}" for kind, count in inputs.left_out.most_common(5))
-        raise UserError(f"{uri}: holds no image" + (f" (left out: {others})" if others else ""))
+        raise NoInput(f"{uri}: holds no image" + (f" (left out: {others})" if others else ""))
     return inputs
 
 

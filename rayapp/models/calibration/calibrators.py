@@ -25,6 +25,7 @@ from rayapp.models.calibration.fits import (
     separated,
     smoothed_targets,
 )
+from rayapp.models.calibration.importance import Importance
 from rayapp.models.detector_spec import Method
 
 # Simplest first. auto considers a method only from this many items on: scikit-learn's guide
@@ -200,6 +201,7 @@ def fit(
     *,
     smooth: bool = True,
     temperature: float | None = None,
+    importance: Importance | None = None,
 ) -> Calibrator:
     """Fits one method, or the one that `auto` picks, on labels 1 (synthetic) and 0 (real).
 
@@ -209,7 +211,9 @@ def fit(
     NLL is within one standard error (of the paired difference) of the lowest; with fewer than 5
     items of a class, or where no real reaches a synthetic and NLL would reward any confidence, it
     takes Platt. It does so too where the scores run against the labels, which Platt alone can turn
-    round, with a warning. A `temperature` is taken as it is, with method temperature.
+    round, with a warning. A `temperature` is taken as it is, with method temperature. With
+    `importance` the items were not drawn alike: the fit is weighted, and what is tested is so on
+    the even sample; the method must be named.
 
     Raises:
         UserError: unknown method, lengths that differ, a label that is not 0 or 1, a class
@@ -217,8 +221,10 @@ def fit(
             (all but Platt), or separated classes without smoothing.
     """
     z, labels = checked(logits_N, labels_N)
-    direction = Direction.of(z, labels)
+    even = slice(None) if importance is None else importance.even_N
+    direction = Direction.of(z[even], labels[even])
     if method == "auto":
+        assert importance is None, "settings ask for a method by name"
         chosen = "platt" if direction.against else _choose(z, labels, smooth)
     elif method in get_args(Method):
         chosen = method
@@ -233,14 +239,15 @@ def fit(
     if temperature is not None:
         parameters: Parameters = {"temperature": temperature}
     else:
-        parameters = fit_parameters(chosen, z, labels, smooth)
-    interval = slope_interval(z, labels)
+        weights_N = None if importance is None else importance.weights_N
+        parameters = fit_parameters(chosen, z, labels, smooth, weights_N)
+    interval = slope_interval(z[even], labels[even])
     return Calibrator(
         method=chosen,
         parameters=parameters,
         n=len(z),
         slope_interval=interval,
-        warning="; ".join(warnings(chosen, parameters, z, labels, interval)),
+        warning="; ".join(warnings(chosen, parameters, z[even], labels[even], interval)),
     )
 
 

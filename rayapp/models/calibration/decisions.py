@@ -241,6 +241,7 @@ def abstain_band(
     threshold: float = EVEN_ODDS,
     error: float = 0.05,
     prevalence: float | None = None,
+    weights_N: ArrayLike | None = None,
 ) -> tuple[float, float] | None:
     """Band low <= p < high to leave undecided, so that either answer is rarely wrong.
 
@@ -248,7 +249,8 @@ def abstain_band(
     with p < low at most a share `error` is synthetic; `high` the smallest from the threshold on
     such that among those with p >= high at most `error` is real. A side that never gets there is
     undecided to its end (0, or just above the highest p). None below 50 items of either class.
-    With `prevalence`, the items are weighted so that this share of them is synthetic. Since `high`
+    With `prevalence`, the items are weighted so that this share of them is synthetic; `weights_N`
+    says how much each counts besides. Since `high`
     is never below the threshold, the band leaves no real called synthetic that the threshold
     alone would not.
     """
@@ -257,10 +259,13 @@ def abstain_band(
     num_real = len(labels) - num_synthetic
     if min(num_synthetic, num_real) < MIN_PER_CLASS_FOR_BAND:
         return None
-    weights = np.ones(len(labels))
+    weights = np.ones(len(labels)) if weights_N is None else np.asarray(weights_N, np.float64)
     if prevalence is not None:
-        each = (1 - prevalence) / num_real, prevalence / num_synthetic
-        weights = np.where(labels == 1, each[1], each[0])
+        each = [
+            share / weights[labels == label].sum()
+            for label, share in ((0, 1 - prevalence), (1, prevalence))
+        ]
+        weights = weights * np.where(labels == 1, each[1], each[0])
     edges = np.unique(np.append(values, threshold))
     wrong_below = _shares(values, labels == 1, weights, edges)
     low = edges[(edges <= threshold) & (wrong_below <= error)].max(initial=0.0)

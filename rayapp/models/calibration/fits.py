@@ -41,44 +41,51 @@ def probabilities(method: Method, parameters: Parameters, logits_N: ArrayLike) -
     return np.asarray(special.expit(_beta_features(z) @ [value["a"], value["b"], value["c"]]))
 
 
-def fit_parameters(method: Method, z: Floats, labels: Floats, smooth: bool) -> Parameters:
+def fit_parameters(
+    method: Method, z: Floats, labels: Floats, smooth: bool, weights_N: Floats | None = None
+) -> Parameters:
     """Parameters of one method; `smooth` fits to Platt's targets instead of the labels.
+
+    `weights_N` says how much each item counts, on average 1; all alike if none.
 
     Raises:
         UserError: there is no finite fit, or no rising one for temperature.
     """
     if method == "isotonic":
-        return _fit_isotonic(z, labels)
+        return _fit_isotonic(z, labels, weights_N)
     if not smooth:
         _refuse_separated(method, z, labels)
-    targets, zeros = smoothed_targets(labels) if smooth else labels, np.zeros_like(z)
+    targets = smoothed_targets(labels, weights_N) if smooth else labels
+    zeros = np.zeros_like(z)
     if method == "bias":
-        return {"bias": float(newton(np.ones((len(z), 1)), targets, z)[0])}
+        return {"bias": float(newton(np.ones((len(z), 1)), targets, z, weights_N)[0])}
     if method == "platt":
-        slope, bias = newton(np.column_stack([z, np.ones_like(z)]), targets, zeros)
+        slope, bias = newton(np.column_stack([z, np.ones_like(z)]), targets, zeros, weights_N)
         return {"slope": float(slope), "bias": float(bias)}
     if method == "temperature":
-        inverse = float(newton(z[:, None], targets, zeros)[0]) if z.any() else 0.0
+        inverse = float(newton(z[:, None], targets, zeros, weights_N)[0]) if z.any() else 0.0
         if inverse <= 0:
             raise UserError(
                 "temperature cannot be fitted: it keeps the sign of the logit, and the classes do "
                 "not lie on either side of 0; take platt"
             )
         return {"temperature": 1 / inverse}
-    return _fit_beta(z, targets)
+    return _fit_beta(z, targets, weights_N)
 
 
-def smoothed_targets(labels_N: Floats) -> Floats:
+def smoothed_targets(labels_N: Floats, weights_N: Floats | None = None) -> Floats:
     """Platt's targets: (N1 + 1)/(N1 + 2) for synthetics and 1/(N0 + 2) for reals."""
-    num_synthetic = labels_N.sum()
+    num_synthetic = (labels_N if weights_N is None else labels_N * weights_N).sum()
     num_real = len(labels_N) - num_synthetic
     high, low = (num_synthetic + 1) / (num_synthetic + 2), 1 / (num_real + 2)
     return np.asarray(np.where(labels_N == 1, high, low), dtype=np.float64)
 
 
-def _fit_isotonic(z: Floats, labels: Floats) -> Parameters:
+def _fit_isotonic(z: Floats, labels: Floats, weights_N: Floats | None = None) -> Parameters:
     """Pools adjacent violators over distinct logits; keeps the ends of each flat stretch."""
     logits, inverse, counts = np.unique(z, return_inverse=True, return_counts=True)
+    if weights_N is not None:
+        counts, labels = np.bincount(inverse, weights=weights_N), labels * weights_N
     shares = np.bincount(inverse, weights=labels) / counts
     from scipy import optimize  # takes half a second to import
 
@@ -95,21 +102,25 @@ def _beta_features(z: Floats) -> Floats:
     )
 
 
-def _fit_beta(z: Floats, targets: Floats) -> Parameters:
+def _fit_beta(z: Floats, targets: Floats, weights_N: Floats | None) -> Parameters:
     """A negative a or b would make the map fall: it is set to 0 and the rest fitted again."""
     features = _beta_features(z)
     free = [0, 1, 2]
     while True:
         weights = np.zeros(3)
-        weights[free] = newton(features[:, free], targets, np.zeros_like(z))
+        weights[free] = newton(features[:, free], targets, np.zeros_like(z), weights_N)
         lowest = int(np.argmin(weights[:2]))
         if weights[lowest] >= 0:
             return {name: float(w) for name, w in zip("abc", weights, strict=True)}
         free.remove(lowest)
 
 
-def newton(design_ND: Floats, targets_N: Floats, offset_N: Floats) -> Floats:
+def newton(
+    design_ND: Floats, targets_N: Floats, offset_N: Floats, counts_N: Floats | None = None
+) -> Floats:
     """Weights of the logistic regression of soft targets with a fixed offset, halving long steps.
+
+    `counts_N` says how much each item counts; all alike if none.
 
     Raises:
         UserError: it does not settle within 100 steps.
@@ -118,15 +129,18 @@ def newton(design_ND: Floats, targets_N: Floats, offset_N: Floats) -> Floats:
     scale[scale == 0] = 1
     design = design_ND / scale
     weights = np.zeros(design.shape[1])
-    loss = _cross_entropy(offset_N, targets_N)
+    loss = _cross_entropy(offset_N, targets_N, counts_N)
     for _ in range(100):
         p = special.expit(design @ weights + offset_N)
-        gradient = design.T @ (p - targets_N)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design
+        gaps_N, curves_N = p - targets_N, p * (1 - p)
+        if counts_N is not None:
+            gaps_N, curves_N = gaps_N * counts_N, curves_N * counts_N
+        gradient = design.T @ gaps_N
+        hessian = (design * curves_N[:, None]).T @ design
         step = np.linalg.lstsq(hessian, gradient)[0]
         while True:
             trial = weights - step
-            trial_loss = _cross_entropy(design @ trial + offset_N, targets_N)
+            trial_loss = _cross_entropy(design @ trial + offset_N, targets_N, counts_N)
             if trial_loss <= loss or np.abs(step).max() < 1e-12:
                 break
             step = step / 2
@@ -136,8 +150,9 @@ def newton(design_ND: Floats, targets_N: Floats, offset_N: Floats) -> Floats:
     raise UserError("the calibration fit did not settle: look at the calibration logits")
 
 
-def _cross_entropy(logits_N: Floats, targets_N: Floats) -> float:
-    return float((np.logaddexp(0, logits_N) - targets_N * logits_N).mean())
+def _cross_entropy(logits_N: Floats, targets_N: Floats, counts_N: Floats | None) -> float:
+    losses_N = np.logaddexp(0, logits_N) - targets_N * logits_N
+    return float((losses_N if counts_N is None else losses_N * counts_N).mean())
 
 
 def separated(z: Floats, labels: Floats) -> bool:

@@ -36,8 +36,9 @@ const marking = (() => {
 
   function table(cards, markOf) {
     const rows = cards.filter(markOf).map((card) =>
-      [card.path, markOf(card), card.verdict, card.p, card.group, card.declared ?? "", (card.lines ?? []).join("; ")]);
-    return [["path", "mark", "verdict", "probability", "group", "declared", "remarks"], ...rows]
+      [card.path, markOf(card), card.verdict, card.p, card.group, card.declared ?? "", (card.lines ?? []).join("; "),
+        ...(card.stands_for ? [card.group, ...card.stands_for] : ["", "", ""])]); // how it was chosen
+    return [["path", "mark", "verdict", "probability", "group", "declared", "remarks", "stratum", "stratum_images", "all_images"], ...rows]
       .map((row) => row.map(cell).join(","));
   }
 

@@ -8,7 +8,7 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.dataset.inputs.input_shards import find_shards
 from rayapp.dataset.shard_rows import read
-from rayapp.storage import hub
+from rayapp.storage import hub_datasets as hub
 from tests.doubles.hub import Hub
 from tests.doubles.server import Reply, Request, Server
 from tests.sets import as_tables
