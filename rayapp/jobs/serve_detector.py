@@ -17,7 +17,7 @@ from rayapp.dataset.images import decode
 from rayapp.dataset.labels import item_id
 from rayapp.dataset.manifest import STATUS_FAILED
 from rayapp.jobs.predict_subject import load_subject
-from rayapp.predict.deliveries import PERTURBATION, Deliveries
+from rayapp.models.delivered import Deliveries
 from rayapp.predict.score_rows import PredictRows, ScorerSpec
 from rayapp.predict.sharing import ON_GPU
 from rayapp.run.concurrency import batches
@@ -25,9 +25,8 @@ from rayapp.serve.answers import answer_rows, card, map_answer
 from rayapp.serve.score_contract import Row, Scored, ScoreOptions, SentImage
 from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import read_uri
-from rayapp.transforms.perturbations import load_perturbation
 
-_SEED = 42  # of the draws of deliveries; predict's own
+_MOST_ON_CPU = 16
 _SENT = "sent"  # a row whose bytes come with it lies in no file
 _LATE = "not begun: the time of its request was over"
 
@@ -81,12 +80,16 @@ class ServedDetector:
         self._plain = PredictRows(spec, nowhere, order.threads, None, trust, side_by_side)
         self._plain.setup()
         self._firm = copy.copy(self._plain)
-        self._firm.deliveries = Deliveries(load_perturbation(PERTURBATION), _SEED)
+        self._firm.deliveries = Deliveries.load()
 
     @property
     def at_once(self) -> int:
-        """Views of a forward pass, as measured."""
-        return self._plain.at_once
+        """Images of a batch: as many as a forward pass takes, as measured; on a CPU not many.
+
+        There more gain nothing, all wait for the last one, and each number of images makes torch
+        keep memory of its own.
+        """
+        return self._plain.at_once if self.order.gpus else min(self._plain.at_once, _MOST_ON_CPU)
 
     def rows(self, asked: Sequence[ImageOrder]) -> list[Row]:
         """One row an image, of whatever requests; what comes too late is not begun."""
