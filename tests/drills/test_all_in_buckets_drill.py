@@ -19,15 +19,14 @@ pytestmark = [pytest.mark.drill, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 # Settings, and what they name, travel with the command or by `ray job submit`; all else may lie
 # in a bucket.
-_THERE = r"(?:all|some)\.txt|in|folders|detector|other|out|conf/manifest\.parquet|conf/own\.py"
+_THERE = r"(?:all|some)\.txt|(?:in|folders|detector|other|out)(?:/.*)?|conf/.*(?<!\.yaml)"
 READ_ONLY = {"describe": "detector", "declared": "--input in/images --output out/declared.parquet"}
 
 
 def in_bucket(root: str, options: str) -> list[str]:
     """Options with each path that may lie in the bucket put there."""
     return [
-        f"{root}/{word}" if re.fullmatch(rf"(?:{_THERE})(?:/.*)?", word) else word
-        for word in shlex.split(options)
+        f"{root}/{word}" if re.fullmatch(_THERE, word) else word for word in shlex.split(options)
     ]
 
 
