@@ -24,7 +24,9 @@ from rayapp.evaluate.evaluation_inputs import (
 from rayapp.evaluate.left_out import gather
 from rayapp.evaluate.measurements import Task
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
+from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
+from rayapp.metrics.regressions import Regressions
 from rayapp.run import record
 from rayapp.run.progress import Progress
 from rayapp.run.resume import nothing_left
@@ -66,33 +68,46 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         if not here:
             start()
         run.claim()
-        evaluations, comparisons = _measured(pairings, settings, _here if here else _on_ray)
-    results = Results(
-        protocol=settings.protocol,
-        seed=settings.seed,
-        resamples=settings.resamples,
-        evaluations=evaluations,
-        comparisons=comparisons,
-        changes=_changes(pairings, run.store),
-        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
-        spreads=_spreads(evaluations) if settings.same_recipe else [],
-        regressions=[one for one, _ in cases],
-        command=command,
-    )
+        measured = _measured(pairings, settings, _here if here else _on_ray)
+    changes = _changes(pairings, run.store)
     for one, text in cases:
         run.store.put(one.file, text.encode())
+    results = _results(settings, measured, changes, [one for one, _ in cases], command)
     published = _write(run, results, pairings, suites)
     judged = [one.measurements.judged for one in pairings]
     counts = {
         "detectors": len(detectors),
         "suites": len(suites),
         "in": max((len(one.items.items) if one else 0 for one in judged), default=0),
-        "slices": sum(len(one.slices) for one in evaluations),
+        "slices": sum(len(one.slices) for one in results.evaluations),
         **({"known_cases": len(asked.cases.known)} if asked else {}),
     }
     run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
     _record(run, settings)
     return run
+
+
+def _results(
+    settings: EvaluateSettings,
+    measured: tuple[list[Evaluation], list[Comparison]],
+    changes: list[Changes],
+    regressions: list[Regressions],
+    command: str,
+) -> Results:
+    """All that was measured, and what it was asked with."""
+    evaluations, comparisons = measured
+    return Results(
+        protocol=settings.protocol,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        evaluations=evaluations,
+        comparisons=comparisons,
+        changes=changes,
+        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
+        spreads=_spreads(evaluations) if settings.same_recipe else [],
+        regressions=regressions,
+        command=command,
+    )
 
 
 def _write(

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
 from rayapp.dataset.declared import declared_of, read_trust_list
-from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import Backbone, create_backbone
@@ -37,6 +35,7 @@ from rayapp.models.detector_spec import (
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
+from rayapp.models.image_inputs import ImageInput, decoded, listed, pixels_of
 from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, check_cut, cut_views, normalise, preprocess
@@ -48,7 +47,6 @@ from rayapp.models.verdicts import Judge, Judgement
 if TYPE_CHECKING:
     from rayapp.models.evidence_maps import EvidenceMap
 
-ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
 _FUSED_AT_ONCE = 16  # images whose pixels are in memory whole, for all parts
 
@@ -238,7 +236,7 @@ class Detector:
         """
         if threshold is not None and not 0 < threshold < 1:
             raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
-        images = _listed(images)
+        images = listed(images)
         keys = [str(one) if isinstance(one, (str, Path)) else id(one) for one in images]
         alone = dict(zip(keys, images, strict=True))  # what is given a thousand times is read once
         judged = self._judged(
@@ -321,7 +319,7 @@ class Detector:
         """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
         from rayapp.models.evidence_maps import evidence_map  # here: it stands above this module
 
-        return evidence_map(self, _pixels(image), batch_size=batch_size)
+        return evidence_map(self, pixels_of(image), batch_size=batch_size)
 
     def _of_one_view(self) -> Network:
         several = self.spec.preprocessing.view in ("five", "tiles")
@@ -355,7 +353,7 @@ class Detector:
 
         Of each image scored `nothing` is told why it holds nothing to judge.
         """
-        images = _listed(images)
+        images = listed(images)
         self.network.eval()
         if isinstance(self.network, FusedNetwork) and score is self.network:
             return self._fused(images, batch_size, unread, nothing)
@@ -406,17 +404,12 @@ class Detector:
     ) -> Iterator[Pixels]:
         """The images that can be read; others are named in `unread` if given."""
         seen = [one.spec.preprocessing for one in self.parts or [self]]
-        for index, image in enumerate(images, start):
-            try:
-                pixels_HWC = _pixels(image)
-                for preprocessing in seen:
-                    check_cut(pixels_HWC.shape[:2], preprocessing)
-            except (UserError, ImageError) as error:
-                if unread is None:
-                    raise UserError(f"{_name(image, index)}: {error}") from None
-                unread[index] = str(error)
-            else:
-                yield pixels_HWC
+
+        def check(size_HW: tuple[int, ...]) -> None:
+            for preprocessing in seen:
+                check_cut(size_HW, preprocessing)
+
+        return decoded(images, check, start, unread)
 
     def _views(
         self,
@@ -453,32 +446,3 @@ def _nothing_for_all(pixels_HWC: Pixels, parts: Sequence[Detector]) -> str:
         for part in parts
     ]
     return found[0] if all(found) else ""
-
-
-def _name(image: ImageInput, index: int) -> str:
-    return f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
-
-
-def _pixels(image: ImageInput) -> Pixels:
-    """RGB uint8 [H, W, 3] of one image, by one policy whatever it comes as."""
-    if isinstance(image, (str, Path)):
-        try:
-            image = Path(image).read_bytes()
-        except OSError as error:
-            raise UserError(error.strerror or str(error)) from None
-    try:
-        if isinstance(image, bytes):
-            return decode(image).pixels_HWC
-        if isinstance(image, Image.Image):
-            return decode_opened(image).pixels_HWC
-        if isinstance(image, np.ndarray):
-            return decode_array(image)
-    except ImageError as error:
-        raise UserError(str(error)) from None
-    raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")
-
-
-def _listed(images: Iterable[ImageInput]) -> list[ImageInput]:
-    if isinstance(images, (str, bytes, Path, Image.Image)):
-        raise UserError("give a list of images, even for one")
-    return list(images)

@@ -123,7 +123,7 @@ def refused(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 _CODES = {
     401: "no bearer token, or none that is known",
-    403: "another site's page asked, or a name of this machine that is not its own",
+    403: "another site's page asked, or by another name of this machine; or images lie elsewhere",
     404: "there is none of that name",
     408: "the body took too long to come",
     409: "it is over already",

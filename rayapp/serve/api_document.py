@@ -38,6 +38,9 @@ def api_document(
         own = model.model_json_schema(ref_template=_REF)
         shapes |= own.pop("$defs", {}) | {model.__name__: own}
     _limit_images(found, max_images, fetches)
+    for operations in found["paths"].values():
+        for one in operations.values():
+            _refusals_are_json(one["responses"])
     if asks_for_tokens:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, methods in found["paths"].items():
@@ -45,6 +48,13 @@ def api_document(
                 if path.startswith("/v1/") or path == "/metrics":
                     one["security"] = [{"token": []}]
     return found
+
+
+def _refusals_are_json(responses: dict[str, Any]) -> None:
+    """Whatever a route answers with when all is well."""
+    for code, answer in responses.items():
+        if int(code) >= 400:
+            answer["content"] = {"application/json": next(iter(answer["content"].values()))}
 
 
 def _limit_images(found: dict[str, Any], max_images: int, fetches: bool) -> None:

@@ -7,62 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from rayapp.dataset.labels import load_scheme, read_list
 from rayapp.serve.desk import DeskSettings
 from rayapp.serve.incoming.tokens import Tokens, add_token
 from rayapp.serve.settings import Limits
 from tests.pages.browser import BROKEN_WORDS, CHROMIUM, Tab, visit
-from tests.pictures import photographed
+from tests.serve.page_visits import (
+    FOCUS,
+    NAMES,
+    NUM,
+    RESULTS,
+    SAID,
+    STATES,
+    VERDICTS,
+    pictures,
+    settled,
+    tab_to,
+)
 from tests.serve.services import HereScoring, serving
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
-NUM = 20
-RESULTS = "[...document.querySelectorAll('.result')]"
-NAMES = f"{RESULTS}.map(one => one.querySelector('.name').textContent)"
-VERDICTS = f"{RESULTS}.map(one => one.querySelector('.verdict').textContent)"
-STATES = f"{RESULTS}.map(one => one.querySelector('.state').textContent)"
-FOCUS = "document.activeElement.{}"
-SAID = "document.querySelector('.said').textContent"
 
 
 @pytest.fixture
 def desk(scoring: HereScoring, tmp_path_factory: pytest.TempPathFactory) -> DeskSettings:
     """Where the service writes what it counts."""
     return DeskSettings(str(tmp_path_factory.mktemp("output")), scoring.uris)
-
-
-def pictures(folder: Path, count: int) -> list[Path]:
-    """So many photographs, with names that are no trouble only where they are text."""
-    made = []
-    for at in range(count):
-        name = f"{at:02d}, <b>{'real' if at % 2 else 'made'}</b>.png".replace("/", "_")
-        Image.fromarray(photographed(160, 220, at)).save(folder / name)
-        made.append(folder / name)
-    return made
-
-
-async def settled(tab: Tab, count: int) -> None:
-    """Until so many images have been answered, and that was said."""
-    left = f"{RESULTS}.length < {count} || !!document.querySelector('[aria-busy=true]')"
-    for _ in range(600):
-        if not await tab.value(left):
-            break
-        await asyncio.sleep(0.1)
-    await asyncio.sleep(0.5)
-
-
-async def tab_to(tab: Tab, name: str, shift: bool = False) -> None:
-    """Press Tab until the control of that name has the focus."""
-    for _ in range(80):
-        if await tab.value(FOCUS.format("name")) == name:
-            return
-        await tab.key("Tab", shift)
-    raise AssertionError(f"{name} cannot be reached")
 
 
 def test_twenty_images_are_dropped(
@@ -175,6 +149,8 @@ def test_refusals_are_told_and_the_token_asked_for(
         seen: dict[str, Any] = {"asked": await tab.value(FOCUS.format("name"))}
         await give(tab, "wrong")
         seen["why"] = await tab.value("document.querySelector('.why').textContent")
+        await give(tab, "no token")
+        seen["odd"] = await tab.value("document.querySelector('.why').textContent")
         await give(tab, token)
         seen["open"] = await tab.value("document.querySelector('dialog').open")
         await tab.drop([good, broken, large], ".drop")
@@ -186,6 +162,7 @@ def test_refusals_are_told_and_the_token_asked_for(
         seen = visit(lambda tab: work(tab, address))
     assert seen["asked"] == "token"
     assert "token" in seen["why"]
+    assert "no blanks" in seen["odd"]
     assert not seen["open"]
     assert [bool(one) for one in seen["verdicts"]] == [True, False, False]
     assert seen["states"][1].startswith("Could not be judged: ")

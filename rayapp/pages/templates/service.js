@@ -281,6 +281,7 @@ const service = (() => {
       if (word) go(card, 1);
     } else if (event.key in steps) go(card, steps[event.key]);
     else if (event.key === "m") toggleMap();
+    else if (event.key === "z") card.classList.toggle("large");
     else return;
     event.preventDefault();
   }
@@ -304,7 +305,7 @@ const service = (() => {
   function answered(given) {
     dialog.close();
     serviceQueue.answerToken(given);
-    if (given !== null) serviceDetectors.read();
+    if (given !== null && !dialog.open) serviceDetectors.read();
   }
 
   function listen() {
