@@ -322,14 +322,15 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
 
 
-def first_score(detector: str, place: str, output: Path) -> tuple[float, float]:
+def first_score(detector: str, place: str, output: Path, *more: str) -> tuple[float, float]:
     """Seconds to the first scores that are kept, and the driver's memory (MB) by then; killed."""
     start = time.perf_counter()
     process = subprocess.Popen(
-        command(detector, place, output), env=environment(), start_new_session=True
+        [*command(detector, place, output), *more], env=environment(), start_new_session=True
     )
+    kept = "scores" if "--stream" in more else "parts/predict"
     try:
-        while not list((output / "parts/predict").glob("[!.]*.parquet")):
+        while not list((output / kept).glob("[!.]*.parquet")):
             if process.poll() is not None:
                 raise SystemExit("the job ended before it kept a score")
             time.sleep(0.05)

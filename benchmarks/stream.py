@@ -1,62 +1,67 @@
 """Rows at any size: what the driver holds, what the engine costs, and what resuming saves.
 
-python benchmarks/stream.py [--quick] [--only memory|wds|speed|resume]
+python benchmarks/stream.py [--quick] [--only memory|wds|speed|resume|kills|first]
 
 Two CPUs, a detector that costs next to nothing, pictures of 100 bytes: the engine shows.
 
-`driver_growth_mb`, `wds_driver_growth_mb`: how much more memory the job's own process holds at its
-peak for many rows than for few, of Parquet tables and of WebDataset tars. `stream_efficiency`: rows
-a second of the whole job beside a script of a dozen lines (`read_parquet → map_batches →
-write_parquet`, the same work on a batch, as many workers), one after the other. `resume_share`: of
-the full run's time, what the same command takes after it was killed with half of the rows written.
-`rows_exact`: whether every row came out once, each time.
+memory  `driver_growth_mb`: how much more memory the job's own process holds at its peak for
+        3,000,000 rows of Parquet tables than for 100,000.
+wds     `wds_driver_growth_mb`: the same of WebDataset tars, 300,000 rows and 30,000.
+speed   `stream_efficiency`: rows a second of the whole job beside a script of a dozen lines
+        (`read_parquet → map_batches → write_parquet`, the same work on a batch, as many workers),
+        in turns, start and end of both included; and `stream_efficiency_running` without these.
+resume  `resume_share`: of the full run's time, what the same command takes after it was killed
+        with half of the rows written.
+kills   five kills on one run's way, and a node that is lost: every row comes out once.
+first   `first_score_s`: seconds from the command's start to the first scores kept, of 100,000 local
+        files, listed as it does by itself (100,000 at most are) and with --stream.
 """
 
 import argparse
-import io
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-CPUS = 2
-OWN = "def predict(images):\n    return [float(i[0, 0, 0]) / 255 for i in images]\n"
+from benchmarks.stream_faults import kills, resume
+from benchmarks.stream_sets import CPUS, OWN, ROOT, Predict, environment, say, tables, tars
+
 ROWS, FEW = 3_000_000, 100_000
 WDS_ROWS, WDS_FEW = 300_000, 30_000
-SPEED_ROWS, RESUME_ROWS = 3_000_000, 1_000_000
+SPEED_ROWS, FILES = 3_000_000, 100_000
 QUICK = 6_000
-SHARD_ROWS = 100_000
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parts = {
+        "memory": memory,
+        "wds": wds,
+        "speed": speed,
+        "resume": resume,
+        "kills": kills,
+        "first": first,
+    }
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="few rows: whether it runs")
-    parser.add_argument("--only", choices=["memory", "wds", "speed", "resume"])
+    parser.add_argument("--only", choices=list(parts), help="one part alone")
     given = parser.parse_args()
-    parts = {"memory": memory, "wds": wds, "speed": speed, "resume": resume}
+    # With --quick alone one part says whether it runs; with both, the part that is named.
     chosen = [given.only] if given.only else ["speed"] if given.quick else list(parts)
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "own.py").write_text(OWN)
-        for part in chosen:
-            figures |= parts[part](folder, given.quick)
+    for part in chosen:
+        with tempfile.TemporaryDirectory() as name:
+            (Path(name) / "own.py").write_text(OWN)
+            figures |= parts[part](Path(name), given.quick)
     print(json.dumps(figures))
 
 
@@ -64,7 +69,7 @@ def memory(folder: Path, quick: bool) -> dict[str, Any]:
     """Peak memory of the driver, few rows and many."""
     few, many = (QUICK // 3, QUICK) if quick else (FEW, ROWS)
     peaks = [peak_mb(folder, tables(folder / f"t{n}", n), n) for n in (few, many)]
-    print(f"Parquet: driver {peaks[0]:.0f} MB at {few:,} rows, {peaks[1]:.0f} MB at {many:,}")
+    say(f"Parquet: driver {peaks[0]:.0f} MB at {few:,} rows, {peaks[1]:.0f} MB at {many:,}")
     return {"driver_growth_mb": round(peaks[1] - peaks[0], 1)}
 
 
@@ -72,18 +77,21 @@ def wds(folder: Path, quick: bool) -> dict[str, Any]:
     """The same, of tars."""
     few, many = (QUICK // 3, QUICK) if quick else (WDS_FEW, WDS_ROWS)
     peaks = [peak_mb(folder, tars(folder / f"w{n}", n), n) for n in (few, many)]
-    print(f"tars: driver {peaks[0]:.0f} MB at {few:,} rows, {peaks[1]:.0f} MB at {many:,}")
+    say(f"tars: driver {peaks[0]:.0f} MB at {few:,} rows, {peaks[1]:.0f} MB at {many:,}")
     return {"wds_driver_growth_mb": round(peaks[1] - peaks[0], 1)}
 
 
 def peak_mb(folder: Path, images: Path, num_rows: int) -> float:
-    output = folder / f"out-{images.name}"
-    job = started(folder, images, output)
-    peak = 0.0
-    while job.poll() is None:
-        peak = max(peak, _peak_of(job.pid))
-        time.sleep(0.2)
-    _check(job, output, num_rows)
+    """The most memory that the driver held; its time on a processor is said too."""
+    job = Predict(folder, images, folder / f"out-{images.name}")
+    peak = cpu_s = 0.0
+    for _ in job.running():
+        peak, cpu_s = max(peak, _peak_of(job.pid)), max(cpu_s, _cpu_s_of(job.pid))
+    seconds = job.finish(num_rows)
+    say(
+        f"{num_rows:,} rows in {seconds:.0f} s, {num_rows / seconds:,.0f} rows/s; the driver held "
+        f"{peak:.0f} MB and took {cpu_s:.0f} s of a processor"
+    )
     return peak
 
 
@@ -96,123 +104,64 @@ def _peak_of(pid: int) -> float:
     return int(found[0]) / 1e3 if found else 0.0
 
 
+def _cpu_s_of(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def speed(folder: Path, quick: bool) -> dict[str, Any]:
     """Rows a second, beside the plain script, start and end of both included."""
     num_rows = QUICK if quick else SPEED_ROWS
-    images = tables(folder / "speed", num_rows)
-    taken: dict[str, float] = {"plain": 0.0, "ours": 0.0}
-    for way in taken:
-        output = folder / way
-        start = time.perf_counter()
-        if way == "plain":
-            command = [sys.executable, __file__, "plain", str(images), str(output), OWN]
-            subprocess.run(command, check=True, env=environment(), cwd=ROOT)
-        else:
-            job = started(folder, images, output)
-            job.wait()
-            _check(job, output, num_rows)
-        taken[way] = time.perf_counter() - start
-        print(f"{way:6} {num_rows / taken[way]:8,.0f} rows/s", flush=True)
-    return {"stream_efficiency": round(taken["plain"] / taken["ours"], 3)}
+    images, few = tables(folder / "speed", num_rows), tables(folder / "few", QUICK // 3)
+    taken = {}
+    for name, given in {"few": few, "all": images}.items():
+        taken["plain", name] = plain_s(given, folder / f"plain-{name}")
+        count = num_rows if name == "all" else QUICK // 3
+        taken["ours", name] = Predict(folder, given, folder / f"ours-{name}").finish(count)
+        for way in ("plain", "ours"):
+            say(f"{way:5} {count:>9,} rows in {taken[way, name]:6.1f} s")
+    whole = taken["plain", "all"] / taken["ours", "all"]
+    running = {way: taken[way, "all"] - taken[way, "few"] for way in ("plain", "ours")}
+    for way in running:
+        say(f"{way:5} {num_rows / taken[way, 'all']:8,.0f} rows/s")
+    return {
+        "stream_efficiency": round(whole, 3),
+        "stream_efficiency_running": round(running["plain"] / running["ours"], 3),
+        "rows_per_s": round(num_rows / taken["ours", "all"]),
+    }
 
 
-def resume(folder: Path, quick: bool) -> dict[str, Any]:
-    """The time of a run that goes on after half, as a share of a full run's."""
-    num_rows = QUICK if quick else RESUME_ROWS
-    images = tables(folder / "resume", num_rows)
+def first(folder: Path, quick: bool) -> dict[str, Any]:
+    """Seconds to the first scores of local files; the job is killed then."""
+    from benchmarks.photographs import lay_out
+    from benchmarks.predict import SMALL_SIDES, detector_of, first_score
+    from rayapp.models.folder import save_detector
+    from rayapp.storage.uris import open_store
+
+    count = QUICK // 2 if quick else FILES
+    lay_out(folder / "set", count, sides=SMALL_SIDES)
+    detector = str(folder / "detector")
+    save_detector(detector_of("highpass-small", SMALL_SIDES[0]), open_store(detector))
+    taken = {}
+    for name, options in {"first_score_s": (), "first_score_stream_s": ("--stream",)}.items():
+        images = str(folder / "set/images")
+        seconds, peak = first_score(detector, images, folder / name, *options)
+        say(f"{count:,} files{', streamed' * bool(options)}: {seconds:.1f} s, {peak:,.0f} MB")
+        taken[name] = round(seconds, 1)
+    return taken
+
+
+def plain_s(images: Path, output: Path) -> float:
+    """Seconds of the plain script, in a process of its own."""
     start = time.perf_counter()
-    whole = started(folder, images, folder / "whole")
-    whole.wait()
-    full_s = time.perf_counter() - start
-    _check(whole, folder / "whole", num_rows)
-    output = folder / "resumed"
-    job = started(folder, images, output)
-    while rows_written(output) < num_rows / 2:
-        assert job.poll() is None, "ended before half of it was written"
-        time.sleep(0.1)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
-    done = rows_written(output)
-    time.sleep(5)  # Ray's processes see that the driver is gone
-    start = time.perf_counter()
-    again = started(folder, images, output)
-    again.wait()
-    share = (time.perf_counter() - start) / full_s
-    _check(again, output, num_rows)
-    print(
-        f"full run {full_s:.1f} s; killed with {done:,} rows written; resumed in {share:.2f} of it"
-    )
-    return {"resume_share": round(share, 3), "rows_exact": True}
-
-
-def rows_written(output: Path) -> int:
-    """Rows of the parts that are there."""
-    parts = (output / "scores").glob("*.parquet")
-    return sum(pq.read_metadata(part).num_rows for part in parts)
-
-
-def started(folder: Path, images: Path, output: Path) -> "subprocess.Popen[bytes]":
-    """The job at work, in a process group of its own."""
-    command = [sys.executable, str(ROOT / "jobs/predict.py"), "--detector", str(folder / "own.py")]
-    command += ["--input", str(images), "--output", str(output), "--cpus", str(CPUS), "--stream"]
-    null = subprocess.DEVNULL
-    return subprocess.Popen(
-        command, env=environment(), start_new_session=True, stdout=null, stderr=null
-    )
-
-
-def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    own = {"RAY_AUTH_MODE": "disabled", "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
-    return kept | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def _check(job: "subprocess.Popen[bytes]", output: Path, num_rows: int) -> None:
-    """Every row is there, once."""
-    assert job.returncode == 0, f"predict ended with {job.returncode}"
-    rows = ds.dataset(output / "scores").to_table(columns=["row"])["row"].to_numpy()
-    assert len(rows) == len(np.unique(rows)) == num_rows, f"{len(rows):,} rows"
-
-
-def pictures() -> list[bytes]:
-    """Some PNG files of about a hundred bytes."""
-    rng = np.random.default_rng(0)
-    made = []
-    for _ in range(997):
-        sink = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)).save(sink, "PNG")
-        made.append(sink.getvalue())
-    return made
-
-
-def tables(folder: Path, num_rows: int) -> Path:
-    """Parquet tables as Hugging Face lays them out."""
-    folder.mkdir()
-    made = pictures()
-    for at, numbers in enumerate(_cut(num_rows)):
-        images = [{"bytes": made[n % len(made)], "path": f"{n:08}.png"} for n in numbers]
-        labels = pa.array([n % 2 for n in numbers], pa.int64())
-        table = pa.table({"image": pa.array(images, IMAGE), "label": labels})
-        pq.write_table(table, folder / f"train-{at:05}.parquet", row_group_size=10_000)
-    return folder
-
-
-def tars(folder: Path, num_rows: int) -> Path:
-    """WebDataset tars."""
-    folder.mkdir()
-    made = pictures()
-    for at, numbers in enumerate(_cut(num_rows)):
-        with tarfile.open(folder / f"{at:06}.tar", "w") as tar:
-            for n in numbers:
-                info = tarfile.TarInfo(f"{n:08}.png")
-                info.size = len(made[n % len(made)])
-                tar.addfile(info, io.BytesIO(made[n % len(made)]))
-    return folder
-
-
-def _cut(num_rows: int) -> Iterator[range]:
-    size = max(1, min(SHARD_ROWS, num_rows // 4))
-    yield from (range(at, min(at + size, num_rows)) for at in range(0, num_rows, size))
+    command = [sys.executable, __file__, "plain", str(images), str(output), OWN]
+    # A reader of footers takes a CPU of the two by itself: with more the plain script stands.
+    env = environment() | {"RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
+    subprocess.run(command, check=True, env=env, cwd=ROOT)
+    return time.perf_counter() - start
 
 
 def plain(images: str, output: str, own: str) -> None:
@@ -265,6 +214,7 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["plain"]:
         plain(*arguments[1:])
     else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         main()
 
 

@@ -35,6 +35,24 @@ def as_tables(folder: Path, images: Mapping[str, bytes], shards: int = 2) -> Pat
     return folder
 
 
+def as_plain_tables(folder: Path, images: Mapping[str, bytes], shards: int = 2) -> Path:
+    """Tables of a column of bytes, and a column that names each image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for at, names in enumerate(_cut(list(images), shards)):
+        data = pa.array([images[name] for name in names], pa.binary())
+        table = pa.table({"image_bytes": data, "name": names})
+        pq.write_table(table, folder / f"{at}.parquet", row_group_size=max(1, len(names) // 3))
+    return folder
+
+
+def as_hub(folder: Path, images: Mapping[str, bytes]) -> Path:
+    """A folder as a data set of the Hugging Face hub has: a card, and tables under `data`."""
+    as_tables(folder / "data", images)
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# A set\n")
+    (folder / ".gitattributes").write_text("*.parquet filter=lfs\n")
+    return folder
+
+
 def as_tars(folder: Path, images: Mapping[str, bytes], shards: int = 2) -> Path:
     """WebDataset shards: a picture and its class under one key."""
     folder.mkdir(parents=True, exist_ok=True)

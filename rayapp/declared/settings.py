@@ -12,7 +12,7 @@ class DeclaredSettings(Settings):
     """Print what image files declare of their origin; no detector, and nothing is fetched."""
 
     input: tuple[Uri, ...] = Field(
-        min_length=1, description="images, folders or s3:// prefixes; they may stand alone"
+        min_length=1, description="images, folders or bucket prefixes; they may stand alone"
     )
     output: OutputUri | None = Field(
         None, description="table to write as well: FILE.csv, FILE.parquet or FILE.json"

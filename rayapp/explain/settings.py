@@ -10,10 +10,10 @@ from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
 class ExplainSettings(JobSettings):
     """Make an evidence sheet per image: verdict, where, how firm, what the file declares."""
 
-    output: OutputUri = Field("runs/explained", description="folder or s3:// prefix for the pages")
+    output: OutputUri = Field("runs/explained", description="folder or bucket prefix for the pages")
     image: tuple[Uri, ...] = Field(min_length=1, description="image files")
     detector: Uri = Field(
-        description="folder or s3:// prefix of a detector, or hf://OWNER/NAME[@REVISION]"
+        description="folder or bucket prefix of a detector, or hf://OWNER/NAME[@REVISION]"
     )
     synthetic_labels: tuple[str, ...] = SYNTHETIC_LABELS
     threshold: float | None = Field(

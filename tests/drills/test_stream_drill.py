@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rayapp.storage.uris import open_store
 from tests.doubles.s3 import S3
 from tests.drills.clusters import raylets, started, wait_until
 from tests.jobs.test_predict import picture
-from tests.sets import as_folder, as_tables, as_tars
+from tests.sets import as_folder, as_hub, as_plain_tables, as_tables, as_tars
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 ROWS = 6_000
@@ -75,18 +76,43 @@ def test_a_lost_node_loses_no_row(tmp_path: Path):
     check(output)
 
 
+# Of as many images as FORMS_IMAGES says: `FORMS_IMAGES=20000 pytest -m drill -k every_form`.
+NUM_IMAGES = int(os.environ.get("FORMS_IMAGES", "500"))
+# Each hundredth image is damaged in one of these ways.
+DAMAGED = (b"no image", b"", picture(1, 20, 24)[:60])
+
+
+def images_and_damaged() -> tuple[dict[str, bytes], set[str]]:
+    """Pictures by name, and which of them are none."""
+    made = [picture(at, 20, 24) for at in range(min(NUM_IMAGES, 1_000))]
+    images, damaged = {}, set[str]()
+    for at in range(NUM_IMAGES):
+        name = f"{at:06}.png"
+        if at % 100 == 7:
+            damaged.add(name)
+        images[name] = DAMAGED[at // 100 % 3] if name in damaged else made[at % len(made)]
+    return images, damaged
+
+
 def test_one_set_in_every_form_on_s3(tmp_path: Path, s3: S3):
-    images = {f"{at:04}.png": picture(at, 20, 24) for at in range(400)} | {"0400.png": b"none"}
+    images, damaged = images_and_damaged()
     (tmp_path / "own.py").write_text("def predict(images):\n" + MEAN)
     root = f"s3://{s3.bucket}/forms"
     forms = {
         "folder": as_folder(tmp_path / "folder", images),
-        "tables": as_tables(tmp_path / "tables", images),
+        "tables": as_plain_tables(tmp_path / "tables", images),
         "tars": as_tars(tmp_path / "tars", images),
+        "hub": as_hub(tmp_path / "hub", images),
     }
     for name, folder in forms.items():
-        for file in folder.iterdir():
-            open_store(f"{root}/{name}").put(file.name, file.read_bytes())
+        store = open_store(f"{root}/{name}")
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        with ThreadPoolExecutor(16) as pool:
+            put = [
+                pool.submit(store.put, str(file.relative_to(folder)), file.read_bytes())
+                for file in files
+            ]
+        assert all(one.result() for one in put)
     (tmp_path / "list.txt").write_text("\n".join(images))
     inputs = {name: (f"{root}/{name}",) for name in forms}
     inputs["list"] = (str(tmp_path / "list.txt"), "--root", f"{root}/folder")
@@ -99,9 +125,18 @@ def test_one_set_in_every_form_on_s3(tmp_path: Path, s3: S3):
         )
         assert job.wait() == 3, (tmp_path / "log").read_text()
         rows = scores.read_scores(open_store(output)).to_pylist()
-        found[name] = {re.findall(r"\d{4}\.png", row["path"])[-1]: row["logit"] for row in rows}
-    for name, logits in found.items():
-        assert logits.keys() == images.keys(), name
-        assert [key for key, one in logits.items() if one is None] == ["0400.png"], name
-        pairs = [(logits[key], found["folder"][key]) for key in images if key != "0400.png"]
-        np.testing.assert_allclose(*np.array(pairs).T, atol=1e-6, err_msg=name)
+        # A plain table names its images in a column of its own.
+        found[name] = {
+            re.findall(r"\d{6}\.png", row.get("name") or row["path"])[-1]: row for row in rows
+        }
+        assert len(rows) == len(found[name])
+    for name, by_image in found.items():
+        assert by_image.keys() == images.keys(), name
+        failed = {image for image, row in by_image.items() if row["status"] == "failed"}
+        assert failed == damaged, name
+        assert all(by_image[image]["error"] for image in damaged), name
+        pairs = [
+            (by_image[image]["logit"], found["folder"][image]["logit"])
+            for image in images.keys() - damaged
+        ]
+        np.testing.assert_allclose(*np.array(pairs).T, rtol=0, atol=1e-6, err_msg=name)
