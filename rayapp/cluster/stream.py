@@ -12,8 +12,8 @@ What its own readers lack (Ray 2.60), each in a line that shows it:
     read_webdataset(t)      # cut off in a member: tarfile.ReadError, and the job ends
     read_webdataset(t)      # of 1.bin, 2.bin, 1.cls, in this order: ValueError, and the job ends
 
-The checkpoint's own filter holds all ids in each of its actors and reads what is done once more; here
-the read tasks skip it.
+The checkpoint's own filter holds all ids in each of its actors and reads what is done once more;
+here the read tasks skip it.
 """
 
 from __future__ import annotations
