@@ -7,14 +7,18 @@ JPEG 90; the map of `Detector.evidence` is then held against the mask, pixel by 
 Beside it, on fewer pastes: a head of random weights, and a quarter of another photograph, which no
 map should find.
 
+Features and the maps' figures are kept under --kept as they are made: a run that was cut off, or is
+run again, goes on from there.
+
 Command: python -m benchmarks.evidence REALSET --backbone-weights FILE [--quick]
 Last line: JSON with image_auc (of whole pictures of the other half), map_auc, map_auc_low (5 % of
 the pastes are worse), map_auc_photograph_pasted, map_auc_random_weights.
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ from numpy.typing import NDArray
 
 from benchmarks.real_set import Picture, read_real_set
 from rayapp.config.errors import UserError
-from rayapp.dataset.images import ImageError, decode
+from rayapp.dataset.images import ImageError, decode, pixel_sha256, sha256
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.detector import Detector, DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
@@ -39,6 +43,28 @@ SIDE, QUARTER, QUALITY = 448, 224, 90
 LAYERS = (5, 8)  # middle blocks: what generators leave shows there
 RIDGE = 1e-2
 Pixels = NDArray[np.uint8]
+
+
+class Kept:
+    """Arrays in a folder, under the hash of all that they depend on."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        self._folder = folder
+        self._base = f"{sha256(weights.read_bytes())} {SIDE} {QUARTER} {QUALITY} {LAYERS}"
+
+    def array(self, key: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The array of that key, made where it is not there."""
+        file = self._folder / f"{hashlib.sha256(f'{self._base} {key}'.encode()).hexdigest()}.npy"
+        if file.exists():
+            kept: NDArray[np.float32] = np.load(file)
+            return kept
+        found = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        with part.open("wb") as sink:
+            np.save(sink, found)
+        part.rename(file)
+        return found
 
 
 def square(picture: Picture, folder: Path) -> Pixels | None:
@@ -72,21 +98,25 @@ def network_of(detector: Detector) -> Any:
     return detector.network
 
 
-def features(detector: Detector, squares: Sequence[Pixels], title: str) -> torch.Tensor:
+def features(detector: Detector, squares: Sequence[Pixels], title: str, kept: Kept) -> torch.Tensor:
     """Of each square's four quarters the head's input [N, 4, F]."""
+
+    def made(pixels_HWC: Pixels) -> NDArray[np.float32]:
+        quarters = [
+            preprocess(pixels_HWC[y : y + QUARTER, x : x + QUARTER], detector.spec.preprocessing)
+            for y in (0, QUARTER)
+            for x in (0, QUARTER)
+        ]
+        with torch.inference_mode():
+            return np.asarray(network_of(detector).features(torch.cat(quarters)).numpy())
+
     found = []
-    with Progress(title, len(squares), unit="images") as progress, torch.inference_mode():
+    with Progress(title, len(squares), unit="images") as progress:
         for pixels_HWC in squares:
-            quarters = [
-                preprocess(
-                    pixels_HWC[y : y + QUARTER, x : x + QUARTER], detector.spec.preprocessing
-                )
-                for y in (0, QUARTER)
-                for x in (0, QUARTER)
-            ]
-            found.append(network_of(detector).features(torch.cat(quarters)))
+            key = f"features {pixel_sha256(pixels_HWC)}"
+            found.append(kept.array(key, lambda one=pixels_HWC: made(one)))  # type: ignore[misc]
             progress.update()
-    return torch.stack(found)
+    return torch.from_numpy(np.stack(found))
 
 
 def fit_head(detector: Detector, features_MF: torch.Tensor, origins_M: torch.Tensor) -> None:
@@ -125,14 +155,17 @@ def pasted(
 
 
 def map_aucs(
-    detector: Detector, pairs: Sequence[tuple[Pixels, Pixels]], title: str
+    detector: Detector, pairs: Sequence[tuple[Pixels, Pixels]], title: str, kept: Kept
 ) -> NDArray[np.float64]:
     """AUC of the map against the mask, of each pair."""
-    found, rng = [], np.random.default_rng(0)
+    found, rng, own = [], np.random.default_rng(0), detector.hash()
     with Progress(title, len(pairs), unit="pastes") as progress:
         for base, other in pairs:
             pixels_HWC, mask = pasted(base, other, rng)
-            logits_G = detector.evidence(pixels_HWC).logits_G
+            logits_G = kept.array(
+                f"map {own} {pixel_sha256(pixels_HWC)}",
+                lambda one=pixels_HWC: detector.evidence(one).logits_G,  # type: ignore[misc]
+            )
             at = np.arange(SIDE) * len(logits_G) // SIDE
             found.append(roc_auc(mask.ravel().astype(int), logits_G[np.ix_(at, at)].ravel()).value)
             progress.update()
@@ -159,6 +192,7 @@ def main() -> None:
     parser.add_argument("--backbone-weights", type=Path, required=True)
     parser.add_argument("--pastes", type=int, default=100)
     parser.add_argument("--images", type=int, default=10**6, help="of each half, at most")
+    parser.add_argument("--kept", type=Path, default=Path("runs/evidence-kept"))
     parser.add_argument("--quick", action="store_true", help="ten pastes, forty images")
     given = parser.parse_args()
     most, num = (40, 10) if given.quick else (given.images, given.pastes)
@@ -166,31 +200,27 @@ def main() -> None:
     rng = np.random.default_rng(1)
     training, judged = ([side[at] for at in rng.permutation(len(side))[:most]] for side in sides)
     detector = made_detector(given.backbone_weights)
-    inputs, origins = _of(detector, training, given.realset, "training images")
+    kept = Kept(given.kept, given.backbone_weights)
+    inputs, origins = _of(detector, training, given.realset, kept)
     fit_head(detector, inputs.flatten(0, 1), origins.repeat_interleave(4))
-    test = {
-        origin: [
-            s
-            for one in judged
-            if one.origin == origin and (s := square(one, given.realset)) is not None
-        ]
-        for origin in (0, 1)
-    }
+    test: dict[int, list[Pixels]] = {0: [], 1: []}
+    for one, pixels_HWC in _squares(judged, given.realset, "judged pictures"):
+        test[one.origin].append(pixels_HWC)
     if min(map(len, test.values())) < 2:
         raise UserError(f"{given.realset}: too few images of a class")
     reals, fakes = (test[origin] for origin in (0, 1))
-    figures = {"image_auc": _image_auc(detector, reals, fakes)}
+    figures = {"image_auc": _image_auc(detector, reals, fakes, kept)}
     with_fakes = [(reals[k % len(reals)], fakes[k % len(fakes)]) for k in range(num)]
     with_reals = [(reals[k % len(reals)], reals[(k + 1) % len(reals)]) for k in range(num)]
-    found = map_aucs(detector, with_fakes, "generated quarters")
+    found = map_aucs(detector, with_fakes, "generated quarters", kept)
     figures |= {"map_auc": float(found.mean()), "map_auc_low": float(np.quantile(found, 0.05))}
     figures["map_auc_photograph_pasted"] = float(
-        map_aucs(detector, with_reals[: num // 3], "photographs' quarters").mean()
+        map_aucs(detector, with_reals[: num // 3], "photographs' quarters", kept).mean()
     )
     torch.manual_seed(0)
     torch.nn.init.normal_(network_of(detector).head.output.weight, std=0.01)
     figures["map_auc_random_weights"] = float(
-        map_aucs(detector, with_fakes[: num // 3], "random weights").mean()
+        map_aucs(detector, with_fakes[: num // 3], "random weights", kept).mean()
     )
     for name, value in figures.items():
         print(f"{name:28} {value:.3f}")
@@ -202,21 +232,33 @@ def main() -> None:
 
 
 def _of(
-    detector: Detector, pictures: Sequence[Picture], folder: Path, title: str
+    detector: Detector, pictures: Sequence[Picture], folder: Path, kept: Kept
 ) -> tuple[torch.Tensor, torch.Tensor]:
     found = [
         (jpeg(s, QUALITY, "rgb"), one.origin)
-        for one in pictures
-        if (s := square(one, folder)) is not None
+        for one, s in _squares(pictures, folder, "training pictures")
     ]
-    return features(detector, [s for s, _ in found], title), torch.tensor(
-        [float(o) for _, o in found]
-    )
+    inputs = features(detector, [s for s, _ in found], "training features", kept)
+    return inputs, torch.tensor([float(origin) for _, origin in found])
 
 
-def _image_auc(detector: Detector, reals: Sequence[Pixels], fakes: Sequence[Pixels]) -> float:
+def _squares(pictures: Sequence[Picture], folder: Path, title: str) -> list[tuple[Picture, Pixels]]:
+    """Each picture that can be read, and its middle."""
+    found = []
+    with Progress(title, len(pictures)) as progress:
+        for one in pictures:
+            pixels_HWC = square(one, folder)
+            if pixels_HWC is not None:
+                found.append((one, pixels_HWC))
+            progress.update()
+    return found
+
+
+def _image_auc(
+    detector: Detector, reals: Sequence[Pixels], fakes: Sequence[Pixels], kept: Kept
+) -> float:
     squares = [jpeg(one, QUALITY, "rgb") for one in (*reals, *fakes)]
-    inputs = features(detector, squares, "judged images").flatten(0, 1)
+    inputs = features(detector, squares, "judged features", kept).flatten(0, 1)
     with torch.inference_mode():
         logits = network_of(detector).head(inputs).reshape(-1, 4).mean(1)
     labels = [0] * len(reals) + [1] * len(fakes)

@@ -65,9 +65,10 @@ def fit_calibrator(
 ) -> calibrators.Calibrator:
     """The map from logit to probability that the settings ask for.
 
+    Scores that run against the labels no more than by chance are not turned round, with a warning.
+
     Raises:
-        UserError: see `calibrators.fit`; scores that run against the labels by chance; or by more
-            than chance, and a rate is asked of them.
+        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
     """
     method, temperature = settings.method, settings.temperature
     fitted = calibrators.fit(
@@ -79,12 +80,14 @@ def fit_calibrator(
     if settings.fpr is not None:
         raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
     even = slice(None) if importance is None else importance.even_N
-    if not Direction.of(logits_N[even], labels_N[even]).against:
-        raise UserError(
-            f"the fit would turn the scores round (slope {slope:.3g}), and {len(labels_N)} images "
-            "are too few to tell that from chance: give more, or check their labels"
-        )
-    return fitted
+    if Direction.of(logits_N[even], labels_N[even]).against:
+        return fitted
+    kept = calibrators.fit("bias", logits_N, labels_N, importance=importance)
+    why = (
+        f"{fitted.method} would turn the scores round (slope {slope:.3g}), which {len(labels_N)} "
+        "images can't tell from chance: they keep their direction, and the bias alone is fitted"
+    )
+    return kept.model_copy(update={"warning": "; ".join(filter(None, (why, kept.warning)))})
 
 
 def decide(

@@ -188,7 +188,12 @@ class RemoteDesk:
             raise AttributeError(name)
 
         async def asked(*arguments: Any) -> Any:
-            return await getattr(self._handle, name).remote(*arguments)
+            try:
+                return await getattr(self._handle, name).remote(*arguments)
+            except RayTaskError as error:
+                if isinstance(error.cause, Refused):  # as if it had been refused here
+                    raise error.cause from None
+                raise
 
         return asked
 

@@ -28,6 +28,8 @@ EXTRA = {
     "logit": pa.float32(),
     "logits": pa.list_(pa.float32()),  # of a detector with one output a class; then no `logit`
     "delivered_logits": pa.list_(pa.float32()),  # of the picture as it is delivered elsewhere
+    "part_logits": pa.list_(pa.float32()),  # of a fusion: log-odds of each of its detectors
+    "map_logits": pa.list_(pa.list_(pa.float32())),  # of tiles or patches: rows, at most 48 × 48
     "detector_hash": pa.string(),
     "preprocessing_hash": pa.string(),
     "orientation": pa.int8(),

@@ -52,7 +52,7 @@ def _check(
         if suite.sweep is None and suite.task not in tasks:
             kind = "one output" if suite.task == "origin" else "one output a class"
             raise UserError(f"suite {suite.name} asks for a detector with {kind}; none is given")
-    for detector in detectors:
+    for detector in detectors if suites else ():
         if all(suite.sweep is None and suite.task != detector.task for suite in suites):
             raise UserError(f"{detector.name}: no suite asks for a detector of {detector.task}")
     for name in settings.published_as:

@@ -1,6 +1,6 @@
 """What evaluate is told: which detectors, which suites, under which protocol."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -66,6 +66,16 @@ class EvaluateSettings(JobSettings):
         min_length=1,
         description="whose published figures stand beside each detector's: one name, or one each",
     )
+    regressions: tuple[Uri, ...] = Field(
+        (),
+        description="known cases: lists of marks as the gallery saves them, or annotation lists; "
+        "says which changed sides, and ends with code 3 where one broke or has no score",
+    )
+    against: Uri | None = Field(
+        None,
+        description="the last detector, which known cases are compared with: its folder, or an "
+        "output of evaluate or predict",
+    )
     same_recipe: bool = Field(
         False, description="the detectors are runs of one recipe that differ in their seed"
     )
@@ -79,6 +89,12 @@ class EvaluateSettings(JobSettings):
 
     _labelled = model_validator(mode="before")(labelled)
 
+    @model_validator(mode="after")
+    def _of_known_cases(self) -> Self:
+        if self.against and not self.regressions:
+            raise ValueError("against: goes with --regressions, the list of known cases")
+        return self
+
     _several = one_or_more(
         "detector",
         "names",
@@ -88,11 +104,17 @@ class EvaluateSettings(JobSettings):
         "held_out",
         "resample_by",
         "published_as",
+        "regressions",
     )
 
 
 def load_suites(settings: EvaluateSettings) -> list[Suite]:
-    """The suites by name, each once; the user's own lists in the suite folder."""
+    """The suites by name, each once; the user's own lists in the suite folder.
+
+    None where nothing but known cases is to be judged.
+    """
+    if settings.regressions and settings.suite == (FOLDER,) and not settings.annotations:
+        return []
     return [_suite(name, settings) for name in dict.fromkeys(settings.suite)]
 
 

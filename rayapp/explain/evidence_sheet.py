@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import CAMERA, OF_AI
+from rayapp.dataset.declared.raw_fields import RawField
 from rayapp.dataset.images import DecodedImage
 from rayapp.models.basis import (
     DECLARES_NOTHING,
@@ -23,6 +24,7 @@ from rayapp.models.basis import (
     verdict_sentence,
 )
 from rayapp.models.evidence_maps import EvidenceMap
+from rayapp.models.firmness import Delivery
 from rayapp.models.preprocessing import Box
 from rayapp.models.verdicts import REAL, SYNTHETIC, Judgement
 from rayapp.pages.blocks import Block, Figure, Figures, KeyValues, Notice, Prose, Table, Value
@@ -30,15 +32,6 @@ from rayapp.pages.page import Page, Section
 
 _SIDE = 900
 _ORANGE = (255, 110, 0)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """The picture as another service would hand it on, and what the detector then says."""
-
-    name: str
-    probability: float
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,7 @@ class Evidence:
         seen: the parts of the picture that the verdict rests on.
         deliveries: verdicts on the picture as handed on by others.
         declared: what the file says of itself.
+        raw: the fields of the file's metadata.
         file: facts of the file.
         detector: facts of the detector.
         rates: how often the detector errs, in words.
@@ -68,6 +62,7 @@ class Evidence:
     seen: Sequence[Box]
     deliveries: Sequence[Delivery]
     declared: Declared
+    raw: Sequence[RawField]
     file: Mapping[str, Value]
     detector: Mapping[str, Value]
     rates: str
@@ -79,8 +74,8 @@ def sheet(found: Evidence) -> Page:
     sections = [
         Section("The picture", _pictures(found)),
         Section("What the verdict rests on", _grounds(found)),
-        Section("How firm it is", _firmness(found.deliveries)),
-        Section("What the file declares", _declared(found)),
+        Section("How firm it is", _firmness(found.judgement, found.deliveries)),
+        Section("What the file declares", [*_declared(found), *_raw(found.raw)]),
         Section("The file", [KeyValues(found.file)]),
         Section("The detector", [KeyValues(found.detector)]),
     ]
@@ -90,8 +85,8 @@ def sheet(found: Evidence) -> Page:
 def in_words(found: Evidence) -> str:
     """The verdict in a sentence or two, and what speaks against it."""
     parts = [verdict_sentence(found.judgement)]
-    if len({one.verdict for one in found.deliveries}) > 1:
-        parts.append("But it says otherwise of the same picture as others hand it on.")
+    if not found.judgement.flips and len({one.verdict for one in found.deliveries}) > 1:
+        parts.append("It is less sure of the same picture as others hand it on.")
     declared = found.declared.kind
     if (found.judgement.verdict == REAL and declared in OF_AI) or (
         found.judgement.verdict == SYNTHETIC and declared == CAMERA
@@ -158,13 +153,18 @@ def _grounds(found: Evidence) -> list[Block]:
     return [Notice(f"{NO_PROOF} {found.rates}"), KeyValues(facts)]
 
 
-def _firmness(deliveries: Sequence[Delivery]) -> list[Block]:
+def _firmness(judgement: Judgement, deliveries: Sequence[Delivery]) -> list[Block]:
     if not deliveries:
         return [Prose("Not tried: there is no verdict to hold firm.")]
     rows = [(one.name, one.probability, one.verdict) for one in deliveries]
     values = [one.probability for one in deliveries]
     words = {one.verdict for one in deliveries}
-    text = STANDS if len(words) == 1 else DEPENDS
+    if judgement.flips:
+        text = f"{DEPENDS}: {judgement.flips} of {len(deliveries) - 1} deliveries flip it"
+    elif len(words) == 1:
+        text = STANDS
+    else:
+        text = "Some deliveries leave the detector unsure; none flips the verdict"
     text += f". Its probability goes from {min(values):.3f} to {max(values):.3f}."
     return [
         Prose(text),
@@ -172,6 +172,14 @@ def _firmness(deliveries: Sequence[Delivery]) -> list[Block]:
             ("delivered", "probability", "verdict"), rows, "The same picture as others hand it on."
         ),
     ]
+
+
+def _raw(fields: Sequence[RawField]) -> list[Block]:
+    if not fields:
+        return []
+    rows = [(one.where, one.name, one.text) for one in fields]
+    caption = "The fields of its metadata as they are; long ones are cut, keys and hashes left out."
+    return [Table(("where", "field", "text"), rows, caption)]
 
 
 def _declared(found: Evidence) -> list[Block]:

@@ -3,9 +3,11 @@
 Shapes: N images · H W.
 """
 
+import contextlib
 import copy
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -56,7 +58,7 @@ def export_onnx(detector: Detector, digest: str, fp16: bool = False) -> Exported
     scored = _Scored(network, *last_layer(spec.calibration), fp16).eval()
     images = torch.zeros(2, 3, *spec.preprocessing.shape_HW)
     sink = io.BytesIO()
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with torch.inference_mode(False), torch.no_grad(), _of_one_size(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer: what it warns of, the check would find
         try:
             torch.onnx.export(
@@ -74,6 +76,21 @@ def export_onnx(detector: Detector, digest: str, fp16: bool = False) -> Exported
             raise JobFailed(f"the network can't be written as ONNX: {why}") from None
     files = {"model.onnx": sink.getvalue(), "model.json": _described(detector, digest)}
     return Exported(files, calibration_note(spec.calibration))
+
+
+@contextlib.contextmanager
+def _of_one_size() -> Iterator[None]:
+    """While a network is traced it is not told so: transformers' then resizes what need not be.
+
+    Its position embeddings would be fitted to the image's size in the graph, by filters that ONNX
+    has not; the file takes one size alone.
+    """
+    jit: Any = torch.jit
+    own, jit.is_tracing = jit.is_tracing, lambda: False
+    try:
+        yield
+    finally:
+        jit.is_tracing = own
 
 
 def _described(detector: Detector, digest: str) -> bytes:

@@ -1,5 +1,6 @@
 """Evaluation from images: sweeps are perturbed, missing scores predicted, every table measured."""
 
+import contextlib
 import shlex
 import sys
 from collections import defaultdict
@@ -9,7 +10,7 @@ from functools import partial
 import pyarrow as pa
 
 from rayapp.cluster.session import kept_open
-from rayapp.config.errors import UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.paths import slug
 from rayapp.config.scoring import ScoringSettings
 from rayapp.dataset.images import sha256
@@ -17,8 +18,10 @@ from rayapp.dataset.labels import item_id
 from rayapp.dataset.leakage import leaks
 from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench
+from rayapp.evaluate.case_changes import Asked, asked_of
 from rayapp.evaluate.detectors import Measured, load_all
 from rayapp.evaluate.embedding import EmbedSettings
+from rayapp.evaluate.evaluation_inputs import CSV_FILE
 from rayapp.evaluate.judge import refuse_calibration
 from rayapp.evaluate.levels import levels, lists_folder, sweep_perturbation
 from rayapp.evaluate.settings import EvaluateJobSettings, EvaluateSettings, load_suites
@@ -26,7 +29,7 @@ from rayapp.jobs.evaluate_embedding import EMBEDDING_FILE, embed
 from rayapp.jobs.evaluate_tables import evaluate
 from rayapp.jobs.perturb import perturb
 from rayapp.jobs.predict_missing import score_missing
-from rayapp.metrics.evaluation import Results
+from rayapp.metrics.evaluation import EVALUATION_FILE, Results
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.perturb.settings import PerturbSettings
 from rayapp.run import record
@@ -70,9 +73,31 @@ def measure(settings: EvaluateJobSettings) -> record.Run:
                     _scoring(settings),
                     settings,
                 )
+            if known := asked_of(asked, detectors):
+                _score_cases(known, detectors, kept, settings)
             if settings.embedding:
                 _embed(detectors, asked, suites, settings)
         return evaluate(asked, command=_command())
+
+
+def _score_cases(
+    known: Asked,
+    detectors: Sequence[Measured],
+    kept: tuple[str, ...],
+    settings: EvaluateJobSettings,
+) -> None:
+    """Known cases by each detector and the last one; one that can't be scored is told later."""
+    for detector in (*detectors, *([known.last] if known.last else [])):
+        with contextlib.suppress(JobFailed):
+            score_missing(
+                (detector.uri, detector.hash),
+                known.cases.known,
+                str(settings.root),
+                kept,
+                kept[0],
+                _scoring(settings),
+                settings,
+            )
 
 
 def _seen_as(
@@ -211,6 +236,14 @@ def _embed(
                 ),
                 sorted(paths),
             )
+
+
+def places_of(results: Results) -> dict[str, str]:
+    """What was written, by what it is."""
+    places = {"figures": EVALUATION_FILE, "all in one": CSV_FILE}
+    places |= {"as published": "tables"} if results.evaluations else {}
+    places |= {"changed sides": "changed"} if results.changes else {}
+    return places | ({"known cases": "regressions"} if results.regressions else {})
 
 
 def embedding_uri(output: str, name: str) -> str:

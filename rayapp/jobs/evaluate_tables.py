@@ -9,6 +9,7 @@ from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.scores import require_scores
 from rayapp.dataset.suites import Suite
 from rayapp.evaluate.bench import Bench, Pairing
+from rayapp.evaluate.case_changes import asked_of, cases_digest, regressions_of
 from rayapp.evaluate.csv_tables import as_csv, published_tables
 from rayapp.evaluate.detectors import load_all
 from rayapp.evaluate.evaluation_inputs import (
@@ -23,7 +24,9 @@ from rayapp.evaluate.evaluation_inputs import (
 from rayapp.evaluate.left_out import gather
 from rayapp.evaluate.measurements import Task
 from rayapp.evaluate.settings import PLACEMENT, EvaluateSettings, load_suites
+from rayapp.metrics.changes import Changes
 from rayapp.metrics.evaluation import EVALUATION_FILE, Comparison, Evaluation, Results
+from rayapp.metrics.regressions import Regressions
 from rayapp.run import record
 from rayapp.run.progress import Progress
 from rayapp.run.resume import nothing_left
@@ -34,6 +37,8 @@ _MOST_HERE = 20_000  # images × slices that are measured sooner in this process
 def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     """Write metrics.json, metrics.csv, tables/ as the original wrote them, evidence/ and changed/.
 
+    Of known cases regressions/ too.
+
     Raises:
         UserError: a list, a score or a detector is missing, a name is unknown, or an image that
             a detector was calibrated on is in its test set (`clean`).
@@ -41,10 +46,12 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
     detectors = load_all(settings.detector, settings.names)
     suites = load_suites(settings)
     _check(settings, detectors, suites)
+    asked = asked_of(settings, detectors)
     bench = Bench(settings, detectors)
     require_scores(settings.scores)
     pairings = bench.pairings(suites)
-    inputs = _inputs(detectors, suites, bench, pairings)
+    cases = list(regressions_of(asked, detectors, settings)) if asked else []
+    inputs = _inputs(detectors, suites, bench, pairings) | cases_digest(cases)
     run = record.start(
         "evaluate",
         settings,
@@ -61,29 +68,46 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         if not here:
             start()
         run.claim()
-        evaluations, comparisons = _measured(pairings, settings, _here if here else _on_ray)
-    results = Results(
-        protocol=settings.protocol,
-        seed=settings.seed,
-        resamples=settings.resamples,
-        evaluations=evaluations,
-        comparisons=comparisons,
-        changes=_changes(pairings, run.store),
-        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
-        spreads=_spreads(evaluations) if settings.same_recipe else [],
-        command=command,
-    )
+        measured = _measured(pairings, settings, _here if here else _on_ray)
+    changes = _changes(pairings, run.store)
+    for one, text in cases:
+        run.store.put(one.file, text.encode())
+    results = _results(settings, measured, changes, [one for one, _ in cases], command)
     published = _write(run, results, pairings, suites)
     judged = [one.measurements.judged for one in pairings]
     counts = {
         "detectors": len(detectors),
         "suites": len(suites),
-        "in": max(len(one.items.items) if one else 0 for one in judged),
-        "slices": sum(len(one.slices) for one in evaluations),
+        "in": max((len(one.items.items) if one else 0 for one in judged), default=0),
+        "slices": sum(len(one.slices) for one in results.evaluations),
+        **({"known_cases": len(asked.cases.known)} if asked else {}),
     }
     run.finish(counts, made=(EVALUATION_FILE, CSV_FILE, *published))
     _record(run, settings)
     return run
+
+
+def _results(
+    settings: EvaluateSettings,
+    measured: tuple[list[Evaluation], list[Comparison]],
+    changes: list[Changes],
+    regressions: list[Regressions],
+    command: str,
+) -> Results:
+    """All that was measured, and what it was asked with."""
+    evaluations, comparisons = measured
+    return Results(
+        protocol=settings.protocol,
+        seed=settings.seed,
+        resamples=settings.resamples,
+        evaluations=evaluations,
+        comparisons=comparisons,
+        changes=changes,
+        left_out=gather(settings.leave_out, evaluations) if settings.leave_out else [],
+        spreads=_spreads(evaluations) if settings.same_recipe else [],
+        regressions=regressions,
+        command=command,
+    )
 
 
 def _write(

@@ -19,14 +19,15 @@ from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_varia
 from rayapp.dataset.repeats import COLUMNS as REPEATS_OF
 from rayapp.dataset.repeats import repeats_of
 from rayapp.jobs.predict_subject import Subject, facts_of, subject_of, told
+from rayapp.models.delivered import Deliveries
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
-from rayapp.predict.deliveries import PERTURBATION, Deliveries
 from rayapp.predict.gallery import GALLERY_FILE
+from rayapp.predict.score import says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -56,6 +57,7 @@ def predict(settings: PredictSettings) -> record.Run:
         trust = read_trust_list(settings.trust_list, read_uri)
         disturbed = None
         deliveries = _deliveries(settings, subject)
+        _check_maps(settings, subject)
         if settings.perturbation:
             disturbed = Disturbed(load_perturbation(settings.perturbation), settings.seed)
         scratch = opened.enter_context(scratch_folder())
@@ -164,7 +166,18 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
         raise UserError("--stability: goes with images as they are; leave --perturbation out")
     if subject.judge.classes:
         raise UserError("--stability: a detector of classes has no verdict that flips")
-    return Deliveries(load_perturbation(PERTURBATION), settings.seed)
+    return Deliveries.load(settings.seed)
+
+
+def _check_maps(settings: PredictSettings, subject: Subject) -> None:
+    detector = subject.detector
+    if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
+        return
+    if detector is None or not says_patches(detector) or subject.judge.classes:
+        raise UserError(
+            "--maps: of a detector whose head is on a ViT's patches (head.pool mean or attention); "
+            "take --view tiles for another"
+        )
 
 
 def _begun(settings: PredictSettings, hashes: Mapping[str, str]) -> record.Run:
@@ -193,7 +206,8 @@ def _record(
     kept = []
     if counts and settings.follow:
         counts.until, kept = counted_until(run.store), [SCORED_AT]
-    writer = Results(run.store, inputs, judge, view, perturbation, settings.gallery, kept, counts)
+    most, names = settings.gallery, subject.part_names
+    writer = Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
     tally, selection = writer.write(scored)
     told(settings, subject, run, (tally, selection), inputs.left_out, results)
     if not perturbation and tally.rows <= LARGE:
@@ -252,6 +266,7 @@ def _spec(
         at_once=settings.batch_size,
         compiled=settings.compile,
         gpus=settings.gpus_per_worker,
+        maps=settings.maps,
     )
     if subject.detector is None:
         return spec, {"used": "own"}

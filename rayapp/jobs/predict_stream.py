@@ -60,7 +60,8 @@ def _writer(
     judge, view = subject.judge, subject.view
     kept = list(large.shards.kept)
     counts = None if perturbation else DayCounts(judge, subject.hash)
-    return Results(run.store, inputs, judge, view, perturbation, settings.gallery, kept, counts)
+    most, names = settings.gallery, subject.part_names
+    return Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
 
 
 def _folder_alone(

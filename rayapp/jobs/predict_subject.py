@@ -43,6 +43,12 @@ class Subject:
         return self.detector.spec.preprocessing
 
     @property
+    def part_names(self) -> tuple[str, ...]:
+        """Of a fusion's detectors, in its order."""
+        fusion = self.detector.spec.fusion if self.detector else None
+        return tuple(part.name for part in fusion.parts) if fusion else ()
+
+    @property
     def scope_line(self) -> str:
         """What its verdicts rest on, in one line."""
         return self.detector.scope_line if self.detector else NOT_RECORDED
@@ -142,6 +148,7 @@ def told(
         "nothing_to_judge": dict(selection.nothing.most_common()),
         "declared": dict(tally.declared),
         "conflicts": selection.conflicts,
+        "flips": selection.flips,
         "threshold": threshold_line(subject.judge),
         "look_at_first": tally.look_at_first,
         "left_out": dict(left_out.most_common()),

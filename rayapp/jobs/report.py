@@ -33,12 +33,15 @@ def report(settings: ReportSettings) -> record.Run:
         return run
     results = [read_results(uri) for uri in settings.evaluations]
     evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]
+    measured = bool(evidence) or any(one.regressions for one in results)
     page = Page(
-        title=settings.title or (_TITLE if evidence else _PUBLISHED),
+        title=settings.title or (_TITLE if measured else _PUBLISHED),
         summary=_summary(
-            [one.evaluation for one in evidence], results[0].comparisons if results else []
+            [one.evaluation for one in evidence],
+            results[0].comparisons if results else [],
+            [cases for one in results for cases in one.regressions],
         ),
-        sections=_sections(evidence, results, settings) if evidence else _published(settings),
+        sections=_sections(evidence, results, settings) if measured else _published(settings),
         kicker="AI-generated or real",
         lead=settings.note,
         footer=f"imaginet-ray {__version__}",

@@ -17,7 +17,7 @@ from rayapp.dataset.images import decode
 from rayapp.dataset.labels import item_id
 from rayapp.dataset.manifest import STATUS_FAILED
 from rayapp.jobs.predict_subject import load_subject
-from rayapp.predict.deliveries import PERTURBATION, Deliveries
+from rayapp.models.delivered import Deliveries
 from rayapp.predict.score_rows import PredictRows, ScorerSpec
 from rayapp.predict.sharing import ON_GPU
 from rayapp.run.concurrency import batches
@@ -25,9 +25,7 @@ from rayapp.serve.answers import answer_rows, card, map_answer
 from rayapp.serve.score_contract import Row, Scored, ScoreOptions, SentImage
 from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import read_uri
-from rayapp.transforms.perturbations import load_perturbation
 
-_SEED = 42  # of the draws of deliveries; predict's own
 _SENT = "sent"  # a row whose bytes come with it lies in no file
 _LATE = "not begun: the time of its request was over"
 
@@ -81,7 +79,7 @@ class ServedDetector:
         self._plain = PredictRows(spec, nowhere, order.threads, None, trust, side_by_side)
         self._plain.setup()
         self._firm = copy.copy(self._plain)
-        self._firm.deliveries = Deliveries(load_perturbation(PERTURBATION), _SEED)
+        self._firm.deliveries = Deliveries.load()
 
     @property
     def at_once(self) -> int:
@@ -132,7 +130,7 @@ class ServedDetector:
             found = self._subject.detector.evidence(pixels_HWC)
         except Exception:  # noqa: BLE001 - the verdict stands without its map, whatever the cause
             return None
-        return map_answer(found, pixels_HWC.shape[:2])
+        return map_answer(found, self._subject.detector, pixels_HWC.shape[:2])
 
 
 def _row(number: int, image: SentImage) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_interva
 from rayapp.metrics.changes import Changes
 from rayapp.metrics.false_positives import FalsePositives
 from rayapp.metrics.measure import Difference, Measure
+from rayapp.metrics.regressions import Regressions
 from rayapp.metrics.slices import macro
 from rayapp.metrics.testset import Mask, Part, TestSet
 from rayapp.models.calibration.decisions import OperatingPoint, precision
@@ -240,6 +241,7 @@ class Results(Settings):
     )
     left_out: list[LeftOut] = Field([], description="detectors on what each was not trained on")
     spreads: list[SeedSpread] = Field([], description="runs of one recipe")
+    regressions: list[Regressions] = Field([], description="known cases under each detector")
     command: str = Field("", description="the command that repeats it")
 
 

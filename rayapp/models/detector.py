@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
 from rayapp.dataset.declared import declared_of, read_trust_list
-from rayapp.dataset.images import ImageError, decode, decode_array, decode_opened
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
 from rayapp.models.backbones import Backbone, create_backbone
@@ -30,12 +28,14 @@ from rayapp.models.detector_spec import (
     HeadSettings,
     Labels,
     Preprocessing,
+    Stability,
     TrustDeclared,
     View,
 )
 from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
+from rayapp.models.image_inputs import ImageInput, decoded, listed, pixels_of
 from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, check_cut, cut_views, normalise, preprocess
@@ -47,7 +47,6 @@ from rayapp.models.verdicts import Judge, Judgement
 if TYPE_CHECKING:
     from rayapp.models.evidence_maps import EvidenceMap
 
-ImageInput = str | Path | bytes | Image.Image | Pixels
 Floats = NDArray[np.float32]
 _FUSED_AT_ONCE = 16  # images whose pixels are in memory whole, for all parts
 
@@ -218,6 +217,7 @@ class Detector:
         batch_size: int = 32,
         trust_declared: TrustDeclared = "none",
         trust_list: str | None = None,
+        stability: Stability = "none",
     ) -> list[Judgement]:
         """A judgement an image; one that can't be read is named in its own, and harms no other.
 
@@ -228,17 +228,19 @@ class Detector:
             batch_size: views of a forward pass.
             trust_declared: whose word goes before the detector's, see `Judge`.
             trust_list: file of certificates, see `read_trust_list`.
+            stability: `web`: each image is scored as delivered elsewhere too; a verdict that flips
+                is unsure. Takes five times as long.
 
         Raises:
             UserError: no list, or a threshold that is no probability.
         """
         if threshold is not None and not 0 < threshold < 1:
             raise UserError(f"a threshold lies between 0 and 1, not at {threshold}")
-        images = _listed(images)
+        images = listed(images)
         keys = [str(one) if isinstance(one, (str, Path)) else id(one) for one in images]
         alone = dict(zip(keys, images, strict=True))  # what is given a thousand times is read once
         judged = self._judged(
-            list(alone.values()), threshold, batch_size, trust_declared, trust_list
+            list(alone.values()), threshold, batch_size, trust_declared, trust_list, stability
         )
         by_key = dict(zip(alone, judged, strict=True))
         return [by_key[key] for key in keys]
@@ -250,22 +252,52 @@ class Detector:
         batch_size: int,
         trust_declared: TrustDeclared,
         trust_list: str | None,
+        stability: Stability,
     ) -> list[Judgement]:
         unread: dict[int, str] = {}
         nothing: list[str] = []
-        logits = self._scored(self.network, images, batch_size, unread, nothing)
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
+        delivered: list[dict[str, float]] = []
+        if stability == "none" or several:  # of classes there is no verdict that flips
+            logits = self._scored(self.network, images, batch_size, unread, nothing)
+        else:
+            logits, delivered = self._with_deliveries(images, batch_size, unread, nothing)
         classes = spec.labels.classes if several else ()
         view = spec.preprocessing.view
         judge = Judge(view, spec.calibration, threshold, classes, trust_declared)
         trust = read_trust_list(trust_list, lambda path: Path(path).read_bytes())
         declared = [declared_of(image, trust) for image in images]
         read = [one for at, one in enumerate(declared) if at not in unread]
-        judged = iter(judge.judged(logits, nothing, read))
+        judged = iter(judge.judged(logits, nothing, read, delivered))
         return [
             Judgement.failed(unread[at], one) if at in unread else next(judged)
             for at, one in enumerate(declared)
         ]
+
+    def _with_deliveries(
+        self,
+        images: Sequence[ImageInput],
+        batch_size: int,
+        unread: dict[int, str],
+        nothing: list[str],
+    ) -> tuple[Floats, list[dict[str, float]]]:
+        """Logits float32 [N] of what can be read, and of its deliveries; each is decoded once."""
+        from rayapp.models.delivered import Deliveries, key_of  # on demand: few ask for it
+
+        deliveries, logits, delivered = Deliveries.load(), [], []
+        for index, image in enumerate(images):
+            if isinstance(image, (str, Path)) and Path(image).is_file():
+                image = Path(image).read_bytes()
+            for pixels_HWC in self._decoded([image], index, unread):
+                others = dict(deliveries.of(pixels_HWC, key_of(image, pixels_HWC)))
+                reasons: list[str] = []
+                scored = self._scored(
+                    self.network, [pixels_HWC, *others.values()], batch_size, None, reasons
+                )
+                nothing.append(reasons[0])
+                logits.append(scored[0])
+                delivered.append(dict(zip(others, scored[1:].tolist(), strict=True)))
+        return np.array(logits, dtype=np.float32), delivered
 
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""
@@ -287,7 +319,7 @@ class Detector:
         """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
         from rayapp.models.evidence_maps import evidence_map  # here: it stands above this module
 
-        return evidence_map(self, _pixels(image), batch_size=batch_size)
+        return evidence_map(self, pixels_of(image), batch_size=batch_size)
 
     def _of_one_view(self) -> Network:
         several = self.spec.preprocessing.view in ("five", "tiles")
@@ -321,7 +353,7 @@ class Detector:
 
         Of each image scored `nothing` is told why it holds nothing to judge.
         """
-        images = _listed(images)
+        images = listed(images)
         self.network.eval()
         if isinstance(self.network, FusedNetwork) and score is self.network:
             return self._fused(images, batch_size, unread, nothing)
@@ -372,17 +404,12 @@ class Detector:
     ) -> Iterator[Pixels]:
         """The images that can be read; others are named in `unread` if given."""
         seen = [one.spec.preprocessing for one in self.parts or [self]]
-        for index, image in enumerate(images, start):
-            try:
-                pixels_HWC = _pixels(image)
-                for preprocessing in seen:
-                    check_cut(pixels_HWC.shape[:2], preprocessing)
-            except (UserError, ImageError) as error:
-                if unread is None:
-                    raise UserError(f"{_name(image, index)}: {error}") from None
-                unread[index] = str(error)
-            else:
-                yield pixels_HWC
+
+        def check(size_HW: tuple[int, ...]) -> None:
+            for preprocessing in seen:
+                check_cut(size_HW, preprocessing)
+
+        return decoded(images, check, start, unread)
 
     def _views(
         self,
@@ -419,32 +446,3 @@ def _nothing_for_all(pixels_HWC: Pixels, parts: Sequence[Detector]) -> str:
         for part in parts
     ]
     return found[0] if all(found) else ""
-
-
-def _name(image: ImageInput, index: int) -> str:
-    return f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
-
-
-def _pixels(image: ImageInput) -> Pixels:
-    """RGB uint8 [H, W, 3] of one image, by one policy whatever it comes as."""
-    if isinstance(image, (str, Path)):
-        try:
-            image = Path(image).read_bytes()
-        except OSError as error:
-            raise UserError(error.strerror or str(error)) from None
-    try:
-        if isinstance(image, bytes):
-            return decode(image).pixels_HWC
-        if isinstance(image, Image.Image):
-            return decode_opened(image).pixels_HWC
-        if isinstance(image, np.ndarray):
-            return decode_array(image)
-    except ImageError as error:
-        raise UserError(str(error)) from None
-    raise UserError(f"a path, bytes, PIL image or array, not {type(image).__name__}")
-
-
-def _listed(images: Iterable[ImageInput]) -> list[ImageInput]:
-    if isinstance(images, (str, bytes, Path, Image.Image)):
-        raise UserError("give a list of images, even for one")
-    return list(images)

@@ -18,6 +18,7 @@ HeadNorm = Literal["batch", "length", "none"]
 Pool = Literal["cls", "mean", "attention"]
 Precision = Literal["auto", "exact", "bf16"]
 TrustDeclared = Literal["signed", "any", "none"]
+Stability = Literal["none", "web"]
 Channels = tuple[float, float, float]
 View = Literal["centre", "five", "tiles", "resize"]
 
@@ -159,6 +160,11 @@ class Preprocessing(Settings):
     def as_cut(self) -> str:
         """What of it decides which pixels are cut from an image; the same says: the same views."""
         return self.model_dump_json(include={"view", "size", "resize_to", "filter", "processor"})
+
+    @property
+    def sees_tiles(self) -> bool:
+        """Whether an image is seen in tiles that cover it."""
+        return self.view == "tiles" and self.processor is None
 
     def seen_as(self, view: View, size: int) -> "Preprocessing":
         """The same under another view or size; resize_to keeps its share of the size."""

@@ -22,6 +22,7 @@ from rayapp.models.detector_spec import Preprocessing
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 _LONGEST = 32
+_MOST_RESIZED = 1 << 26  # pixels that a processor may make of a long image before its crop
 
 
 def preprocess(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Tensor:
@@ -54,10 +55,10 @@ def cut_views(pixels_HWC: Pixels, preprocessing: Preprocessing) -> Pixels:
     """
     if preprocessing.processor:
         processor = preprocessing.processor
-        # What is seen of a very long image is its middle, where there is a crop.
-        whole = processor.shorter is None or processor.longest is not None
-        seen_HWC = pixels_HWC if whole else _middle(pixels_HWC)
-        return processed(seen_HWC, processor)[None]
+        if processor.shorter is not None and processor.longest is None:
+            ratio = max(_LONGEST, _MOST_RESIZED // processor.shorter**2)
+            pixels_HWC = _middle(pixels_HWC, ratio)
+        return processed(pixels_HWC, processor)[None]
     size = preprocessing.size
     if preprocessing.view == "resize":
         side = max(preprocessing.resize_to or size, size)
@@ -114,6 +115,13 @@ def seen_boxes(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[B
     return cast(list[Box], boxes)
 
 
+def tile_grid(size_HW: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Rows and columns of the tiles of an image, which `cut_views` gives row by row."""
+    size = preprocessing.size
+    rows, columns = (len(_starts(max(side - size, 0), size)) for side in size_HW)
+    return rows, columns
+
+
 def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tuple[int, int]]:
     """Top and left of each view; of an image that is smaller, 0."""
     size = preprocessing.size
@@ -128,12 +136,12 @@ def _corners(size_HW: tuple[int, int], preprocessing: Preprocessing) -> list[tup
     return corners
 
 
-def _middle(pixels_HWC: Pixels) -> Pixels:
-    """The middle of an image that is longer than `_LONGEST` times its shorter side; else itself.
+def _middle(pixels_HWC: Pixels, ratio: int = _LONGEST) -> Pixels:
+    """The middle of an image that is longer than `ratio` times its shorter side; else itself.
 
     Of all else a crop of the centre holds nothing, and enlarged it would fill the memory.
     """
-    most = _LONGEST * min(pixels_HWC.shape[:2])
+    most = ratio * min(pixels_HWC.shape[:2])
     # As much on either side: the pixels are those of the whole resized, where the scale is whole.
     top, left = (max(side - most, 0) // 2 for side in pixels_HWC.shape[:2])
     return pixels_HWC[top : len(pixels_HWC) - top, left : pixels_HWC.shape[1] - left]

@@ -6,8 +6,8 @@ Shapes: N images · K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ from rayapp.dataset.declared.declaration import (
     Declared,
 )
 from rayapp.models.detector_spec import TrustDeclared
+from rayapp.models.firmness import AS_IT_IS, Delivery, Span, spans_of
 
 if TYPE_CHECKING:
     from rayapp.models.calibration.calibrators import Calibration
@@ -34,15 +35,6 @@ REAL, SYNTHETIC, UNSURE = "real", "synthetic", "unsure"
 _WORDS = {1: SYNTHETIC, 0: REAL, -1: UNSURE}
 _DECLARED_WORDS: dict[str, str] = {AI_GENERATED: SYNTHETIC, CAMERA: REAL}
 NOTHING_DECLARED = Declared()
-
-
-@dataclass(frozen=True)
-class Span:
-    """Least and largest probability of a picture over its deliveries, and how many flip it."""
-
-    p_min: float
-    p_max: float
-    flips: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,9 @@ class Judgement:
     where `error` says why the image could not be scored; there is then no probability. `reason`
     says what limits the verdict, `threshold` is the probability from which on it is `synthetic`.
     `declared` is what the file says of itself (`nothing` where it says nothing, which is no sign of
-    a real image), `conflict` how that goes against the detector.
+    a real image), `conflict` how that goes against the detector. Where it was asked for, `p_min`,
+    `p_max` and `flips` say how firm the verdict is: least and largest probability of the picture
+    over its `deliveries` (the first is the picture as it is), and how many of these flip it.
     """
 
     probability: float | None
@@ -83,11 +77,16 @@ class Judgement:
     declared_by: str = ""
     declared_detail: str = ""
     conflict: str = ""
+    p_min: float | None = None
+    p_max: float | None = None
+    flips: int | None = None
+    deliveries: tuple[Delivery, ...] = ()
 
     @classmethod
     def failed(cls, error: str, declared: Declared = NOTHING_DECLARED) -> Judgement:
         """Of an image that could not be scored; its file may declare something all the same."""
-        return cls(None, "", "", None, error, **declared.columns())
+        said = declared.kind, declared.by, declared.detail
+        return cls(None, "", "", None, error, *said)
 
 
 def decides_at(calibration: Calibration | None) -> float:
@@ -206,20 +205,17 @@ class Judge:
     def _firm(self, verdicts: Verdicts, delivered_N: Sequence[Sequence[float] | None]) -> Verdicts:
         """The verdicts, `unsure` where a picture gets another one as it is delivered elsewhere."""
         words, reasons = list(verdicts.words), list(verdicts.reasons)
-        spans: list[Span | None] = [None] * len(words)
-        decided = {REAL + self.mark, SYNTHETIC + self.mark}
-        for at, logits in enumerate(delivered_N):
-            if not logits:
-                continue
-            found = self.of(np.array(logits))
-            p_N = np.append(found.probabilities_N, verdicts.probabilities_N[at])
-            others = decided - {words[at]} if words[at] in decided else set()
-            flips = sum(word in others for word in found.words)
-            spans[at] = Span(float(p_N.min()), float(p_N.max()), flips)
-            if flips:
-                words[at] = UNSURE
-                reasons[at] = f"depends on delivery: p from {p_N.min():.3f} to {p_N.max():.3f}"
+        decided = frozenset({REAL + self.mark, SYNTHETIC + self.mark})
+        p_N = verdicts.probabilities_N
+        spans = spans_of(p_N, words, delivered_N, self._told, decided)
+        for at, span in enumerate(spans):
+            if span and span.flips:
+                words[at], reasons[at] = UNSURE, span.reason
         return replace(verdicts, words=words, reasons=reasons, spans=spans)
+
+    def _told(self, logits_N: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        found = self.of(logits_N)
+        return found.probabilities_N, found.words
 
     def _trusts(self, by: str) -> bool:
         state = by.rpartition(", ")[2]
@@ -232,6 +228,7 @@ class Judge:
         logits_N: np.ndarray,
         nothing_N: Sequence[str] = (),
         declared_N: Sequence[Declared] = (),
+        delivered_N: Sequence[Mapping[str, float]] = (),
     ) -> list[Judgement]:
         """A judgement an image, of single logits or of one a class.
 
@@ -239,10 +236,14 @@ class Judge:
             logits_N: or [N, K].
             nothing_N: where an image holds nothing to judge, why; empty: of none.
             declared_N: what each image's file declares; empty: nothing.
+            delivered_N: logits of each image's deliveries by name; empty: not scored.
         """
         if len(logits_N) == 0:
             return []
         verdicts = (self.of_classes if self.classes else self.of)(logits_N, nothing_N)
+        deliveries = [self._deliveries(verdicts, at, one) for at, one in enumerate(delivered_N)]
+        if delivered_N:
+            verdicts = self._firm(verdicts, [list(one.values()) for one in delivered_N])
         declared_N = declared_N or [NOTHING_DECLARED] * len(logits_N)
         if not self.classes:
             verdicts = self._beside(verdicts, [(one.kind, one.by) for one in declared_N])
@@ -252,17 +253,39 @@ class Judge:
         return [
             Judgement.failed(fault, said)
             if fault
-            else Judgement(float(p), word, reason, threshold, conflict=against, **said.columns())
-            for fault, p, word, reason, against, said in zip(
+            else Judgement(
+                float(p),
+                word,
+                reason,
+                threshold,
+                conflict=against,
+                deliveries=several,
+                **said.columns(),
+                **(asdict(span) if span else {}),
+            )
+            for fault, p, word, reason, against, said, span, several in zip(
                 faults,
                 verdicts.probabilities_N,
                 words,
                 verdicts.reasons,
                 verdicts.conflicts,
                 declared_N,
+                verdicts.spans,
+                deliveries or [()] * len(words),
                 strict=True,
             )
         ]
+
+    def _deliveries(
+        self, verdicts: Verdicts, at: int, delivered: Mapping[str, float]
+    ) -> tuple[Delivery, ...]:
+        """What is said of a picture as it is, and of each of its deliveries."""
+        p_N, words = self._told(np.array(list(delivered.values())))
+        every = [*zip(delivered, p_N, words, strict=True)]
+        every.insert(0, (AS_IT_IS, verdicts.probabilities_N[at], verdicts.words[at]))
+        return tuple(
+            Delivery(name, float(p), word.removesuffix(self.mark)) for name, p, word in every
+        )
 
     def reason(self, word: str) -> str:
         """What limits a verdict; nothing where it stands as it is."""

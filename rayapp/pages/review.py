@@ -48,6 +48,8 @@ class Card:
         source: address of the file itself, for the large view; '': the thumbnail alone.
         overlay: what the detector saw.
         heat_map: where it sees what.
+        spread: how far its probability moves as the picture is delivered elsewhere.
+        apart: how far several detectors are apart, in probability.
     """
 
     path: str
@@ -63,6 +65,8 @@ class Card:
     source: str = ""
     overlay: Overlay | None = None
     heat_map: HeatMap | None = None
+    spread: float | None = None
+    apart: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """As the page's script reads it; what is empty is left out."""
@@ -78,6 +82,9 @@ class Card:
             "declared": self.declared,
             "source": self.source,
         }
+        for name, moved in (("spread", self.spread), ("apart", self.apart)):
+            if moved is not None:
+                whole[name] = round(moved, 4)
         if self.overlay:
             whole["size"] = [self.overlay.width, self.overlay.height]
             whole["boxes"] = self.overlay.outlined if self.overlay.dimmed else []

@@ -1,53 +1,54 @@
-"""How firm a score is: the picture as given, and as it is delivered elsewhere, decoded once.
-
-Pictures change on their way (smaller, compressed again, cropped, barred), and a detector's score
-with them. What is scored beside the picture itself says `configs/perturbations/deliveries.yaml`.
-"""
+"""What a scorer keeps of a picture and its deliveries; inputs that are the same are scored once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rayapp.transforms.plans import apply_each
+import numpy as np
+
+from rayapp.predict.score_result import SeenByEach
 
 if TYPE_CHECKING:
+    from rayapp.models.delivered import Deliveries
     from rayapp.models.preprocessing import Pixels
-    from rayapp.predict.score import Logits, Scorer, Seen
-    from rayapp.transforms.perturbations import Perturbation
-
-PERTURBATION = "deliveries"
+    from rayapp.predict.score import Scorer, Seen
+    from rayapp.predict.score_result import Logits, Scored
 
 
 @dataclass(frozen=True)
 class SeenDelivered:
-    """What a scorer keeps of an image, and of each of its deliveries."""
+    """What a scorer keeps of an image, and of each of its deliveries.
+
+    A delivery of which the detector sees the very pixels that it sees of the image (of black bars,
+    where it looks at the middle) is None: its logit is the image's.
+    """
 
     plain: Seen
-    delivered: tuple[Seen, ...] = ()
+    delivered: tuple[Seen | None, ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self.each))
 
     @property
     def each(self) -> tuple[Seen, ...]:
-        """The image as given, then its deliveries."""
-        return (self.plain, *self.delivered)
+        """What is to be scored: the image as given, then its deliveries."""
+        return (self.plain, *(one for one in self.delivered if one is not None))
+
+    def logits_of(self, scored: Sequence[Scored]) -> list[Logits]:
+        """The logits of all deliveries, of what was scored for `each`."""
+        others: Iterator[Scored] = iter(scored[1:])
+        return [(scored[0] if one is None else next(others)).logits for one in self.delivered]
 
 
-@dataclass(frozen=True)
-class Deliveries:
-    """The ways in which a picture is delivered, and the seed of their draws."""
-
-    perturbation: Perturbation
-    seed: int
-
-    def see(self, scorer: Scorer, pixels_HWC: Pixels, item_id: str) -> tuple[Seen, ...]:
-        """What the scorer keeps of each delivery of a whole image."""
-        size_HW = pixels_HWC.shape[0], pixels_HWC.shape[1]
-        plans = self.perturbation.draw(size_HW, item_id, self.seed)
-        return tuple(see_whole(scorer, one) for _, one in apply_each(plans, pixels_HWC))
+def see_delivered(
+    scorer: Scorer, pixels_HWC: Pixels, deliveries: Deliveries, key: str
+) -> SeenDelivered:
+    """What the scorer keeps of a whole image, and of each delivery of it; see `Deliveries.of`."""
+    plain = see_whole(scorer, pixels_HWC)
+    others = (see_whole(scorer, one_HWC) for _, one_HWC in deliveries.of(pixels_HWC, key))
+    return SeenDelivered(plain, tuple(None if _same(plain, one) else one for one in others))
 
 
 def see_whole(scorer: Scorer, pixels_HWC: Pixels) -> Seen:
@@ -57,6 +58,9 @@ def see_whole(scorer: Scorer, pixels_HWC: Pixels) -> Seen:
     return scorer.see(pixels_HWC[top:bottom, left:right], size_HW)
 
 
-def as_column(delivered: Sequence[tuple[Logits, str]]) -> dict[str, list[float]]:
-    """The logits of deliveries as a row has them; nothing where there is none."""
-    return {"delivered_logits": [logits[0] for logits, _ in delivered]} if delivered else {}
+def _same(one: Seen, other: Seen) -> bool:
+    if isinstance(one, SeenByEach) and isinstance(other, SeenByEach):
+        return all(map(np.array_equal, one.views, other.views))
+    return (
+        isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.array_equal(one, other)
+    )

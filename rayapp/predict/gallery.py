@@ -8,7 +8,7 @@ from typing import Any
 
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.preprocessing import seen_boxes
-from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE
+from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE, Judge
 from rayapp.pages.blocks import (
     Block,
     Commands,
@@ -24,6 +24,7 @@ from rayapp.pages.page import Page, Section
 from rayapp.pages.review import Card, Review
 from rayapp.pages.thumbnails import thumbnail_of
 from rayapp.predict.gallery_selection import GallerySelection, in_groups
+from rayapp.predict.score_maps import heat_map
 
 GALLERY_FILE = "gallery.html"
 _THREADS = 8
@@ -49,6 +50,8 @@ class Gallerist:
         rates: what is known of the detector's own errors, in words.
         address: a file: address of an image by its path, for a look at its pixels; '' if none.
         next_commands: what reads the list of marks that the page saves.
+        judge: turns the logits of kept maps into probabilities; None: no map is shown.
+        part_names: of a fusion's detectors.
     """
 
     read: Callable[[str], bytes]
@@ -56,6 +59,8 @@ class Gallerist:
     rates: str = ""
     address: Callable[[str], str] = lambda path: ""
     next_commands: str = ""
+    judge: Judge | None = None
+    part_names: Sequence[str] = ()
 
     def page(self, selection: GallerySelection, facts: dict[str, Value], missed: Missed) -> Page:
         """The selected images, what could not be scored, and how the scores came about."""
@@ -98,6 +103,8 @@ class Gallerist:
             facts["labelled"] = SYNTHETIC if one["origin"] else REAL
             if one["word"] in (REAL, SYNTHETIC):
                 tone = "right" if one["word"] == facts["labelled"] else "wrong"
+        facts |= self._firmness(one)
+        shown = bool(one["map"] and self.judge and self.view)
         return Card(
             path=one["path"],
             thumbnail=uri,
@@ -111,7 +118,22 @@ class Gallerist:
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
+            heat_map=heat_map(one["map"], self.judge, size_HW, self.view) if shown else None,  # type: ignore[arg-type]
+            spread=one["span"].p_max - one["span"].p_min if one["span"] else None,
+            apart=max(one["parts"]) - min(one["parts"]) if one["parts"] else None,
         )
+
+    def _firmness(self, one: dict[str, Any]) -> dict[str, str]:
+        """How firm the verdict is over deliveries, and what each of a fusion's detectors says."""
+        found = {}
+        if span := one["span"]:
+            flips = f"{span.flips} of them flip the verdict" if span.flips else "none flips it"
+            found["as delivered elsewhere"] = f"p {span.p_min:.3f} to {span.p_max:.3f}; {flips}"
+        if one["parts"]:
+            names = self.part_names or [f"detector {at}" for at, _ in enumerate(one["parts"], 1)]
+            each = (f"{name} {p:.3f}" for name, p in zip(names, one["parts"], strict=True))
+            found["each detector by itself"] = ", ".join(each)
+        return found
 
 
 _ABOUT_MARKS = (

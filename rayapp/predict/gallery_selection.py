@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy import special
 
+from rayapp.models.firmness import DEPENDS
+from rayapp.models.fusion import DISAGREE
 from rayapp.models.nothing_to_judge import kind_of
 from rayapp.models.verdicts import UNSURE, Judge, Verdicts, no_basis
 
 NEAR = 0.1  # in probability: what is no further from the threshold could be either
-# Shares of the gallery.
-_PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))
-_MISTAKES_SHARE = 0.4
-_CONFLICTS_SHARE = 0.4
+# What wants a look whatever else there is: of what is left of the gallery, its share at most.
+_FIRST = (("conflict", 0.4), ("wrong", 0.4), ("flips", 0.3), ("apart", 0.3))
+_PARTS = (("synthetic", 0.4), ("unsure", 0.4), ("real", 0.2))  # shares of what is then left
 _DRAWN_SHARE = 0.3  # of the gallery, where there are more images than it shows
 _DRAWN = "drawn at random"
 _NAMED = ("path", "variant")
 _OTHERWISE = "declares otherwise"
 _DECLARED = ("declared", "declared_by")
+_KEPT = ("map_logits", "part_logits")
 PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an image inside a file
 
 
@@ -30,9 +33,10 @@ PLACE = ("container", "column", "offset", "length", "etag", "url")  # of an imag
 class GallerySelection:
     """Picks, from score tables as they come by, the images that tell most.
 
-    Those are the ones whose file declares something against the detector, those with the largest
-    and the smallest margin to the threshold, those unsure or near to it and, where labels are
-    known, those that are most surely wrong.
+    Those are the ones whose file declares something against the detector, whose verdict depends
+    on delivery, on which a fusion's detectors disagree, those with the largest and the smallest
+    margin to the threshold, those unsure or near to it and, where labels are known, those that are
+    most surely wrong.
     """
 
     judge: Judge
@@ -40,6 +44,7 @@ class GallerySelection:
     counts: Counter[str] = field(default_factory=Counter)
     nothing: Counter[str] = field(default_factory=Counter)  # of those unsure, by kind of reason
     conflicts: int = 0
+    flips: int = 0  # images with a delivery that flips the verdict
     _heaps: dict[str, list[Any]] = field(default_factory=dict)
     _held: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
     _seen: int = 0
@@ -51,6 +56,7 @@ class GallerySelection:
         reasons = no_basis(scores, rows) or [""] * len(rows)
         self.counts.update(words)
         self.conflicts += sum(map(bool, verdicts.conflicts))
+        self.flips += sum(bool(span and span.flips) for span in verdicts.spans)
         self.nothing.update(kind_of(one) for one in reasons if one)
         if self.most and len(rows):
             seen = _Seen(scores, rows, words, verdicts, np.array([bool(one) for one in reasons]))
@@ -62,6 +68,7 @@ class GallerySelection:
         """As if what the other one saw had come by here."""
         self.counts.update(other.counts)
         self.conflicts += other.conflicts
+        self.flips += other.flips
         self.nothing.update(other.nothing)
         for part, heap in other._heaps.items():
             for item in heap:
@@ -72,6 +79,11 @@ class GallerySelection:
         margins, classes = seen.verdicts.margins_N, bool(self.judge.classes)
         conflicts = np.array([bool(one) for one in seen.verdicts.conflicts])
         yield "conflict", conflicts, np.abs(margins)
+        spreads = np.array([s.p_max - s.p_min if s else 0.0 for s in seen.verdicts.spans])
+        flips = np.array([bool(span and span.flips) for span in seen.verdicts.spans])
+        yield "flips", flips, spreads
+        apart = np.array([one == DISAGREE for one in seen.verdicts.reasons])
+        yield "apart", apart, seen.aparts_N
         unsure = np.array([word == UNSURE for word in seen.words]) | (np.abs(margins) <= NEAR)
         yield "unsure", unsure, -np.abs(margins)
         real = ~unsure & (margins < 0) & (not classes)
@@ -149,12 +161,13 @@ class GallerySelection:
 
         all_shown = self.counts.total() <= self.most
         rest = self.most if all_shown else round(self.most * (1 - _DRAWN_SHARE))
-        take("conflict", round(rest * _CONFLICTS_SHARE))
-        take("wrong", round((rest - len(taken)) * _MISTAKES_SHARE))
+        for part, share in _FIRST:
+            take(part, round((rest - len(taken)) * share))
         left = rest - len(taken)
         for part, share in _PARTS:
             take(part, round(left * share))
-        for part in ("conflict", *(part for part, _ in _PARTS)):  # what one does not need
+        # What one does not need, others have.
+        for part in ("conflict", "flips", "apart", *(part for part, _ in _PARTS)):
             take(part, rest - len(taken))
         words = [word for word in self.judge.words if ranked.get(_drawn(word))]
         for number, word in enumerate(words):
@@ -172,9 +185,18 @@ class _Seen:
     verdicts: Verdicts
     nothing_N: np.ndarray
 
+    @property
+    def aparts_N(self) -> np.ndarray:
+        """How far a fusion's detectors are apart, in probability; of another detector 0."""
+        if "part_logits" not in self.scores.column_names:
+            return np.zeros(len(self.rows))
+        odds = self.scores["part_logits"].take(pa.array(self.rows)).to_pylist()
+        return np.array([np.ptp(special.expit(one)) if one else 0.0 for one in odds])
+
     def entry(self, at: int) -> dict[str, Any]:
         """What is kept of a row: what its picture shows, and where its image lies."""
-        names = set(self.scores.column_names) & {"path", "variant", "origin", *_DECLARED, *PLACE}
+        wanted = {"path", "variant", "origin", *_DECLARED, *PLACE, *_KEPT}
+        names = set(self.scores.column_names) & wanted
         row = self.scores.select(list(names)).slice(int(self.rows[at]), 1).to_pylist()[0]
         word = self.words[at]
         return {
@@ -186,6 +208,9 @@ class _Seen:
             "origin": row.get("origin"),
             "reason": self.verdicts.reasons[at] if word == UNSURE else "",
             "conflict": self.verdicts.conflicts[at],
+            "span": self.verdicts.spans[at],
+            "parts": special.expit(row.get("part_logits") or []).tolist(),
+            "map": row.get("map_logits") or [],
             **{name: row.get(name) or "" for name in _DECLARED},
             "place": {name: row.get(name) for name in ("path", *PLACE)},
         }
@@ -219,6 +244,8 @@ def in_groups(selection: GallerySelection) -> Iterator[tuple[str, dict[str, Any]
     for group, entries in (
         (_OTHERWISE, parts.get("conflict", [])),
         ("surely wrong", parts.get("wrong", [])),
+        (DEPENDS, parts.get("flips", [])),
+        (DISAGREE, parts.get("apart", [])),
         (UNSURE, [one for one in undecided if one["word"] == UNSURE]),
         (near, [one for one in undecided if one["word"] != UNSURE]),
         (likely, parts.get("synthetic", [])),

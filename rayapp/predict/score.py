@@ -6,25 +6,25 @@ Shapes: K views of an image · H W · C channels · E outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from rayapp.models.encoder import Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.inference.precision import device_of, without_tf32
-from rayapp.models.inference.scoring_network import for_scoring
+from rayapp.models.inference.scoring_network import ReadyTokens, for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import cut_views, normalise, seen_part
+from rayapp.predict.score_maps import bounded, tile_map
+from rayapp.predict.score_result import Logits, Matrix, Scored, SeenByEach
 
 if TYPE_CHECKING:
     from rayapp.dataset.images import Box
     from rayapp.models.detector import Detector
     from rayapp.models.preprocessing import Pixels
-
-Logits = tuple[float, ...]  # one, or one a class
 
 # Beyond this a larger batch gains nothing on a CPU: maps no longer fit its caches anyway.
 _CPU_BATCH_BYTES = 256 << 20
@@ -59,8 +59,11 @@ class Scorer(Protocol):
     def nothing_in(self, seen: Any, size_HW: tuple[int, int]) -> str:
         """Why an image of that size, so seen, holds nothing to judge; `` where it does."""
 
-    def score(self, seen: Sequence[Any]) -> list[Logits]:
-        """Logits of images that were seen."""
+    def scored(self, seen: Sequence[Any]) -> list[Scored]:
+        """What is known of images that were seen."""
+
+    def map_of(self, scored: Scored, size_HW: tuple[int, int]) -> Matrix | None:
+        """Rows of cells over an image of that size; None where none are kept."""
 
 
 class NetworkScorer:
@@ -72,6 +75,7 @@ class NetworkScorer:
         at_once: views of a forward pass; None: measured, so that memory is used and not exceeded.
         compiled: see for_scoring.
         gpu_share: of the GPU's memory that is this scorer's.
+        maps: keep the logits of patches too, where the head is on patches and there is one view.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class NetworkScorer:
         at_once: int | None = None,
         compiled: bool = False,
         gpu_share: float = 1.0,
+        maps: bool = False,
     ) -> None:
         self.detector_hash = detector.hash()
         self._preprocessing = detector.spec.preprocessing
@@ -92,6 +97,8 @@ class NetworkScorer:
         assert not isinstance(detector.network, FusedNetwork)  # FusedScorer does that
         self._network = for_scoring(detector.network, bf16=bf16, compiled=compiled)
         self._gpu_share = gpu_share
+        self._keeps_tiles = self._preprocessing.sees_tiles
+        self._keeps_patches = maps and says_patches(detector)
         self.at_once = at_once or self._measured()
 
     def looks_at(self, size_HW: tuple[int, int]) -> Box:
@@ -108,16 +115,39 @@ class NetworkScorer:
 
     def score(self, seen: Sequence[Any]) -> list[Logits]:
         """The mean over its views of each image's logits."""
-        views = torch.from_numpy(np.concatenate(seen))
-        logits = torch.cat([self._forward(part) for part in torch.split(views, self.at_once)])
-        means = [part.double().mean(0) for part in torch.split(logits, [len(one) for one in seen])]
-        return [tuple(mean.reshape(-1).tolist()) for mean in means]
+        return [one.logits for one in self.scored(seen)]
 
-    def _forward(self, views_KHWC: torch.Tensor) -> torch.Tensor:
+    def scored(self, seen: Sequence[Any]) -> list[Scored]:
+        """The mean over its views of each image's logits, and those of its tiles or patches."""
+        views = torch.from_numpy(np.concatenate(seen))
+        passes = [self._forward(part) for part in torch.split(views, self.at_once)]
+        logits, cells = (torch.cat([one[at] for one in passes]) for at in (0, 1))
+        counts = [len(one) for one in seen]
+        found = []
+        for part, own in zip(torch.split(logits, counts), torch.split(cells, counts), strict=True):
+            mean = tuple(part.double().mean(0).reshape(-1).tolist())
+            kept = own[0] if self._keeps_patches else part if self._keeps_tiles else None
+            single = len(mean) == 1 and kept is not None
+            found.append(Scored(mean, cells=kept.numpy() if single else None))  # type: ignore[union-attr]
+        return found
+
+    def map_of(self, scored: Scored, size_HW: tuple[int, int]) -> Matrix | None:
+        """Of tiles or patches."""
+        if scored.cells is None:
+            return None
+        if self._keeps_patches:
+            return bounded(scored.cells)
+        return tile_map(scored.cells, size_HW, self._preprocessing)
+
+    def _forward(self, views_KHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of some views, and those of their patches, or nothing of each."""
         with torch.inference_mode(), without_tf32():
             images = normalise(views_KHWC.to(self._device), self._preprocessing)
-            logits: torch.Tensor = self._network(images)
-            return logits.cpu()
+            if self._keeps_patches:
+                logits, patches = cast(ReadyTokens, self._network).with_patches(images)
+                return logits.cpu(), patches.cpu()
+            logits = self._network(images)
+            return logits.cpu(), torch.empty(len(logits), 0)
 
     def _measured(self) -> int:
         """As many views as a forward pass may take, by what one view takes."""
@@ -157,21 +187,6 @@ def _largest_layer(network: nn.Module, run: Callable[[], object]) -> tuple[int, 
 
 
 # --- fusions: each image is decoded once, and seen by every part in its own way ----
-
-
-@dataclass(frozen=True)
-class SeenByEach:
-    """What each part of a fusion keeps of one image."""
-
-    views: tuple[Pixels, ...]
-
-    def __len__(self) -> int:
-        """Views of the part that has most."""
-        return max(map(len, self.views))
-
-    def __getitem__(self, some: slice) -> SeenByEach:
-        """Some of each part's views."""
-        return SeenByEach(tuple(views[some] for views in self.views))
 
 
 class FusedScorer:
@@ -217,12 +232,16 @@ class FusedScorer:
             first = first or found
         return first
 
+    def map_of(self, scored: Scored, size_HW: tuple[int, int]) -> Matrix | None:
+        """None: each part sees in its own way."""
+        return None
+
     def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Fused logits."""
-        return [logits for logits, _ in self.score_with_reasons(seen)]
+        return [one.logits for one in self.scored(seen)]
 
-    def score_with_reasons(self, seen: Sequence[SeenByEach]) -> list[tuple[Logits, str]]:
-        """Fused logits, each with the reason why there is no verdict, if there is one."""
+    def scored(self, seen: Sequence[SeenByEach]) -> list[Scored]:
+        """Fused logits, each with the parts' and why there is no verdict, if there is none."""
         if not seen:
             return []
         logits_PN = [
@@ -230,8 +249,19 @@ class FusedScorer:
             for at, part in enumerate(self.parts)
         ]
         logits_NP = np.array(logits_PN).T
-        pairs = zip(self._fusion.fused(logits_NP), self._fusion.reasons(logits_NP), strict=True)
-        return [((float(logit),), reason) for logit, reason in pairs]
+        odds_NP = self._fusion.log_odds(logits_NP).tolist()
+        fused_N, reasons = self._fusion.fused(logits_NP), self._fusion.reasons(logits_NP)
+        return [
+            Scored((float(logit),), reason, tuple(odds))
+            for logit, reason, odds in zip(fused_N, reasons, odds_NP, strict=True)
+        ]
+
+
+def says_patches(detector: Detector) -> bool:
+    """Whether its head is on the patches of its one view, so that each has a logit."""
+    pool = detector.network.pool if isinstance(detector.network, Network) else None
+    several = detector.spec.preprocessing.view in ("five", "tiles")
+    return pool is not None and pool.kind != "cls" and not several
 
 
 def make_scorer(detector: Detector, **options: Any) -> NetworkScorer | FusedScorer:

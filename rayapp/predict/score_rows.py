@@ -18,12 +18,14 @@ from rayapp.dataset.declared import NO_LIST, TrustList, read_declared
 from rayapp.dataset.images import DecodedImage, ImageError, decode, sha256
 from rayapp.dataset.manifest import STATUS_FAILED, STATUS_OK
 from rayapp.dataset.members import advice, read_image
+from rayapp.models.delivered import Deliveries
 from rayapp.models.detector_spec import View
 from rayapp.models.folder import load_detector
 from rayapp.models.preprocessing import Pixels
 from rayapp.models.verdicts import logit_fault
-from rayapp.predict.deliveries import Deliveries, SeenDelivered, as_column, see_whole
-from rayapp.predict.score import FusedScorer, Logits, Scorer, make_scorer
+from rayapp.predict.deliveries import SeenDelivered, see_delivered, see_whole
+from rayapp.predict.score import Scorer, make_scorer
+from rayapp.predict.score_result import Logits, Scored
 from rayapp.predict.sharing import cores_beside
 from rayapp.predict.user_detector import UserDetector, UserScorer
 from rayapp.run import row_work
@@ -48,6 +50,7 @@ class ScorerSpec:
     at_once: int | None = None
     compiled: bool = False
     gpus: float = 0.0  # of the worker: of one GPU its share
+    maps: bool = False
 
     def load(self) -> Scorer:
         """The scorer, with its weights."""
@@ -60,6 +63,7 @@ class ScorerSpec:
             at_once=self.at_once,
             compiled=self.compiled,
             gpu_share=min(self.gpus, 1.0),
+            maps=self.maps,
         )
 
     @property
@@ -174,7 +178,7 @@ class PredictRows:
                     (_failed({**one, **known}, "too small for this variant"), None)
                     if views is None
                     else ({**one, **known}, views)
-                    for one, views in self._views(same, image)
+                    for one, views in self._views(same, image, known["sha256"])
                 ]
         except ImageError as error:
             message = "; ".join(filter(None, (str(error), advice(same[0]["path"]))))
@@ -185,17 +189,15 @@ class PredictRows:
             return [(_failed(row, message), None) for row in same]
 
     def _views(
-        self, same: list[row_work.Row], image: DecodedImage
+        self, same: list[row_work.Row], image: DecodedImage, key: str
     ) -> Iterator[tuple[row_work.Row, SeenDelivered | None]]:
         if self.disturbed is None:
             size_HW = image.height, image.width
             if self.deliveries:
-                views = see_whole(self._scorer, image.pixels_HWC)
-                others = self.deliveries.see(self._scorer, image.pixels_HWC, same[0]["id"])
+                seen = see_delivered(self._scorer, image.pixels_HWC, self.deliveries, key)
             else:
-                views, others = self._scorer.see(image.pixels_HWC, size_HW), ()
-            reason = self._scorer.nothing_in(views, size_HW)
-            seen = SeenDelivered(views, others)
+                seen = SeenDelivered(self._scorer.see(image.pixels_HWC, size_HW))
+            reason = self._scorer.nothing_in(seen.plain, size_HW)
             yield from (({**row, "reason": reason}, seen) for row in same)
             return
         names = [row["variant"] or PLAIN for row in same]
@@ -214,19 +216,31 @@ class PredictRows:
             return []
         seen: list[Any] = [one for _, views in waiting for one in views.each]
         with self._networks:
-            if isinstance(self._scorer, FusedScorer):
-                scored = self._scorer.score_with_reasons(seen)
-            else:
-                scored = [(logits, "") for logits in self._scorer.score(seen)]
+            scored = self._scorer.scored(seen)
         results, at = [], iter(scored)
         for row, views in waiting:
-            (one, apart), *others = itertools.islice(at, len(views.each))
-            if fault := logit_fault(one):
+            several = list(itertools.islice(at, len(views.each)))
+            one = several[0]
+            if fault := logit_fault(one.logits):
                 results.append(_failed({**row, "reason": None}, fault))
                 continue
-            done = {"status": STATUS_OK, "error": "", "reason": row["reason"] or apart}
-            results.append({**row, **done, **_as_columns(one), **as_column(others)})
+            done = {"status": STATUS_OK, "error": "", "reason": row["reason"] or one.reason}
+            results.append({**row, **done, **self._columns(row, one, views.logits_of(several))})
         return results
+
+    def _columns(
+        self, row: row_work.Row, one: Scored, delivered: Sequence[Logits]
+    ) -> dict[str, Any]:
+        """What a score table holds of a scored image; nothing of what there is none."""
+        found: dict[str, Any] = {
+            "logit": one.logits[0] if len(one.logits) == 1 else None,
+            "logits": list(one.logits) if len(one.logits) > 1 else None,
+            "delivered_logits": [logits[0] for logits in delivered],
+            "part_logits": list(one.parts),
+        }
+        if one.cells is not None and self.disturbed is None:  # else the picture shown is another
+            found["map_logits"] = self._scorer.map_of(one, (row["height"], row["width"]))
+        return {name: value for name, value in found.items() if value not in (None, [])}
 
 
 class StreamedRows(PredictRows):
@@ -245,10 +259,6 @@ def _facts(image: DecodedImage) -> row_work.Row:
 
 def _failed(row: row_work.Row, error: str) -> row_work.Row:
     return {**row, "status": STATUS_FAILED, "error": error}
-
-
-def _as_columns(logits: Logits) -> row_work.Row:
-    return {"logit": logits[0]} if len(logits) == 1 else {"logits": list(logits)}
 
 
 def _peak_mb(device: str) -> float:

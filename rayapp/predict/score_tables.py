@@ -121,6 +121,7 @@ class Results:
         most: images of the gallery.
         kept: columns of the set's own that go along.
         counts: of the images by day; None: they are no traffic.
+        part_names: of a fusion's detectors.
     """
 
     store: Store
@@ -131,6 +132,7 @@ class Results:
     most: int
     kept: Sequence[pa.Field] = ()
     counts: DayCounts | None = None
+    part_names: Sequence[str] = ()
 
     def write(self, chunks: Iterable[pa.Table]) -> tuple[Tally, GallerySelection]:
         """Write scores.parquet and scores.csv, then the counts."""
@@ -180,6 +182,8 @@ class Results:
                 error_rates(self.judge),
                 self.inputs.address,
                 "" if self.judge.classes else self._next_commands(str(facts["detector"])),
+                self.judge,
+                self.part_names,
             )
             page = gallerist.page(selection, facts, missed)
             self.store.put(gallery.GALLERY_FILE, page.html().encode())

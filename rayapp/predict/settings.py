@@ -1,14 +1,14 @@
 """Settings of predict."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from rayapp.config.paths import Packaged, Uri
 from rayapp.config.settings import JobSettings
 from rayapp.models.adopted.hub_uris import SYNTHETIC_LABELS, labelled
-from rayapp.models.detector_spec import Precision, TrustDeclared, View
+from rayapp.models.detector_spec import Precision, Stability, TrustDeclared, View
 
 # What only says where and how fast work is done: a run may go on with other values.
 PLACEMENT = frozenset(
@@ -93,11 +93,16 @@ class PredictSettings(JobSettings):
         None,
         description="certificates (PEM) to which a C2PA signer's must lead to count as verified",
     )
-    stability: Literal["none", "web"] = Field(
+    stability: Stability = Field(
         "none",
         description="web: score each image also as it is delivered elsewhere (smaller and "
         "compressed, cropped, with bars); a verdict that flips is unsure. Takes up to five times "
         "as long",
+    )
+    maps: bool = Field(
+        False,
+        description="keep where in each picture the detector sees what, of a head on a ViT's "
+        "patches; of the view tiles that is always kept",
     )
     precision: Precision = Field(
         "auto",

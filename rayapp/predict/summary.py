@@ -17,6 +17,8 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
     if nothing := results.get("nothing_to_judge"):  # runs of before do not say
         kinds_text = ", ".join(f"{count:,} {kind}" for kind, count in nothing.items())
         lines.append(f"unsure whatever the score: {kinds_text}")
+    if flips := results.get("flips"):
+        lines.append(f"{flips:,} depend on delivery, and are unsure")
     lines += _declared_lines(results)
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))

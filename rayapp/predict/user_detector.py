@@ -23,12 +23,12 @@ from rayapp.config.errors import UserError
 from rayapp.config.paths import absolute_uri
 from rayapp.dataset.images import sha256
 from rayapp.models.nothing_to_judge import nothing_to_judge
+from rayapp.predict.score_result import Logits, Matrix, Scored
 from rayapp.storage.uris import read_uri
 
 if TYPE_CHECKING:
     from rayapp.dataset.images import Box
     from rayapp.models.preprocessing import Pixels
-    from rayapp.predict.score import Logits
 
 SUFFIX = ".py"
 _LARGEST_LOGIT = 36.0  # beyond that a probability is 0 or 1 in float64
@@ -95,6 +95,14 @@ class UserScorer:
     def nothing_in(self, seen: Pixels, size_HW: tuple[int, int]) -> str:
         """As `nothing_to_judge` finds of whole images."""
         return nothing_to_judge(seen, size_HW, None)
+
+    def map_of(self, scored: Scored, size_HW: tuple[int, int]) -> Matrix | None:
+        """None."""
+        return None
+
+    def scored(self, seen: Sequence[Pixels]) -> list[Scored]:
+        """The file's logits."""
+        return [Scored(logits) for logits in self.score(seen)]
 
     def score(self, seen: Sequence[Pixels]) -> list[Logits]:
         """Logits; probabilities are turned into them. What is no finite number is given on."""

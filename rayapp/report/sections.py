@@ -7,6 +7,7 @@ from typing import Any
 from rayapp.dataset.reference_figures import load_published
 from rayapp.dataset.suites import FOLDER
 from rayapp.metrics.evaluation import Comparison, Evaluation, Figure, Results
+from rayapp.metrics.regressions import Regressions
 from rayapp.pages.blocks import (
     Block,
     Commands,
@@ -18,7 +19,7 @@ from rayapp.pages.blocks import (
     Value,
 )
 from rayapp.pages.page import Section
-from rayapp.report import pictures, tables
+from rayapp.report import case_tables, pictures, tables
 from rayapp.report.doubts import against_chance, against_others, to_expect
 from rayapp.report.evidence import Evidence, by_suite, read_changes
 from rayapp.report.left_out_tables import left_out_table
@@ -32,7 +33,13 @@ _MOST_HIGHLIGHTS = 12
 _TITLE, _PUBLISHED = "Detector report", "Published figures of ImagiNet"
 
 
-def _summary(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
+def _summary(
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    regressions: Sequence[Regressions] = (),
+) -> str:
+    if regressions and not evaluations:
+        return " ".join(f"{one.detector}: {one.counted}." for one in regressions)
     if not evaluations:
         return (
             "The figures that the ImagiNet paper and its repository publish, each with its source. "
@@ -106,11 +113,15 @@ def _published(settings: ReportSettings) -> list[Section]:
 def _sections(
     evidence: Sequence[Evidence], results: Sequence[Results], settings: ReportSettings
 ) -> list[Section]:
+    cases = [one for result in results for one in result.regressions]
+    known = [Section("Known cases", case_tables.known_cases(cases))] if cases else []
+    if not evidence:
+        return [*known, Section("What was run", _provenance(evidence, results, settings))]
     suites = by_suite(evidence)
     opening: list[Block] = [_highlights(evidence)]
     focus = next(iter(suites.values()))
     opening += pictures.figures(_focus_curves(evidence, focus))
-    sections = [Section("Result", opening)]
+    sections = [Section("Result", opening), *known]
     sections += [Section(_title(several), _suite(several)) for several in suites.values()]
     compared = _compared(results, settings, focus[0].evaluation.suite)
     if compared:
@@ -268,7 +279,8 @@ def _provenance(
         ),
         **{f"version of {name}": version for name, version in versions().items()},
     }
-    blocks: list[Block] = [KeyValues(facts), Table(columns, rows, "What each figure rests on.")]
+    blocks: list[Block] = [KeyValues(facts)]
+    blocks += [Table(columns, rows, "What each figure rests on.")] if rows else []
     if settings.runs:
         blocks.append(_ran(settings.runs))
     commands = [one.command for one in results if one.command]

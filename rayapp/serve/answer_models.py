@@ -63,6 +63,9 @@ class EvidenceGrid(BaseModel):
     columns: int
     by: str = Field(description="what a cell's logit is of: windows, or patches")
     logits: list[list[float | None]]
+    probabilities: list[list[float | None]] = Field(
+        description="by the calibration, which is of whole images: of parts they order"
+    )
     box: list[int] = Field(description="left, top, right, bottom in pixels of the upright image")
 
 
@@ -81,6 +84,7 @@ class ImageAnswer(BaseModel):
     logit: float | None
     reason: str | None = Field(description="why there is nothing to judge; empty where there is")
     reasons: list[str] = Field(description="all that limits the verdict, in words")
+    in_words: str = Field(description="the verdict in a sentence or two")
     conflict: str = Field(description="how what the file declares goes against the detector")
     declared: str | None
     declared_by: str | None
@@ -119,7 +123,7 @@ def refused(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 _CODES = {
     401: "no bearer token, or none that is known",
-    403: "another site's page asked, or a name of this machine that is not its own",
+    403: "another site's page asked, or by another name of this machine; or images lie elsewhere",
     404: "there is none of that name",
     408: "the body took too long to come",
     409: "it is over already",

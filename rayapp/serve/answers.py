@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from rayapp.dataset import scores
 from rayapp.metrics.traffic import decided_by
-from rayapp.models.basis import error_rates, threshold_line
+from rayapp.models.basis import error_rates, threshold_line, verdict_sentence
 from rayapp.models.detector import Detector
 from rayapp.models.evidence_maps import EvidenceMap
 from rayapp.models.scope import NOT_RECORDED
-from rayapp.models.verdicts import Judge
+from rayapp.models.verdicts import Judge, Judgement, Verdicts
 from rayapp.serve.score_contract import Row, ScoreOptions
 
 _OF_FOLDERS = ("id", "path", "source", "licence", "variant", "group", "etag")  # not of one request
@@ -42,6 +42,7 @@ def answer_rows(
                 one for one in (verdicts.reasons[number], verdicts.conflicts[number]) if one
             ],
             "conflict": verdicts.conflicts[number],
+            "in_words": _in_words(judge, verdicts, number),
             **({"p_min": span.p_min, "p_max": span.p_max, "flips": span.flips} if span else {}),
         }
     if not options.declared:
@@ -50,14 +51,22 @@ def answer_rows(
     return answers
 
 
-def map_answer(found: EvidenceMap, size_HW: tuple[int, int]) -> Row:
+def _in_words(judge: Judge, verdicts: Verdicts, number: int) -> str:
+    word = verdicts.words[number].removesuffix(judge.mark)
+    threshold = None if judge.classes else judge.decides_at
+    p = float(verdicts.probabilities_N[number])
+    return verdict_sentence(Judgement(p, word, verdicts.reasons[number], threshold))
+
+
+def map_answer(found: EvidenceMap, detector: Detector, size_HW: tuple[int, int]) -> Row:
     """A map over the whole picture as it is seen, upright."""
     rows, columns = found.logits_G.shape
     return {
         "rows": rows,
         "columns": columns,
         "by": found.by,
-        "logits": [[_finite(one) for one in line] for line in found.logits_G.tolist()],
+        "logits": _finite(found.logits_G.tolist()),
+        "probabilities": _finite(found.probabilities(detector).astype(float).round(4).tolist()),
         "box": [0, 0, size_HW[1], size_HW[0]],
     }
 
@@ -88,6 +97,7 @@ def _no_verdict(error: str | None) -> Row:
     return {
         **dict.fromkeys(("verdict", "probability", "margin", "p_min", "p_max", "flips", "map")),
         "conflict": "",
+        "in_words": verdict_sentence(Judgement.failed(error)) if error else "",
         "reasons": [error] if error else [],
     }
 

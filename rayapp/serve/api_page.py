@@ -20,7 +20,8 @@ def api_page(document: Mapping[str, Any]) -> str:
     return Markup(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<title>{title}</title><link rel="stylesheet" href="/page.css"></head><body><main>'
+        '<title>{title}</title><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="/page.css"></head><body><main>'
         "<h1>{title}</h1><p>{about}</p>"
         '<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>{parts}</main></body></html>'
     ).format(title=info["title"], about=info.get("description", ""), parts=Markup("").join(parts))

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from rayapp.config.defaults import __version__
 from rayapp.pages.service_page import service_assets, service_page
@@ -23,6 +23,7 @@ from rayapp.serve.answer_models import (
     ScoreQuery,
     refused,
 )
+from rayapp.serve.api_document import api_document
 from rayapp.serve.api_page import api_page
 from rayapp.serve.batch.batch_routes import BatchImages, batch_routes
 from rayapp.serve.doors import NOTES, Doors
@@ -162,33 +163,34 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        headers = {"Allow": _methods(app, request)} if error.status_code == 405 else error.headers
+        return JSONResponse({"error": error.detail}, error.status_code, headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "internal error; the service's log has it"}, 500)
 
 
+def _methods(app: FastAPI, request: Request) -> str:
+    """All that a path takes; the framework tells of the first of its routes alone."""
+    taken: set[str] = set()
+    for route in app.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            taken |= set(getattr(route, "methods", None) or ())
+    return ", ".join(sorted(taken))
+
+
 def _document(app: FastAPI, service: Service) -> None:
-    """The OpenAPI document, with the body's JSON and the tokens, which FastAPI does not see."""
+    """The OpenAPI document, made once."""
 
     def made() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        found = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+        app.openapi_schema = app.openapi_schema or api_document(
+            app,
+            (JsonImages, BatchImages),
+            max_images=service.limits.max_images,
+            fetches=service.web is not None,
+            asks_for_tokens=service.tokens is not None,
         )
-        shapes = found["components"]["schemas"]
-        for model in (JsonImages, BatchImages):  # whose bodies are read here
-            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            shapes |= own.pop("$defs", {}) | {model.__name__: own}
-        if service.tokens is not None:
-            found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            for path, methods in found["paths"].items():
-                for one in methods.values():
-                    if path.startswith("/v1/") or path == "/metrics":
-                        one["security"] = [{"token": []}]
-        app.openapi_schema = found
-        return found
+        return app.openapi_schema
 
     app.openapi = made  # type: ignore[method-assign]

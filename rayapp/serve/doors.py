@@ -59,7 +59,9 @@ class Doors:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
-            return  # a websocket is closed by not being accepted
+            else:
+                await send({"type": "websocket.close"})  # before it is accepted: 403
+            return
         began, status = time.perf_counter(), 0
         notes: Row = {}
         scope[NOTES] = notes

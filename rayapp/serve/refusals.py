@@ -14,6 +14,10 @@ class Refused(Exception):
         super().__init__(why)
         self.status, self.why, self.retry_after_s = status, why, retry_after_s
 
+    def __reduce__(self) -> tuple[type["Refused"], tuple[int, str, int | None]]:
+        """Whole, as it goes from one process to another."""
+        return type(self), (self.status, self.why, self.retry_after_s)
+
 
 def bad_request(why: str) -> Refused:
     """What is asked can't be understood or is over a limit of a request."""

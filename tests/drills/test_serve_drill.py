@@ -24,7 +24,10 @@ from rayapp.serve.score_contract import ScoreOptions, SentImage
 from tests.detectors import saved_detector
 from tests.doubles.s3 import free_ports
 from tests.drills.clusters import ROOT, environment
+from tests.pages.browser import CHROMIUM, Tab, visit
 from tests.pictures import photographed, saved
+from tests.serve import hostile, page_visits
+from tests.serve.wire import ask_all, fault
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(600)]
 
@@ -142,6 +145,37 @@ class Load:
                     self.answers.append(answer.json())
             except requests.RequestException as error:
                 self.lost.append(repr(error))
+
+
+def test_hostile_requests_are_no_fault_of_the_service(
+    service: Running, pictures: list[bytes], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_text(hostile.SECRET)
+    (nobody,) = free_ports(1)
+    wanted = hostile.requests(130, str(secret), nobody, str(tmp_path / "images"))
+    found = ask_all(int(service.url.rpartition(":")[2]), wanted)
+    assert [f"{one.kind}: {why}" for one, got in found if (why := fault(one, got))] == []
+    refused = requests.post(f"{service.url}/v1/batches", json={"images": ["/a.png"]}, timeout=30)
+    assert refused.status_code == 404  # as the desk, in another process, words it
+    assert refused.json()["error"]
+    assert service.score(pictures[:1]).ok
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_twenty_images_are_dropped_on_its_page(service: Running, tmp_path: Path) -> None:
+    files = page_visits.pictures(tmp_path, page_visits.NUM)
+
+    async def work(tab: Tab) -> tuple[list[str], list[str]]:
+        await tab.open(f"{service.url}/", 1280)
+        await tab.drop(files, ".drop")
+        await page_visits.settled(tab, len(files))
+        return await tab.value(page_visits.VERDICTS), tab.complaints
+
+    verdicts, complaints = visit(work)
+    found = service.score([one.read_bytes() for one in files]).json()["images"]
+    assert verdicts == [row["verdict"] for row in found]
+    assert complaints == []
 
 
 def test_a_replica_that_is_killed_loses_no_request(

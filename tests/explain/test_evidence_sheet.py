@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from rayapp.explain.evidence_sheet import Delivery, in_words, sheet
+from rayapp.explain.evidence_sheet import in_words, sheet
 from rayapp.explain.gather import gather
 from rayapp.explain.settings import ExplainSettings
 from rayapp.jobs.explain import explain
 from rayapp.models.verdicts import Judgement
 from tests.detectors import saved_detector, tiny_detector
+from tests.pictures import photographed, saved
 
 
 def picture(text: str = "", size: tuple[int, int] = (300, 200)) -> bytes:
@@ -60,11 +61,29 @@ def test_what_the_file_declares_stands_beside_and_a_conflict_is_named() -> None:
 
 
 def test_a_verdict_that_turns_with_the_delivery_is_said_in_the_first_lines() -> None:
-    firm = [Delivery("as it is", 0.1, "real"), Delivery("web", 0.2, "real")]
-    turned = [*firm, Delivery("hard", 0.9, "synthetic")]
-    assert "otherwise" not in in_words(replace(FOUND, deliveries=firm))
-    assert "otherwise" in in_words(replace(FOUND, deliveries=turned))
-    assert "take it for unsure" in sheet(replace(FOUND, deliveries=turned)).html()
+    data = saved(Image.fromarray(photographed(300, 400, 0)), "PNG")
+    detector = tiny_detector()
+    (plain,) = detector.judge([data], stability="web")
+    every = sorted(one.probability for one in plain.deliveries)
+    assert (plain.p_min, plain.p_max) == (every[0], every[-1])
+    middle = (every[0] + every[-1]) / 2
+    found = gather(detector, "d", data, "a.png", threshold=middle)
+    flips = found.judgement.flips
+    assert flips
+    assert found.judgement.verdict == "unsure"
+    span = f"p from {every[0]:.3f} to {every[-1]:.3f}"
+    assert f"unsure: depends on delivery: {span}" in in_words(found)
+    assert f"{flips} of 4 deliveries flip it" in sheet(found).html()
+    firm = gather(detector, "d", data, "a.png", threshold=1e-9)
+    assert firm.judgement.flips == 0
+    assert "delivery" not in in_words(firm)
+    assert "The verdict stands however" in sheet(firm).html()
+
+
+def test_the_raw_fields_of_the_metadata_are_shown() -> None:
+    html = sheet(gather(tiny_detector(), "d", picture("a <b>\nSteps: 20, Seed: 1"), "a.png")).html()
+    assert "a &lt;b&gt; Steps: 20, Seed: 1" in html
+    assert "as they are" not in sheet(FOUND).html()
 
 
 @pytest.mark.parametrize(

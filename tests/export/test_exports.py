@@ -21,7 +21,8 @@ from rayapp.models.folder import save_detector
 from rayapp.models.lora import add_lora, merged
 from rayapp.models.scope import Images, Measured, Quantity, Scope
 from rayapp.storage.uris import open_store
-from tests.hub_folders import pipeline_probability, save_folder
+from tests.hub_families import save_family
+from tests.hub_folders import noise_images, pipeline_probability, save_folder
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -208,6 +209,29 @@ def test_a_detector_of_others_becomes_onnx_as_well(tmp_path: Path) -> None:
     assert load_detector(out).spec.preprocessing == detector.spec.preprocessing
     with pytest.raises(UserError, match="an ONNX file already"):
         export(ExportSettings(detector=out, to="onnx", output=str(tmp_path / "again")))
+
+
+# Position embeddings that are fitted to the image, channels in reverse, a crop of a share.
+@pytest.mark.parametrize("name", ["dinov2_with_registers", "mobilevit", "poolformer", "swinv2"])
+def test_further_families_become_onnx_too(tmp_path: Path, name: str) -> None:
+    folder = save_family(tmp_path / "hub", name)
+    detector, out = load_detector(folder), str(tmp_path / "out")
+    results = export(ExportSettings(detector=str(folder), to="onnx", output=out)).results
+    assert results["largest_difference"] <= 1e-4
+    assert np.ptp(detector.probability(noise_images())) > 1e-5
+    assert load_detector(out).spec.preprocessing == detector.spec.preprocessing
+    assert not torch.jit.is_tracing()
+
+
+def test_unclear_classes_are_taken_as_given(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "hub", "vit", ("LABEL_0", "LABEL_1"))
+    common = {"detector": str(folder), "to": "onnx"}
+    with pytest.raises(UserError, match="--synthetic-labels"):
+        export(ExportSettings(**common, output=str(tmp_path / "no")))
+    out = str(tmp_path / "out")
+    export(ExportSettings(**common, synthetic_labels=("LABEL_1",), output=out))
+    expected = load_detector(folder, synthetic_labels=["LABEL_1"]).probability(noise_images())
+    assert np.abs(load_detector(out).probability(noise_images()) - expected).max() <= 1e-4
 
 
 @pytest.mark.parametrize(

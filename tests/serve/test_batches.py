@@ -140,7 +140,7 @@ def test_what_is_no_batch(address: str, folder: Path) -> None:
         assert requests.get(f"{url}/{name}", timeout=5).status_code in (404, 422)
     wrong = [
         ({"images": []}, 422),
-        ({"images": ["/etc/passwd"]}, 422),
+        ({"images": ["/etc/passwd"]}, 403),
         ({"images": [f"{folder}/a/0.png"], "detector": "none"}, 404),
         ({"images": [f"{folder}/a/0.png"], "output": "/tmp/x"}, 422),
     ]

@@ -1,6 +1,7 @@
 """Who may come in: tokens, names of the service, other sites' pages; and what the log tells."""
 
 import logging
+import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,14 @@ import requests
 from rayapp.config.errors import UserError
 from rayapp.serve.desk import DeskSettings
 from rayapp.serve.incoming.tokens import Tokens, add_token, read_tokens
+from rayapp.serve.refusals import Refused
 from rayapp.serve.settings import LOOPBACK_NAMES
 from tests.serve.services import HereScoring, serving
+
+
+def test_a_refusal_goes_whole_from_process_to_process() -> None:
+    found = pickle.loads(pickle.dumps(Refused(429, "too much", 7)))
+    assert (found.status, found.why, found.retry_after_s) == (429, "too much", 7)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def port80(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     handler = type("Handler", (Pictures,), {"names": names})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setitem(
         __import__("rayapp.serve.incoming.web_images", fromlist=["_PORTS"])._PORTS,

@@ -90,6 +90,35 @@ def test_the_named_weights_alone_change_and_the_folder_is_as_ever(adapting: Tiny
         assert {"pool.query", "head.output.weight"} <= changed
 
 
+STAGED = {
+    "swin_tiny_patch4_window7_224": {
+        "img_size": 16, "patch_size": 2, "window_size": 4, "embed_dim": 8, "num_heads": [1, 2],
+        "depths": [1, 1],
+    },
+    "convnext_atto": {"output_stride": 8, "depths": [1] * 4, "dims": [8] * 4, "conv_mlp": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", STAGED)
+def test_networks_of_stages_are_adapted_merged_and_loaded(adapting: Tiny, backbone: str) -> None:
+    swin = backbone.startswith("swin")
+    targets = ["attn.qkv", "attn.proj"] if swin else ["mlp.fc1", "mlp.fc2"]
+    settings = adapting(
+        architecture={"backbone": backbone, "options": STAGED[backbone], "head": HEADS["plain"]},
+        lora={"rank": 2, "targets": targets, "layers": [-1]},
+        consistency=None,
+        stage2__epochs=0,
+    )
+    start = _weights(Engine(make_job(settings)[0]))
+    train_alone(settings)
+    saved = load_detector(f"{settings.output}/detector").network.state_dict()
+    assert set(saved) == {name for name in start if "lora" not in name}
+    changed = {name for name, tensor in saved.items() if not torch.equal(tensor, start[name])}
+    block = "layers.1.blocks.0" if swin else "stages.3.blocks.0"
+    named = {f"encoder.backbone.model.{block}.{target}.weight" for target in targets}
+    assert {name for name in changed if name.startswith("encoder.")} == named
+
+
 def test_what_is_saved_scores_as_what_was_trained(adapting: Tiny) -> None:
     engine = _run(Engine(make_job(adapting(stage2__epochs=0))[0]))
     images = torch.rand(4, 3, 16, 16)

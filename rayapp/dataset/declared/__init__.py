@@ -5,7 +5,7 @@ camera or program that EXIF names; each from the part of the file where it belon
 declares nothing is not real: most services remove all of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rayapp.dataset.declared.chunks import Chunk, chunks
@@ -47,19 +47,19 @@ def read_declared(data: bytes, trust: TrustList = NO_LIST, *, hidden: bool = Fal
     """
     found: list[Declaration] = []
     notes: list[str] = []
-    texts: dict[str, tuple[str, str]] = {}
+    texts: list[tuple[str, str, str]] = []
     seen: dict[str, int] = {}
     for part in chunks(data):
         seen[part.kind] = seen.get(part.kind, 0) + 1
         if part.kind == "text" and len(texts) < _MOST_TEXTS:
-            texts.setdefault(part.key, (part.where, part.data.decode("utf-8", "replace")))
+            texts.append((part.key, part.where, part.data.decode("utf-8", "replace")))
         elif part.kind == "text" or seen[part.kind] > _MOST_OF_A_KIND:
             continue
         elif part.kind == "c2pa":
             kind = starts_as(data[:32])
             found.append(of_manifest(data, kind, part.where, part.data, trust))
         else:
-            fields = _fields(part)
+            fields = field_reader(part.kind)(part.data)
             found += of_fields(part.where, fields)
             found += _camera(part, fields)
             notes += _elsewhere(fields)
@@ -84,9 +84,9 @@ def declared_of(image: object, trust: TrustList = NO_LIST) -> Declared:
     return read_declared(image, trust) if isinstance(image, bytes) else Declared()
 
 
-def _fields(part: Chunk) -> Fields:
-    readers = {"exif": exif_fields, "xmp": xmp_fields, "iptc": iptc_fields}
-    return readers[part.kind](part.data)
+def field_reader(kind: str) -> Callable[[bytes], Fields]:
+    """What reads the fields of a part of that kind: EXIF, XMP or IPTC."""
+    return {"exif": exif_fields, "xmp": xmp_fields, "iptc": iptc_fields}[kind]
 
 
 def _camera(part: Chunk, fields: Fields) -> Iterator[Declaration]:

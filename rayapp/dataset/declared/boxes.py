@@ -6,6 +6,7 @@ from typing import Literal
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _MOST_ITEMS = 1 << 12
+_MOST_ITEM = 4 << 20  # bytes of one
 _MOST_BOXES = 1 << 14  # side by side
 _Found = Literal["exif", "xmp", "c2pa"]
 
@@ -59,9 +60,10 @@ def _items(data: bytes, start: int, end: int) -> Iterator[tuple[_Found, str, byt
     for name, at, until in boxes(data, start, end):
         if name == b"iinf":
             wanted = dict(_named_items(data, at, until))
+    idat = next(((at, to) for name, at, to in boxes(data, start, end) if name == b"idat"), (0, 0))
     for name, at, until in boxes(data, start, end):
         if name == b"iloc" and wanted:
-            places = dict(_located(data, data[at:until], set(wanted)))
+            places = dict(_located(data, idat, data[at:until], set(wanted)))
     for number, part in places.items():
         if wanted[number] == "exif":
             yield "exif", "Exif item", _after_offset(part)
@@ -88,8 +90,17 @@ def _named_items(data: bytes, start: int, end: int) -> Iterator[tuple[int, _Foun
             yield number, "xmp"
 
 
-def _located(data: bytes, iloc: bytes, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """The bytes of the wanted items that stand in the file as a whole."""
+def _located(
+    data: bytes, idat: tuple[int, int], iloc: bytes, wanted: set[int]
+) -> Iterator[tuple[int, bytes]]:
+    """The bytes of the wanted items.
+
+    Args:
+        data: the file.
+        idat: start and end of the `idat` box, in which items of construction method 1 lie.
+        iloc: content of the box that says where each lies.
+        wanted: their numbers.
+    """
     if len(iloc) < 8:
         return
     version = iloc[0]
@@ -108,14 +119,15 @@ def _located(data: bytes, iloc: bytes, wanted: set[int]) -> Iterator[tuple[int, 
         number = take(wide)
         method = take(2) & 15 if version else 0
         take(2)  # of another file
-        base = take(sizes[2])
-        parts: list[bytes] = []
+        base, part = take(sizes[2]), bytearray()
+        origin, last = idat if method == 1 else (0, len(data))
         for _ in range(take(2)):
             if at >= len(iloc):
                 return
             take(sizes[3])
             offset, length = base + take(sizes[0]), take(sizes[1])
-            if number in wanted and not parts:  # one extent is all that writers make of metadata
-                parts.append(data[offset : offset + length])
-        if number in wanted and method == 0 and parts:
-            yield number, parts[0]
+            if number in wanted and method < 2 and len(part) < _MOST_ITEM:
+                at_most = min(origin + offset + min(length, _MOST_ITEM), last)
+                part += data[origin + offset : at_most]
+        if part:
+            yield number, bytes(part)

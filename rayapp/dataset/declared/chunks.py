@@ -20,6 +20,8 @@ _MOST_SEGMENTS = 1 << 12  # of a JPEG before its pixels
 _MOST_CHUNKS = 1 << 16  # of a PNG or WebP: a gigabyte of pixels has fewer
 _MOST_BLOCKS = 1 << 17  # of a GIF: 33 MB
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_MOST_MORE_XMP, _MOST_PACKETS = 2 << 20, 4
 _XMP_KEY = "XML:com.adobe.xmp"
 _XMP_TRAILER = 257  # a GIF's XMP ends in a ramp of bytes that leads readers of blocks out of it
 _RAW_PROFILE = re.compile(r"Raw profile type (exif|APP1|xmp|iptc)")
@@ -59,11 +61,16 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 def _jpeg(data: bytes) -> Iterator[Chunk]:
     """Segments up to the pixels; manifests over several segments are put together."""
     manifests: dict[bytes, bytearray] = {}
+    packets: list[bytes] = []
+    extended: dict[bytes, bytearray] = {}
     for marker, part in _segments(data):
         if marker == 0xE1 and part.startswith(b"Exif\0"):
             yield Chunk("exif", "JPEG APP1 EXIF", part[6:])
         elif marker == 0xE1 and part.startswith(_XMP):
-            yield Chunk("xmp", "JPEG APP1 XMP", part[len(_XMP) :])
+            packets.append(part[len(_XMP) :])
+            yield Chunk("xmp", "JPEG APP1 XMP", packets[-1])
+        elif marker == 0xE1 and part.startswith(_MORE_XMP):
+            _extend(extended, part[len(_MORE_XMP) :])
         elif marker == 0xED:
             yield from _app13(part)
         elif marker == 0xFE:
@@ -76,9 +83,27 @@ def _jpeg(data: bytes) -> Iterator[Chunk]:
                 manifests[part[2:4]] = bytearray(part[8:])
             else:
                 known += part[8 + head :]
+    for guid, packet in extended.items():
+        # What no packet names is a leftover of another picture.
+        if any(guid in one for one in packets):
+            yield Chunk("xmp", "JPEG APP1 extended XMP", bytes(packet))
     for box in manifests.values():
         if box[4:8] == b"jumb":
             yield Chunk("c2pa", "JPEG APP11", bytes(box))
+
+
+def _extend(extended: dict[bytes, bytearray], part: bytes) -> None:
+    """Put a piece of a packet that is too large for one segment where it belongs.
+
+    Before it stand the packet's GUID, its length and where the piece starts (XMP, part 3, 1.1.3.1).
+    """
+    guid, piece = part[:32], part[40:]
+    whole, start = (int.from_bytes(part[at : at + 4], "big") for at in (32, 36))
+    if whole > _MOST_MORE_XMP or start + len(piece) > whole or len(extended) >= _MOST_PACKETS:
+        return
+    packet = extended.setdefault(guid, bytearray(whole))
+    if len(packet) == whole:
+        packet[start : start + len(piece)] = piece
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -125,7 +150,8 @@ def _png(data: bytes) -> Iterator[Chunk]:
         if name == b"IEND" or at + 12 + size > len(data):
             return
         if name == b"eXIf":
-            yield Chunk("exif", "PNG eXIf", data[at + 8 : at + 8 + size])
+            part = data[at + 8 : at + 8 + size]
+            yield Chunk("exif", "PNG eXIf", part.removeprefix(b"Exif\0\0"))
         elif name == b"caBX":
             yield Chunk("c2pa", "PNG caBX", data[at + 8 : at + 8 + size])
         elif name in (b"tEXt", b"zTXt", b"iTXt"):

@@ -118,6 +118,19 @@ def of_manifest(
     return Declaration(kind, WHAT, where, state, f"{_claim(manifest)}; {why}")
 
 
+def manifest_report(data: bytes, file_kind: str, store: bytes, trust: TrustList) -> dict[str, Any]:
+    """All that a file's manifests say, as c2pa-python reports it, else as their structure has it.
+
+    Arguments are those of `of_manifest`. Empty where nothing can be read.
+    """
+    try:
+        return _verified(data, file_kind, trust)[0]
+    except _NotReadByLibrary:
+        with contextlib.suppress(StructureError):
+            return read_store(store)
+    return {}
+
+
 class _NotReadByLibrary(Exception):
     """The library is not there, or reads no manifest; what that makes of it."""
 

@@ -115,7 +115,7 @@ def _comment(value: bytes, order: Literal["little", "big"]) -> str:
     if code == b"UNICODE\0":
         if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return text.decode("utf-16", "replace").rstrip("\0 ")
-        zeros_first, zeros_second = text[0:400:2].count(0), text[1:400:2].count(0)
+        zeros_first, zeros_second = text[0::2].count(0), text[1::2].count(0)
         if zeros_first != zeros_second:
             order = "big" if zeros_first > zeros_second else "little"
         utf16 = "utf-16-be" if order == "big" else "utf-16-le"

@@ -52,7 +52,7 @@ def of_pixels(data: bytes) -> Iterator[Declaration]:
     text = hidden_text(pixels)
     if text:
         where = f"{image.format} pixels' last bits"
-        yield from of_texts({key: (where, value) for key, value in _texts(text).items()})
+        yield from of_texts([(key, where, value) for key, value in _texts(text).items()])
     for name in MARKS:
         matched, p = read_mark(np.ascontiguousarray(pixels[..., :3]), name)
         if p * len(MARKS) <= MOST_P:

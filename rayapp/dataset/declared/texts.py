@@ -6,7 +6,7 @@ Diffusion declares nothing.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rayapp.dataset.declared.declaration import (
@@ -43,17 +43,26 @@ _SETTINGS = frozenset(
 )
 _WANTED_SETTINGS = 4
 _OF_SETTINGS = ("parameters", "comment", "usercomment", "imagedescription", "generation_data")
-_OF_INVOKE = ("invokeai_metadata", "sd-metadata", "invokeai_graph")
+_OF_INVOKE = ("invokeai_metadata", "sd-metadata", "invokeai_graph", "invokeai_workflow")
 _OF_JSON = frozenset({"prompt", "workflow", "aigc", *_OF_INVOKE, *_OF_SETTINGS})
+# Fields of EXIF, XMP and IPTC that hold texts, and as what they are read.
+_TEXT_FIELDS = {
+    "UserComment": "usercomment",
+    "XPComment": "usercomment",
+    "ImageDescription": "imagedescription",
+    "description": "imagedescription",
+    "Caption": "imagedescription",
+    "AIGC": "aigc",
+}
 _FOOOCUS = frozenset({"base_model", "full_prompt", "metadata_scheme", "adm_guidance", "sharpness"})
 
 
-def of_texts(texts: Mapping[str, tuple[str, str]]) -> Iterator[Declaration]:
-    """What the texts of a file declare; keyword → place in words, and text."""
-    by_key = {key.lower(): (key, *found) for key, found in texts.items()}
+def of_texts(texts: Sequence[tuple[str, str, str]]) -> Iterator[Declaration]:
+    """What the texts of a file declare: keyword, place in words, and text of each."""
+    by_key = {key.lower(): (key, where, text) for key, where, text in reversed(texts)}
     # A program's bare name last: settings say more.
-    for key in sorted(by_key, key=lambda one: one == "software"):
-        written, where, text = by_key[key]
+    for written, where, text in sorted(texts, key=lambda one: one[0].lower() == "software"):
+        key = written.lower()
         place = f"{where} {written}" if written != "comment" else where
         if key == "comment" and by_key.get("software", ("",) * 3)[2] == "NovelAI":
             kind = AI_EDITED if _of_infilling(_parsed(text)) else AI_GENERATED
@@ -104,6 +113,8 @@ def _settings(key: str, where: str, text: str, value: Any) -> Iterator[Declarati
             yield _made("SwarmUI's settings", where, text)
         elif len(_FOOOCUS & value.keys()) >= 2:
             yield _made("Fooocus's settings", where, text)
+        elif graph := _graph(value) or _graph_within(value):
+            yield _made("ComfyUI's graph", where, text, graph)
         elif len(_SETTINGS & value.keys()) >= _WANTED_SETTINGS:
             kind = AI_EDITED if _of_infilling(value) else AI_GENERATED
             yield _made("a generator's settings", where, text, kind)
@@ -113,7 +124,11 @@ def _settings(key: str, where: str, text: str, value: Any) -> Iterator[Declarati
 
 def of_fields(where: str, fields: Mapping[str, str]) -> Iterator[Declaration]:
     """What the fields of EXIF, XMP or IPTC declare, all but the camera."""
-    yield from of_source_types(where, fields.get("DigitalSourceType", ""))
+    typed = [fields.get(name, "") for name in ("DigitalSourceType", "DigitalSourcefileType")]
+    for text in filter(None, typed):
+        yield from of_source_types(where, text)
+    if (system := fields.get("AISystemUsed", "")) and not any(typed):
+        yield _made("IPTC's AI system used", where, system)
     for name in ("Software", "CreatorTool", "OriginatingProgram", "softwareAgent"):
         for text in fields.get(name, "").splitlines():
             yield from of_program(f"{where} {name}", text)
@@ -128,9 +143,7 @@ def of_fields(where: str, fields: Mapping[str, str]) -> Iterator[Declaration]:
         key, found, rest = text.partition(":")
         if found and key.lower() in ("prompt", "workflow", "parameters"):
             yield from _of_text(key.lower(), where, rest)
-    for name in ("UserComment", "XPComment", "ImageDescription", "description", "AIGC"):
-        key = "usercomment" if name == "XPComment" else name.lower()
-        key = "imagedescription" if key == "description" else key
+    for name, key in _TEXT_FIELDS.items():
         if text := fields.get(name, ""):
             yield from _of_text(key, f"{where} {name}", text)
     if _UUID.fullmatch(fields.get("Artist", "")) and _SIGNATURE.match(
@@ -193,6 +206,15 @@ def _graph(value: Any) -> Kind | None:
     loads = any(name.startswith("LoadImage") for name in names)
     paints = any("inpaint" in name.lower() or "NoiseMask" in name for name in names)
     return AI_EDITED if loads and paints else AI_GENERATED
+
+
+def _graph_within(value: dict[str, Any]) -> Kind | None:
+    """Of a graph that an object holds by name, as it is or as JSON text."""
+    for name in ("prompt", "workflow"):
+        inner = value.get(name)
+        if kind := _graph(_parsed(inner) if isinstance(inner, str) else inner):
+            return kind
+    return None
 
 
 def _node_names(value: Any) -> list[str]:

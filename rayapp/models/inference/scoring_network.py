@@ -46,7 +46,7 @@ def for_scoring(
 
 
 def _ready(network: Network, bf16: bool) -> nn.Module:
-    return _Ready(network, bf16) if network.pool is None else _ReadyTokens(network, bf16)
+    return _Ready(network, bf16) if network.pool is None else ReadyTokens(network, bf16)
 
 
 class _Ready(nn.Module):
@@ -70,7 +70,7 @@ class _Ready(nn.Module):
         return cast(Tensor, self.head(features_NC)).float()
 
 
-class _ReadyTokens(nn.Module):
+class ReadyTokens(nn.Module):
     """One network whose head is on a ViT's tokens."""
 
     def __init__(self, network: Network, bf16: bool) -> None:
@@ -84,6 +84,16 @@ class _ReadyTokens(nn.Module):
         """Logits float32 [N] or [N, K]."""
         with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
             class_NF, patches_NHWF = self.backbone.tokens(images_NCHW, self.pool.layers)
+        return self._headed(class_NF, patches_NHWF)
+
+    def with_patches(self, images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The same logits [N], and what the head says of each patch alone [N, gh, gw]."""
+        with torch.autocast(images_NCHW.device.type, torch.bfloat16, enabled=self.autocast):
+            class_NF, patches_NHWF = self.backbone.tokens(images_NCHW, self.pool.layers)
+        each = cast(Tensor, self.head(patches_NHWF.float().flatten(0, 2))).float()
+        return self._headed(class_NF, patches_NHWF), each.view(patches_NHWF.shape[:3])
+
+    def _headed(self, class_NF: Tensor, patches_NHWF: Tensor) -> Tensor:
         features_NF = self.pool(class_NF.float(), patches_NHWF.flatten(1, 2).float())
         return cast(Tensor, self.head(features_NF)).float()
 

@@ -28,6 +28,7 @@ const review = (() => {
       && (!part || card.path.toLowerCase().includes(part)));
     const by = {
       high: (a, b) => b.p - a.p, low: (a, b) => a.p - b.p,
+      spread: (a, b) => (b.spread ?? -1) - (a.spread ?? -1), apart: (a, b) => (b.apart ?? -1) - (a.apart ?? -1),
       path: (a, b) => (a.path < b.path ? -1 : 1),
     }[value("sort")];
     return by ? found.sort(by) : found;
@@ -317,6 +318,10 @@ const review = (() => {
       looked = cards.length; // the first piece at once, then ever fewer times
       for (const name of ["group", "verdict"]) choices(name);
       find(".only-declared").hidden = choices("declared") === 0;
+      for (const name of ["spread", "apart"]) { // nothing to sort by where nothing was measured
+        const option = control("sort").querySelector(`[value="${name}"]`);
+        option.hidden = option.disabled = !cards.some((card) => name in card);
+      }
       const mapped = cards.some((card) => card.map);
       for (const part of root.querySelectorAll(".only-map")) part.hidden = !mapped;
       keep();

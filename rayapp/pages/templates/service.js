@@ -131,6 +131,7 @@ const service = (() => {
     for (const { row } of all) if (row) words.set(row.verdict, (words.get(row.verdict) ?? 0) + 1);
     const numFailed = all.filter((one) => one.state === "failed").length;
     const parts = [...words].map(([word, count]) => `${count} ${word}`).concat(numFailed ? [`${numFailed} not judged`] : []);
+    rove();
     const total = `${all.length} ${all.length === 1 ? "image" : "images"}`;
     find(".progress").textContent = all.length
       ? `${total}${numLeft ? `, ${numLeft} under way` : ""}${parts.length ? `: ${parts.join(", ")}` : ""}.` : "None yet.";
@@ -255,6 +256,15 @@ const service = (() => {
     serviceQueue.add(sent);
   }
 
+  // Tab reaches one image and its buttons; arrows lead to the others.
+  function rove() {
+    const all = [...results.querySelectorAll(".result")], own = document.activeElement.closest(".result");
+    const current = own ?? all.find((card) => card.tabIndex === 0) ?? all[0];
+    for (const card of all) {
+      for (const part of [card, ...card.querySelectorAll("button")]) part.tabIndex = card === current ? 0 : -1;
+    }
+  }
+
   function go(from, step) {
     const all = [...results.querySelectorAll(".result")];
     const to = step === "first" ? 0 : step === "last" ? all.length - 1 : all.indexOf(from) + step;
@@ -271,6 +281,7 @@ const service = (() => {
       if (word) go(card, 1);
     } else if (event.key in steps) go(card, steps[event.key]);
     else if (event.key === "m") toggleMap();
+    else if (event.key === "z") card.classList.toggle("large");
     else return;
     event.preventDefault();
   }
@@ -294,7 +305,7 @@ const service = (() => {
   function answered(given) {
     dialog.close();
     serviceQueue.answerToken(given);
-    if (given !== null) serviceDetectors.read();
+    if (given !== null && !dialog.open) serviceDetectors.read();
   }
 
   function listen() {
@@ -313,6 +324,7 @@ const service = (() => {
     addEventListener("paste", pasted);
     addEventListener("pagehide", store);
     results.addEventListener("keydown", pressed);
+    results.addEventListener("focusin", rove);
     results.addEventListener("click", clicked);
     control("map").addEventListener("click", toggleMap);
     control("again-all").addEventListener("click", () => again([...entries.values()].filter((one) => one.state === "failed")));

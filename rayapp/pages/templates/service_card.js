@@ -22,7 +22,7 @@ const serviceCard = (() => {
   // Everything that is known of the entry; `mark` is its own, `withMap` the page's.
   function show(card, entry, mark, withMap) {
     const part = (selector) => card.querySelector(selector);
-    card.className = `result ${entry.state} ${entry.row?.verdict.split(" ")[0] ?? ""}`;
+    Object.assign(card.dataset, { state: entry.state, verdict: entry.row?.verdict ?? "" });
     card.setAttribute("aria-busy", ["waiting", "sending"].includes(entry.state));
     part(".state").textContent = entry.note ?? "";
     part(".state").hidden = !entry.note;

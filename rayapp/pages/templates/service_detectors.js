@@ -3,7 +3,7 @@
 // The detectors of the service: their cards, and which one judges, and how.
 const serviceDetectors = (() => {
   const control = (name) => document.querySelector(`[name="${name}"]`);
-  const HIDDEN = ["name", "default", "has_map", "has_stability"];
+  const HIDDEN = ["name", "default", "counted_as", "has_map", "has_stability"];
   let known = [];
 
   const chosen = () => known.find((one) => one.name === control("detector").value);
@@ -39,6 +39,7 @@ const serviceDetectors = (() => {
   function pairs(facts, before = "") {
     return Object.entries(facts).flatMap(([name, value]) => {
       if (value === null || value === "" || HIDDEN.includes(name)) return [];
+      if (name === "display_name" && value === facts.name) return [];
       if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return [pair(before + name, value.join(", "))];
       if (typeof value === "object") return pairs(value, `${before}${name} `);
       return [pair(before + name, String(value))];

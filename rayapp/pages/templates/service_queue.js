@@ -124,6 +124,10 @@ const serviceQueue = (() => {
 
   function answerToken(given) {
     asking = false;
+    if (given !== null && !/^[\x21-\x7e]+$/.test(given)) { // no header can carry it
+      askForToken("A token has no blanks and no special letters. Copy it whole.");
+      return;
+    }
     if (given === null) {
       for (const entry of waiting.splice(0)) page.failed(entry, "No token was given. Try again and give one.");
     } else {

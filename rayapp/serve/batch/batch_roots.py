@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayapp.config.paths import absolute_uri, without_file_scheme
-from rayapp.serve.refusals import bad_request
+from rayapp.serve.refusals import Refused
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def under_one_root(images: Sequence[str], roots: Sequence[Root]) -> tuple[Root, 
     """The root under which all images of a batch lie, and their paths from there.
 
     Raises:
-        Refused: 422, where one lies elsewhere; it says nothing of what is there.
+        Refused: 403, where one lies elsewhere; it says nothing of what is there.
     """
     for number, uri in enumerate(images):
         if not uri.isprintable() or "\\" in uri:
-            raise bad_request(f"images.{number}: no path or URI")
+            raise Refused(403, f"images.{number}: no path or URI")
     best: list[str | None] = []
     for root in roots:
         found = [root.path_of(uri) for uri in images]
@@ -53,7 +53,8 @@ def under_one_root(images: Sequence[str], roots: Sequence[Root]) -> tuple[Root, 
             return root, paths
         best = found if sum(map(bool, found)) >= sum(map(bool, best)) else best
     at = next(number for number, one in enumerate(best) if one is None)
-    raise bad_request(
+    raise Refused(
+        403,
         f"images.{at}: lies under none of the folders that are allowed, or not under that of the "
-        "others; give whole paths or URIs, all under one of them"
+        "others; give whole paths or URIs, all under one of them",
     )

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from rayapp.serve.incoming.admission import BodyBytes
 from rayapp.serve.incoming.web_images import WebImages
@@ -67,6 +67,8 @@ async def read_body(request: Request, limits: Limits, held: BodyBytes) -> bytes:
                 if held.held > limits.max_bytes:
                     raise too_large(limits.max_bytes)
                 chunks.append(chunk)
+    except ClientDisconnect:  # nobody reads this; it is counted
+        raise Refused(400, "the body ended early: whoever sent it is gone") from None
     except TimeoutError:
         raise Refused(408, f"the body did not come within {limits.upload_s:g} s") from None
     return b"".join(chunks)

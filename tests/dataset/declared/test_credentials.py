@@ -3,7 +3,7 @@
 import pytest
 
 from rayapp.dataset.declared import NO_LIST, TrustList, credentials, read_declared
-from tests.dataset.declared.files import A1111, saved, with_exif
+from tests.dataset.declared.files import A1111, jpeg_segment, png_chunk, saved, with_exif
 
 pytest.importorskip("c2pa")
 
@@ -190,3 +190,40 @@ def test_bytes_behind_a_signed_png_break_nothing_but_are_not_read(trust: TrustLi
     data = signed(saved("PNG"), "image/png", GENERATED)
     found = read_declared(data + b'tEXtprompt\0{"', trust)
     assert (found.kind, len(found.declarations)) == ("ai-generated", 1)
+
+
+def _segments_of(data: bytes) -> list[bytes]:
+    from rayapp.dataset.declared.chunks import _segments
+
+    return [part for marker, part in _segments(data) if marker == 0xEB]
+
+
+@pytest.mark.parametrize("number", [b"\2\x11", b"\7\x77"])
+def test_the_manifest_of_another_file_is_broken_also_beside_ones_own(
+    number: bytes, trust: TrustList
+) -> None:
+    other = [part[:2] + number + part[4:] for part in _segments_of(generated("JPEG"))]
+    for data in (saved("JPEG"), signed(saved("JPEG"), "image/jpeg", TAKEN)):
+        for part in reversed(other):
+            data = jpeg_segment(data, 0xEB, part)
+        found = read_declared(data, trust)
+        assert found.kind == "ai-generated"
+        assert {one.state for one in found.declarations} == {"broken"}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_manifests_in_a_png_are_both_broken(first: bool, trust: TrustList) -> None:
+    one, other = signed(saved("PNG"), "image/png", TAKEN), generated("PNG")
+    at = other.index(b"caBX")
+    content = other[at + 4 : at + 4 + int.from_bytes(other[at - 4 : at], "big")]
+    data = png_chunk(one, b"caBX", content)
+    if first:
+        chunk = data[-12 - len(content) - 12 : -12]
+        start = one.index(b"caBX") - 4
+        data = one[:start] + chunk + one[start:]
+    found = read_declared(data, trust)
+    assert {(one.kind, one.state) for one in found.declarations} == {
+        ("ai-generated", "broken"),
+        ("camera", "broken"),
+    }
+    assert "more than one manifest store" in found.detail

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+from PIL import Image
 
 from rayapp import load_detector
 from rayapp.config.errors import UserError
@@ -45,6 +46,16 @@ def test_probability_is_that_of_the_pipeline(tmp_path: Path, name: str) -> None:
     expected = pipeline_probability(folder, images)
     assert np.abs(load_detector(folder).probability(images) - expected).max() <= 1e-5
     assert np.ptp(expected) > 1e-5  # they are told apart at all
+
+
+@pytest.mark.parametrize("name", ["cvt", "levit", "poolformer"])
+def test_very_long_images_are_seen_as_the_pipeline_sees_them(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = ((1, 3000), (400, 3), (900, 7))
+    images = [Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)) for shape in shapes]
+    folder = save_family(tmp_path / name, name)
+    expected = pipeline_probability(folder, images)
+    assert np.abs(load_detector(folder).probability(images) - expected).max() <= 1e-5
 
 
 def processor(name: str, **changes: object) -> dict[str, object]:
