@@ -3,29 +3,30 @@
     python benchmarks/drift.py [--quick] [--detector DIR] [--images REALSET] [--kept FILE.npz]
 
 Images: squares of 128 px, at most twelve a picture and none over another, of the real photographs
-and the generated images of a folder `real/SOURCE/*`, `synthetic/FAMILY/*` (../shared/realset), that
-a small detector (the demo's, seen at 128 px) scores once as they are and once under each shift:
+and the generated images of a folder `real/SOURCE/*`, `synthetic/FAMILY/*` (../shared/realset). A
+small detector scores each once as it is and once under each shift: a logistic regression on the
+spectra of squares, fitted to a quarter of the pictures, which take no further part; `--detector`
+takes another, seen at 128 px. Shifts:
 
 - jpeg: compressed again at quality 60, and at 85
 - half: the picture made half as large before squares are cut (of pictures large enough)
-- generator: all that is synthetic comes of a family that the reference does not have
+- generator: all that is synthetic comes of one newer family, of which neither the detector nor the
+  reference has seen any
 
-Each day is drawn by its own seed: the squares are divided into two halves at random, of one half
-the reference is drawn (a calibration set of 1,000 real and 1,000 synthetic squares, its Platt
-calibration fitted to them), of the other the day, 1,000 squares of which 30 % are synthetic. The
-halves share no square, but pictures. Under a shift fewer squares may be there than are drawn; then
-some come twice. All counts have one format and size: only the scores can tell. A day counts as
-found where `imaginet drift` would leave with code 3. Compared is against the calibration, whose
-share of synthetic images is another, and against two earlier days (2,000 images with the day's
-share). The last line is JSON.
+Each day is drawn by its own seed. The squares are divided into two halves at random. One half is
+the reference: a calibration set with its own Platt calibration, and earlier days with the day's
+share of synthetic ones, each square once. Of the other half the day is drawn, 1,000 squares of
+which 30 % are synthetic. The halves share no square, but pictures. Under a shift there may be fewer
+squares than are drawn; then some come twice. All counts have one format and size: only the scores
+can tell. A day counts as found where `imaginet drift` would leave with code 3. The last line is
+JSON.
 """
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,27 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special
 
 from rayapp.dataset.images import ImageError, decode
-from rayapp.drift.differences import compare_days
+from rayapp.drift.differences import ALL_LOGITS, BEFORE, compare_days
 from rayapp.drift.verdict import NO_DRIFT, outcome
 from rayapp.metrics.traffic import Traffic
 from rayapp.models.calibration.calibrators import fit
+from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 
 SIDE, MOST_SQUARES, LEAST_SPREAD = 128, 12, 4.0
 DAYS, QUICK_DAYS, NUM, SHARE = 100, 10, 1000, 0.3
-NUM_CLASS, NUM_BEFORE = 1000, 2000
-LEAST_OF_A_FAMILY = 150  # squares, to be a new generator
+NEW = ("Infinity", "Kandinsky", "Kolors", "SD2", "SDXL-and-derivatives")
+FITTED_TO = 4  # the detector to every fourth picture
+PENALTY = 1e-2
+FIGURES = ("found", "from_calibration", "from_days_before", "effect_calibration", "effect_days")
 QUALITIES = (60, 85)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
+Score = Callable[[Sequence[Pixels]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,19 @@ class Scored:
     families: NDArray[np.str_]
 
     def of(self, real: bool) -> NDArray[np.int64]:
-        """Places of the real squares, or of the others."""
-        return np.flatnonzero((self.families == "real") == real)
+        """Places of the real squares, or of those of the known families."""
+        known = ~np.isin(self.families, NEW)
+        return np.flatnonzero(((self.families == "real") == real) & known)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What drift says of a day."""
+
+    drift: bool
+    from_calibration: bool
+    from_days_before: bool
+    effects: Mapping[str, float]
 
 
 def pictures(folder: Path) -> Iterator[tuple[str, Pixels]]:
@@ -100,20 +117,69 @@ def halved(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def score(folder: Path, detector_uri: str, quick: bool) -> dict[str, Scored]:
+def spectra(square: Pixels) -> Floats:
+    """Logarithms of power by distance from the spectrum's middle, of each channel [96]."""
+    planes = cv2.cvtColor(square, cv2.COLOR_RGB2YCrCb).astype(np.float64)
+    window = np.hanning(SIDE)[:, None] * np.hanning(SIDE)[None]
+    power = np.abs(np.fft.fft2(planes * window[..., None], axes=(0, 1))) ** 2
+    steps = np.abs(np.fft.fftfreq(SIDE) * SIDE)
+    ring = np.minimum(np.hypot(steps[:, None], steps[None]) // 2, 31).astype(int).ravel()
+    rings = [np.bincount(ring, power[..., c].ravel()) / np.bincount(ring) for c in range(3)]
+    return np.log(np.concatenate(rings) + 1.0)
+
+
+def fitted(squares_of: Sequence[Sequence[Pixels]], origins: Sequence[int]) -> Score:
+    """A logistic regression on spectra, with a penalty on large weights."""
+    x = np.array([spectra(one) for cut in squares_of for one in cut])
+    y = np.repeat(origins, [len(cut) for cut in squares_of]).astype(np.float64)
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    x = np.column_stack([(x - mean) / spread, np.ones(len(x))])
+    each = np.where(y == 1, 0.5 / y.sum(), 0.5 / (len(y) - y.sum()))
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        z = x @ weights
+        gaps = each * (special.expit(z) - y)
+        penalty = PENALTY * np.append(weights[:-1], 0.0)
+        value = float(each @ (np.logaddexp(0, z) - y * z) + penalty @ weights / 2)
+        return value, x.T @ gaps + penalty
+
+    best = optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
+
+    def score_all(cut: Sequence[Pixels]) -> list[float]:
+        rows = (np.array([spectra(one) for one in cut]) - mean) / spread
+        return list(rows @ best[:-1] + best[-1])
+
+    return score_all
+
+
+def loaded(uri: str) -> Score:
+    """A detector of a folder, seen at the side of a square; its calibration is fitted each day."""
+    stored = load_detector(uri)
+    bare = stored.spec.model_copy(update={"calibration": None})
+    detector = Detector(stored.network, bare).seen_as("centre", SIDE)
+    return lambda cut: detector.logits(list(cut)).tolist()
+
+
+def score(folder: Path, detector_uri: str | None, quick: bool) -> dict[str, Scored]:
     """Every square once under each condition."""
-    detector = load_detector(detector_uri).seen_as("centre", SIDE)
+    every = [(family, pixels) for family, pixels in pictures(folder)]
+    every = every[:: 2 if quick else 1]
+    mine = [one for one in every[::FITTED_TO] if one[0] not in NEW]
+    left = [one for at, one in enumerate(every) if at % FITTED_TO or one[0] in NEW]
+    if detector_uri:
+        detector = loaded(detector_uri)
+    else:
+        origins = [int(family != "real") for family, _ in mine]
+        detector = fitted([squares(pixels) for _, pixels in mine], origins)
     logits: dict[str, list[float]] = defaultdict(list)
     families: dict[str, list[str]] = defaultdict(list)
-    for number, (family, pixels) in enumerate(pictures(folder)):
-        if quick and number % 2:
-            continue
+    for family, pixels in left:
         plain = squares(pixels)
         conditions = {"plain": plain, "half": squares(halved(pixels))}
         conditions |= {f"jpeg {q}": [compressed(one, q) for one in plain] for q in QUALITIES}
         for name, cut in conditions.items():
             if cut:
-                logits[name] += detector.logits(cut).tolist()
+                logits[name] += detector(cut)
                 families[name] += [family] * len(cut)
     return {
         name: Scored(np.array(logits[name], np.float64), np.array(families[name]))
@@ -135,44 +201,39 @@ def counted(logits: Floats, threshold: float) -> Traffic:
     return traffic
 
 
-def one_day(
-    scored: Mapping[str, Scored], condition: str, new: str, seed: int
-) -> tuple[bool, bool, float]:
-    """Whether a day is found to drift from the calibration, and from earlier days; and how far."""
+def one_day(scored: Mapping[str, Scored], condition: str, new: str, seed: int) -> Found:
+    """Whether a day is found to drift, from what, and how far."""
     rng = np.random.default_rng(seed)
-    plain = scored["plain"]
-    reference: dict[bool, NDArray[np.int64]] = {}
-    rest: dict[bool, NDArray[np.int64]] = {}
+    plain, today = scored["plain"], scored[condition]
+    reference, rest = {}, {}
     for real in (True, False):
         mine = rng.permutation(plain.of(real))
-        if not real:
-            mine = mine[plain.families[mine] != new]
         reference[real], rest[real] = mine[: len(mine) // 2], mine[len(mine) // 2 :]
-    today = scored.get(condition, plain)
-    if condition != "plain" and condition in scored:
+    if len(today.logits) != len(plain.logits):  # other squares than those of the reference
         rest = {real: today.of(real) for real in (True, False)}
-        if len(today.logits) == len(plain.logits):  # the same squares: those of the other half
-            rest = {real: np.setdiff1d(rest[real], reference[real]) for real in rest}
     if new:
         rest[False] = np.flatnonzero(plain.families == new)
-    reals, synthetics = (plain.logits[drawn(rng, reference[r], NUM_CLASS)] for r in (True, False))
-    labels = np.repeat([0, 1], NUM_CLASS)
+    reals, synthetics = (plain.logits[reference[real]] for real in (True, False))
+    labels = np.repeat([0, 1], [len(reals), len(synthetics)])
     bias, slope = _line(np.append(reals, synthetics), labels)
     threshold = -bias / slope
     num_synthetic = round(NUM * SHARE)
     wanted = ((True, NUM - num_synthetic), (False, num_synthetic))
-    day = np.concatenate([today.logits[drawn(rng, rest[r], num)] for r, num in wanted])
+    day = np.concatenate([today.logits[drawn(rng, rest[real], num)] for real, num in wanted])
+    scale = min(len(reference[real]) / num for real, num in wanted)  # each square once
     before = np.concatenate(
-        [plain.logits[drawn(rng, reference[r], num * NUM_BEFORE // NUM)] for r, num in wanted]
+        [plain.logits[reference[real][: int(num * scale)]] for real, num in wanted]
     )
     counts = counted(day, threshold).whole()
     classes = [counted(one, threshold).whole() for one in (reals, synthetics)]
-    found = [
-        compare_days(counts, against, seed, same_decisions=True)
-        for against in (classes, [counted(before, threshold).whole()])
-    ]
-    words = [outcome(one, None) != NO_DRIFT for one in found]
-    return words[0], words[1], found[0].shifts[0].effect
+    days = counted(before, threshold).whole()
+    found = compare_days(counts, classes, seed, same_decisions=True, before=days)
+    return Found(
+        outcome(found, None) != NO_DRIFT,
+        found.scores_shift,
+        found.scores_changed,
+        {one.name: one.effect for one in found.shifts},
+    )
 
 
 def _line(logits: Floats, labels: NDArray[np.int64]) -> tuple[float, float]:
@@ -200,7 +261,7 @@ def kept(path: Path | None, make: argparse.Namespace) -> dict[str, Scored]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="every other picture, ten days")
-    parser.add_argument("--detector", default=os.environ.get("DETECTOR", "runs/demo/detector"))
+    parser.add_argument("--detector", help="folder; a small one is fitted if none")
     parser.add_argument("--images", type=Path, default=SHARED / "realset")
     parser.add_argument("--kept", type=Path, help="scores, made once")
     options = parser.parse_args()
@@ -209,27 +270,44 @@ def main() -> None:
     plain = scored["plain"]
     names, numbers = np.unique(plain.families, return_counts=True)
     sizes = dict(zip(names.tolist(), numbers.tolist(), strict=True))
-    print(f"{sum(sizes.values()):,} squares, {sizes['real']:,} of them real photographs")
-    new = [n for n, num in sizes.items() if n != "real" and num >= LEAST_OF_A_FAMILY]
+    real, known = (plain.logits[plain.of(one)] for one in (True, False))
+    auc = float(np.mean(known[:, None] > real[None]))
+    print(f"{len(real):,} squares of photographs, {len(known):,} of known families, AUC {auc:.3f}")
     conditions = [("plain", ""), *((f"jpeg {q}", "") for q in QUALITIES), ("half", "")]
-    conditions += [("generator", family) for family in new]
+    conditions += [("plain", family) for family in NEW if sizes.get(family)]
     days = QUICK_DAYS if options.quick else DAYS
     figures: dict[str, dict[str, float]] = {}
-    print(f"{'planted':<36} {'squares':>7} {'calibration':>12} {'days before':>12} {'effect':>7}")
+    print(f"{'planted':<30} {'squares':>7} {'found':>6}   {'of it from':<24} {'effect on':<20}")
+    print(f"{'':<46} {'calibration':>12} {'days before':>12} {'mixture':>9} {'days':>9}")
     for condition, family in conditions:
         found = [one_day(scored, condition, family, seed) for seed in range(days)]
-        name = f"{condition} {family}".strip() if family else condition
+        name = f"generator {family}" if family else condition.replace("plain", "none")
         there = sizes[family] if family else len(scored[condition].logits)
-        shares = np.mean([one[:2] for one in found], axis=0)
-        effect = float(np.median([one[2] for one in found]))
-        figures[name] = {
-            "against_calibration": round(float(shares[0]), 3),
-            "against_days_before": round(float(shares[1]), 3),
-            "effect": round(effect, 3),
-        }
-        print(f"{name:<36} {there:>7,} {shares[0]:>12.0%} {shares[1]:>12.0%} {effect:>7.3f}")
+        shares = [
+            float(np.mean([getattr(one, field) for one in found]))
+            for field in ("drift", "from_calibration", "from_days_before")
+        ]
+        effects = [
+            float(np.median([one.effects[of] for one in found]))
+            for of in (ALL_LOGITS, f"{ALL_LOGITS}{BEFORE}")
+        ]
+        figures[name] = dict(zip(FIGURES, (round(v, 3) for v in (*shares, *effects)), strict=True))
+        print(
+            f"{name:<30} {there:>7,} {shares[0]:>6.0%}   {shares[1]:>12.0%} {shares[2]:>12.0%} "
+            f"{effects[0]:>9.3f} {effects[1]:>9.3f}"
+        )
     seconds = round(time.monotonic() - began, 1)
-    print(json.dumps({"days": days, "images_a_day": NUM, "found": figures, "seconds": seconds}))
+    print(
+        json.dumps(
+            {
+                "days": days,
+                "images_a_day": NUM,
+                "auc": round(auc, 3),
+                "found": figures,
+                "seconds": seconds,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -280,13 +281,14 @@ def running(host: str, port: int, timeout_s: float, everywhere: bool) -> Iterato
     """
     location = ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly
     options = HTTPOptions(host=host, port=port, request_timeout_s=timeout_s)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location=location, http_options=options, logging_config={"log_level": "WARNING"}
     )
     try:
         yield
     finally:
-        serve.shutdown()
+        serve.delete(NAME)  # others may have theirs on the same Ray
 
 
 def deploy(app: serve.Application) -> None:

@@ -1,8 +1,8 @@
 """Where a day differs from the reference: logits, formats, sizes, what files declare, verdicts.
 
-Compared are all logits; those of each format and size with enough images on both sides; and the
-shares of formats, sizes, kinds that files declare, reasons and verdicts. How is said in
-`rayapp/metrics/shift.py`.
+Compared are, with the calibration's classes and with the days before, all logits; those of each
+format and size with enough images on both sides; and the shares of formats, sizes, kinds that files
+declare, reasons and verdicts. How is said in `rayapp/metrics/shift.py`.
 """
 
 from collections import Counter
@@ -23,6 +23,7 @@ MOST_GROUPS = 12
 _TAIL = 0.975  # of two-sided 95 % intervals
 _NONE = "none"  # no reason: the verdict stands as it is
 ALL_LOGITS = "logits"
+BEFORE = ", days before"  # at the end of a comparison's name
 FORMATS, SIZES, DECLARED, REASONS, VERDICTS = "formats", "sizes", "declared", "reasons", "verdicts"
 
 
@@ -68,9 +69,14 @@ class Comparison:
         return sorted((s for s in self.shifts if s.found), key=lambda s: -s.effect)
 
     @property
-    def logits_shift(self) -> bool:
-        """Whether the scores themselves differ: then thresholds may no longer hold."""
-        return any(s.name.startswith(ALL_LOGITS) or s.name == VERDICTS for s in self.found)
+    def scores_shift(self) -> bool:
+        """Whether scores differ from every mixture of the calibration's classes."""
+        return any(_of_scores(one.name) and not one.name.endswith(BEFORE) for one in self.found)
+
+    @property
+    def scores_changed(self) -> bool:
+        """Whether scores differ from the days before."""
+        return any(_of_scores(one.name) and one.name.endswith(BEFORE) for one in self.found)
 
     @property
     def share_synthetic(self) -> float | None:
@@ -78,39 +84,49 @@ class Comparison:
         return self.shifts[0].share_synthetic
 
 
+def _of_scores(name: str) -> bool:
+    return name.startswith((ALL_LOGITS, VERDICTS))
+
+
 def compare_days(
-    day: Day, classes: Sequence[Day], seed: int, *, same_decisions: bool
+    day: Day, classes: Sequence[Day], seed: int, *, same_decisions: bool, before: Day | None = None
 ) -> Comparison:
-    """A day against the classes of a calibration (real, synthetic) or one earlier time.
+    """A day against the classes of a calibration, and against the days before.
 
     Args:
         day: what came in.
-        classes: the reference.
+        classes: of the calibration, real and synthetic; empty: the days before alone.
         seed: of the draws behind p-values.
+        before: earlier traffic; None: the calibration alone.
         same_decisions: whether both sides' verdicts were given by one calibration.
 
     Raises:
         UserError: too few images.
     """
     total = day.total()
-    num_scored, least = total.logits.total(), min(c.total().logits.total() for c in classes)
+    sides = [*classes, *([before] if before else [])]
+    num_scored, least = total.logits.total(), min(c.total().logits.total() for c in sides)
     if num_scored < LEAST_IMAGES or least < LEAST_IN_CLASS:
         raise UserError(
             f"{num_scored:,} scored images against {least:,} of a class: from {LEAST_IMAGES:,} and "
             f"{LEAST_IN_CLASS:,} on there is something to tell; add days up by --days"
         )
-    pairs = list(_logit_pairs(day, classes)) + list(_word_pairs(day, classes, same_decisions))
+    pairs = list(_pairs(day, classes, same_decisions)) if classes else []
+    if before:
+        pairs += [(f"{n}{BEFORE}", mine, other) for n, mine, other in _pairs(day, [before], True)]
     found = [
         compare_counts(name, traffic, reference, seed + number, ordered=name.startswith(ALL_LOGITS))
         for number, (name, traffic, reference) in enumerate(pairs)
     ]
     shifts = corrected(found)
-    verdicts = _verdict_shares(day, classes if same_decisions else (), shifts[0].share_synthetic)
+    share = shifts[0].share_synthetic
+    known = classes if same_decisions else ()
+    verdicts = _verdict_shares(day, known if classes else [d for d in (before,) if d], share)
     sizes = {group: counts.logits.total() for group, counts in day.groups.items()}
     unlike = {
         group: num
         for group, num in sorted(sizes.items(), key=lambda one: -one[1])
-        if num and max(_in_group(one, group) for one in classes) < LEAST_IN_CLASS
+        if num and max(_in_group(one, group) for one in classes or sides) < LEAST_IN_CLASS
     }
     return Comparison(num_scored, total.verdicts[NOT_SCORED], shifts, verdicts, unlike)
 
@@ -120,6 +136,12 @@ def _in_group(day: Day, group: Group) -> int:
 
 
 Pair = tuple[str, np.ndarray, np.ndarray]  # name, counts [B], reference [C, B]
+
+
+def _pairs(day: Day, classes: Sequence[Day], same_decisions: bool) -> Iterator[Pair]:
+    """All that is compared with one reference."""
+    yield from _logit_pairs(day, classes)
+    yield from _word_pairs(day, classes, same_decisions)
 
 
 def _logit_pairs(day: Day, classes: Sequence[Day]) -> Iterator[Pair]:

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import special
 
 from rayapp.drift.differences import (
+    BEFORE,
     DECLARED,
     FORMATS,
     REASONS,
@@ -95,10 +96,11 @@ def _table(found: Comparison) -> Table:
 
 
 def _logits(sides: Sides, found: Comparison, calibration: Calibration | None) -> Figure:
-    classes = {name: dense(one.total().logits) for name, one in sides.reference.items()}
+    sources = dict(sides.reference) | ({sides.before[0]: sides.before[1]} if sides.before else {})
+    classes = {name: dense(one.total().logits) for name, one in sources.items()}
     references = {name: counts / counts.sum() for name, counts in classes.items()}
     if (share := found.share_synthetic) is not None:
-        real, synthetic = references.values()
+        real, synthetic = (references[name] for name in sides.reference)
         name = f"calibration, {share:.0%} synthetic"
         references = {name: (1 - share) * real + share * synthetic, **references}
     marks = {}
@@ -134,11 +136,12 @@ def _share(traffic: Traffic, day: str) -> tuple[float, float, float] | None:
 
 def _changes(sides: Sides, found: Comparison) -> list[Section]:
     """Of each comparison of words that differs, the words that grew most."""
-    classes = list(sides.reference.values())
     rows: list[tuple[str, str, float]] = []
     for one in found.found:
-        if one.name in (FORMATS, SIZES, DECLARED, REASONS, VERDICTS):
-            grown = largest_changes(sides.day, classes, one.name).items()
+        kind, before = one.name.removesuffix(BEFORE), one.name.endswith(BEFORE) and sides.before
+        if kind in (FORMATS, SIZES, DECLARED, REASONS, VERDICTS):
+            classes = [before[1]] if before else list(sides.reference.values())
+            grown = largest_changes(sides.day, classes, kind).items()
             rows += [(one.name, word, gap) for word, gap in grown if gap > 0]
     for (kind, size), num in found.unlike.items():
         rows.append(("format and size", f"{kind}, {size}", num / found.num_scored))

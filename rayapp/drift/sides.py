@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import nearby
+from rayapp.drift.differences import LEAST_IMAGES
 from rayapp.drift.settings import DriftSettings
 from rayapp.metrics.traffic import Day, Traffic
 from rayapp.metrics.traffic_files import REFERENCE_FILE, Key, read_counts, read_reference
+
+_MOST_DAYS = 28  # before: what was a season ago is another traffic
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Sides:
     Args:
         traffic: counts of the detector, all days.
         days: those that are looked at.
-        reference: by class (real, synthetic), or one of an earlier time, by its name.
+        reference: of the calibration, by class (real, synthetic); empty: there is none.
+        before: the days before, as one, where they are enough; with their name.
         same_decisions: whether verdicts of both sides were given by one calibration.
         passed_over: counts of other detectors or calibrations, in words.
     """
@@ -26,6 +30,7 @@ class Sides:
     days: Sequence[str]
     reference: Mapping[str, Day]
     same_decisions: bool
+    before: tuple[str, Day] | None
     passed_over: Sequence[str] = ()
 
     @property
@@ -63,7 +68,8 @@ def read_sides(settings: DriftSettings) -> Sides:
     traffic = mine[key] if same else max(mine.values(), key=lambda one: max(one.days))
     reference = {name: one.whole() for name, one in classes.items()}
     days = _days(settings, traffic)
-    return Sides(traffic, days, reference, same, _others(found, traffic))
+    before = _before(traffic, days)
+    return Sides(traffic, days, reference, same, before, _others(found, traffic))
 
 
 def _against_before(settings: DriftSettings, found: Mapping[Key, Traffic]) -> Sides:
@@ -82,12 +88,22 @@ def _against_before(settings: DriftSettings, found: Mapping[Key, Traffic]) -> Si
     key = max(shared, key=lambda one: max(found[one].days))
     traffic = found[key]
     days = _days(settings, traffic)
-    earlier = [day for day in before[key].days if day < days[0]]
+    earlier = _before(before[key], days)
     if not earlier:
-        raise UserError(f"{settings.against}: counts no day before {days[0]}")
-    name = f"{min(earlier)} to {max(earlier)}"
-    reference = {name: before[key].whole(earlier)}
-    return Sides(traffic, days, reference, True, _others(found, traffic))
+        raise UserError(
+            f"{settings.against}: counts fewer than {LEAST_IMAGES} images before {days[0]}"
+        )
+    return Sides(traffic, days, {}, True, earlier, _others(found, traffic))
+
+
+def _before(traffic: Traffic, days: Sequence[str]) -> tuple[str, Day] | None:
+    """The days before, as far back as a month of days with traffic."""
+    earlier = sorted(day for day in traffic.days if day < days[0])[-_MOST_DAYS:]
+    if not earlier:
+        return None
+    whole = traffic.whole(earlier)
+    enough = whole.total().logits.total() >= LEAST_IMAGES
+    return (f"{earlier[0]} to {earlier[-1]}", whole) if enough else None
 
 
 def _days(settings: DriftSettings, traffic: Traffic) -> list[str]:

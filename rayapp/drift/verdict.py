@@ -9,21 +9,25 @@ from rayapp.metrics.shift import ALPHA, LEAST_EFFECT, Shift
 NO_DRIFT = "no drift found"
 OTHER_IMAGES = "other images come in, their scores are as before: thresholds hold so far"
 SCORES_SHIFT = "scores shift: thresholds may no longer hold"
+CHANGED = "scores differ from the days before: another share of synthetic images, or other images"
 BROKEN = "the promised rate of false positives no longer holds"
 _WHAT_TO_DO = {
     NO_DRIFT: "",
     OTHER_IMAGES: "look at the images of what is new; mark some, so that the rate is known",
+    CHANGED: "look at the gallery of these days; mark some, so that the rate is known",
     SCORES_SHIFT: "mark images of these days in the gallery, then imaginet calibrate --reviews",
     BROKEN: "mark more images of these days in the gallery, then imaginet calibrate --reviews",
 }
 
 
 def outcome(found: Comparison, reals: KnownReals | None) -> str:
-    """The gravest of the four."""
+    """The gravest of the five."""
     if reals and reals.broken:
         return BROKEN
-    if found.logits_shift:
+    if found.scores_shift:
         return SCORES_SHIFT
+    if found.scores_changed:
+        return CHANGED
     return OTHER_IMAGES if found.found else NO_DRIFT
 
 
@@ -46,7 +50,7 @@ def lines(found: Comparison, reals: KnownReals | None) -> Iterator[str]:
         yield verdict_line(share_of)
     if found.unlike:
         named = [f"{num:,} {kind} {size}" for (kind, size), num in list(found.unlike.items())[:4]]
-        yield f"unlike any calibration image in format and size: {', '.join(named)}"
+        yield f"unlike any image of the reference in format and size: {', '.join(named)}"
     if reals:
         yield reals_line(reals)
 

@@ -39,14 +39,18 @@ def drift(settings: DriftSettings) -> record.Run:
     if run.state == "done":
         return run
     classes = list(sides.reference.values())
-    found = compare_days(sides.day, classes, settings.seed, same_decisions=sides.same_decisions)
+    before = sides.before[1] if sides.before else None
+    found = compare_days(
+        sides.day, classes, settings.seed, same_decisions=sides.same_decisions, before=before
+    )
     word = outcome(found, reals)
     facts = {
         "counts": settings.counts,
         "against": settings.against,
         "detector": sides.traffic.detector,
         "calibration of the counts": sides.traffic.decided,
-        "reference": ", ".join(sides.reference),
+        "calibration's classes": ", ".join(sides.reference) or "not compared",
+        "days before": sides.before[0] if sides.before else "none with enough images",
         **{f"passed over {at}": text for at, text in enumerate(sides.passed_over, 1)},
     }
     run.claim()
@@ -83,7 +87,8 @@ def _results(
 
 def _hashes(sides: Sides, reals: KnownReals | None) -> Iterator[tuple[str, str]]:
     yield "counts", record.digest(sides.traffic.to_json().encode())
-    yield "against", record.digest(Traffic(days=dict(sides.reference)).to_json().encode())
+    against = dict(sides.reference) | ({"before": sides.before[1]} if sides.before else {})
+    yield "against", record.digest(Traffic(days=against).to_json().encode())
     if reals:
         yield "marks", record.digest(repr(reals).encode())
 

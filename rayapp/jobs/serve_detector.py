@@ -26,6 +26,7 @@ from rayapp.serve.score_contract import Row, Scored, ScoreOptions, SentImage
 from rayapp.storage.store import LocalStore
 from rayapp.storage.uris import read_uri
 
+_MOST_ON_CPU = 16
 _SENT = "sent"  # a row whose bytes come with it lies in no file
 _LATE = "not begun: the time of its request was over"
 
@@ -83,8 +84,12 @@ class ServedDetector:
 
     @property
     def at_once(self) -> int:
-        """Views of a forward pass, as measured."""
-        return self._plain.at_once
+        """Images of a batch: as many as a forward pass takes, as measured; on a CPU not many.
+
+        There more gain nothing, all wait for the last one, and each number of images makes torch
+        keep memory of its own.
+        """
+        return self._plain.at_once if self.order.gpus else min(self._plain.at_once, _MOST_ON_CPU)
 
     def rows(self, asked: Sequence[ImageOrder]) -> list[Row]:
         """One row an image, of whatever requests; what comes too late is not begun."""

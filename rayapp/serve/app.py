@@ -34,6 +34,7 @@ from rayapp.serve.score_contract import Row, Scored, SentImage
 from rayapp.serve.service import Service
 
 _READY_S = 5.0
+_UNREAD = (401, 408, 413, 429, 503)
 _ABOUT = "Scores of images: how likely each is AI-generated. A verdict is no proof."
 
 
@@ -65,6 +66,7 @@ def _scores(app: FastAPI, service: Service, admission: Admission) -> None:
         """Score the images of a request; one that can't be read has its reason in its row."""
         token = await service.token_of(request)
         name = service.named(query.detector)
+        admission.require_room()  # before its body is read: to refuse must cost little
         with admission.body() as held:
             body = await read_body(request, service.limits, held)
             images = await images_of(body, request.headers, service.limits, service.web)
@@ -155,6 +157,8 @@ def _errors(app: FastAPI) -> None:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(error.retry_after_s)
+        if error.status in _UNREAD:  # what is left of its body is not wanted
+            headers["Connection"] = "close"
         return JSONResponse({"error": error.why}, error.status, headers)
 
     @app.exception_handler(RequestValidationError)

@@ -1,8 +1,10 @@
 """What the service counts of itself, as Prometheus reads it: requests, images, seconds."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from rayapp.serve.score_contract import Row
 
 # Upper ends of the histogram of seconds.
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -10,12 +12,13 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 @dataclass(frozen=True)
 class Answered:
-    """One request as it was answered."""
+    """One request as it was answered; where it scored, by which detector, and its rows."""
 
     route: str
     status: int
     seconds: float
-    images: int = 0
+    detector: Row = field(default_factory=dict)
+    rows: Sequence[Row] = ()
 
 
 @dataclass
@@ -31,8 +34,8 @@ class RequestCounts:
     def add(self, one: Answered) -> None:
         """Count a request; seconds are those of requests that scored."""
         self.requests[one.route, one.status] += 1
-        if one.images and one.status == 200:
-            self.images += one.images
+        if one.rows and one.status == 200:
+            self.images += len(one.rows)
             self.seconds += one.seconds
             self._scored += 1
             self._within.update(most for most in _SECONDS if one.seconds <= most)

@@ -24,8 +24,8 @@ _EVERY_S = 60.0
 class Desk(Protocol):
     """Where replicas report, and ask."""
 
-    async def note(self, one: Answered, detector: Row, rows: Sequence[Row]) -> None:
-        """Count a request, and the rows that a detector answered."""
+    async def note(self, answered: Sequence[Answered]) -> None:
+        """Count requests, and the rows that detectors answered."""
 
     async def metrics(self) -> str:
         """All counts in Prometheus' text format."""
@@ -88,11 +88,11 @@ class OneDesk:
         self._over = threading.Event()
         threading.Thread(target=self._every_minute, daemon=True).start()
 
-    async def note(self, one: Answered, detector: Row, rows: Sequence[Row]) -> None:
-        """Count a request, and the rows that a detector answered."""
-        self._requests.add(one)
-        if rows:
-            await asyncio.to_thread(self._count, detector, rows)
+    async def note(self, answered: Sequence[Answered]) -> None:
+        """Count requests, and the rows that detectors answered."""
+        for one in answered:
+            self._requests.add(one)
+        await asyncio.to_thread(self._count, [one for one in answered if one.rows])
 
     async def metrics(self) -> str:
         """All counts in Prometheus' text format."""
@@ -127,16 +127,16 @@ class OneDesk:
         with contextlib.suppress(Exception):  # at the end of the process, parts may be gone
             self.close()
 
-    def _count(self, detector: Row, rows: Sequence[Row]) -> None:
-        none = Traffic(detector["hash"], detector["counted_as"])
-        key = traffic_key(none)
+    def _count(self, answered: Sequence[Answered]) -> None:
         with self._lock:
-            traffic = self._traffic.get(key)
-            if traffic is None:
-                traffic = self._traffic[key] = self._known(key) or none
-            for row in rows:
-                traffic.add({**row, "reason": next(iter(row["reasons"]), "")})
-            self._changed.add(key)
+            for one in answered:
+                none = Traffic(one.detector["hash"], one.detector["counted_as"])
+                key = traffic_key(none)
+                if key not in self._traffic:
+                    self._traffic[key] = self._known(key) or none
+                for row in one.rows:
+                    self._traffic[key].add({**row, "reason": next(iter(row["reasons"]), "")})
+                self._changed.add(key)
 
     def _known(self, key: str) -> Traffic | None:
         """The counts of before."""

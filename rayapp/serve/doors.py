@@ -19,6 +19,7 @@ from rayapp.serve.desk import Desk
 from rayapp.serve.score_contract import Row
 
 log = logging.getLogger("ray.serve.imaginet")
+_TOLD_EVERY_S = 0.2
 NOTES = "imaginet.notes"  # of a request's scope: what its handler has to tell
 _COUNTED = (  # of a row
     "status",
@@ -52,7 +53,8 @@ class Doors:
     def __init__(self, app: ASGIApp, desk: Desk, hosts: Iterable[str] | None) -> None:
         self.app, self._desk = app, desk
         self._hosts = None if hosts is None else frozenset(hosts)
-        self._notes: set[asyncio.Task[None]] = set()
+        self._answered: list[Answered] = []
+        self._telling: asyncio.Future[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -106,15 +108,23 @@ class Doors:
             f" token={notes['token']}" if notes.get("token") else "",
             " images=" + ",".join(one[:16] for one in hashes) if hashes else "",
         )
-        task = asyncio.ensure_future(
-            self._desk.note(
-                Answered(route, status, seconds, len(hashes)),
-                notes.get("detector", {}),
-                [{name: row.get(name) for name in _COUNTED} for row in notes.get("rows", ())],
-            )
-        )
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        rows = [{name: row.get(name) for name in _COUNTED} for row in notes.get("rows", ())]
+        detector = notes.get("detector", {}) and {
+            name: notes["detector"][name] for name in ("hash", "counted_as")
+        }
+        self._answered.append(Answered(route, status, seconds, detector, rows))
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.ensure_future(self._tell())
+
+    async def _tell(self) -> None:
+        """Tell the desk of all requests of a while at once: each word costs a call."""
+        while self._answered:
+            await asyncio.sleep(_TOLD_EVERY_S)
+            answered, self._answered = self._answered, []
+            try:
+                await self._desk.note(answered)
+            except Exception as error:  # noqa: BLE001 - the desk starts again, and counts go on
+                log.warning("%d requests not counted: %s", len(answered), type(error).__name__)
 
 
 def _without_port(host: str) -> str:

@@ -12,6 +12,7 @@ from rayapp.drift.settings import DriftSettings
 from rayapp.drift.sides import read_sides
 from rayapp.drift.verdict import (
     BROKEN,
+    CHANGED,
     NO_DRIFT,
     OTHER_IMAGES,
     SCORES_SHIFT,
@@ -79,6 +80,18 @@ def test_scores_that_shift_put_the_thresholds_in_doubt() -> None:
     assert "called synthetic: " in text
 
 
+def test_scores_that_differ_from_the_days_before_alone_are_told_as_that() -> None:
+    """Another share of synthetic images fits the calibration, but not the days before."""
+    days, classes_of = traffic(drawn(11, 2000, 0.02)).whole(), against(classes())
+    day = traffic(drawn(12, 1000, 0.3)).whole()
+    found = compare_days(day, classes_of, 0, same_decisions=True, before=days)
+    assert not found.scores_shift
+    assert outcome(found, None) == CHANGED
+    assert {"logits, days before", "verdicts, days before"} <= {one.name for one in found.found}
+    same = traffic(drawn(13, 1000, 0.02)).whole()
+    assert not compare_days(same, classes_of, 0, same_decisions=True, before=days).found
+
+
 def test_other_images_with_the_same_scores_leave_the_thresholds() -> None:
     found = compared(drawn(5, 1000, 0.05), declared="camera")
     assert [one.name for one in found.found] == ["declared"]
@@ -93,7 +106,7 @@ def test_images_unlike_any_of_the_calibration_are_named() -> None:
         )
     found = compare_days(given.whole(), against(classes()), 0, same_decisions=True)
     assert found.unlike == {("WEBP", "below 128 px"): 40}
-    assert "unlike any calibration image" in "\n".join(lines(found, None))
+    assert "unlike any image of the reference" in "\n".join(lines(found, None))
 
 
 def test_a_promise_that_known_reals_break_comes_first() -> None:
@@ -147,7 +160,10 @@ def test_the_last_day_or_several_against_the_calibration(tmp_path: Path) -> None
     assert (last.name, list(last.reference)) == ("2026-11-12", ["real", "synthetic"])
     assert last.same_decisions
     assert "50 images by detector dddddddddddd under calibration another" in last.passed_over[0]
+    assert last.before is not None
+    assert last.before[0] == "2026-11-10 to 2026-11-11"
     both = sides_of(tmp_path, day="2026-11-11", days=2)
+    assert both.before is None
     assert both.name == "2026-11-10 to 2026-11-11"
     assert both.day.total().logits.total() == 100
     with pytest.raises(UserError, match=r"counts nothing on 2026-11-13 .*2026-11-10 to 2026-11-12"):
@@ -158,10 +174,13 @@ def test_a_day_against_the_days_before(tmp_path: Path) -> None:
     days = [traffic(drawn(at, 200, 0.1), f"2026-11-{at:02d}") for at in (10, 11, 12)]
     folder = written(tmp_path / "counts", *days)
     found = sides_of(tmp_path, against=folder)
-    assert list(found.reference) == ["2026-11-10 to 2026-11-11"]
-    compared = compare_days(found.day, list(found.reference.values()), 0, same_decisions=True)
+    assert found.reference == {}
+    assert found.before is not None
+    assert found.before[0] == "2026-11-10 to 2026-11-11"
+    compared = compare_days(found.day, (), 0, same_decisions=True, before=found.before[1])
     assert compared.share_synthetic is None
-    with pytest.raises(UserError, match="counts no day before 2026-11-10"):
+    assert compared.shifts[0].name == "logits, days before"
+    with pytest.raises(UserError, match="counts fewer than 100 images before 2026-11-10"):
         sides_of(tmp_path, against=folder, day="2026-11-10")
 
 

@@ -190,6 +190,7 @@ def test_counts_for_prometheus(address: str, picture: bytes) -> None:
     def told(found: dict[str, float], start: str) -> float:
         return sum(value for name, value in found.items() if name.startswith(start))
 
+    time.sleep(0.5)  # what was asked before is counted by then
     before = samples()
     score(address, files=[("images", ("a", picture))] * 3)
     requests.get(f"{address}/no/such/page", timeout=5)
@@ -197,6 +198,7 @@ def test_counts_for_prometheus(address: str, picture: bytes) -> None:
         after = samples()
         if told(after, "imaginet_images_total{") == told(before, "imaginet_images_total{") + 3:
             break
+        time.sleep(0.05)
     assert (
         after["imaginet_scored_images_total"] == before.get("imaginet_scored_images_total", 0) + 3
     )

@@ -1,6 +1,7 @@
 """A service that has as much to do as it takes: each request is answered, or refused in time."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -165,3 +166,22 @@ def test_bodies_all_together_are_bounded(
         slow.let.set()
         assert [one.result().status_code for one in waiting] == [200] * 4
         assert send().status_code == 200
+
+
+def test_what_would_take_too_long_is_refused_before_its_body_is_read(
+    slow: Slow, tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    limits = Limits(timeout_s=0.5, queue=100)  # at 0.05 s an image, as is taken at first: 5 images
+    with serving(slow, DeskSettings(str(tmp_path), {}), limits=limits) as address:
+        waiting = pool.submit(sender(address), 5)
+        begun(slow, 1)
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            head = f"POST /v1/score HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n"
+            connection.sendall(head.encode())  # and no body
+            answer = connection.recv(2000).decode().lower()
+            assert answer.startswith("http/1.1 503 ")
+            assert "retry-after: 1\r\n" in answer
+            assert "connection: close\r\n" in answer
+        slow.let.set()
+        assert waiting.result().status_code == 200

@@ -27,6 +27,18 @@ class Admission:
         """Seconds until what is under way is done, as far as known."""
         return max(1, min(round(self.images * self.seconds_per_image), _LONGEST_WAIT_S))
 
+    def require_room(self, count: int = 1) -> None:
+        """Nothing where so many images more are likely to be answered in time.
+
+        Raises:
+            Refused: the queue is full, or takes longer than a request may.
+        """
+        if not self.images:
+            return  # a request that is alone is always tried
+        waits_s = (self.images + count) * self.seconds_per_image
+        if self.images + count > self.limits.queue or waits_s > self.limits.timeout_s / 2:
+            raise busy(self.retry_after_s)
+
     @contextlib.contextmanager
     def body(self) -> Iterator["BodyBytes"]:
         """While a body is in memory."""
@@ -43,8 +55,7 @@ class Admission:
         Raises:
             Refused: 503 where the queue is full, 429 where the token's own share is.
         """
-        if self.images and self.images + count > self.limits.queue:
-            raise busy(self.retry_after_s)
+        self.require_room(count)
         mine = self._of_token[token]
         if token and mine and mine + count > self.limits.per_token:
             why = f"this token has {mine} images under way, of {self.limits.per_token} at most"
