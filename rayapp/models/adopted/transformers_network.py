@@ -91,6 +91,7 @@ def build(adopted: Adopted, tensors: Mapping[str, Tensor], where: str) -> Transf
                 state_dict=dict(tensors),
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # to be told of them: they are refused below
             )
         except (RuntimeError, ValueError, KeyError) as error:
             why = " ".join(str(error).split())[:200]

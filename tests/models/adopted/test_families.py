@@ -151,7 +151,8 @@ def test_a_filter_that_transformers_itself_cannot_run_is_refused(
     [
         (with_header(1 << 60), "not a safetensors file"),
         (with_header(200 << 20), "not a safetensors file"),
-        (reshaped, "weights"),
+        (reshaped, r"mismatched keys, 1 of them, such as .*classifier\.weight"),
+        (lambda f: change(f, num_channels=1), "mismatched keys, 1 of them"),
         (sharded_into_a_folder, "shard.safetensors: no such file; the folder is not whole"),
         (lambda f: change(f, trust_remote_code=True), "code of its own"),
         (lambda f: change(f, model_type="dinov3_vit"), "no image classifier of model_type"),
