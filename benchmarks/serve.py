@@ -136,11 +136,13 @@ def added_ms(url: str, detector: str, folder: Path, count: int) -> float:
 
 
 def megabytes(process: subprocess.Popen[bytes]) -> float:
-    """Memory of the service's processes that no other process shares with them."""
+    """Memory of the service's own processes; Ray's object store, of a fixed size, is apart."""
     total = 0.0
     for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            total += one.memory_full_info().uss / 1e6
+        with contextlib.suppress(psutil.Error, OSError):
+            text = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
+            line = next(line for line in text.splitlines() if line.startswith("Pss_Anon:"))
+            total += int(line.split()[1]) / 1e3
     return total
 
 

@@ -1,6 +1,6 @@
 """Rows at any size: what the driver holds, what the engine costs, and what resuming saves.
 
-python benchmarks/stream.py [--quick] [--only memory|wds|speed|resume|kills|first]
+python benchmarks/stream.py [--quick] [--only PART]
 
 Two CPUs, a detector that costs next to nothing, pictures of 100 bytes: the engine shows.
 
@@ -15,6 +15,10 @@ resume  `resume_share`: of the full run's time, what the same command takes afte
 kills   five kills on one run's way, and a node that is lost: every row comes out once.
 first   `first_score_s`: seconds from the command's start to the first scores kept, of 100,000 local
         files, listed as it does by itself (100,000 at most are) and with --stream.
+engines `stream_over_map_rows`: how long one set of 60,000 pictures takes where the driver lists its
+        rows, as a share of what a stream takes; `first_kept_s`: to the first rows kept, of both.
+store   `store_spilled_files`: what Ray's object store of 200 MB spills to disk while 10,000 images
+        of 5 MB (one file on disk, under many names) go through it.
 """
 
 import argparse
@@ -31,6 +35,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from benchmarks.stream_engines import engines, store
 from benchmarks.stream_faults import kills, resume
 from benchmarks.stream_sets import CPUS, OWN, ROOT, Predict, environment, say, tables, tars
 
@@ -48,6 +53,8 @@ def main() -> None:
         "resume": resume,
         "kills": kills,
         "first": first,
+        "engines": engines,
+        "store": store,
     }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

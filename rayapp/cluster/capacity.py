@@ -76,6 +76,7 @@ def capacity() -> Capacity:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if _is_local():
         return Capacity(nodes, [(node, 1) for node in nodes])
+    # Ray (2.60) has no public name for what a cluster may grow to.
     declared = ray._private.state.state.get_cluster_config()
     kinds = [
         (dict(kind.resources), _UNBOUNDED if kind.max_count < 0 else kind.max_count)

@@ -20,9 +20,10 @@ def quiet() -> None:
 class _NoFrames(logging.Handler):
     """Puts a record's exception into words, so that whoever keeps the record keeps no frames.
 
-    Ray Data (2.60) logs a lost worker with the exception. Its traceback holds the frames of the
-    executor, and these the pool of actors: as long as a handler keeps the record (a test's capture,
-    a ring of the last errors), the pool's actors keep their CPUs, and the next pass waits for ever.
+    Ray Data (2.60) logs a lost worker with the exception. Its traceback holds the frame of
+    `DataOpTask.on_data_ready`, whose `self` leads to the operator and its pool of actors: as long
+    as a handler keeps the record (a test's capture, a ring of the last errors), the pool's actors
+    keep their CPUs, and the next pass waits for ever. tests/cluster/test_stream.py keeps them.
     """
 
     _words = logging.Formatter()

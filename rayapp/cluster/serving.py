@@ -13,6 +13,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,7 +100,9 @@ class DetectorReplica:
         batched = serve.batch(
             max_batch_size=1, batch_wait_timeout_s=0.0, max_concurrent_batches=side_by_side
         )
-        self._row: Any = batched(_rows)
+        self._row: Any = batched(self._rows)
+        # Threads of their own: torch keeps memory for each thread that ever computed.
+        self._scoring, self._mapping = ThreadPoolExecutor(side_by_side), ThreadPoolExecutor(1)
 
     async def reconfigure(self, order: Order) -> None:
         """Load what is ordered; until then the one of before answers."""
@@ -116,21 +119,24 @@ class DetectorReplica:
         served = self._now()
         orders = served.orders(images, options, seconds)
         rows = await asyncio.gather(*(self._row((served, one)) for one in orders))
-        return await asyncio.to_thread(served.answers, rows, images, options)
+        threads = self._mapping if options.map else None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, served.answers, rows, images, options)
+
+    async def _rows(self, asked: list[tuple[Served, Any]]) -> list[dict[str, Any]]:
+        """A row each, of requests that came together; those from before a swap by that of then."""
+        found: dict[int, dict[str, Any]] = {}
+        loop = asyncio.get_running_loop()
+        for served in {id(one): one for one, _ in asked}.values():
+            mine = [at for at, (one, _) in enumerate(asked) if one is served]
+            orders = [asked[at][1] for at in mine]
+            rows = await loop.run_in_executor(self._scoring, served.rows, orders)
+            found |= dict(zip(mine, rows, strict=True))
+        return [found[at] for at in range(len(asked))]
 
     def _now(self) -> Served:
         assert self._served is not None  # Ray asks nothing of a replica before it is configured
         return self._served
-
-
-async def _rows(asked: list[tuple[Served, Any]]) -> list[dict[str, Any]]:
-    """A row each, of requests that came together; those from before a swap by the one of then."""
-    found: dict[int, dict[str, Any]] = {}
-    for served in {id(one): one for one, _ in asked}.values():
-        mine = [at for at, (one, _) in enumerate(asked) if one is served]
-        rows = await asyncio.to_thread(served.rows, [asked[at][1] for at in mine])
-        found |= dict(zip(mine, rows, strict=True))
-    return [found[at] for at in range(len(asked))]
 
 
 class RemoteScoring:

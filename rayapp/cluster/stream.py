@@ -5,10 +5,15 @@ once, and `write_parquet` under a `CheckpointConfig`, which writes down a part b
 is written. A block that kills its worker is missed and its rows are read again, each alone; one
 that kills it again is written as a failed row.
 
-What its own readers lack (Ray 2.60): `read_parquet` tells no row's number, only a hash, so that no
-row can be named; `read_webdataset` ends the job at a damaged tar and where the files of a sample
-do not follow each other; both end it at a damaged row group. The checkpoint's own filter holds all
-ids in each of its actors and reads what is done once more; here the read tasks skip it.
+What its own readers lack (Ray 2.60), each in a line that shows it:
+
+    read_parquet(f, include_paths=True, include_row_hash=True)  # no row's number: no row has a name
+    read_parquet(f)         # of which bytes 6 to 30 are overwritten: OSError, and the job ends
+    read_webdataset(t)      # cut off in a member: tarfile.ReadError, and the job ends
+    read_webdataset(t)      # of 1.bin, 2.bin, 1.cls, in this order: ValueError, and the job ends
+
+The checkpoint's own filter holds all ids in each of its actors and reads what is done once more;
+here the read tasks skip it.
 """
 
 from __future__ import annotations

@@ -48,10 +48,12 @@ def drift_page(
 ) -> Page:
     """The page; `calibration` is the detector's, where it is known."""
     word = outcome(found, reals)
-    text = f"{word[:1].upper()}{word[1:]}. {what_to_do(word)}".strip()
+    said = [one for one in (word, what_to_do(word)) if one]
+    text = " ".join(f"{one[:1].upper()}{one[1:]}." for one in said)
     result: list[Block] = [Highlights(_highlights(found, reals)), _notice(text, word)]
     if reals:
-        result.append(Prose(f"{reals_line(reals)}.".capitalize()))
+        line = reals_line(reals)
+        result.append(Prose(f"{line[:1].upper()}{line[1:]}."))
     figures = [_logits(sides, found, calibration)]
     if len(sides.traffic.days) > 1:
         figures.append(_by_day(sides))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayapp.config.errors import UserError
-from rayapp.config.paths import slug
+from rayapp.config.paths import nearby, slug
 from rayapp.dataset.leakage import trained_on
 from rayapp.dataset.scores import read_matching
 from rayapp.evaluate.detectors import Measured, load_all
@@ -151,7 +151,7 @@ def _as_csv(cases: Sequence[KnownCase]) -> str:
 
 def as_text(one: Regressions) -> str:
     """For a terminal: what changed sides, then the counts."""
-    against = f" against {one.against}" if one.against else ""
+    against = f" against {nearby(one.against)}" if one.against else ""
     shown = one.cases[:_SHOWN]
     heads: tuple[str, ...] = ("case", "", "is", "before", "now", "p before", "p now")
     lines = [heads] if shown else []

@@ -75,9 +75,10 @@ def sheet(found: Evidence) -> Page:
         Section("The picture", _pictures(found)),
         Section("What the verdict rests on", _grounds(found)),
         Section("How firm it is", _firmness(found.judgement, found.deliveries)),
-        Section("What the file declares", [*_declared(found), *_raw(found.raw)]),
+        Section("What the file declares", _declared(found)),
         Section("The file", [KeyValues(found.file)]),
         Section("The detector", [KeyValues(found.detector)]),
+        *([Section("The fields of its metadata", _raw(found.raw))] if found.raw else []),
     ]
     return Page(found.name, in_words(found), sections, kicker="Evidence sheet")
 
@@ -175,11 +176,16 @@ def _firmness(judgement: Judgement, deliveries: Sequence[Delivery]) -> list[Bloc
 
 
 def _raw(fields: Sequence[RawField]) -> list[Block]:
-    if not fields:
-        return []
-    rows = [(one.where, one.name, one.text) for one in fields]
-    caption = "The fields of its metadata as they are; long ones are cut, keys and hashes left out."
-    return [Table(("where", "field", "text"), rows, caption)]
+    """Part by part; a field that a part holds again is numbered."""
+    parts: dict[str, dict[str, Value]] = {}
+    for one in fields:
+        held = parts.setdefault(one.where, {})
+        again = sum(name.partition(" (")[0] == one.name for name in held)
+        held[f"{one.name} ({again + 1})" if again else one.name] = one.text
+    blocks: list[Block] = [Prose("As they are; long ones are cut, keys and hashes left out.")]
+    for where, held in parts.items():
+        blocks += [Prose(f"{where}:"), KeyValues(held)]
+    return blocks
 
 
 def _declared(found: Evidence) -> list[Block]:

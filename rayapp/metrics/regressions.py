@@ -70,7 +70,10 @@ class Regressions(Settings):
     def counted(self) -> str:
         """The counts in one line."""
         cases = "1 known case" if self.num_cases == 1 else f"{self.num_cases:,} known cases"
-        named = [f"{self.counts[one]:,} {self.word(one)}" for one in CHANGES if one in self.counts]
+        named = []
+        for change in (one for one in CHANGES if one in self.counts):
+            word, count = self.word(change), self.counts[change]
+            named.append(f"{count:,} {word if count == 1 else word.replace('stays', 'stay')}")
         return f"{cases}: {'; '.join(named)}"
 
     @property

@@ -21,7 +21,7 @@ from rayapp.pages.blocks import (
     Value,
 )
 from rayapp.pages.page import Page, Section
-from rayapp.pages.review import Card, Review
+from rayapp.pages.review import Card, HeatMap, Review
 from rayapp.pages.thumbnails import thumbnail_of
 from rayapp.predict.gallery_selection import GallerySelection, in_groups
 from rayapp.predict.score_maps import heat_map
@@ -103,8 +103,8 @@ class Gallerist:
             facts["labelled"] = SYNTHETIC if one["origin"] else REAL
             if one["word"] in (REAL, SYNTHETIC):
                 tone = "right" if one["word"] == facts["labelled"] else "wrong"
-        facts |= self._firmness(one)
-        shown = bool(one["map"] and self.judge and self.view)
+        heat = self._heat(one, size_HW)
+        facts |= self._grounds(one, heat)
         return Card(
             path=one["path"],
             thumbnail=uri,
@@ -118,14 +118,23 @@ class Gallerist:
             tone=tone,
             source=self.address(one["path"]),
             overlay=Overlay(*size_HW, boxes),
-            heat_map=heat_map(one["map"], self.judge, size_HW, self.view) if shown else None,  # type: ignore[arg-type]
+            heat_map=heat,
             spread=one["span"].p_max - one["span"].p_min if one["span"] else None,
             apart=max(one["parts"]) - min(one["parts"]) if one["parts"] else None,
         )
 
-    def _firmness(self, one: dict[str, Any]) -> dict[str, str]:
-        """How firm the verdict is over deliveries, and what each of a fusion's detectors says."""
+    def _heat(self, one: dict[str, Any], size_HW: tuple[int, int]) -> HeatMap | None:
+        if not (one["map"] and self.judge and self.view):
+            return None
+        return heat_map(one["map"], self.judge, size_HW, self.view)
+
+    def _grounds(self, one: dict[str, Any], heat: HeatMap | None) -> dict[str, str]:
+        """How firm the verdict is over deliveries, what each part and detector says by itself."""
         found = {}
+        if heat:
+            low, high = min(heat.probabilities), max(heat.probabilities)
+            size = f"{heat.num_columns} × {heat.num_rows} parts"
+            found["map"] = f"{size}, p {low:.3f} to {high:.3f}; of parts it orders, no more"
         if span := one["span"]:
             flips = f"{span.flips} of them flip the verdict" if span.flips else "none flips it"
             found["as delivered elsewhere"] = f"p {span.p_min:.3f} to {span.p_max:.3f}; {flips}"

@@ -67,7 +67,7 @@ def _table(one: Regressions) -> Table:
         )
         for case in shown
     ]
-    columns = ("image", "", "is", "before", "now", "P before", "P now")
+    columns = ("image", "change", "is", "before", "now", "P before", "P now")
     text = "Cases that are not called what they are, or were not."
     if len(shown) < one.num_cases - one.counts.get("stays right", 0):
         text += f" The first {len(shown)}."

@@ -99,6 +99,12 @@ def test_what_can_never_be_is_refused_at_once(
 
 
 @pytest.mark.ray
+def test_what_ray_does_not_name_in_public_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayapp.cluster.capacity._is_local", lambda: False)
+    assert capacity().kinds is None  # nobody declares what this cluster may grow to
+
+
+@pytest.mark.ray
 def test_a_session_that_is_there_is_used_and_left_open() -> None:
     with session(JobSettings(output="unused", cpus=1)):
         assert ray.cluster_resources()["CPU"] == 2

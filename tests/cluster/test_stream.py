@@ -122,6 +122,7 @@ def large_tables(folder: Path, count: int, size: int) -> Path:
     return as_tables(folder, {f"{at:03}.bin": os.urandom(size) for at in range(count)}, shards=8)
 
 
+@pytest.mark.slow
 def test_fast_readers_wait_for_slow_work(tmp_path: Path) -> None:
     """240 MB through a store of 200 MB, read far faster than worked on: some are in flight."""
     images = large_tables(tmp_path / "data", 80, 3 * MB)
@@ -134,6 +135,7 @@ def test_fast_readers_wait_for_slow_work(tmp_path: Path) -> None:
     assert not seen[1]
 
 
+@pytest.mark.slow
 def test_work_waits_for_a_slow_writer(tmp_path: Path) -> None:
     """200 MB come out of small images, faster than parts are written."""
     images = as_tables(tmp_path / "data", {f"{at:03}.bin": b"x" * 99 for at in range(200)}, 8)

@@ -83,7 +83,7 @@ def test_a_verdict_that_turns_with_the_delivery_is_said_in_the_first_lines() -> 
 def test_the_raw_fields_of_the_metadata_are_shown() -> None:
     html = sheet(gather(tiny_detector(), "d", picture("a <b>\nSteps: 20, Seed: 1"), "a.png")).html()
     assert "a &lt;b&gt; Steps: 20, Seed: 1" in html
-    assert "as they are" not in sheet(FOUND).html()
+    assert "The fields of its metadata" not in sheet(FOUND).html()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ from rayapp.dataset.tiles import TileIndex
 from rayapp.jobs.audit import audit
 from rayapp.jobs.pack import pack
 from rayapp.jobs.perturb import perturb
+from rayapp.jobs.predict import predict
 from rayapp.pack.settings import PackSettings
 from rayapp.perturb.settings import PerturbSettings
+from rayapp.predict.settings import PredictSettings
+from rayapp.predict.summary import summary_lines
 from rayapp.storage.uris import open_store
 from rayapp.transforms import Window
 from tests.jobs.test_predict import picture
@@ -137,6 +140,20 @@ def test_a_set_is_inspected_and_its_repeats_found(tmp_path: Path, forms: Any) ->
         assert by["001.png"]["container"] == "PNG"
         assert by["013.png"]["container"] is None
         assert by["013.png"]["sha256"]
+
+
+def test_predict_names_repeats_of_a_listed_and_of_a_streamed_set(
+    tmp_path: Path, forms: Any
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def predict(images):\n    return [0.5] * len(images)\n")
+    for form, stream in (("folder", False), ("tables", True)):
+        asked = {"detector": str(own), "output": str(tmp_path / form), "gallery": 0}
+        run = predict(PredictSettings(input=forms[form]["input"], stream=stream, **asked))
+        assert run.results["repeats"]["files"] == 1, form
+        (line,) = [one for one in summary_lines(run.counts, run.results) if "repeat" in one]
+        assert line.startswith("1 files repeat the bytes of another: ")
+        assert [name_of(one) for one in line.split(" = ")] == ["001.png", "012.png"]
 
 
 def test_a_large_result_is_the_folder_alone(

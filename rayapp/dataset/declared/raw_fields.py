@@ -17,7 +17,12 @@ from rayapp.dataset.formats import starts_as
 _MOST, _MOST_OF_A_PART, _MOST_TEXT = 200, 80, 400
 # Bytes that say nothing to a person: hashes, keys and pictures of what went into a picture.
 _STATUS = "validation_status"
-_UNTOLD = frozenset({"hash", "pad", "pad1", "pad2", "thumbnail", "signature", "alg"})
+_UNTOLD = frozenset(
+    {
+        *("hash", "pad", "pad1", "pad2", "thumbnail", "signature", "alg"),
+        *("@context", "@type", "proof", "credential", "com.adobe.icon"),
+    }
+)
 
 
 @dataclass(frozen=True)
