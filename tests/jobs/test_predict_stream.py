@@ -17,6 +17,8 @@ from PIL import Image
 from rayapp.config.errors import UserError
 from rayapp.dataset import scores
 from rayapp.jobs.predict import predict
+from rayapp.metrics.traffic import NOT_SCORED
+from rayapp.metrics.traffic_files import read_counts
 from rayapp.predict.settings import PredictSettings
 from rayapp.storage.uris import open_store
 from tests.detectors import saved_detector
@@ -47,6 +49,13 @@ def by_name(output: object) -> dict[str, dict[str, Any]]:
     """Rows of the one table by the images' own names."""
     table = scores.read_scores(open_store(output))
     return {re.findall(r"\d{3}\.png", row["path"])[-1]: row for row in table.to_pylist()}
+
+
+def counted(output: Path) -> dict[str, int]:
+    """What the counts of traffic hold beside the scores."""
+    (traffic,) = read_counts(str(output)).values()
+    total = traffic.whole().total()
+    return {"scored": total.logits.total(), "not scored": total.verdicts[NOT_SCORED]}
 
 
 def test_one_set_in_every_form(tmp_path: Path, detector: str):
@@ -94,6 +103,7 @@ def test_the_folder_is_a_data_set_that_its_manifest_describes(tmp_path: Path, de
     assert not (tmp_path / "out/scores-checkpoint").exists()
     page = (tmp_path / "out/gallery.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 3
+    assert counted(tmp_path / "out") == {"scored": 30, "not scored": 1}
     again = streamed(tmp_path / "out", detector, input=str(tables))
     assert again["finished"] == told["finished"]
 
@@ -107,6 +117,7 @@ def test_a_large_result_is_the_folder_alone(
     assert told["made"] == ["scores"]
     assert not (tmp_path / "out/scores.parquet").exists()
     assert sum(told["results"]["verdicts"].values()) == 30
+    assert counted(tmp_path / "out") == {"scored": 30, "not scored": 1}
     page = (tmp_path / "out/gallery.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 3
 
