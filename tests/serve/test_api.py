@@ -117,6 +117,9 @@ def test_what_is_asked_beside_the_score(address: str, picture: bytes) -> None:
         ({"params": {"map": "maybe"}, "data": b"x"}, 422, "map"),
         ({"data": b"x", "headers": {"Content-Type": "text/html"}}, 415, "multipart/form-data"),
         ({"files": [("other", ("a", b"x"))]}, 422, "files go into the field “images”"),
+        # The `@` of curl forgotten: text in the place of a file.
+        ({"files": [("images", (None, b"a.jpg"))]}, 422, "curl: -F images=@FILE"),
+        ({"files": [("images", (None, b"a.jpg"))] * 3}, 422, "curl: -F images=@FILE"),
         ({"files": [("images", ("a", b"x"))] * 65}, 422, "64"),
         (
             {"files": {}, "data": {}, "headers": {"Content-Type": "multipart/form-data"}},

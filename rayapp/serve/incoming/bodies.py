@@ -106,9 +106,8 @@ async def _of_form(body: bytes, headers: Headers, limits: Limits) -> list[SentIm
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemory(
-        headers, whole(), max_files=limits.max_images, max_fields=0, max_part_size=1 << 16
-    )
+    most = limits.max_images  # of fields too: they are refused below, in words that help
+    parser = _InMemory(headers, whole(), max_files=most, max_fields=most, max_part_size=1 << 16)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
@@ -117,7 +116,10 @@ async def _of_form(body: bytes, headers: Headers, limits: Limits) -> list[SentIm
     images = []
     for name, part in form.multi_items():
         if name != _FIELD or not isinstance(part, UploadFile):
-            raise bad_request(f"files go into the field “{_FIELD}”; options into the address")
+            raise bad_request(
+                f"files go into the field “{_FIELD}” (curl: -F {_FIELD}=@FILE), "
+                "options into the address"
+            )
         images.append(SentImage(part.filename or "", await part.read()))
         await part.close()
     return images
