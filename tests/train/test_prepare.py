@@ -136,6 +136,7 @@ def test_a_pretrained_backbone_sees_images_resized_as_in_its_pretraining(tiny: T
     clip = "vit_base_patch16_clip_quickgelu_224.openai"
     built = {"backbone": clip, "head": {"norm": "length", "hidden": 0}}
     changes = {"architecture": built, "view_size": 224, "view": "resize", "stage1__epochs": 0}
+    changes |= {"stage2__crop_px": 224}
     seen = make_job(tiny(**changes, pretrained=True))[0].spec.preprocessing
     assert seen.filter == "bicubic"
     assert seen.mean == (0.48145466, 0.4578275, 0.40821073)
