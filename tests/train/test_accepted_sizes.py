@@ -31,7 +31,10 @@ ON_VIT = {"loss": "ce", "architecture": VIT}
             {"architecture": VIT, "view_size": 64, "stage1__crop_px": 8},
             r"stage1: crops of 8 × 8 px don't fit test_vit: .*64.*; set stage1\.crop_px 64$",
         ),
-        ({"architecture": VIT, "view_size": 64, "stage2__crop_px": 32}, r"set stage2\.crop_px 64$"),
+        (
+            {"architecture": VIT, "view_size": 64, "stage1__crop_px": 64, "stage2__crop_px": 32},
+            r"^stage2: crops of 32 × 32 px .*; set stage2\.crop_px 64$",
+        ),
         # The perturbation's own crop, of 16 px.
         ({"architecture": VIT, "view_size": 64}, r"stage1: crops of 16 × 16 px .*crop_px 64$"),
         # A side that is no multiple of the patch.
