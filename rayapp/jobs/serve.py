@@ -27,7 +27,7 @@ from rayapp.serve.incoming.web_images import WebImages
 from rayapp.serve.kept_images import KeptImages
 from rayapp.serve.service import Service
 from rayapp.serve.settings import LOOPBACK_NAMES, ServeSettings
-from rayapp.serve.sole_service import sole_service
+from rayapp.serve.sole_service import require_free, sole_service
 from rayapp.storage.uris import read_uri, split_uri
 
 _HEADER = """\
@@ -50,13 +50,14 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
         JobFailed: the cluster can't be reached.
     """
     checked(settings)
-    asked = _Asked()
+    asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
+    if not everywhere:
+        require_free(settings.host, settings.port)
     with sole_service(settings.output), session(settings):
         from rayapp.cluster import serving  # brings Ray Serve with it
 
         limits = settings.limits
         timeout_s = limits.timeout_s + limits.upload_s + _MARGIN_S
-        everywhere = bool(os.environ.get("RAY_ADDRESS"))
         with serving.running(settings.host, settings.port, timeout_s, everywhere):
             serving.deploy(_application(settings))
             said(settings)

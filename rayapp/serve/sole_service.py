@@ -1,7 +1,9 @@
-"""One service an output: two would replace each other's counts and score each other's batches."""
+"""One service an output and an address: two would replace each other's counts, share requests."""
 
 import contextlib
 import fcntl
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +36,21 @@ def sole_service(output: str) -> Iterator[None]:
                 f"--output {output}: another service has it; give this one its own"
             ) from None
         yield
+
+
+def require_free(host: str, port: int) -> None:
+    """Nothing where a service can listen; Ray itself would share a port that another one has.
+
+    Raises:
+        UserError: it can't.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just ended
+            tried.bind((host, port))
+    except OSError as error:
+        known = error.errno is not None and error.errno > 0  # a name that is none has its own
+        why = os.strerror(error.errno or 0) if known else str(error.strerror)
+        raise UserError(
+            f"--host {host} --port {port}: can't listen there ({why.lower()}); give another"
+        ) from None

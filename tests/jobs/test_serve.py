@@ -1,5 +1,6 @@
 """The frame of the service: swaps that are refused, and outputs that are taken."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.jobs.serve import _swap
 from rayapp.serve.settings import ServeSettings
-from rayapp.serve.sole_service import sole_service
+from rayapp.serve.sole_service import require_free, sole_service
 from tests.detectors import saved_detector
 
 
@@ -59,6 +60,22 @@ def test_settings_that_cannot_be_read_are_not_swapped_in(
 
     _swap(settings(tmp_path), again, lambda _: None)
     assert "not swapped: " in capsys.readouterr().err
+
+
+def test_an_address_has_one_service() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as Ray's proxy does
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port}: can't listen .*address already in"):
+            require_free("127.0.0.1", port)
+        with pytest.raises(UserError, match="already in use"):
+            require_free("localhost", port)
+    require_free("127.0.0.1", port)
+    for host in ("192.0.2.1", "no.such.name.invalid"):
+        with pytest.raises(UserError, match=f"--host {host}"):
+            require_free(host, port)
 
 
 def test_an_output_has_one_service(tmp_path: Path) -> None:
