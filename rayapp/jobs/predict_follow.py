@@ -39,7 +39,7 @@ def follow(settings: PredictSettings, pause: Callable[[float], None] = time.slee
 def _look(settings: PredictSettings, *, is_first: bool) -> Run | None:
     """Score what is new, and say how much that was; nothing where there is nothing new."""
     try:
-        run = predict(settings)
+        run = predict(settings, looks_again=not is_first)
     except NoInput:
         return None
     except JobFailed as failure:  # of what is there now; more will come

@@ -108,6 +108,28 @@ def test_a_kill_between_scores_and_counts_loses_and_doubles_nothing(
     assert all(again[row["id"]] == row for row in scored)
 
 
+def test_what_is_no_image_is_tried_once_a_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images, looks = open_store(tmp_path / "images"), []
+    images.put("0.png", picture(0))
+    images.put("broken.png", b"text")
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            images.put("broken.png", picture(1))
+        elif len(looks) == 4:
+            raise KeyboardInterrupt
+
+    run = follow(settings(tmp_path), pause)
+    assert run is not None
+    assert run.counts == {"in": 2, "scored": 2, "failed": 0}
+    lines = [line for line in capfd.readouterr().out.splitlines() if "scored now" in line]
+    assert [line.split("Z  ")[1][:12] for line in lines] == ["2 scored now", "1 scored now"]
+    assert verdicts(tmp_path) == {"scored": 2, "not scored": 1}
+
+
 def test_what_cannot_be_written_now_is_written_later(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
