@@ -7,7 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from rayapp.calibrate.choices import decide, fit_calibrator
-from rayapp.calibrate.given import Given, keep_reference, made_from, read_given, write_reviews
+from rayapp.calibrate.given import (
+    Given,
+    keep_reference,
+    made_from,
+    read_given,
+    without_gone,
+    write_reviews,
+)
 from rayapp.calibrate.guarded_images import guarded
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.errors import UserError
@@ -60,7 +67,7 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     check_tells_origin(detector, settings.detector)
     given = read_given(settings)
     check_labels(settings, given.listed)
-    rows = _rows(settings, detector, given.listed)
+    given, rows = _with_rows(settings, detector, given)
     own = _identities(settings, given.listed, rows)
     if leaked is None:
         leaked = guarded(own, settings)
@@ -99,11 +106,15 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     return run
 
 
-def _rows(settings: CalibrateSettings, detector: Detector, listed: AnnotationList) -> pa.Table:
-    """The stored score of each listed image, with its labels."""
-    paths = [item_id(item.path) for item in listed.items]
+def _with_rows(
+    settings: CalibrateSettings, detector: Detector, given: Given
+) -> tuple[Given, pa.Table]:
+    """The images that are still there, and the stored score of each, with its labels."""
+    paths = [item_id(item.path) for item in given.listed.items]
     table = read_matching(settings.scores, detector.hash(), settings.root, paths)
-    return select(table, listed.items, listed.scheme, listed.list_uri)
+    given = without_gone(given, table, settings)
+    listed = given.listed
+    return given, select(table, listed.items, listed.scheme, listed.list_uri)
 
 
 def _identities(settings: CalibrateSettings, listed: AnnotationList, rows: pa.Table) -> pa.Table:
