@@ -1,8 +1,8 @@
 """Large linear layers as oneDNN computes them, in float32 on the CPU.
 
 torch gives them to MKL, which on AMD's processors computes with half of the vector's width: ViT-B's
-layers take 2.2 times as long there (Zen 5, one thread). On Zen 4, whose units are that wide, a ViT-S
-takes as long either way.
+layers take 2.2 times as long there (Zen 5, one thread). On Zen 4, whose units have that
+width, ViT-S's take as long either way.
 """
 
 import contextlib
