@@ -89,12 +89,13 @@ def test_a_local_session_is_known_whole() -> None:
     ],
 )
 def test_what_can_never_be_is_refused_at_once(
-    bundle: dict[str, float], count: int, said: str, capsys: pytest.CaptureFixture[str]
+    bundle: dict[str, float], count: int, said: str
 ) -> None:
+    start = time.monotonic()
     with pytest.raises(UserError) as caught:
         require(bundle, "train", 600, count=count)
-    assert str(caught.value) == said  # after a wait it would say how long that was
-    assert "waiting" not in capsys.readouterr().err
+    assert str(caught.value) == said
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.ray
@@ -223,7 +224,7 @@ def test_unknown_maximum_waits_and_ends(
         start = time.monotonic()
         with pytest.raises(UserError) as caught:
             require({"CPU": 3}, "train", 6)
-        assert time.monotonic() - start >= 6
+        assert 6 <= time.monotonic() - start < 12
         assert str(caught.value) == (
             "train asks for 3 CPU; after 6 s the cluster has 2 CPU on one node, 3 CPU in all "
             "(--wait-s waits longer)"
