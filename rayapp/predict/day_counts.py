@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayapp.dataset.scores import SCORED_AT
 from rayapp.metrics.traffic import Traffic, decided_by, today
 from rayapp.metrics.traffic_files import TRAFFIC_FOLDER, read_counts, traffic_key
 from rayapp.models.verdicts import Judge
 from rayapp.storage.store import Store
-
-SCORED_AT = pa.field("scored_at", pa.string())  # ISO 8601 with microseconds, UTC
 
 
 @dataclass
