@@ -22,7 +22,9 @@ _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PERTURBATION_KEY = b"perturbation"
 _BATCH_ROWS = 65_536
-SCORED_AT = pa.field("scored_at", pa.string())  # of a followed folder: ISO 8601, UTC
+# Of a followed folder: ISO 8601 with microseconds, UTC; after a clock was set back, what still
+# comes after the last one: `2026-11-30T00:00:00.000000Z+000001 2026-11-29T08:00:00.000000Z`.
+SCORED_AT = pa.field("scored_at", pa.string())
 _OLD_KEY = b"protocol"  # of it, in scores of before
 
 EXTRA = {
@@ -48,6 +50,11 @@ EXTRA = {
 def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     """Columns of a score table; label columns where the images carry labels."""
     return manifest.schema(scheme, EXTRA)
+
+
+def day_of(time: str) -> str:
+    """The day on which a row was scored, by the clock of then."""
+    return time.rpartition(" ")[2][:10]
 
 
 def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> pa.Schema:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.marks import Marks
-from rayapp.dataset.scores import SCORED_AT, outputs_below, read_matching
+from rayapp.dataset.scores import SCORED_AT, day_of, outputs_below, read_matching
 from rayapp.drift.sides import named_days
 from rayapp.metrics.traffic_files import read_counts
 from rayapp.models.calibration.decisions import lower_bound, upper_bound
@@ -72,11 +72,10 @@ def marked_rows(uris: Sequence[str], detector: str, marks: Marks) -> pa.Table:
     tables = []
     for uri in dict.fromkeys(output for given in uris for output in outputs_below(given)):
         rows = read_matching([uri], detector, paths=marks.origins, more=[SCORED_AT.name])
-        known = rows[SCORED_AT.name] if SCORED_AT.name in rows.column_names else None
-        only = pa.scalar(_only_day(uri, detector), pa.string())
-        days = pa.repeat(only, rows.num_rows)
-        if known is not None:
-            days = pc.coalesce(pc.utf8_slice_codeunits(known, 0, 10), only)
+        only, times = _only_day(uri, detector), [None] * rows.num_rows
+        if SCORED_AT.name in rows.column_names:
+            times = rows[SCORED_AT.name].to_pylist()
+        days = pa.array([day_of(time) if time else only for time in times], pa.string())
         tables.append(rows.append_column(_DAY, days))
     nothing = read_matching([], detector).append_column(_DAY, pa.array([], pa.string()))
     return pa.concat_tables([nothing, *tables], promote_options="default")

@@ -45,8 +45,12 @@ from rayapp.transforms.perturbations import load_perturbation
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
 
 
-def predict(settings: PredictSettings) -> record.Run:
+def predict(settings: PredictSettings, *, looks_again: bool = False) -> record.Run:
     """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
+
+    Args:
+        settings: what is scored, by what.
+        looks_again: a moment ago it looked: what is no image was none then, and is not tried again.
 
     Raises:
         UserError: no such detector, input or perturbation; a view that the calibration excludes.
@@ -72,7 +76,7 @@ def predict(settings: PredictSettings) -> record.Run:
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
         old = _scored_before(run, inputs) if settings.follow else None
-        before = None if old is None else unchanged(old, inputs.table)
+        before = None if old is None else unchanged(old, inputs.table, with_unsound=looks_again)
         todo = inputs.table if before is None else _without(inputs.table, before)
         if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
             if settings.gallery and not run.store.stat(GALLERY_FILE):  # not asked for before
@@ -247,7 +251,7 @@ def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
 
 def _nothing_new(run: record.Run, todo: pa.Table, before: pa.Table) -> bool:
     """Whether a prefix is as the last run left it: no new image, none gone."""
-    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("scored"))
+    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("in"))
 
 
 def _spec(

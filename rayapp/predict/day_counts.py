@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.dataset.scores import SCORED_AT
+from rayapp.dataset.scores import SCORED_AT, day_of
 from rayapp.metrics.traffic import Traffic, decided_by, today
 from rayapp.metrics.traffic_files import TRAFFIC_FOLDER, read_counts, traffic_key
 from rayapp.models.verdicts import Judge
@@ -45,7 +45,7 @@ class DayCounts:
         new = table.filter(pc.greater(table[SCORED_AT.name], self.until))
         for time in sorted(set(new[SCORED_AT.name].to_pylist())):
             some = new.filter(pc.equal(new[SCORED_AT.name], time))
-            self.traffic.add_table(some, self.judge, time[:10])
+            self.traffic.add_table(some, self.judge, day_of(time))
             self.traffic.until = max(self.traffic.until, time)
 
     def write(self, store: Store) -> None:
@@ -68,9 +68,13 @@ def counted_until(store: Store) -> str:
 
 
 def now_after(until: str) -> str:
-    """The time now, later than `until` even where the clock was set back."""
+    """The time now, in an order after `until` even where the clock was set back."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return now if now > until else f"{until}+"
+    if now > until:
+        return now
+    last, _, number = until.partition(" ")[0].partition("+")
+    count = int(number.strip("+") or 0) + 1
+    return f"{last}+{count:06d} {now}"
 
 
 def stamped(chunks: Iterable[pa.Table], now: str, before: pa.Table) -> Iterable[pa.Table]:

@@ -128,7 +128,10 @@ def test_when_a_row_was_scored_is_in_the_row_or_in_the_counts_beside_it(tmp_path
                 traffic.add({"logit": 0.0, "verdict": "real"}, day)
             store.put("traffic/d-c.json", traffic.to_json().encode())
 
-    times = pa.array(["2026-11-27T23:59:59.0Z", "2026-11-28T00:00:01.0Z", None], pa.string())
+    times = pa.array(
+        ["2026-11-27T23:59:59.0Z", "2026-11-29T00:00:00.0Z+000001 2026-11-28T00:00:01.0Z", None],
+        pa.string(),
+    )
     output("followed", plain.append_column(scores.SCORED_AT, times), "2026-11-27", "2026-11-28")
     output("once", plain, TODAY)
     output("over midnight", plain, TODAY, "2026-11-30")
