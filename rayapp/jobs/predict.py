@@ -25,9 +25,9 @@ from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
+from rayapp.predict.day_counts import DayCounts, counted_until, now_after, stamped
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.score import says_patches
+from rayapp.predict.score_maps import no_fused_map, says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -175,6 +175,10 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
 
 def _check_maps(settings: PredictSettings, subject: Subject) -> None:
     detector = subject.detector
+    if detector and detector.spec.fusion and settings.maps:
+        if why := no_fused_map(detector.parts, of_patches=True):
+            raise UserError(f"--maps: {why}; `imaginet explain` maps one picture by any fusion")
+        return
     if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
         return
     if detector is None or not says_patches(detector) or subject.judge.classes:
@@ -209,7 +213,7 @@ def _record(
     counts = None if perturbation else DayCounts(judge, subject.hash)
     kept = []
     if counts and settings.follow:
-        counts.until, kept = counted_until(run.store), [SCORED_AT]
+        counts.until, kept = counted_until(run.store), [scores.SCORED_AT]
     most, names = settings.gallery, subject.part_names
     writer = Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
     tally, selection = writer.write(scored)
