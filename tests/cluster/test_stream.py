@@ -88,6 +88,7 @@ def streamed(images: Path, output: LocalStore, work: Work, batch_size: int = 4) 
     object.__setattr__(shards, "holder", ReadStore(str(images)))
     schema = shard_rows.part_schema(FACTS, pa.schema([]))
     folder = DatasetFolder(output, "parts")
+    folder.settle(schema)
     each_worker = Resources(1.0, 0.0, 1)
     stream = Stream("drill", shards, work, schema, folder, each_worker, batch_size)
     with Progress("drill", shards.num_rows or 0) as progress:
@@ -185,3 +186,14 @@ def test_kept_log_records_hold_no_actors(tmp_path: Path) -> None:
     told = [record for record in kept.records if record.exc_text]
     assert told
     assert not any(record.exc_info for record in kept.records)
+
+
+def test_a_row_that_kills_its_worker_again_is_a_failed_row_again(tmp_path: Path) -> None:
+    """Of a set of many batches it is all that is left, and no sign that workers die on all."""
+    images = as_tables(tmp_path / "data", {f"{at:03}.bin": b"x" * 99 for at in range(80)}, 2)
+    output = LocalStore(str(tmp_path / "out"))
+    for deadly, failed in (("007", 1), ("007", 1), ("", 0)):
+        rows = streamed(images, output, Work(str(tmp_path / "worked"), deadly=deadly))
+        assert rows.num_rows == len(set(rows["id"].to_pylist())) == 80
+        assert manifest.count_failed(rows) == failed
+    assert noted(str(tmp_path / "worked")) == 80 * 99  # no other row was worked on twice
