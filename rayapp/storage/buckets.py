@@ -1,6 +1,7 @@
 """What stores of objects in a bucket have in common: names, tries, deletes, listings by pages."""
 
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,18 @@ class CloudStore(BucketStore, ABC):
     def _below(self, found: Stat) -> Stat:
         """An object by its key under the prefix."""
         return Stat(found.key[self._cut :], found.size, found.etag, found.modified)
+
+
+_UNREACHED = re.compile(r"host='([^']+)', port=(\d+)\): Max retries exceeded .*: ([^:]+)$")
+
+
+def unreached(text: str) -> str:
+    """What an HTTP client says of a server that it did not reach, in few words; else as it is."""
+    found = _UNREACHED.search(text)
+    if not found:
+        return text
+    host, port, why = found.groups()
+    return f"{host}:{port} was not reached ({why.rstrip(')').strip(chr(34) + chr(39))})"
 
 
 def length_of(data: bytes | BinaryIO) -> int:
