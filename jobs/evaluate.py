@@ -13,7 +13,7 @@ def job(settings: EvaluateJobSettings) -> int:
     """Evaluate, print every table, then say where they are."""
     from rayapp.evaluate import case_changes, csv_tables, left_out
     from rayapp.jobs.evaluate import embedding_uris, measure, places_of
-    from rayapp.metrics.stored_results import read_results
+    from rayapp.metrics.evaluation import read_results
     from rayapp.run.commands import command
 
     run = measure(settings)

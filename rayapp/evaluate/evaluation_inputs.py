@@ -14,9 +14,8 @@ from rayapp.dataset.reference_figures import load_published
 from rayapp.evaluate.changed_images import list_changes
 from rayapp.evaluate.measurements import Task, compare
 from rayapp.evaluate.scopes import record_scopes
-from rayapp.metrics.evaluation import SeedSpread
+from rayapp.metrics.evaluation import SeedSpread, read_results
 from rayapp.metrics.slices import spread
-from rayapp.metrics.stored_results import read_results
 from rayapp.run import record
 from rayapp.storage.uris import read_uri
 

@@ -13,8 +13,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id, load_scheme, read_list
 from rayapp.dataset.marks import read_marks
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation
-from rayapp.metrics.stored_results import read_results
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, read_results
 from rayapp.models.folder import SPEC_FILE, own_store
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE
 from rayapp.storage.store import Store

@@ -12,8 +12,7 @@ from rayapp.demo.settings import AUTOENCODER, BEYOND, PARTNERS, REAL, DemoDataSe
 from rayapp.jobs.benchmark import CLEAN, EVALUATION, Places, checked_steps, run_steps
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.report import REPORT_FILE
-from rayapp.metrics.evaluation import Evaluation
-from rayapp.metrics.stored_results import read_results
+from rayapp.metrics.evaluation import Evaluation, read_results
 from rayapp.report.settings import ReportSettings
 from rayapp.run.ownership import own_output
 from rayapp.storage.uris import open_store

@@ -2,8 +2,7 @@
 
 from rayapp.config.defaults import __version__
 from rayapp.dataset.images import sha256
-from rayapp.metrics.evaluation import EVALUATION_FILE
-from rayapp.metrics.stored_results import read_results
+from rayapp.metrics.evaluation import EVALUATION_FILE, read_results
 from rayapp.pages.page import Page
 from rayapp.report.evidence import EMBEDDING_FILE, read_evidence
 from rayapp.report.sections import _PUBLISHED, _TITLE, _published, _sections, _summary

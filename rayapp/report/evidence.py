@@ -14,9 +14,8 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import LabelScheme, load_scheme
 from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import Evaluation
+from rayapp.metrics.evaluation import Evaluation, read_results
 from rayapp.metrics.scored import Scored
-from rayapp.metrics.stored_results import read_results
 from rayapp.storage.uris import open_store, read_uri
 
 EMBEDDING_FILE = "embedding.parquet"
