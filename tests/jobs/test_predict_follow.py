@@ -130,8 +130,6 @@ def test_scores_of_an_earlier_version_are_followed_on(tmp_path: Path) -> None:
         predict(asked)
     assert "\n" not in str(refusal.value)
     assert file.read_bytes() == before
-    file.unlink()  # as the line says
-    assert predict(asked).counts == {"in": 3, "scored": 3, "failed": 0}
 
 
 def test_wrong_use_ends_at_once(tmp_path: Path) -> None:
