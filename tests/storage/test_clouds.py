@@ -153,6 +153,17 @@ def test_a_wrong_key_of_azure_is_named(azure: Cloud, monkeypatch: pytest.MonkeyP
         assert "or the key is wrong: set AZURE_STORAGE_ACCOUNT_NAME" in message
 
 
+def test_a_wrong_account_of_azure_is_named(azure: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = azure.environment["AZURE_STORAGE_CONNECTION_STRING"].replace(ACCOUNT, "another")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    forget()
+    store = open_store(f"az://{azure.bucket}/x")
+    for call in (lambda: store.put("k", b""), lambda: list(store.list()), lambda: store.level("")):
+        assert said(call) == (
+            f"az://{azure.bucket}: there is no such bucket or container, or no such account"
+        )
+
+
 @pytest.mark.parametrize(
     ("environment", "wanted"),
     [
