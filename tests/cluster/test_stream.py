@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from rayapp.cluster.map_rows import Resources
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, shard_rows
 from rayapp.dataset.inputs.input_shards import find_shards
 from rayapp.run.dataset_folder import DatasetFolder
@@ -30,12 +32,13 @@ MB = 1 << 20
 
 @dataclass
 class Work:
-    """Takes a while over each image, gives as many bytes as are asked for, or dies of one."""
+    """Takes a while over each image, gives as many bytes as asked for, refuses or dies of one."""
 
     journal: str
     takes_s: float = 0.0
     gives_bytes: int = 0
     deadly: str = ""
+    refused: str = ""
 
     def setup(self) -> None:
         """Nothing."""
@@ -47,6 +50,8 @@ class Work:
     def one(self, row: Row) -> Row:
         if self.deadly and self.deadly in row["path"]:
             os._exit(1)
+        if self.refused and self.refused in row["path"]:
+            raise UserError("refused")
         time.sleep(self.takes_s)
         note(self.journal, len(row["data"] or b""))
         return {"made": os.urandom(self.gives_bytes)}
@@ -188,12 +193,16 @@ def test_kept_log_records_hold_no_actors(tmp_path: Path) -> None:
     assert not any(record.exc_info for record in kept.records)
 
 
-def test_a_row_that_kills_its_worker_again_is_a_failed_row_again(tmp_path: Path) -> None:
-    """Of a set of many batches it is all that is left, and no sign that workers die on all."""
+def test_a_row_that_is_left_alone_and_kills_its_worker_is_a_failed_row(tmp_path: Path) -> None:
+    """All that is left of a set of many batches: no sign that workers die on every one."""
     images = as_tables(tmp_path / "data", {f"{at:03}.bin": b"x" * 99 for at in range(80)}, 2)
-    output = LocalStore(str(tmp_path / "out"))
-    for deadly, failed in (("007", 1), ("007", 1), ("", 0)):
-        rows = streamed(images, output, Work(str(tmp_path / "worked"), deadly=deadly))
+    output, journal = LocalStore(str(tmp_path / "out")), str(tmp_path / "worked")
+    for work, why in (
+        (Work(journal, refused="007"), "refused"),
+        (Work(journal, deadly="007"), "process died"),
+    ):
+        rows = streamed(images, output, work)
         assert rows.num_rows == len(set(rows["id"].to_pylist())) == 80
-        assert manifest.count_failed(rows) == failed
-    assert noted(str(tmp_path / "worked")) == 80 * 99  # no other row was worked on twice
+        failed = rows.filter(pc.not_equal(rows["status"], "ok")).to_pylist()
+        assert [("007" in row["id"], why in row["error"]) for row in failed] == [(True, True)]
+    assert noted(journal) == 79 * 99  # no other row was worked on twice
