@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
@@ -28,7 +28,9 @@ from rayapp.serve.refusals import Refused
 
 NAME = "imaginet"  # of the application
 FRONT, DESK = "front", "desk"
-_FRONT_REQUESTS = 1024  # at once in a front; what it takes of them says its own admission
+_SPARE = 64  # requests beyond those whose images are under way: bodies on their way, pages, probes
+_AGAIN_S = 5.0  # what a request is told that finds all of that taken
+_DESK_REQUESTS = 1024
 _REPLICA_REQUESTS = 64
 _REQUESTS_PER_FRONT = 64
 _UPSCALE_S, _DOWNSCALE_S = 3.0, 60.0
@@ -230,6 +232,7 @@ def application(
     desk: type,
     desk_arguments: Sequence[Any],
     replicas: Replicas,
+    queue: int,
 ) -> serve.Application:
     """The whole service.
 
@@ -240,13 +243,15 @@ def application(
         desk: class of what there is once.
         desk_arguments: of its constructor.
         replicas: of each detector.
+        queue: images that a front takes at once. A few requests more reach it, to be refused in
+            words; the proxy refuses those beyond, else they would pile up unread.
     """
     quiet = LoggingConfig(enable_access_log=False)  # the front writes its own lines, without names
     once = serve.deployment(
         name=DESK,
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_FRONT_REQUESTS,
+        max_ongoing_requests=_DESK_REQUESTS,
         logging_config=quiet,
     )(desk).bind(*desk_arguments)
     detectors = {
@@ -262,7 +267,9 @@ def application(
     front = serve.deployment(
         name=FRONT,
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_FRONT_REQUESTS,
+        max_ongoing_requests=queue + _SPARE,
+        max_queued_requests=_SPARE,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=_AGAIN_S),
         graceful_shutdown_timeout_s=_DRAIN_S,
         logging_config=quiet,
         **_scaled(1, most_fronts, _REQUESTS_PER_FRONT),

@@ -151,13 +151,22 @@ def _connect(settings: JobSettings) -> None:
     # One machine that sleeps or is overloaded for minutes is no lost node.
     threshold = _environment("RAY_health_check_failure_threshold", "100")
     with threshold, naming(tempfile.gettempdir()):
-        ray.init(
-            address="local",  # never another program's session, which would end with that program
-            num_cpus=settings.cpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **common,
-        )
+        try:
+            ray.init(
+                address="local",  # never another program's session, which would end with that one
+                num_cpus=settings.cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                **common,
+            )
+        except OSError:
+            raise  # a full disk and its like, which `naming` tells of
+        except Exception as error:  # noqa: BLE001 - Ray raises just that where a process of its own does not come up
+            why = " ".join(str(error).split())
+            raise JobFailed(
+                f"Ray does not start on this machine: {why} Is it overloaded, or out of memory? "
+                "What was done is kept: run the same again"
+            ) from None
 
 
 @contextlib.contextmanager

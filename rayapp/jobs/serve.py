@@ -174,6 +174,7 @@ def _application(settings: ServeSettings) -> Any:
         OneDesk,
         (DeskSettings.of(settings),),
         _replicas(settings),
+        settings.limits.queue,
     )
 
 

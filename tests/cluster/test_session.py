@@ -14,7 +14,7 @@ from ray.util.placement_group import placement_group_table
 
 from rayapp.cluster.capacity import Capacity, capacity, demand, require
 from rayapp.cluster.session import session
-from rayapp.config.errors import UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
 from tests.ray_session import start_ray
 
@@ -117,7 +117,7 @@ JOB = """
 import sys
 import ray
 from rayapp.cluster.session import session
-from rayapp.config.errors import UserError
+from rayapp.config.errors import JobFailed, UserError
 from rayapp.config.settings import JobSettings
 from rayapp.config.command_line import run_job
 from tests.ray_session import start_ray
@@ -252,3 +252,14 @@ def test_unknown_maximum_waits_and_ends(
 def pending() -> int:
     """Placement groups that wait."""
     return sum(group["state"] == "PENDING" for group in placement_group_table().values())
+
+
+def test_where_ray_does_not_come_up_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does, word for word
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", late)  # a machine too busy for it can't be had at will
+    why = r"Ray does not start.*timed out.*run the same again"
+    with pytest.raises(JobFailed, match=why), session(JobSettings(output="unused")):
+        raise AssertionError("not reached")

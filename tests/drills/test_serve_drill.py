@@ -1,5 +1,6 @@
 """The service on a real Ray Serve: answers, a replica killed, a detector swapped under load."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 import requests
@@ -21,6 +23,7 @@ from PIL import Image
 
 from rayapp.jobs.serve_detector import DetectorOrder, ServedDetector
 from rayapp.serve.score_contract import ScoreOptions, SentImage
+from rayapp.serve.settings import ServeSettings
 from tests.detectors import saved_detector
 from tests.doubles.s3 import free_ports
 from tests.drills.clusters import ROOT, environment
@@ -145,6 +148,28 @@ class Load:
                     self.answers.append(answer.json())
             except requests.RequestException as error:
                 self.lost.append(repr(error))
+
+
+def test_a_crowd_is_answered_or_told_when_to_come_again(
+    service: Running, pictures: list[bytes]
+) -> None:
+    # More than the queue takes and what waits to be refused: what is left over the proxy refuses.
+    num = 3 * ServeSettings(detector=("any",)).limits.queue
+
+    async def ask(session: aiohttp.ClientSession, number: int) -> tuple[int, int]:
+        body = pictures[number % len(pictures)]
+        async with session.post(f"{service.url}/v1/score", data=body) as answer:
+            await answer.read()
+            return answer.status, int(answer.headers.get("Retry-After", 0))
+
+    async def ask_at_once() -> list[tuple[int, int]]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            return await asyncio.gather(*(ask(session, at) for at in range(num)))
+
+    found = asyncio.run(ask_at_once())
+    assert {status for status, _ in found} == {200, 503}
+    assert all(again > 0 for status, again in found if status == 503)
+    assert service.score(pictures[:1]).ok
 
 
 def test_hostile_requests_are_no_fault_of_the_service(
