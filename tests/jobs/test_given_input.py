@@ -101,7 +101,7 @@ def test_images_that_failed_are_perturbed_again(tmp_path: Path) -> None:
     """Of a finished run too, as of lists: an image may not have been there yet."""
     late = {name: IMAGES[name] for name in ("004.png", "011.png")}
     root = as_folder(
-        tmp_path / "f", {k: v for k, v in IMAGES.items() if k not in late | {"013.png"}}
+        tmp_path / "f", {k: v for k, v in IMAGES.items() if k not in {*late, "013.png"}}
     )
     names = [name for name in IMAGES if name != "013.png"]
     pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet")
