@@ -5,6 +5,7 @@ imaginet predict --detector DIR --input FOLDER --output DIR
 
 import rayapp.config.begin  # noqa: F401 - before all else: the rest takes seconds to import
 from rayapp.config.command_line import run_job
+from rayapp.config.paths import shown
 from rayapp.config.settings import EXIT_DONE, EXIT_MISSES
 from rayapp.predict.settings import PredictSettings
 
@@ -41,9 +42,9 @@ def job(settings: PredictSettings) -> int:
         f"images/s in all, {found['peak_mb']:,.0f} MB at most in one, {found['precision']['used']}"
     )
     for line in summary_lines(run.counts, found):
-        print(line)
+        print(shown(line))
     for line in found["failures"]:
-        print(f"not scored: {line}")
+        print(f"not scored: {shown(line)}")
     if found["unnamed"]:
         table = CSV_FILE if in_one else SCORES_FOLDER
         print(f"not scored: {found['unnamed']:,} more, named in {run.store.uri(table)}")

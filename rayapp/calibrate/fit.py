@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rayapp.calibrate.given import keep_reference, made_from, read_given, write_reviews
+from rayapp.calibrate.given import (
+    keep_reference,
+    made_from,
+    read_given,
+    without_gone,
+    write_reviews,
+)
 from rayapp.calibrate.guarded_images import guarded
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.defaults import EVEN_ODDS
@@ -158,11 +164,12 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     detector = load_detector(settings.detector)
     check_tells_origin(detector, settings.detector)
     given = read_given(settings)
-    listed, scheme = given.listed, given.listed.scheme
-    check_labels(settings, listed)
-    items = listed.items
-    paths = [item_id(item.path) for item in items]
+    check_labels(settings, given.listed)
+    paths = [item_id(item.path) for item in given.listed.items]
     table = read_matching(settings.scores, detector.hash(), settings.root, paths)
+    given = without_gone(given, table, settings)
+    listed, scheme = given.listed, given.listed.scheme
+    items = listed.items
     rows = select(table, items, scheme, listed.list_uri)
     inputs = {
         "detector": detector.hash(),

@@ -1,10 +1,12 @@
 """The images that a calibration rests on: an annotation list, or the marks of a review."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.dataset import manifest
@@ -20,6 +22,7 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
 
 REVIEWS_FILE = "reviews.parquet"  # the marked images with their logits, and what each stands for
+_MOST_GONE = 0.1  # share of the marks
 REGRESSIONS_FILE = "regressions.csv"  # those that the detector before called wrong
 
 
@@ -51,8 +54,8 @@ class Given:
         return Importance.of(stands_for_N, labels_N, paths)
 
 
-def read_given(settings: CalibrateSettings) -> Given:
-    """Read the list, or the marks.
+def read_given(settings: CalibrateSettings, gone: Collection[str] = ()) -> Given:
+    """Read the list, or the marks; marks of what is `gone` are left out.
 
     Raises:
         UserError: no such list, or what `read_marks` refuses.
@@ -60,10 +63,27 @@ def read_given(settings: CalibrateSettings) -> Given:
     if settings.annotations is not None:
         scheme = load_scheme(settings.scheme)
         return Given(read_list(settings.annotations, scheme), uris=(settings.annotations,))
-    marks = read_marks(settings.reviews, settings.sampled)
+    marks = read_marks(settings.reviews, settings.sampled, gone)
     items = [Item(path, path, (origin,)) for path, origin in marks.origins.items()]
     listed = AnnotationList(", ".join(settings.reviews), load_scheme(REVIEWED), items)
     return Given(listed, marks, settings.reviews)
+
+
+def without_gone(given: Given, scored: pa.Table, settings: CalibrateSettings) -> Given:
+    """Marks without those of a few images that have no score: what was followed may be gone.
+
+    Of a list, and where more than a few are gone, all stay, and are missed by name.
+    """
+    if given.marks is None:
+        return given
+    there = set(scored.filter(pc.is_valid(scored["logit"]))["path"].to_pylist())
+    gone = given.marks.origins.keys() - there
+    if not 0 < len(gone) <= _MOST_GONE * len(given.marks.origins):
+        return given
+    left = read_given(settings, gone)
+    assert left.marks is not None
+    why = f"{len(gone):,} marked images have no score, and are left out; first: {min(gone)}"
+    return replace(left, marks=replace(left.marks, warnings=(*left.marks.warnings, why)))
 
 
 def made_from(given: Given, detector: Detector, sampled: str) -> dict[str, Any]:

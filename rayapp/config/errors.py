@@ -9,5 +9,9 @@ class NoInput(UserError):
     """There is nothing to work on; of a followed folder: not yet."""
 
 
+class NotWritable(UserError):
+    """The output takes nothing; of a followed folder: not now."""
+
+
 class JobFailed(Exception):
     """The job could not do its work although it was asked rightly. Exit code 1."""

@@ -70,6 +70,11 @@ def nearby(uri: str) -> str:
     return uri if relative.startswith("..") else relative
 
 
+def shown(text: str) -> str:
+    """A line with a stranger's words, a file's name, without what moves a cursor or turns text."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def check_output(uri: str) -> str:
     """An absolute `uri` itself, where a job may write.
 

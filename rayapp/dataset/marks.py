@@ -9,7 +9,7 @@ stratum as there are, divided by how many of it are marked (Horvitz and Thompson
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,13 +53,16 @@ class _Line:
     all_images: int = 0
 
 
-def read_marks(uris: Sequence[str], sampled: Sampled = "as-written") -> Marks:
+def read_marks(
+    uris: Sequence[str], sampled: Sampled = "as-written", gone: Collection[str] = ()
+) -> Marks:
     """The marks of some lists.
 
     Args:
         uris: tables of marks as the gallery and the service's page save them (a line of headings,
             among them `path` and `mark`), or lists of `path,origin`.
         sampled: uniform: every marked image counts alike, whatever the lists say.
+        gone: paths whose marks are left out, as if they had not been made.
 
     Raises:
         UserError: no such list, a wrong line, an image that is marked differently twice; or a list
@@ -68,9 +71,10 @@ def read_marks(uris: Sequence[str], sampled: Sampled = "as-written") -> Marks:
     origins: dict[str, int] = {}
     weights: Counter[str] = Counter()
     where: dict[str, str] = {}
+    known: dict[str, tuple[int, set[str]]] = {}  # of each list how many were scored, and its paths
     num_unclear, warnings = 0, []
     for uri in uris:
-        lines = _lines_of(uri)
+        lines = [line for line in _lines_of(uri) if line.path not in gone]
         num_unclear += sum(line.mark == _UNCLEAR for line in lines)
         marked = [line for line in lines if line.mark != _UNCLEAR]
         for line in marked:
@@ -81,8 +85,10 @@ def read_marks(uris: Sequence[str], sampled: Sampled = "as-written") -> Marks:
                 )
             where.setdefault(line.path, uri)
         if sampled == "uniform":
-            weights.update(dict.fromkeys((line.path for line in marked), 1))
+            weights |= Counter(dict.fromkeys((line.path for line in marked), 1))
         else:
+            known[uri] = _all_images(marked), {line.path for line in marked}
+            _check_saved_once(known, uri)
             each, warning = _stands_for(uri, marked)
             weights.update(each)
             warnings += [warning] if warning else []
@@ -95,17 +101,35 @@ def _at(where: dict[str, str], line: _Line) -> str:
     return where.get(line.path, "the same list")
 
 
+def _check_saved_once(known: Mapping[str, tuple[int, set[str]]], uri: str) -> None:
+    """Nothing where a list is no second copy of one of the others.
+
+    Raises:
+        UserError: it is: its images would count twice.
+    """
+    for other in known:
+        (num, paths), (other_num, others) = known[uri], known[other]
+        if other != uri and num == other_num and (paths <= others or others <= paths):
+            raise UserError(
+                f"{uri}: marks of the same review as {other}; give the list that was saved last"
+            )
+
+
+def _all_images(marked: Sequence[_Line]) -> int:
+    return max((line.all_images for line in marked), default=0)
+
+
 def _stands_for(uri: str, marked: Sequence[_Line]) -> tuple[Counter[str], str]:
     """How many images each marked one stands for, and what none of them stands for."""
     if not all(line.stratum and line.stratum_images and line.all_images for line in marked):
         raise UserError(
             f"{uri}: does not say how its images were chosen, and what a gallery shows first is no "
-            "fair sample; save all marks of a gallery of this version (marks.csv), or give "
-            "--sampled uniform if they were chosen at random"
+            "fair sample; save all marks of a gallery of this version (marks.csv), mark every "
+            "image on the service's page, or give --sampled uniform if they were chosen at random"
         )
-    num_marked = Counter(line.stratum for line in marked)
+    num_marked = Counter({line.path: line.stratum for line in marked}.values())
     sizes = {line.stratum: line.stratum_images for line in marked}
-    total = max((line.all_images for line in marked), default=0)
+    total = _all_images(marked)
     covered = sum(sizes.values())
     if covered < _LEAST_COVERED * total:
         raise UserError(
@@ -123,9 +147,13 @@ def _lines_of(uri: str) -> list[_Line]:
         text = read_uri(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{uri}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if {"path", "mark"} <= set(rows.fieldnames or ()):
-        return [_line(uri, number, row) for number, row in enumerate(rows, 2)]
+    apart = ";" if text.startswith("path;") else ","  # as some spreadsheets save it
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=apart)
+    try:
+        if {"path", "mark"} <= set(rows.fieldnames or ()):
+            return [_line(uri, number, row) for number, row in enumerate(rows, 2)]
+    except csv.Error as error:  # such as a quotation mark that is never closed
+        raise UserError(f"{uri}: line {rows.line_num + 1}: {error}") from None
     words = {origin: word for word, origin in _ORIGINS.items()}
     items = read_list(uri, load_scheme(REVIEWED)).items
     return [_Line(item_id(item.path), words[item.labels[0]]) for item in items]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rayapp.config.paths import shown
 from rayapp.dataset.declared import Declared
 from rayapp.dataset.declared.declaration import BROKEN, KINDS, VERIFIED
 
@@ -25,10 +26,11 @@ class FileDeclared:
 
     def lines(self) -> Iterator[str]:
         """Kind and path; below them what says so, and its detail."""
+        path = shown(self.path)
         if self.error:
-            yield f"{'error':<{_WIDTH}}{self.path}: {self.error}"
+            yield f"{'error':<{_WIDTH}}{path}: {self.error}"
             return
-        yield f"{self.declared.kind:<{_WIDTH}}{self.path}"
+        yield f"{self.declared.kind:<{_WIDTH}}{path}"
         if self.declared.first:
             yield f"{'':<{_WIDTH}}{self.declared.by}"
         if self.declared.first or self.declared.notes:
@@ -90,10 +92,18 @@ def encoded(files: Sequence[FileDeclared], suffix: str) -> bytes:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(_no_formulas(row) for row in rows)
         return text.getvalue().encode("utf-8-sig")  # by which Excel takes it for UTF-8
     whole = [
         {**row, "declarations": [dataclasses.asdict(one) for one in file.declared.declarations]}
         for row, file in zip(rows, files, strict=True)
     ]
     return (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _no_formulas(row: dict[str, str]) -> dict[str, str]:
+    """What a spreadsheet would run, a file's own words among it, begins with `./`."""
+    return {
+        name: f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        for name, text in row.items()
+    }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rayapp.config.errors import UserError
 from rayapp.config.paths import nearby
 from rayapp.dataset.declared import Declared, TrustList, read_declared, read_trust_list
-from rayapp.dataset.formats import named_as
+from rayapp.dataset.formats import named_as, starts_as, why_not
 from rayapp.declared.lines import FileDeclared, Totals, encoded
 from rayapp.declared.settings import DeclaredSettings
 from rayapp.storage.store import Store
@@ -54,6 +54,9 @@ def _files(uris: tuple[str, ...]) -> Iterator[tuple[Store, str]]:
 def _read(store: Store, key: str, trust: TrustList, hidden: bool) -> FileDeclared:
     path = nearby(store.uri(key))
     try:
-        return FileDeclared(path, read_declared(store.get(key), trust, hidden=hidden))
+        data = store.get(key)
     except OSError as error:
         return FileDeclared(path, Declared(), error.strerror or str(error))
+    found = read_declared(data, trust, hidden=hidden)
+    why = "" if found.declarations or starts_as(data) else why_not(data)
+    return FileDeclared(path, found, why if data else "empty file (0 bytes)")

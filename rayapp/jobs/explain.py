@@ -12,6 +12,8 @@ from rayapp.models.folder import load_detector
 from rayapp.run import record
 from rayapp.storage.uris import read_uri
 
+_MOST_NAME = 200  # bytes of a name; file systems take 255
+
 
 def explain(settings: ExplainSettings) -> record.Run:
     """One page an image, NAME.html.
@@ -27,7 +29,12 @@ def explain(settings: ExplainSettings) -> record.Run:
         "input": record.digest(*(sha256(one).encode() for one in data.values())),
     }
     run = record.start(
-        "explain", settings, hashes, output=settings.output, overwrite=settings.overwrite
+        "explain",
+        settings,
+        hashes,
+        output=settings.output,
+        overwrite=settings.overwrite,
+        adds=True,  # no sheet of another image goes
     )
     if run.state == "done":
         return run
@@ -35,7 +42,7 @@ def explain(settings: ExplainSettings) -> record.Run:
     pages: dict[str, str] = {}
     failures: list[str] = []
     for uri, content in data.items():
-        page = _free(f"{uri.rpartition('/')[2]}.html", pages)
+        page = _free(uri.rpartition("/")[2], pages)
         try:
             found = gather(detector, settings.detector, content, uri, settings.threshold)
         except ImageError as error:
@@ -51,7 +58,7 @@ def explain(settings: ExplainSettings) -> record.Run:
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """The name, or with a number where pictures of several folders share it."""
-    stem = name.removesuffix(".html")
+    """A page's name, with a number where pictures of several folders share it."""
+    stem = name.encode()[:_MOST_NAME].decode(errors="ignore")
     numbered = (f"{stem}-{number}.html" for number in count(2))
-    return next(one for one in chain([name], numbered) if one not in taken)
+    return next(one for one in chain([f"{stem}.html"], numbered) if one not in taken)

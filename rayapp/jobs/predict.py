@@ -27,7 +27,7 @@ from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
 from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.score import says_patches
+from rayapp.predict.score_maps import no_fused_map, says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -45,8 +45,12 @@ from rayapp.transforms.perturbations import load_perturbation
 _MOST_BLOCK_ROWS, _MOST_BLOCKS = 256, 512  # of one task: shown and kept together
 
 
-def predict(settings: PredictSettings) -> record.Run:
+def predict(settings: PredictSettings, *, looks_again: bool = False) -> record.Run:
     """Score every input, or go on with it; scores.parquet, scores.csv, gallery.html.
+
+    Args:
+        settings: what is scored, by what.
+        looks_again: a moment ago it looked: what is no image was none then, and is not tried again.
 
     Raises:
         UserError: no such detector, input or perturbation; a view that the calibration excludes.
@@ -72,7 +76,7 @@ def predict(settings: PredictSettings) -> record.Run:
         asked, inputs = inputs.table, replace(inputs, table=without_repeats(inputs.table))
         run = _begun(settings, hashes)
         old = _scored_before(run, inputs) if settings.follow else None
-        before = None if old is None else unchanged(old, inputs.table)
+        before = None if old is None else unchanged(old, inputs.table, with_unsound=looks_again)
         todo = inputs.table if before is None else _without(inputs.table, before)
         if run.state == "done" and (before is None or _nothing_new(run, todo, before)):
             if settings.gallery and not run.store.stat(GALLERY_FILE):  # not asked for before
@@ -171,6 +175,10 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
 
 def _check_maps(settings: PredictSettings, subject: Subject) -> None:
     detector = subject.detector
+    if detector and detector.spec.fusion and settings.maps:
+        if why := no_fused_map(detector.parts, of_patches=True):
+            raise UserError(f"--maps: {why}; `imaginet explain` maps one picture by any fusion")
+        return
     if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
         return
     if detector is None or not says_patches(detector) or subject.judge.classes:
@@ -247,7 +255,7 @@ def _without(listed: pa.Table, before: pa.Table) -> pa.Table:
 
 def _nothing_new(run: record.Run, todo: pa.Table, before: pa.Table) -> bool:
     """Whether a prefix is as the last run left it: no new image, none gone."""
-    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("scored"))
+    return todo.num_rows == 0 and bool(before.num_rows == run.counts.get("in"))
 
 
 def _spec(

@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from rayapp.cluster.session import session
 from rayapp.config.errors import UserError
 from rayapp.dataset.declared import read_trust_list
+from rayapp.jobs.predict_subject import load_subject
 from rayapp.jobs.serve_detector import DetectorOrder, ServedDetector
 from rayapp.models.folder import read_spec
 from rayapp.predict.user_detector import SUFFIX, read_user_detector
@@ -26,6 +27,7 @@ from rayapp.serve.incoming.web_images import WebImages
 from rayapp.serve.kept_images import KeptImages
 from rayapp.serve.service import Service
 from rayapp.serve.settings import LOOPBACK_NAMES, ServeSettings
+from rayapp.serve.sole_service import require_free, sole_service
 from rayapp.storage.uris import read_uri, split_uri
 
 _HEADER = """\
@@ -48,48 +50,72 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
         JobFailed: the cluster can't be reached.
     """
     checked(settings)
-    with session(settings):
+    asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
+    if not everywhere:
+        require_free(settings.host, settings.port)
+    with sole_service(settings.output), session(settings):
         from rayapp.cluster import serving  # brings Ray Serve with it
 
         limits = settings.limits
         timeout_s = limits.timeout_s + limits.upload_s + _MARGIN_S
-        everywhere = bool(os.environ.get("RAY_ADDRESS"))
         with serving.running(settings.host, settings.port, timeout_s, everywhere):
             serving.deploy(_application(settings))
             said(settings)
-            for asked in _signals():
-                if asked != signal.SIGHUP:
-                    return
-                _swap(again, serving.deploy)
+            while not asked.to_end():
+                _swap(settings, again, serving.deploy)
 
 
-def _swap(again: Callable[[], ServeSettings], deploy: Callable[[Any], None]) -> None:
+def _swap(
+    started: ServeSettings, again: Callable[[], ServeSettings], deploy: Callable[[Any], None]
+) -> None:
     """The running service as the settings are now; where they are wrong it stays as it is."""
     try:
         settings = again()
+        if _place(settings) != _place(started):
+            raise UserError("host, port and output stay while it runs; end it and start it again")
         checked(settings)
+        for uri in settings.detector:  # whole: a replica that fails to load one is lost
+            load_subject(uri)
         deploy(_application(settings))
-    except (UserError, RuntimeError) as error:
+    except (UserError, OSError, RuntimeError) as error:
         print(f"not swapped: {error}", file=sys.stderr, flush=True)
     else:
         said(settings)
 
 
-def _signals() -> Any:
-    """What the process is asked to, one by one."""
-    came, asked = threading.Event(), []
+def _place(settings: ServeSettings) -> tuple[str, int, str]:
+    return settings.host, settings.port, settings.output
 
-    def note(number: int, _: object) -> None:
-        asked.append(number)
-        came.set()
 
-    for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, note)
-    while True:
-        came.wait()
-        came.clear()
-        while asked:
-            yield asked.pop(0)
+def _leave(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # as by Ctrl-C: what was started is ended
+
+
+class _Asked:
+    """What signals ask of the service; from the start on, when HUP would end the process."""
+
+    def __init__(self) -> None:
+        self._came, self._asked = threading.Event(), list[int]()
+        signal.signal(signal.SIGHUP, self._note)
+        signal.signal(signal.SIGTERM, _leave)
+
+    def to_end(self) -> bool:
+        """Whether it shall end, else swap; waits until one of both is asked."""
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, self._note)
+        while not self._asked:
+            self._came.wait()
+            self._came.clear()
+        if self._asked.pop(0) == signal.SIGHUP:
+            return False
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # once more: at once
+        return True
+
+    def _note(self, number: int, _: object) -> None:
+        if number != signal.SIGHUP and number in self._asked:  # once more, while it swaps
+            raise KeyboardInterrupt
+        self._asked.append(number)
+        self._came.set()
 
 
 def said(settings: ServeSettings) -> None:
@@ -107,7 +133,7 @@ def checked(settings: ServeSettings) -> None:
         UserError: one can't.
     """
     tokens = settings.tokens
-    if tokens and not read_tokens(read_uri(tokens).decode(), tokens):
+    if tokens and not read_tokens(read_uri(tokens), tokens):
         raise UserError(f"{tokens}: holds no token; --add-token NAME makes one")
     read_trust_list(settings.trust_list, read_uri)
     orders_of(settings)

@@ -99,19 +99,22 @@ class ServedDetector:
             mine = [
                 _row(number, one.image)
                 for number, one in enumerate(asked)
-                if one.is_firm == (work is self._firm) and one.expires > now
+                if one.is_firm == (work is self._firm) and one.expires > now and not one.image.error
             ]
             if mine:
                 for some in batches(work, mine, len(mine)):
                     found |= {row["row"]: row for row in some}
-        late = {"status": STATUS_FAILED, "error": _LATE}
-        return [found.get(at, _row(at, one.image) | late) for at, one in enumerate(asked)]
+        return [
+            found.get(at)
+            or {**_row(at, one.image), "status": STATUS_FAILED, "error": one.image.error or _LATE}
+            for at, one in enumerate(asked)
+        ]
 
     def answers(
         self, rows: Sequence[Row], images: Sequence[SentImage], options: ScoreOptions
     ) -> Scored:
         """The answer to a request, of its images' rows."""
-        answers = answer_rows(rows, [one.name for one in images], self._subject.judge, options)
+        answers = answer_rows(rows, [one.name for one in images], self._subject.judge)
         if options.map and self.card["has_map"]:
             for answer, image in zip(answers, images, strict=True):
                 answer["map"] = self._map(image.data) if answer["verdict"] else None

@@ -34,7 +34,8 @@ class Card:
     """One picture with what is said of it.
 
     Args:
-        path: names the image; marks are kept and exported by it.
+        path: names the image; marks are exported by it.
+        version: of the file there: marks are kept for it, and not for what may come in its place.
         thumbnail: a data URI.
         verdict: the word set on the picture.
         group: why it stands here, a word to filter by.
@@ -67,6 +68,7 @@ class Card:
     heat_map: HeatMap | None = None
     spread: float | None = None
     apart: float | None = None
+    version: str = ""
 
     def as_json(self) -> dict[str, object]:
         """As the page's script reads it; what is empty is left out."""
@@ -81,6 +83,7 @@ class Card:
             "tone": self.tone,
             "declared": self.declared,
             "source": self.source,
+            "version": self.version,
         }
         for name, moved in (("spread", self.spread), ("apart", self.apart)):
             if moved is not None:
@@ -102,8 +105,8 @@ class Card:
 class Review:
     """Cards in the order in which they want a look.
 
-    `key` names the set of cards: marks are kept in the browser under it. The page saves them as
-    `reviewed.csv`, one `path,origin` a line.
+    `key` names where the images lie: marks are kept in the browser under it, and a later page of
+    that place has them too. The page saves them as `reviewed.csv`, one `path,origin` a line.
     """
 
     cards: Sequence[Card]

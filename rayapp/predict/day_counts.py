@@ -17,7 +17,9 @@ from rayapp.metrics.traffic_files import TRAFFIC_FOLDER, read_counts, traffic_ke
 from rayapp.models.verdicts import Judge
 from rayapp.storage.store import Store
 
-SCORED_AT = pa.field("scored_at", pa.string())  # ISO 8601 with microseconds, UTC
+# ISO 8601 with microseconds, UTC; after a clock was set back, what still comes after the last one:
+# `2026-11-30T00:00:00.000000Z+000001 2026-11-29T08:00:00.000000Z`.
+SCORED_AT = pa.field("scored_at", pa.string())
 
 
 @dataclass
@@ -46,7 +48,7 @@ class DayCounts:
         new = table.filter(pc.greater(table[SCORED_AT.name], self.until))
         for time in sorted(set(new[SCORED_AT.name].to_pylist())):
             some = new.filter(pc.equal(new[SCORED_AT.name], time))
-            self.traffic.add_table(some, self.judge, time[:10])
+            self.traffic.add_table(some, self.judge, day_of(time))
             self.traffic.until = max(self.traffic.until, time)
 
     def write(self, store: Store) -> None:
@@ -69,9 +71,18 @@ def counted_until(store: Store) -> str:
 
 
 def now_after(until: str) -> str:
-    """The time now, later than `until` even where the clock was set back."""
+    """The time now, in an order after `until` even where the clock was set back."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return now if now > until else f"{until}+"
+    if now > until:
+        return now
+    last, _, number = until.partition(" ")[0].partition("+")
+    count = int(number.strip("+") or 0) + 1
+    return f"{last}+{count:06d} {now}"
+
+
+def day_of(time: str) -> str:
+    """The day on which it was, by the clock of then."""
+    return time.rpartition(" ")[2][:10]
 
 
 def stamped(chunks: Iterable[pa.Table], now: str, before: pa.Table) -> Iterable[pa.Table]:

@@ -1,7 +1,7 @@
 """The gallery: the images that tell most, on one page to work through, what wants a look first."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +73,7 @@ class Gallerist:
             )
             cards = [card for card in found if card]
         if cards:
-            blocks: list[Block | Review] = [Review(cards, _key_of(cards, facts))]
+            blocks: list[Block | Review] = [Review(cards, _key_of(facts))]
             if self.next_commands:
                 blocks += [Prose(_ABOUT_MARKS), Commands(self.next_commands)]
             sections.append(Section("Images", blocks))
@@ -121,6 +121,7 @@ class Gallerist:
             heat_map=heat,
             spread=one["span"].p_max - one["span"].p_min if one["span"] else None,
             apart=max(one["parts"]) - min(one["parts"]) if one["parts"] else None,
+            version=(one["place"].get("etag") or "")[:32],
         )
 
     def _heat(self, one: dict[str, Any], size_HW: tuple[int, int]) -> HeatMap | None:
@@ -154,9 +155,9 @@ _ABOUT_MARKS = (
 )
 
 
-def _key_of(cards: Iterable[Card], facts: dict[str, Value]) -> str:
-    """Marks belong to these images under this detector."""
-    named = [str(facts.get("detector")), *(card.path for card in cards)]
+def _key_of(facts: dict[str, Value]) -> str:
+    """Marks belong to images of this place, whichever of them a gallery shows next time."""
+    named = [str(facts.get(name)) for name in ("detector", "images")]
     return hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
 
 

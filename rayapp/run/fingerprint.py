@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rayapp.config.defaults import __version__
-from rayapp.config.errors import UserError
+from rayapp.config.errors import NotWritable, UserError
 from rayapp.config.paths import portable
 from rayapp.config.renamed import with_new_names
 from rayapp.config.settings import Settings
@@ -41,7 +41,7 @@ def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
     """Write what a run is known by.
 
     Raises:
-        UserError: the store can't be written.
+        NotWritable: the store can't be written.
     """
     try:
         store.put(key, json.dumps(record, indent=1, ensure_ascii=False).encode())
@@ -49,7 +49,7 @@ def write_record(store: Store, key: str, record: Mapping[str, Any]) -> None:
         why = error.strerror or error
         if isinstance(error, FileExistsError | NotADirectoryError):
             why = "a file is in its place; give a folder"
-        raise UserError(f"{store.root}: can't be written ({why})") from None
+        raise NotWritable(f"{store.root}: can't be written ({why})") from None
 
 
 def read_record(

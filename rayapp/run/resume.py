@@ -49,11 +49,18 @@ def sound_rows(table: pa.Table, verify: Verify | None = None) -> pa.Table:
     return verify(sound) if verify and sound.num_rows else sound
 
 
-def unchanged(table: pa.Table, listed: pa.Table) -> pa.Table:
-    """Sound rows whose file is still listed with the etag that it had."""
+def unchanged(table: pa.Table, listed: pa.Table, *, with_unsound: bool = False) -> pa.Table:
+    """Sound rows whose file is still listed with the etag that it had.
+
+    Args:
+        table: rows of before.
+        listed: the files of now.
+        with_unsound: those too whose bytes could be read, and were no image.
+    """
     keys = pa.array(_versions(listed), pa.string())
     same = pc.is_in(pa.array(_versions(table), pa.string()), value_set=keys)
-    return sound_rows(table.filter(same))
+    still = table.filter(same)
+    return still.filter(pc.is_valid(still["sha256"])) if with_unsound else sound_rows(still)
 
 
 def _versions(table: pa.Table) -> Iterable[str]:

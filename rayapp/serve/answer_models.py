@@ -26,7 +26,12 @@ class ScoreQuery(BaseModel):
     @property
     def options(self) -> ScoreOptions:
         """As whoever scores takes them."""
-        return ScoreOptions(self.stability, _on(self.map), _on(self.declared))
+        return ScoreOptions(self.stability, _on(self.map))
+
+    @property
+    def shows_declared(self) -> bool:
+        """Whether the answer says what files declare."""
+        return _on(self.declared)
 
 
 def _on(switch: Switch) -> bool:
@@ -126,7 +131,7 @@ _CODES = {
     403: "another site's page asked, or by another name of this machine; or images lie elsewhere",
     404: "there is none of that name",
     408: "the body took too long to come",
-    409: "it is over already",
+    409: "the batch is not done",
     413: "the body is larger than the service takes",
     415: "a body of another type",
     422: "what is asked can't be understood, or is over a limit",

@@ -15,16 +15,14 @@ from rayapp.models.detector import Detector
 from rayapp.models.evidence_maps import EvidenceMap
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge, Judgement, Verdicts
-from rayapp.serve.score_contract import Row, ScoreOptions
+from rayapp.serve.score_contract import Row
 
 _OF_FOLDERS = ("id", "path", "source", "licence", "variant", "group", "etag")  # not of one request
 _DECLARED = ("declared", "declared_by", "declared_detail")
 COLUMNS = tuple(name for name in scores.schema().names if name not in _OF_FOLDERS)
 
 
-def answer_rows(
-    rows: Sequence[Row], names: Sequence[str], judge: Judge, options: ScoreOptions
-) -> list[Row]:
+def answer_rows(rows: Sequence[Row], names: Sequence[str], judge: Judge) -> list[Row]:
     """Answers to rows as predict's workers give them; verdicts as predict's tables have them."""
     table = pa.Table.from_pylist(list(rows), schema=scores.schema())
     at, _, verdicts = judge.table(table)
@@ -45,10 +43,12 @@ def answer_rows(
             "in_words": _in_words(judge, verdicts, number),
             **({"p_min": span.p_min, "p_max": span.p_max, "flips": span.flips} if span else {}),
         }
-    if not options.declared:
-        for answer in answers:
-            answer |= dict.fromkeys(_DECLARED)
     return answers
+
+
+def without_declared(answers: Sequence[Row]) -> list[Row]:
+    """Answers that leave out what files declare."""
+    return [answer | dict.fromkeys(_DECLARED) for answer in answers]
 
 
 def _in_words(judge: Judge, verdicts: Verdicts, number: int) -> str:

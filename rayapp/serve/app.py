@@ -23,12 +23,14 @@ from rayapp.serve.answer_models import (
     ScoreQuery,
     refused,
 )
+from rayapp.serve.answers import without_declared
 from rayapp.serve.api_document import api_document
 from rayapp.serve.api_page import api_page
 from rayapp.serve.batch.batch_routes import BatchImages, batch_routes
-from rayapp.serve.doors import NOTES, Doors
+from rayapp.serve.doors import NOTES, Doors, log
 from rayapp.serve.incoming.admission import Admission
 from rayapp.serve.incoming.bodies import JsonImages, images_of, one_line, read_body
+from rayapp.serve.kept_images import KeptImages
 from rayapp.serve.refusals import Refused, too_slow
 from rayapp.serve.score_contract import Row, Scored, SentImage
 from rayapp.serve.service import Service
@@ -69,7 +71,7 @@ def _scores(app: FastAPI, service: Service, admission: Admission) -> None:
         admission.require_room()  # before its body is read: to refuse must cost little
         with admission.body() as held:
             body = await read_body(request, service.limits, held)
-            images = await images_of(body, request.headers, service.limits, service.web)
+            images = await images_of(body, request.headers, service.limits, service.web, held)
             del body
             if query.options.map and len(images) > service.limits.max_maps:
                 raise Refused(422, f"maps are made of {service.limits.max_maps} images at most")
@@ -79,12 +81,18 @@ def _scores(app: FastAPI, service: Service, admission: Admission) -> None:
                 seconds = time.perf_counter() - began
                 admission.took(seconds, len(images))
             if service.kept:
-                await asyncio.to_thread(service.kept.put, images)
+                await _keep(service.kept, images)
         request.scope[NOTES] |= {"rows": scored.images, "detector": scored.detector}
         head = scored.detector | {"default": name == service.scoring.names[0]}
-        return JSONResponse(
-            {"detector": head, "images": scored.images, "seconds": round(seconds, 6)}
-        )
+        shown = scored.images if query.shows_declared else without_declared(scored.images)
+        return JSONResponse({"detector": head, "images": shown, "seconds": round(seconds, 6)})
+
+
+async def _keep(kept: KeptImages, images: list[SentImage]) -> None:
+    try:
+        await asyncio.to_thread(kept.put, images)
+    except Exception as error:  # noqa: BLE001 - the score is there, and is what was asked for
+        log.error("%d images not kept: %s", len(images), error)
 
 
 async def _in_time(
@@ -181,6 +189,7 @@ def _methods(app: FastAPI, request: Request) -> str:
     for route in app.routes:
         if route.matches(request.scope)[0] != Match.NONE:
             taken |= set(getattr(route, "methods", None) or ())
+    taken |= {"HEAD"} if "GET" in taken else set()  # see `Doors`
     return ", ".join(sorted(taken))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from rayapp.serve.score_contract import Row
 from rayapp.serve.settings import ServeSettings
 from rayapp.storage.uris import open_store
 
+log = logging.getLogger("ray.serve.imaginet")
 _EVERY_S = 60.0
 
 
@@ -96,8 +98,12 @@ class OneDesk:
 
     async def metrics(self) -> str:
         """All counts in Prometheus' text format."""
+        by_detector: dict[str, Traffic] = {}
         with self._lock:
-            parts = [one.prometheus() for one in self._traffic.values()]
+            for one in self._traffic.values():  # of each calibration; samples are named by detector
+                whole = by_detector.setdefault(one.detector, Traffic(one.detector))
+                whole.merge(Traffic(one.detector, days=one.days))
+        parts = [one.prometheus() for one in by_detector.values()]
         return self._requests.prometheus() + joined(parts)
 
     async def submit(self, images: Sequence[str], detector: str, stability: str, token: str) -> Row:
@@ -147,12 +153,19 @@ class OneDesk:
         with self._lock:
             texts = {key: self._traffic[key].to_json() for key in self._changed}
             self._changed.clear()
-        for key, text in texts.items():
-            self._store.put(key, text.encode())
+        try:
+            while texts:
+                key = next(iter(texts))
+                self._store.put(key, texts[key].encode())
+                del texts[key]
+        finally:  # what could not be put down is tried again
+            with self._lock:
+                self._changed |= texts.keys()
 
     def _every_minute(self) -> None:
         while not self._over.wait(_EVERY_S):
-            with contextlib.suppress(OSError):  # it is tried again in a minute
-                self._put_down()
-                if self._kept:
-                    self._kept.sweep()
+            for work in (self._put_down, *([self._kept.sweep] if self._kept else [])):
+                try:  # it is tried again in a minute
+                    work()
+                except Exception as error:  # noqa: BLE001 - neither ends the other, whatever the cause
+                    log.error("%s: %s", work.__name__.strip("_"), error)

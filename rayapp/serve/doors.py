@@ -20,6 +20,7 @@ from rayapp.serve.score_contract import Row
 
 log = logging.getLogger("ray.serve.imaginet")
 _TOLD_EVERY_S = 0.2
+_GET_OF = {"HEAD": "GET"}
 NOTES = "imaginet.notes"  # of a request's scope: what its handler has to tell
 _COUNTED = (  # of a row
     "status",
@@ -66,7 +67,8 @@ class Doors:
             return
         began, status = time.perf_counter(), 0
         notes: Row = {}
-        scope[NOTES] = notes
+        # To HEAD, whatever answers GET answers; the server leaves the body out.
+        scope = {**scope, NOTES: notes, "method": _GET_OF.get(scope["method"], scope["method"])}
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -89,8 +91,9 @@ class Doors:
 
     def _refusal(self, scope: Scope) -> str:
         headers = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self._hosts is not None and _without_port(host) not in self._hosts:
+        named = [value for name, value in scope["headers"] if name == b"host"] or [b""]
+        hosts = {_without_port(one.decode("latin-1").lower()) for one in named}
+        if self._hosts is not None and hosts - self._hosts:
             return "ask by the name of this machine: http://127.0.0.1 or http://localhost"
         if headers.get(b"sec-fetch-site") == b"cross-site" and scope["method"] != "GET":
             return "pages of other sites may not ask this service"

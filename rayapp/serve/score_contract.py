@@ -11,10 +11,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class SentImage:
-    """An image of a request: its name as sent, and the file."""
+    """An image of a request: its name as sent, and the file; `error` where it could not be had."""
 
     name: str
     data: bytes
+    error: str = ""
 
     @property
     def sha256(self) -> str:
@@ -28,7 +29,6 @@ class ScoreOptions:
 
     stability: Literal["none", "web"] = "none"
     map: bool = False
-    declared: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -46,6 +47,7 @@ class Service:
         """
         if self.tokens is None:
             return ""
+        await asyncio.to_thread(self.tokens.refresh)  # the file may lie in a bucket
         found = self.tokens.name_of(request.headers.get("authorization", ""))
         request.scope[NOTES]["token"] = found
         return found

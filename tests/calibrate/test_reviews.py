@@ -136,6 +136,25 @@ def test_the_regression_list_holds_what_was_called_wrong(tmp_path: Path):
     assert all(labels[int(item.path[:5])] == item.labels[0] for item in listed.items)
 
 
+def test_marks_of_a_few_images_that_are_gone_are_left_out(tmp_path: Path):
+    lines, logits, _ = reviewed(8)
+    lines[1], lines[-1] = f"gone-{lines[1]}", f"gone-{lines[-1]}"
+    first = min(lines[1], lines[-1]).split(",")[0]
+    asked = given(tmp_path, lines, logits)
+    run = calibrate(CalibrateSettings(**asked))
+    assert run.counts["in"] == len(lines) - 3
+    assert run.results["warnings"] == [
+        f"2 marked images have no score, and are left out; first: {first}"
+    ]
+    kept = read_table(open_store(asked["output"]), REVIEWS_FILE)
+    assert sum(kept["stands_for"].to_pylist()) == pytest.approx(NUM)
+    lines[2:201] = [f"gone-{line}" for line in lines[2:201]]
+    with pytest.raises(
+        UserError, match=r"marks\.csv: 201 of .* images have no score; first: gone-"
+    ):
+        calibrate(CalibrateSettings(**given(tmp_path, lines, logits, output=f"{tmp_path}/other")))
+
+
 def test_too_few_or_one_sided_marks_are_refused_in_a_line(tmp_path: Path):
     lines, logits, _ = reviewed(7, per_stratum=12)
     asked = given(tmp_path, lines, logits)

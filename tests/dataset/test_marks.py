@@ -61,6 +61,29 @@ def test_two_reviews_add_up_and_may_not_contradict(tmp_path: Path) -> None:
         read_marks([one, other])
 
 
+def test_a_mark_counts_once_however_often_it_is_listed(tmp_path: Path) -> None:
+    """A review that was saved twice, half way and at its end."""
+    half = [HEAD, "a.png,real,real,drawn,40,40"]
+    whole = [*half, "b.png,real,real,drawn,40,40", "b.png,real,real,drawn,40,40"]
+    one, two = written(tmp_path, half, "one.csv"), written(tmp_path, whole, "two.csv")
+    assert read_marks([two]).weights == {"a.png": 20, "b.png": 20}
+    with pytest.raises(UserError, match=r"marks of the same review as .*one\.csv; give"):
+        read_marks([one, two])
+    assert read_marks([one, two], "uniform").weights == {"a.png": 1, "b.png": 1}
+
+
+def test_a_spreadsheet_may_have_saved_the_table_with_semicolons(tmp_path: Path) -> None:
+    lines = [HEAD, "a.png,real,real,drawn,10,10"]
+    uri = written(tmp_path, [line.replace(",", ";") for line in lines])
+    assert read_marks([uri]).weights == {"a.png": 10}
+
+
+def test_a_table_that_is_none_is_told(tmp_path: Path) -> None:
+    uri = written(tmp_path, [HEAD, f'"{"a" * 200_000}'])
+    with pytest.raises(UserError, match=r"marks\.csv: line 2: field larger than"):
+        read_marks([uri])
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

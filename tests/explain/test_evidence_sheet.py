@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from rayapp.config.errors import UserError
 from rayapp.explain.evidence_sheet import in_words, sheet
 from rayapp.explain.gather import gather
 from rayapp.explain.settings import ExplainSettings
@@ -124,3 +125,16 @@ def test_each_image_has_its_page_and_a_broken_one_is_named(tmp_path: Path) -> No
     before = (tmp_path / "out/x.png.html").stat().st_mtime_ns
     assert explain(settings).counts == run.counts
     assert (tmp_path / "out/x.png.html").stat().st_mtime_ns == before
+
+
+def test_a_sheet_stays_when_another_image_is_explained(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.png", tmp_path / f"{'ü' * 125}.png"
+    for path in (first, second):
+        path.write_bytes(picture())
+    more = {"detector": saved_detector(tmp_path / "d"), "output": str(tmp_path / "out")}
+    explain(ExplainSettings(image=(str(first),), **more))
+    with pytest.raises(UserError, match="which adds to what is there and removes nothing"):
+        explain(ExplainSettings(image=(str(second),), **more))
+    explain(ExplainSettings(image=(str(second),), overwrite=True, **more))
+    pages = sorted(one.name for one in (tmp_path / "out").glob("*.html"))
+    assert pages == ["a.png.html", f"{'ü' * 100}.html"]

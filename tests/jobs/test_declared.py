@@ -68,6 +68,34 @@ def test_tables_are_written(folder: Path, monkeypatch, capsys) -> None:
     assert whole[0]["declarations"][0]["state"] == "unverified"
 
 
+def test_what_is_no_image_is_told_and_not_counted_as_silent(
+    folder: Path, monkeypatch, capsys
+) -> None:
+    (folder / "text.jpg").write_text("no image")
+    (folder / "empty.png").touch()
+    code, lines, _ = run(monkeypatch, capsys, "text.jpg", "empty.png")
+    assert code == 3
+    assert [line.split(": ")[1] for line in lines[:2]] == [
+        "text, not an image",
+        "empty file (0 bytes)",
+    ]
+    assert lines[2:] == ["0 files: no image", "2 could not be read"]
+
+
+def test_a_name_moves_no_cursor(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "\x1b[31m\n\u202egnp.png").write_bytes(saved("PNG"))
+    _, lines, _ = run(monkeypatch, capsys, str(next(folder.glob("*.png"))))
+    assert lines[0] == "nothing       \ufffd[31m\ufffd\ufffdgnp.png"
+
+
+def test_no_cell_of_a_table_is_a_formula(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "=cmd.png").write_bytes(png_texts({"parameters": A1111}))
+    run(monkeypatch, capsys, "=cmd.png", "--output", "out.csv")
+    (row,) = csv.DictReader((folder / "out.csv").open(encoding="utf-8-sig"))
+    assert row["path"] == "./=cmd.png"
+    assert row["declared"] == "ai-generated"
+
+
 def test_wrong_use_is_one_line(folder: Path, monkeypatch, capsys) -> None:
     (folder / "empty").mkdir()
     for arguments, said in (

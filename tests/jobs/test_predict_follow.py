@@ -11,6 +11,7 @@ import pytest
 from rayapp.config.errors import UserError
 from rayapp.jobs.predict import predict
 from rayapp.jobs.predict_follow import follow
+from rayapp.metrics.traffic import today
 from rayapp.metrics.traffic_files import read_counts
 from rayapp.predict import day_counts
 from rayapp.predict.settings import PredictSettings
@@ -130,6 +131,69 @@ def test_scores_of_an_earlier_version_are_followed_on(tmp_path: Path) -> None:
         predict(asked)
     assert "\n" not in str(refusal.value)
     assert file.read_bytes() == before
+
+
+def test_what_is_no_image_is_tried_once_a_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images, looks = open_store(tmp_path / "images"), []
+    images.put("0.png", picture(0))
+    images.put("broken.png", b"text")
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            images.put("broken.png", picture(1))
+        elif len(looks) == 4:
+            raise KeyboardInterrupt
+
+    run = follow(settings(tmp_path), pause)
+    assert run is not None
+    assert run.counts == {"in": 2, "scored": 2, "failed": 0}
+    lines = [line for line in capfd.readouterr().out.splitlines() if "scored now" in line]
+    assert [line.split("Z  ")[1][:12] for line in lines] == ["2 scored now", "1 scored now"]
+    assert verdicts(tmp_path) == {"scored": 2, "not scored": 1}
+
+
+def test_what_cannot_be_written_now_is_written_later(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images, out = open_store(tmp_path / "images"), tmp_path / "out"
+    images.put("0.png", picture(0))
+    looks = []
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            images.put("1.png", picture(1))
+            out.rename(tmp_path / "away")
+            out.write_text("in the way")
+        elif len(looks) == 2:
+            out.unlink()
+            (tmp_path / "away").rename(out)
+        elif len(looks) == 3:
+            raise KeyboardInterrupt
+
+    run = follow(settings(tmp_path), pause)
+    assert run is not None
+    assert run.counts["scored"] == 2
+    assert verdicts(tmp_path)["scored"] == 2
+    assert "tried again" in capfd.readouterr().out
+    out.rename(tmp_path / "away")
+    out.write_text("in the way")
+    with pytest.raises(UserError, match="out: can't be written"):
+        follow(settings(tmp_path), pause)  # of the first look
+
+
+def test_a_clock_that_was_set_back_keeps_the_order_and_the_day() -> None:
+    first = "2036-01-01T00:00:00.000000Z"
+    second = day_counts.now_after(first)
+    third, of_before = day_counts.now_after(second), day_counts.now_after(f"{first}++")
+    assert first < second < third
+    assert f"{first}++" < of_before
+    assert {day_counts.day_of(one) for one in (second, third, of_before)} == {today()}
+    assert day_counts.day_of(first) == "2036-01-01"
+    assert len(third) == len(second)
 
 
 def test_wrong_use_ends_at_once(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ CURRENT = "document.activeElement.dataset.path"
 FIRST_PAINT_S = 2.5
 
 
-def gallery(folder: Path, logits: np.ndarray) -> Path:
+def gallery(folder: Path, logits: np.ndarray, first_version: str = "1") -> Path:
     """A gallery of so many pictures, each with the file itself behind it."""
     rng = np.random.default_rng(0)
     rows = []
@@ -41,7 +41,8 @@ def gallery(folder: Path, logits: np.ndarray) -> Path:
         name = f"{at:03d}, {'real' if at % 2 else 'made'}.png"
         pixels = rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
-        rows.append({"id": name, "path": name, "logit": logit, "status": "ok", "error": ""})
+        row = {"id": name, "path": name, "logit": logit, "status": "ok", "error": ""}
+        rows.append({**row, "etag": "1" if at else first_version})
     selection = GallerySelection(Judge("centre-32"), len(rows))
     selection.add(manifest.from_rows(rows, scores.schema()))
     store = open_store(folder)
@@ -129,6 +130,27 @@ def test_calibrate_weighs_all_marks_by_how_they_were_chosen(
     assert found.counts == (NUM // 2, NUM // 2)
     assert set(found.weights.values()) == {1.0}  # all were shown
     assert found.warnings == ()
+
+
+def test_marks_outlive_a_page_that_is_made_anew(tmp_path: Path) -> None:
+    """Such as that of a followed folder: one image more, another one in the place of the first."""
+    logits = np.arange(5.0)
+
+    async def work(tab: Tab) -> list[str]:
+        await tab.open(gallery(tmp_path, logits[:4]), 1280)
+        for _ in range(20):
+            if await tab.value(CURRENT) is None:
+                await tab.key("Tab")
+        for _ in range(4):
+            await tab.key("s")
+        await tab.open(gallery(tmp_path, logits, first_version="2"), 1280)
+        found: list[str] = await tab.value("review.list()")
+        said = await tab.value("document.querySelector('.count').textContent")
+        return [said, *found]
+
+    said, *found = visit(work)
+    assert said == "3 marked: 3 synthetic, 0 real, 0 unclear."
+    assert sorted(found) == ["001, real.png,1", "002, made.png,1", "003, real.png,1"]
 
 
 def test_five_thousand_cards_are_painted_at_once_and_stay_few(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The API on a real socket: what comes in in which form, and what is answered."""
 
 import base64
+import gzip
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from PIL import Image
 from rayapp.serve.desk import DeskSettings
 from rayapp.serve.kept_images import KeptImages
 from rayapp.serve.settings import Limits
+from tests.dataset.declared.files import A1111, png_texts
 from tests.pictures import photographed, saved
 from tests.serve.services import HereScoring, serving
 
@@ -209,6 +212,22 @@ def test_counts_for_prometheus(address: str, picture: bytes) -> None:
     assert told(after, "imaginet_verdicts_total") >= 3
 
 
+def test_what_is_not_shown_of_declarations_is_counted(scoring: HereScoring, tmp_path: Path) -> None:
+    declares = png_texts({"parameters": A1111})
+    with serving(scoring, DeskSettings(str(tmp_path), scoring.uris)) as address:
+        row = score(address, data=declares, params={"declared": "0"}).json()["images"][0]
+        found = ""
+        for _ in range(100):
+            found = requests.get(f"{address}/metrics", timeout=5).text
+            if "imaginet_declared_total{" in found:
+                break
+            time.sleep(0.05)
+    assert row["declared"] is None
+    assert re.findall(r'imaginet_declared_total{.*kind="(.*)"} (\d)', found) == [
+        ("ai-generated", "1")
+    ]
+
+
 def test_pages_bring_nothing_from_elsewhere(address: str) -> None:
     answer = requests.get(f"{address}/docs", timeout=5)
     assert "/v1/score" in answer.text
@@ -234,6 +253,21 @@ def test_other_addresses_and_methods_are_answered_as_json(address: str) -> None:
         assert set(answer.json()) == {"error"}
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", "/metrics", "/page.css"])
+def test_to_head_answers_what_answers_to_get(address: str, path: str) -> None:
+    head, get = (requests.request(one, address + path, timeout=5) for one in ("HEAD", "GET"))
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_a_body_that_says_it_is_packed_is_refused(address: str, picture: bytes) -> None:
+    answer = score(address, data=gzip.compress(picture), headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.json()["error"]
+    assert score(address, data=picture, headers={"Content-Encoding": "identity"}).ok
+
+
 def test_the_rows_are_json_that_every_reader_takes(address: str, picture: bytes) -> None:
     text = score(address, data=picture, params={"map": "1", "stability": "web"}).text
 
@@ -246,10 +280,16 @@ def test_the_rows_are_json_that_every_reader_takes(address: str, picture: bytes)
 def test_kept_images_are_called_by_hash_and_removed_in_time(
     scoring: HereScoring, tmp_path: Path, picture: bytes
 ) -> None:
+    (tmp_path / "kept/ab").mkdir(parents=True)
+    others = [tmp_path / "kept" / name for name in ("own.jpg", "ab/notes", f"cd{'0' * 62}")]
+    for one in others:
+        one.write_text("not ours")
+        os.utime(one, (0, 0))
     kept = KeptImages(str(tmp_path / "kept"), hours=1)
     with serving(scoring, DeskSettings(str(tmp_path), scoring.uris), kept=kept) as address:
         score(address, files=[("images", ("my name.png", picture))])
-    (file,) = [one for one in (tmp_path / "kept").rglob("*") if one.is_file()]
+    everything = {one for one in (tmp_path / "kept").rglob("*") if one.is_file()}
+    (file,) = everything - set(others)
     assert file.read_bytes() == picture
     assert len(file.name) == 64
     kept.sweep()
@@ -257,4 +297,14 @@ def test_kept_images_are_called_by_hash_and_removed_in_time(
     os.utime(file, (0, 0))
     kept.sweep()
     assert not file.exists()
-    assert not any("name" in str(one) for one in tmp_path.rglob("*"))
+    assert all(one.exists() for one in others)
+    assert not any("my name" in str(one) for one in tmp_path.rglob("*"))
+
+
+def test_an_image_that_cannot_be_kept_is_scored(
+    scoring: HereScoring, tmp_path: Path, picture: bytes
+) -> None:
+    (tmp_path / "kept").write_text("no folder")
+    kept = KeptImages(str(tmp_path / "kept"), hours=1)
+    with serving(scoring, DeskSettings(str(tmp_path), scoring.uris), kept=kept) as address:
+        assert score(address, data=picture).json()["images"][0]["status"] == "ok"

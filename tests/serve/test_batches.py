@@ -1,7 +1,10 @@
 """Batches: which images may be named, and what becomes of a batch."""
 
+import json
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import requests
 from PIL import Image
 
 from rayapp.serve.batch.batch_roots import Root, under_one_root
+from rayapp.serve.batch.batch_runner import Batch
 from rayapp.serve.desk import DeskSettings
 from rayapp.serve.refusals import Refused
 from tests.pictures import photographed, saved
@@ -35,6 +39,17 @@ def test_images_under_a_root(folder: Path) -> None:
     root = Root.of(str(folder))
     names = [f"{folder}/a/0.png", f"file://{folder}/a/1.png", f"{folder}/a/../good.png"]
     assert under_one_root(names, [root]) == (root, ["a/0.png", "a/1.png", "a/0.png"])
+
+
+def test_names_may_have_any_letter_and_blank(folder: Path) -> None:
+    """Such as those that macOS gives to screenshots, and joined emoji."""
+    names = ["5.10\u202fPM.png", "\U0001f468\u200d\U0001f469.png", "a\u00a0b.png", "Größe.png"]
+    images = [f"{folder}/{name}" for name in names]
+    assert under_one_root(images, [Root.of(str(folder))])[1] == names
+
+
+def test_all_of_the_disk_is_a_root_too() -> None:
+    assert Root.of("/").path_of("/none/a.png") == "none/a.png"
 
 
 def test_images_in_a_bucket() -> None:
@@ -91,6 +106,43 @@ def ended(address: str, name: str) -> dict[str, object]:
             return found
         time.sleep(0.1)
     raise AssertionError(found)
+
+
+def put_down(output: Path, batch: Batch) -> None:
+    """As a service leaves a batch that it did not come to."""
+    folder = output / "batches" / batch.id
+    folder.mkdir(parents=True)
+    (folder / "batch.json").write_text(json.dumps(asdict(batch)))
+
+
+def test_a_batch_that_the_service_may_no_longer_score_holds_up_no_other(
+    scoring: HereScoring, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(folder)
+    put_down(tmp_path / "out", Batch("0" * 32, "", "gone", "none", root, 1))
+    put_down(tmp_path / "out", Batch("1" * 32, "", "tiny", "none", f"{root}-private", 1))
+    put_down(tmp_path / "out", Batch("2" * 32, "", "tiny", "none", root, 1))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))  # no process can be started
+    with serving(scoring, DeskSettings(str(tmp_path / "out"), scoring.uris, (root,))) as address:
+        found = [ended(address, name * 32) for name in "012"]
+    assert [one["state"] for one in found] == ["failed"] * 3
+    assert [str(one["error"])[:40] for one in found] == [
+        "the service no longer has a detector gon",
+        "its images lie under no folder that is s",
+        "the service could not score it (FileNotF",
+    ]
+
+
+def test_scores_that_were_removed_are_told_as_that(
+    scoring: HereScoring, folder: Path, tmp_path: Path
+) -> None:
+    done = Batch("0" * 32, "", "tiny", "none", str(folder), 1, "done")
+    put_down(tmp_path / "out", done)
+    desk = DeskSettings(str(tmp_path / "out"), scoring.uris, (str(folder),))
+    with serving(scoring, desk) as address:
+        answer = requests.get(f"{address}/v1/batches/{done.id}/scores.csv", timeout=5)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "the scores of this batch were removed"}
 
 
 @pytest.mark.slow

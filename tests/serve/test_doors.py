@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,11 +77,23 @@ def test_what_needs_no_token(guarded: str) -> None:
 
 
 def test_a_file_of_tokens_says_which_line_is_wrong() -> None:
-    good = f"# mine\n\npage {'a' * 64}  # of the page\n"
-    assert read_tokens(good, "file") == {"page": bytes.fromhex("a" * 64)}
+    good = f"\ufeff# mine\n\npage {'a' * 64}  # of the page\r\n"
+    assert read_tokens(good.encode(), "file") == {bytes.fromhex("a" * 64): "page"}
     for wrong in ("page", "page abc", f"a b {'a' * 64}", f"page {'g' * 64}"):
         with pytest.raises(UserError, match="file:4: a line is NAME and the token's sha256"):
-            read_tokens(good + wrong, "file")
+            read_tokens((good + wrong).encode(), "file")
+    with pytest.raises(UserError, match="file: not UTF-8 text"):
+        read_tokens(good.encode("utf-16"), "file")
+
+
+def test_a_name_may_have_an_old_token_and_a_new_one(guarded: str, tokens: Path) -> None:
+    old = add_token(str(tokens), "page")
+    kept = tokens.read_text()
+    tokens.unlink()
+    new = add_token(str(tokens), "page")
+    tokens.write_text(kept + tokens.read_text())
+    time.sleep(1.1)
+    assert [status(guarded, one) for one in (old, new)] == [200, 200]
 
 
 def test_a_name_is_taken_once(tokens: Path) -> None:
@@ -106,6 +119,9 @@ def test_other_names_and_other_sites_are_refused(scoring: HereScoring, tmp_path:
         assert asked("GET", Host="[::1]") == 200
         for name in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "[::1]x"):
             assert asked("GET", Host=name) == 403
+        with socket.create_connection(("127.0.0.1", int(port)), 5) as two:
+            two.sendall(b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n")
+            assert two.recv(100).split()[1] in (b"400", b"403")
         assert asked("POST") == 200
         assert asked("POST", Sec_Fetch_Site="same-origin") == 200
         assert asked("POST", Sec_Fetch_Site="cross-site") == 403

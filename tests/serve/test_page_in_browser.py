@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from rayapp.config.errors import UserError
 from rayapp.dataset.labels import load_scheme, read_list
+from rayapp.dataset.marks import read_marks
 from rayapp.serve.desk import DeskSettings
 from rayapp.serve.incoming.tokens import Tokens, add_token
 from rayapp.serve.settings import Limits
@@ -106,9 +108,14 @@ def test_by_keyboard_alone(scoring: HereScoring, desk: DeskSettings, tmp_path: P
         await tab.key("x")  # the last one again, and back
         await tab.key("r" if "real" in files[-1].name else "s")
         said = await tab.value("document.querySelector('.count').textContent")
+        whole = await tab.value("service.table()")
+        await tab.key("x")
+        part = await tab.value("service.table()")
+        await tab.key("r" if "real" in files[-1].name else "s")
         await tab_to(tab, "save", shift=True)
         await tab.open(f"{address}/", 1280)  # again: history and marks are kept
-        kept = {"names": await tab.value(NAMES), "list": await tab.value("service.list()")}
+        kept = {"whole": whole, "part": part}
+        kept |= {"names": await tab.value(NAMES), "list": await tab.value("service.list()")}
         await tab_to(tab, "clear")
         await tab.value("window.confirm = () => true")
         await tab.key("Enter")
@@ -126,6 +133,14 @@ def test_by_keyboard_alone(scoring: HereScoring, desk: DeskSettings, tmp_path: P
     by_name = {one.path: one.labels[0] for one in listed.items}
     assert by_name == {one.name: int("made" in one.name) for one in files}
     assert "png" not in seen["left"]
+    (tmp_path / "marks.csv").write_text("\n".join(seen["whole"]) + "\n", encoding="utf-8")
+    marks = read_marks([str(tmp_path / "marks.csv")])  # all are marked: a mark is for its image
+    assert marks.origins == by_name
+    assert set(marks.weights.values()) == {1.0}
+    assert len(seen["part"]) == NUM
+    (tmp_path / "marks.csv").write_text("\n".join(seen["part"]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="does not say how its images were chosen"):
+        read_marks([str(tmp_path / "marks.csv")])
     assert seen["left"].startswith("0")
     assert seen["complaints"] == []
 

@@ -3,13 +3,21 @@
 import asyncio
 import http.server
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from PIL import Image
 
-from rayapp.serve.incoming.web_images import WebImages, is_public
+from rayapp.serve.desk import DeskSettings
+from rayapp.serve.incoming.web_images import NotFetched, WebImages, is_public
 from rayapp.serve.refusals import Refused
+from rayapp.serve.settings import Limits
+from tests.pictures import photographed, saved
+from tests.serve.services import HereScoring, serving
 
 
 @pytest.mark.parametrize(
@@ -33,7 +41,7 @@ def test_what_is_outside_is(address: str) -> None:
 
 def fetched(url: str, **given: Any) -> bytes:
     web = WebImages(frozenset({"pictures.example", "*.cdn.example"}), **given)
-    return asyncio.run(web.fetch(url, 1000, "images.0"))
+    return asyncio.run(web.fetch(url, 1000))
 
 
 @pytest.mark.parametrize(
@@ -76,8 +84,14 @@ def test_no_other_address_is_even_resolved(url: str) -> None:
 @pytest.mark.parametrize("found", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::1"], []])
 def test_an_allowed_name_of_a_private_address_is_refused(found: list[str]) -> None:
     for name in ("pictures.example", "a.cdn.example", "PICTURES.example."):
-        with pytest.raises(Refused, match="has no public address"):
+        with pytest.raises(NotFetched, match="has no public address"):
             fetched(f"http://{name}/a.png", resolve=lambda host, port: found)
+
+
+_ANSWERS = {
+    "/large": b"x" * 2000,
+    "/picture": saved(Image.fromarray(photographed(200, 200, 0)), "PNG"),
+}
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
@@ -92,9 +106,11 @@ class Pictures(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "http://127.0.0.1/secret")
             self.end_headers()
             return
+        if self.path == "/slow":
+            time.sleep(0.1)
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b"x" * (2000 if self.path == "/large" else 10))
+        self.wfile.write(_ANSWERS.get(self.path, b"x" * 10))
 
     def log_message(self, *_: object) -> None:
         pass
@@ -130,6 +146,36 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_asked(port80: list[st
 )
 def test_no_redirect_and_nothing_large(port80: list[str], path: str, why: str) -> None:
     given = {"resolve": lambda host, port: ["127.0.0.1"], "allowed": lambda ip: True}
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(NotFetched, match=why):
         fetched(f"http://pictures.example/{path}", **given)
     assert len(port80) == 1
+
+
+def asked(scoring: HereScoring, folder: Path, paths: list[str], **limits: Any) -> requests.Response:
+    """The answer to images at these paths of an allowed host."""
+    web = WebImages(frozenset({"pictures.example"}), lambda *_: ["127.0.0.1"], lambda _: True)
+    desk = DeskSettings(str(folder), scoring.uris)
+    body = {"images": [{"url": f"http://pictures.example/{path}"} for path in paths]}
+    with serving(scoring, desk, web=web, limits=Limits(**limits)) as address:
+        return requests.post(f"{address}/v1/score", json=body, timeout=30)
+
+
+def test_one_that_cannot_be_fetched_harms_no_other(
+    port80: list[str], scoring: HereScoring, tmp_path: Path
+) -> None:
+    answer = asked(scoring, tmp_path, ["picture", "moved", "picture?" + "a" * 2000])
+    assert answer.status_code == 200
+    rows = answer.json()["images"]
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed"]
+    assert rows[1]["error"] == "could not be fetched: HTTP 302"
+    assert rows[1]["name"] == "http://pictures.example/moved"
+
+
+def test_what_is_fetched_for_a_request_is_bounded_like_a_body(
+    port80: list[str], scoring: HereScoring, tmp_path: Path
+) -> None:
+    assert asked(scoring, tmp_path, ["large"] * 3, max_mb=0.005).status_code == 413
+    assert len(port80) == 3
+    late = asked(scoring, tmp_path, ["slow"] * 9, upload_s=0.3)
+    assert late.status_code == 408
+    assert "could not be fetched within 0.3 s" in late.json()["error"]

@@ -13,6 +13,9 @@ const review = (() => {
   let marks = {};
   try { marks = JSON.parse(localStorage.getItem(key)) ?? {}; } catch { /* kept in memory alone */ }
 
+  // A file that was replaced since is another image, whatever its path.
+  const keyOf = (card) => (card.version ? `${card.path}\n${card.version}` : card.path);
+  const markOf = (card) => marks[keyOf(card)];
   const control = (name) => find(`[name="${name}"]`);
 
   // --- which cards, in which order
@@ -24,7 +27,7 @@ const review = (() => {
       (!value("group") || card.group === value("group"))
       && (!value("verdict") || card.verdict === value("verdict"))
       && (!value("declared") || card.declared === value("declared"))
-      && (!value("marked") || (marks[card.path] ?? "none") === value("marked"))
+      && (!value("marked") || (markOf(card) ?? "none") === value("marked"))
       && (!part || card.path.toLowerCase().includes(part)));
     const by = {
       high: (a, b) => b.p - a.p, low: (a, b) => a.p - b.p,
@@ -114,7 +117,7 @@ const review = (() => {
 
   function marked(item, card) {
     item.querySelector(".chosen")?.remove();
-    const mark = marks[card.path];
+    const mark = markOf(card);
     if (mark) item.querySelector(".frame").append(element("span", "chosen", mark));
     item.setAttribute("aria-label", [card.path, card.verdict, "probability " + card.p.toFixed(3),
       ...(card.lines ?? []), mark ? "marked " + mark : "not marked"].join(", "));
@@ -168,8 +171,8 @@ const review = (() => {
   function mark(as) {
     const card = shown[current];
     if (!card) return;
-    if (as) marks[card.path] = as;
-    else delete marks[card.path];
+    if (as) marks[keyOf(card)] = as;
+    else delete marks[keyOf(card)];
     keep();
     const item = drawn.get(current);
     if (item) marked(item, card);
@@ -181,13 +184,12 @@ const review = (() => {
 
   function keep() {
     try { localStorage.setItem(key, JSON.stringify(marks)); } catch { /* kept in memory alone */ }
-    const given = Object.values(marks);
+    const given = [...new Map(cards.map((card) => [keyOf(card), markOf(card)])).values()].filter(Boolean);
     find(".count").textContent = marking.counted(given);
     control("save").disabled = !given.some(marking.decides);
     for (const name of ["save-all", "clear"]) control(name).disabled = !given.length;
   }
 
-  const markOf = (card) => marks[card.path];
   const list = () => marking.list(cards, markOf), table = () => marking.table(cards, markOf);
 
   // --- one card, large
@@ -203,7 +205,7 @@ const review = (() => {
       return pair;
     }));
     for (const button of large.querySelectorAll("[data-mark]")) {
-      button.setAttribute("aria-pressed", marks[card.path] === button.dataset.mark);
+      button.setAttribute("aria-pressed", markOf(card) === button.dataset.mark);
     }
     image.onload = fit;
     image.onerror = () => { // gone, or a format that this browser does not show
@@ -286,7 +288,7 @@ const review = (() => {
     const button = event.target.closest("button");
     if (!button) return;
     const word = button.dataset.mark;
-    if (word) mark(marks[shown[current].path] === word ? "" : word);
+    if (word) mark(markOf(shown[current]) === word ? "" : word);
     else ({ zoom: magnify, "large-map": toggleMap, "copy-path": copyPath, previous: () => go(current - 1),
       next: () => go(current + 1), close: () => large.close() })[button.name]?.();
   });

@@ -171,24 +171,31 @@ const service = (() => {
 
   const markOf = ({ entry }) => marks[keyOf(entry)];
 
-  // A list names images by their path: none that was pasted, none whose path names two images.
-  function listed() {
-    const files = new Map(), known = cards().filter((card) => !card.entry.pasted && markOf(card));
-    for (const { path, entry } of known) files.set(path, (files.get(path) ?? new Set()).add(entry.row.sha256));
-    const clear = known.filter(({ path }) => files.get(path).size === 1);
-    return { lines: marking.list(clear, markOf), twice: [...files].filter(([, all]) => all.size > 1).map(([path]) => path) };
+  // What a list can name by its path: nothing that was pasted, no path of two images; each once.
+  function nameable() {
+    const files = new Map(), once = new Map(), all = cards().filter((card) => !card.entry.pasted);
+    for (const { path, entry } of all) files.set(path, (files.get(path) ?? new Set()).add(entry.row.sha256));
+    for (const card of all) if (files.get(card.path).size === 1) once.set(card.path, card);
+    return { named: [...once.values()], twice: all.filter((card) => markOf(card) && !once.has(card.path)) };
   }
 
-  const table = () => marking.table(cards(), markOf);
+  const list = () => marking.list(nameable().named, markOf);
+
+  // Where all have a mark, the marks are no choice out of them: each stands for itself.
+  function table() {
+    const { named } = nameable(), whole = named.every(markOf) ? [named.length, named.length] : undefined;
+    return marking.table(named.map((card) => ({ ...card, stands_for: whole })), markOf);
+  }
 
   function countMarks() {
-    const { lines, twice } = listed(), given = Object.values(marks);
-    const lost = given.some(marking.decides) && cards().some((card) => card.entry.pasted && marking.decides(markOf(card)));
+    const { named, twice } = nameable(), given = Object.values(marks);
+    const lost = cards().some((card) => card.entry.pasted && markOf(card));
+    const names = [...new Set(twice.map(({ path }) => path))];
     find(".count").textContent = [marking.counted(given),
-      twice.length ? `${twice.join(", ")} names two images, so it is not in the list.` : "",
-      lost ? "What was pasted has no file, so it is not in the list." : ""].filter(Boolean).join(" ");
-    control("save").disabled = !lines.length;
-    control("save-all").disabled = !given.length;
+      names.length ? `${names.join(", ")} names two images, so it is in no list.` : "",
+      lost ? "What was pasted has no file, so it is in no list." : ""].filter(Boolean).join(" ");
+    control("save").disabled = !list().length;
+    control("save-all").disabled = !named.some(markOf);
   }
 
   // --- the session's history: of this tab, in this browser
@@ -329,7 +336,7 @@ const service = (() => {
     control("map").addEventListener("click", toggleMap);
     control("again-all").addEventListener("click", () => again([...entries.values()].filter((one) => one.state === "failed")));
     control("stop").addEventListener("click", serviceQueue.stop);
-    control("save").addEventListener("click", () => marking.save("reviewed.csv", listed().lines));
+    control("save").addEventListener("click", () => marking.save("reviewed.csv", list()));
     control("save-all").addEventListener("click", () => marking.save("marks.csv", table()));
     control("clear").addEventListener("click", clear);
     dialog.querySelector("form").addEventListener("submit", (event) => { event.preventDefault(); answered(control("token").value.trim()); });
@@ -343,5 +350,5 @@ const service = (() => {
   restore();
   changed(0);
   serviceDetectors.read();
-  return { list: () => listed().lines, table };
+  return { list, table };
 })();

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayapp.config.paths import absolute_uri, without_file_scheme
 from rayapp.serve.refusals import Refused
+
+# Control characters, lone surrogates, backslashes; odd blanks and joiners are in names.
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Root:
     @classmethod
     def of(cls, uri: str) -> Root:
         """The place that a URI really is, links followed."""
-        whole = absolute_uri(uri).rstrip("/")
+        whole = absolute_uri(uri).rstrip("/") or "/"
         return cls(whole if "://" in whole else os.path.realpath(whole))
 
     def path_of(self, uri: str) -> str | None:
@@ -43,7 +47,7 @@ def under_one_root(images: Sequence[str], roots: Sequence[Root]) -> tuple[Root, 
         Refused: 403, where one lies elsewhere; it says nothing of what is there.
     """
     for number, uri in enumerate(images):
-        if not uri.isprintable() or "\\" in uri:
+        if _NO_NAME.search(uri):
             raise Refused(403, f"images.{number}: no path or URI")
     best: list[str | None] = []
     for root in roots:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -32,6 +33,7 @@ MOST_IMAGES = 100_000
 _MOST_WAITING = 16
 _STATE, _LIST, _SCORES = "batch.json", "images.parquet", "scores"
 _STOP_S = 20.0
+_log = logging.getLogger("ray.serve.imaginet")
 _ENDED_WELL = (0, 3)  # done; done but for images that are named
 
 
@@ -132,7 +134,10 @@ class Batches:
         batch = self._of(name, token)
         if batch.state != "done":
             raise Refused(409, f"the batch is {batch.state}")
-        return self._store.get(f"{batch.id}/{_SCORES}/scores.csv")
+        try:
+            return self._store.get(f"{batch.id}/{_SCORES}/scores.csv")
+        except FileNotFoundError:
+            raise Refused(404, "the scores of this batch were removed") from None
 
     def cancel(self, name: str, token: str) -> Row:
         """Stop a batch, or take it off the list; one that is over stays as it is.
@@ -180,20 +185,41 @@ class Batches:
 
     def _work(self) -> None:
         while name := self._queue.get():
-            with self._lock:
-                batch = self._batches[name]
-                if batch.state != "waiting":
-                    continue
-                process = self._started(batch)
-                self._process = name, process
-                self._keep(replace(batch, state="running"), locked=True)
-            _, said = process.communicate()
-            with self._lock:
-                self._process = None
-                batch = self._batches[name]
-                if self._over or batch.state != "running":
-                    continue  # it goes on when the service starts again; or was cancelled
-                self._keep(_ended(batch, process.returncode, said), locked=True)
+            try:
+                self._score(name)
+            except Exception as error:  # noqa: BLE001 - of one batch; the next ones still have their turn
+                _log.exception("batch %s", name)
+                why = f"the service could not score it ({type(error).__name__}); its log has why"
+                with self._lock:
+                    self._batches[name] = replace(self._batches[name], state="failed", error=why)
+
+    def _score(self, name: str) -> None:
+        with self._lock:
+            batch = self._batches[name]
+            if batch.state != "waiting":
+                return
+            if why := self._refusal(batch):
+                self._keep(replace(batch, state="failed", error=why), locked=True)
+                return
+            process = self._started(batch)
+            self._process = name, process
+            # What is kept is only told: where it can't be, the batch is scored all the same.
+            self._batches[name] = replace(batch, state="running")
+        _, said = process.communicate()
+        with self._lock:
+            self._process = None
+            batch = self._batches[name]
+            if self._over or batch.state != "running":
+                return  # it goes on when the service starts again; or was cancelled
+            self._keep(_ended(batch, process.returncode, said), locked=True)
+
+    def _refusal(self, batch: Batch) -> str:
+        """Why a batch of before is no longer scored: the service may have other settings now."""
+        if batch.detector not in self._detectors:
+            return f"the service no longer has a detector {batch.detector}"
+        if batch.root not in [root.uri for root in self._roots]:
+            return "its images lie under no folder that is still allowed"
+        return ""
 
     def _started(self, batch: Batch) -> subprocess.Popen[str]:
         folder = f"{self._folder}/{batch.id}"

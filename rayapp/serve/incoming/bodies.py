@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from rayapp.serve.incoming.admission import BodyBytes
-from rayapp.serve.incoming.web_images import WebImages
+from rayapp.serve.incoming.web_images import NotFetched, WebImages
 from rayapp.serve.refusals import Refused, bad_request, too_large
 from rayapp.serve.score_contract import SentImage
 from rayapp.serve.settings import Limits
@@ -75,18 +76,21 @@ async def read_body(request: Request, limits: Limits, held: BodyBytes) -> bytes:
 
 
 async def images_of(
-    body: bytes, headers: Headers, limits: Limits, web: WebImages | None
+    body: bytes, headers: Headers, limits: Limits, web: WebImages | None, held: BodyBytes
 ) -> list[SentImage]:
-    """The images in a body, in their order.
+    """The images in a body, in their order; what is fetched counts as if it had been sent.
 
     Raises:
-        Refused: 415 of another type, 422 of a body that is not what its type says.
+        Refused: 415 of another type, 422 of a body that is not what its type says; of what is
+            fetched as `read_body`.
     """
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise Refused(415, "send the body as it is, without Content-Encoding")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         images = await _of_form(body, headers, limits)
     elif kind == "application/json":
-        images = await _of_json(body, limits, web)
+        images = await _of_json(body, limits, web, held)
     elif kind.startswith(_RAW) or not kind:
         images = [SentImage("", body)]
     else:
@@ -125,7 +129,9 @@ async def _of_form(body: bytes, headers: Headers, limits: Limits) -> list[SentIm
     return images
 
 
-async def _of_json(body: bytes, limits: Limits, web: WebImages | None) -> list[SentImage]:
+async def _of_json(
+    body: bytes, limits: Limits, web: WebImages | None, held: BodyBytes
+) -> list[SentImage]:
     try:
         asked = JsonImages.model_validate_json(body)
     except ValidationError as error:
@@ -134,10 +140,23 @@ async def _of_json(body: bytes, limits: Limits, web: WebImages | None) -> list[S
         raise bad_request(
             f"{len(asked.images)} images; a request takes {limits.max_images} at most"
         )
-    return [await _one(number, image, limits, web) for number, image in enumerate(asked.images)]
+    given = [_given(number, image, web) for number, image in enumerate(asked.images)]
+    if web is None:
+        return given
+    urls = [image.url for image in asked.images]
+    try:
+        async with asyncio.timeout(limits.upload_s):
+            return [
+                await _fetched(one, url, web, limits, held) if url else one
+                for one, url in zip(given, urls, strict=True)
+            ]
+    except TimeoutError:
+        why = f"the images of the request could not be fetched within {limits.upload_s:g} s"
+        raise Refused(408, why) from None
 
 
-async def _one(number: int, image: JsonImage, limits: Limits, web: WebImages | None) -> SentImage:
+def _given(number: int, image: JsonImage, web: WebImages | None) -> SentImage:
+    """The image, still without data where it is to be fetched."""
     where = f"images.{number}"
     if (image.data is None) == (image.url is None):
         raise bad_request(f"{where}: give either data or url")
@@ -149,8 +168,22 @@ async def _one(number: int, image: JsonImage, limits: Limits, web: WebImages | N
     if web is None:
         raise bad_request(f"{where}.url: this service fetches nothing; send the file itself")
     assert image.url is not None
-    data = await web.fetch(image.url, limits.max_bytes, where)
-    return SentImage(image.name or image.url, data)
+    web.check(image.url, where)
+    return SentImage(image.name or image.url[:_MOST_NAME], b"")
+
+
+async def _fetched(
+    image: SentImage, url: str, web: WebImages, limits: Limits, held: BodyBytes
+) -> SentImage:
+    """The image with its data, or with the reason why there is none."""
+    try:
+        data = await web.fetch(url, limits.max_bytes)
+    except NotFetched as error:
+        return replace(image, error=str(error))
+    held.add(len(data))
+    if held.held > limits.max_bytes:
+        raise too_large(limits.max_bytes)
+    return replace(image, data=data)
 
 
 def one_line(error: Any) -> str:

@@ -9,8 +9,10 @@ revokes the token within a second.
 import hashlib
 import hmac
 import logging
+import math
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -28,21 +30,21 @@ class Tokens:
     """The tokens of a file; none at all where the file is gone."""
 
     uri: str
-    _hashes: dict[str, bytes] = field(default_factory=dict)
-    _looked: float = -_LOOKED_AT_S
+    _names: dict[bytes, str] = field(default_factory=dict)  # by hash
+    _looked: float = -math.inf
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _etag: str = ""
 
     def name_of(self, authorization: str) -> str:
-        """Whose token a header `Authorization: Bearer …` brings.
+        """Whose token a header `Authorization: Bearer …` brings; see `refresh`.
 
         Raises:
             Refused: 401 where it brings none that is known.
         """
-        self.refresh()
         scheme, _, token = authorization.partition(" ")
         given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
         known = ""
-        for name, one in self._hashes.items():  # all of them, whichever is right
+        for one, name in self._names.items():  # all of them, whichever is right
             if hmac.compare_digest(one, given):
                 known = name
         if scheme.lower() != "bearer" or not known:
@@ -54,28 +56,35 @@ class Tokens:
 
         Where it can't be read, or a line is no token's, no token is good.
         """
-        if time.monotonic() - self._looked < _LOOKED_AT_S:
-            return
-        self._looked = time.monotonic()
+        with self._lock:
+            if time.monotonic() - self._looked >= _LOOKED_AT_S:
+                self._look()
+                self._looked = time.monotonic()
+
+    def _look(self) -> None:
         try:
             store, key = split_uri(self.uri)
             there = store.stat(key)
             if there is None or there.etag != self._etag:
-                self._hashes, self._etag = {}, ""
+                self._names, self._etag = {}, ""
             if there is not None and not self._etag:
-                self._hashes = read_tokens(store.get(key).decode(), self.uri)
+                self._names = read_tokens(store.get(key), self.uri)
                 self._etag = there.etag
-        except (OSError, UserError, UnicodeDecodeError) as error:
-            self._hashes, self._etag = {}, ""
+        except (OSError, UserError) as error:
+            self._names, self._etag = {}, ""
             _log.warning("no token is good: %s", error)
 
 
-def read_tokens(text: str, uri: str) -> dict[str, bytes]:
-    """Name and hash of each token.
+def read_tokens(data: bytes, uri: str) -> dict[bytes, str]:
+    """Name of each token by its hash; a name may have several, such as an old and a new one.
 
     Raises:
         UserError: a line is none.
     """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{uri}: not UTF-8 text; save it as UTF-8") from None
     found = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not (plain := line.partition("#")[0].strip()):
@@ -85,7 +94,7 @@ def read_tokens(text: str, uri: str) -> dict[str, bytes]:
             raise UserError(
                 f"{uri}:{number}: a line is NAME and the token's sha256 (64 hex digits)"
             )
-        found[match["name"]] = bytes.fromhex(match["hash"])
+        found[bytes.fromhex(match["hash"])] = match["name"]
     return found
 
 
@@ -96,13 +105,13 @@ def add_token(uri: str, name: str) -> str:
         UserError: the name is taken, or none.
     """
     store, key = split_uri(uri)
-    before = store.get(key).decode() if store.stat(key) else ""
-    if name in read_tokens(before, uri):
+    before = store.get(key) if store.stat(key) else b""
+    if name in read_tokens(before, uri).values():
         raise UserError(f"{uri}: has a token named {name}; take its line out, or give another name")
     token = secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(token.encode()).hexdigest()}"
     if not _LINE.fullmatch(line):
         raise UserError(f"{name!r}: a token's name is letters, digits and . @ - _, 64 at most")
-    kept = before if not before or before.endswith("\n") else before + "\n"
-    store.put(key, f"{kept}{line}\n".encode())
+    kept = before if not before or before.endswith(b"\n") else before + b"\n"
+    store.put(key, kept + f"{line}\n".encode())
     return token

@@ -18,7 +18,7 @@ import urllib3
 from rayapp.serve.refusals import bad_request
 
 _PORTS = {"http": 80, "https": 443}
-_AT_ONCE = 8
+_AT_ONCE = 4  # each may be as large as a body, and counts as one only when it is there
 _TIMEOUT_S = 10.0
 _CHUNK = 1 << 16
 
@@ -63,17 +63,23 @@ class WebImages:
     resolve: Resolve = resolve
     allowed: Callable[[str], bool] = is_public
 
-    async def fetch(self, url: str, max_bytes: int, where: str) -> bytes:
+    async def fetch(self, url: str, max_bytes: int) -> bytes:
         """The bytes at an address.
 
         Raises:
-            Refused: 422, in words that say nothing of what is behind an address.
+            Refused: see `check`.
+            NotFetched: there are none, in words that say nothing of what is behind the address.
         """
-        parts = self._checked(url, where)
+        parts = self.check(url, "url")
         async with _slots():
-            return await asyncio.to_thread(self._fetched, parts, max_bytes, where)
+            return await asyncio.to_thread(self._fetched, parts, max_bytes)
 
-    def _checked(self, url: str, where: str) -> SplitResult:
+    def check(self, url: str, where: str) -> SplitResult:
+        """The parts of an address that may be asked.
+
+        Raises:
+            Refused: 422, it may not.
+        """
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -90,23 +96,27 @@ class WebImages:
             raise bad_request(f"{where}.url: not an address")
         return parts
 
-    def _fetched(self, parts: SplitResult, max_bytes: int, where: str) -> bytes:
+    def _fetched(self, parts: SplitResult, max_bytes: int) -> bytes:
         host, port = (parts.hostname or "").rstrip("."), _PORTS[parts.scheme]
         try:
             addresses = self.resolve(host, port)
         except (OSError, UnicodeError):
             addresses = []
         if not addresses or not all(self.allowed(one) for one in addresses):
-            raise bad_request(f"{where}.url: its host has no public address")
+            raise NotFetched("its host has no public address")
         try:
             return _read(parts, host, addresses[0], port, max_bytes)
+        except NotFetched:
+            raise
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            why = str(error) if isinstance(error, _NotTaken) else type(error).__name__
-            raise bad_request(f"{where}.url: could not be fetched ({why})") from None
+            raise NotFetched(type(error).__name__) from None
 
 
-class _NotTaken(ValueError):
-    """An answer that is not taken."""
+class NotFetched(Exception):
+    """An image that could not be had from its address."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"could not be fetched: {why}")
 
 
 def _read(parts: SplitResult, host: str, address: str, port: int, max_bytes: int) -> bytes:
@@ -136,14 +146,14 @@ def _read(parts: SplitResult, host: str, address: str, port: int, max_bytes: int
 
 def _taken(answer: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
     if answer.status != 200:
-        raise _NotTaken(f"HTTP {answer.status}")
+        raise NotFetched(f"HTTP {answer.status}")
     ends, size, chunks = time.monotonic() + 2 * _TIMEOUT_S, 0, []
     for chunk in answer.stream(_CHUNK, decode_content=False):
         size += len(chunk)
         if size > max_bytes:
-            raise _NotTaken(f"larger than {max_bytes / 1e6:g} MB")
+            raise NotFetched(f"larger than {max_bytes / 1e6:g} MB")
         if time.monotonic() > ends:
-            raise _NotTaken("takes too long")
+            raise NotFetched("takes too long")
         chunks.append(chunk)
     return b"".join(chunks)
 
