@@ -25,7 +25,7 @@ from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
+from rayapp.predict.day_counts import DayCounts, counted_until, now_after, stamped
 from rayapp.predict.gallery import GALLERY_FILE
 from rayapp.predict.score_maps import no_fused_map, says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
@@ -213,7 +213,7 @@ def _record(
     counts = None if perturbation else DayCounts(judge, subject.hash)
     kept = []
     if counts and settings.follow:
-        counts.until, kept = counted_until(run.store), [SCORED_AT]
+        counts.until, kept = counted_until(run.store), [scores.SCORED_AT]
     most, names = settings.gallery, subject.part_names
     writer = Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
     tally, selection = writer.write(scored)
