@@ -167,7 +167,7 @@ def read_matching(
         why = " ".join(str(error).split())
         raise UserError(
             f"{', '.join(uris)}: score tables that do not fit together, of another version: {why}; "
-            "run predict again"
+            "remove those of the other version and run predict again"
         ) from None
     return _one_a_path(found)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
-from rayapp.dataset import scores
+from rayapp.dataset import manifest, scores
 from rayapp.dataset.declared import TrustList, read_trust_list
 from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.dataset.repeats import COLUMNS as REPEATS_OF
@@ -103,7 +103,7 @@ def predict(settings: PredictSettings, *, looks_again: bool = False) -> record.R
     chunks: Iterable[pa.Table] = parts.chunks()
     if old is not None:
         chunks = stamped(chunks, now_after(counted_until(run.store)), old)
-    scored = _merged(chunks, before)
+    scored = _merged(chunks, before, run.store)
     if asked.num_rows > inputs.table.num_rows:  # a list, which is in memory anyway
         scored = [with_repeats(pa.concat_tables(scored), asked)]
     _record(settings, subject, run, inputs, scored, results)
@@ -344,9 +344,11 @@ def _mapped(
     )
 
 
-def _merged(chunks: Iterable[pa.Table], before: pa.Table | None) -> Iterable[pa.Table]:
+def _merged(
+    chunks: Iterable[pa.Table], before: pa.Table | None, store: Store
+) -> Iterable[pa.Table]:
     """The new rows and, of a followed prefix, those that stand, in id order."""
     if before is None or before.num_rows == 0:
         return chunks
-    both = pa.concat_tables([before, *chunks], promote_options="default")
+    both = manifest.together([before, *chunks], store.uri(scores.SCORES_FILE))
     return [both.sort_by("id")]
