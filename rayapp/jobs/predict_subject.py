@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rayapp.predict.score_tables import Tally
     from rayapp.run.record import Run
 
+_TAKEN = ("ms_per_image", "peak_mb")
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 
 
@@ -166,3 +167,5 @@ def told(
     if tally.ms:  # not of stored scores
         results["ms_per_image"] = round(tally.ms / max(results["scored_now"], 1), 3)
         results["peak_mb"] = round(tally.peak_mb, 1)
+    # Where nothing was left to score: a followed folder of which only some images are gone.
+    results |= {name: run.results.get(name, 0.0) for name in _TAKEN if name not in results}
