@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rayapp.calibrate.fit import decide, fit_calibrator
+from rayapp.calibrate.choices import decide, fit_calibrator
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.errors import UserError
 from rayapp.models.calibration.decisions import reals_needed

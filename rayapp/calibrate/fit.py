@@ -1,13 +1,14 @@
 """Calibration: from stored scores to a detector that says how sure it is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from rayapp.calibrate.choices import decide, fit_calibrator
 from rayapp.calibrate.given import (
+    Given,
     keep_reference,
     made_from,
     read_given,
@@ -16,7 +17,6 @@ from rayapp.calibrate.given import (
 )
 from rayapp.calibrate.guarded_images import guarded
 from rayapp.calibrate.settings import CalibrateSettings
-from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
 from rayapp.dataset import leakage, manifest
 from rayapp.dataset.images import sha256
@@ -25,8 +25,6 @@ from rayapp.dataset.scores import names_by, photographs, read_matching, select
 from rayapp.metrics.traffic_files import REFERENCE_FILE
 from rayapp.models.calibration import calibrators, decisions, direction
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.calibration.decisions import OperatingPoint
-from rayapp.models.calibration.direction import Direction
 from rayapp.models.calibration.importance import Importance
 from rayapp.models.detector import Detector
 from rayapp.models.folder import SPEC_FILE, WEIGHTS_FILE, load_detector, save_detector
@@ -35,15 +33,6 @@ from rayapp.models.verdicts import Judge
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
 from rayapp.storage.uris import read_uri, split_uri
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """Threshold and unsure band in probability, and what the threshold does."""
-
-    threshold: float
-    band: tuple[float, float] | None
-    point: OperatingPoint
 
 
 def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
@@ -63,93 +52,6 @@ def check_labels(settings: CalibrateSettings, listed: AnnotationList) -> None:
         raise UserError(f"{listed.list_uri}: {error}") from None
 
 
-def fit_calibrator(
-    settings: CalibrateSettings,
-    logits_N: np.ndarray,
-    labels_N: np.ndarray,
-    importance: Importance | None = None,
-) -> calibrators.Calibrator:
-    """The map from logit to probability that the settings ask for.
-
-    Scores that run against the labels no more than by chance are not turned round, with a warning.
-
-    Raises:
-        UserError: see `calibrators.fit`; or a rate is asked of scores that run against the labels.
-    """
-    method, temperature = settings.method, settings.temperature
-    fitted = calibrators.fit(
-        method, logits_N, labels_N, temperature=temperature, importance=importance
-    )
-    slope = fitted.parameters.get("slope")
-    if not isinstance(slope, float) or slope > 0:
-        return fitted
-    if settings.fpr is not None:
-        raise UserError(f"fpr {settings.fpr:g} cannot be promised: {fitted.warning}")
-    even = slice(None) if importance is None else importance.even_N
-    if Direction.of(logits_N[even], labels_N[even]).against:
-        return fitted
-    kept = calibrators.fit("bias", logits_N, labels_N, importance=importance)
-    why = (
-        f"{fitted.method} would turn the scores round (slope {slope:.3g}), which {len(labels_N)} "
-        "images can't tell from chance: they keep their direction, and the bias alone is fitted"
-    )
-    return kept.model_copy(update={"warning": "; ".join(filter(None, (why, kept.warning)))})
-
-
-def decide(
-    settings: CalibrateSettings,
-    probabilities_N: np.ndarray,
-    labels_N: np.ndarray,
-    *,
-    slices_N: np.ndarray | None = None,
-    photographs_N: np.ndarray | None = None,
-    importance: Importance | None = None,
-) -> Decisions:
-    """Threshold and band, chosen on the calibration images alone.
-
-    Args:
-        settings: what is asked of them.
-        probabilities_N: of the calibration images.
-        labels_N: 1 synthetic, 0 real.
-        slices_N: name of each image's slice by `fpr_by`.
-        photographs_N: what is behind each image; the images of one are not independent.
-        importance: of images that were not drawn alike; rates are of the even sample.
-
-    Raises:
-        UserError: too few reals for the rate, see `decisions.check_reals`.
-    """
-    threshold, fpr, by = EVEN_ODDS, settings.fpr, settings.fpr_by or ""
-    even = slice(None) if importance is None else importance.even_N
-    p_E, labels_E = probabilities_N[even], labels_N[even]
-    named = {"slices_N": slices_N, "photographs_N": photographs_N}
-    apart = {name: None if of is None else of[even] for name, of in named.items()}
-    if fpr is not None:
-        threshold = decisions.threshold_at_fpr(
-            p_E, labels_E, fpr, settings.confidence, by=by, **apart
-        )
-    band = decisions.abstain_band(
-        probabilities_N,
-        labels_N,
-        threshold,
-        settings.band_error,
-        settings.prevalence,
-        None if importance is None else importance.weights_N,
-    )
-    reals = decisions.reals_by_slice(p_E, labels_E, **apart)
-    num_reals = sum(map(len, reals.values()))
-    synthetic = labels_E == 1
-    point = OperatingPoint(
-        fpr=fpr,
-        confidence=settings.confidence,
-        by=by,
-        unit="images" if num_reals == (~synthetic).sum() else "photographs",
-        rates=decisions.rates_at(threshold, reals, None if fpr is None else settings.confidence),
-        num_synthetic=int(synthetic.sum()),
-        num_found=int((p_E[synthetic] >= threshold).sum()),
-    )
-    return Decisions(threshold, band, point)
-
-
 def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = None) -> record.Run:
     """Write the calibrated detector, and the images that it rests on; figures in the run's results.
 
@@ -165,50 +67,29 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     check_tells_origin(detector, settings.detector)
     given = read_given(settings)
     check_labels(settings, given.listed)
-    paths = [item_id(item.path) for item in given.listed.items]
-    table = read_matching(settings.scores, detector.hash(), settings.root, paths)
-    given = without_gone(given, table, settings)
-    listed, scheme = given.listed, given.listed.scheme
-    items = listed.items
-    rows = select(table, items, scheme, listed.list_uri)
-    inputs = {
-        "detector": detector.hash(),
-        "scores": record.digest(np.asarray(rows["logit"], np.float32).tobytes()),
-        **given.hashes,
-        **{uri: sha256(read_uri(uri)) for uri in settings.against},
-    }
-    known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
-    own = leakage.identities(items, [*known, rows])
+    given, rows = _with_rows(settings, detector, given)
+    own = _identities(settings, given.listed, rows)
     if leaked is None:
         leaked = guarded(own, settings)
-    slices = names_by(rows, settings.fpr_by, scheme, settings.root) if settings.fpr_by else []
-    if settings.fpr is not None:
-        inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
+    slices = []
+    if settings.fpr_by:
+        slices = names_by(rows, settings.fpr_by, given.listed.scheme, settings.root)
     logits, labels = _scored(rows)
     importance = given.importance(labels)
     fitted = fit_calibrator(settings, logits, labels, importance)
     calibration = _calibration(fitted, rows, slices, settings, detector, importance)
     # Whatever is refused was refused before anything is written.
     run = record.start(
-        "calibrate", settings, inputs, output=settings.output, overwrite=settings.overwrite
+        "calibrate",
+        settings,
+        _inputs(settings, detector, given, rows, slices),
+        output=settings.output,
+        overwrite=settings.overwrite,
     )
     if nothing_left(run):
         return run
     counts = {"in": len(labels), "real": int((labels == 0).sum()), "synthetic": int(labels.sum())}
-    on = Images(
-        lists=given.uris,
-        num_real=counts["real"],
-        num_synthetic=counts["synthetic"],
-        date=record.now(),
-    )
-    was = detector.spec.calibration
-    turned = bool(calibration.turned) != bool(was and was.turned)
-    update = {
-        "calibration": calibration,
-        "scope": detector.spec.scope.recalibrated(on, turned=turned),
-        "provenance": detector.spec.provenance | made_from(given, detector, settings.sampled),
-    }
-    calibrated = Detector(detector.network, detector.spec.model_copy(update=update))
+    calibrated = _calibrated(settings, detector, given, calibration, counts)
     run.claim()
     results = _results(fitted, calibration) | {"leaked": dict(leaked)}
     manifest.write_table(run.store, leakage.ITEMS_FILE, own)
@@ -223,6 +104,66 @@ def calibrate(settings: CalibrateSettings, leaked: Mapping[str, int] | None = No
     made = (SPEC_FILE, WEIGHTS_FILE, leakage.ITEMS_FILE, REFERENCE_FILE)
     run.finish(counts, results, made=made)
     return run
+
+
+def _with_rows(
+    settings: CalibrateSettings, detector: Detector, given: Given
+) -> tuple[Given, pa.Table]:
+    """The images that are still there, and the stored score of each, with its labels."""
+    paths = [item_id(item.path) for item in given.listed.items]
+    table = read_matching(settings.scores, detector.hash(), settings.root, paths)
+    given = without_gone(given, table, settings)
+    listed = given.listed
+    return given, select(table, listed.items, listed.scheme, listed.list_uri)
+
+
+def _identities(settings: CalibrateSettings, listed: AnnotationList, rows: pa.Table) -> pa.Table:
+    """What the images are known again by, wherever that is known."""
+    known = [manifest.read_table(*split_uri(settings.identities))] if settings.identities else []
+    return leakage.identities(listed.items, [*known, rows])
+
+
+def _inputs(
+    settings: CalibrateSettings,
+    detector: Detector,
+    given: Given,
+    rows: pa.Table,
+    slices: Sequence[str],
+) -> dict[str, str]:
+    """Hashes of all that a calibration depends on."""
+    inputs = {
+        "detector": detector.hash(),
+        "scores": record.digest(np.asarray(rows["logit"], np.float32).tobytes()),
+        **given.hashes,
+        **{uri: sha256(read_uri(uri)) for uri in settings.against},
+    }
+    if settings.fpr is not None:
+        inputs["reals"] = record.digest(*(name.encode() for name in [*photographs(rows), *slices]))
+    return inputs
+
+
+def _calibrated(
+    settings: CalibrateSettings,
+    detector: Detector,
+    given: Given,
+    calibration: Calibration,
+    counts: Mapping[str, int],
+) -> Detector:
+    """The detector with its calibration, and with what its verdicts now rest on."""
+    on = Images(
+        lists=given.uris,
+        num_real=counts["real"],
+        num_synthetic=counts["synthetic"],
+        date=record.now(),
+    )
+    was = detector.spec.calibration
+    turned = bool(calibration.turned) != bool(was and was.turned)
+    update = {
+        "calibration": calibration,
+        "scope": detector.spec.scope.recalibrated(on, turned=turned),
+        "provenance": detector.spec.provenance | made_from(given, detector, settings.sampled),
+    }
+    return Detector(detector.network, detector.spec.model_copy(update=update))
 
 
 def _results(fitted: calibrators.Calibrator, calibration: Calibration) -> dict[str, Any]:

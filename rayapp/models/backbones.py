@@ -5,7 +5,8 @@ Shapes: N images · C channels or features · H W.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -161,7 +162,7 @@ def create_backbone(
     """
     options = dict(options or {})
     check_options(options)
-    try:
+    with _built_with(name, options):
         if name == HIGHPASS_SMALL:
             model: nn.Module = _highpass_small(pretrained or weights is not None, options)
         elif name == RESNET50_NODOWN:
@@ -169,9 +170,20 @@ def create_backbone(
             model = _without_early_strides(parent)
         else:
             model = _timm_model(name, pretrained, options, weights)
+    return Backbone(model, tap_depths)
+
+
+@contextlib.contextmanager
+def _built_with(name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """What a network has against its options is one line, however it says so."""
+    try:
+        yield
     except TypeError as error:
         raise UserError(f"backbone {name!r}: {error}") from error
-    return Backbone(model, tap_depths)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
+        given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        why = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(f"backbone {name!r} can't be built with options {given}: {why}") from error
 
 
 def resize_filter(name: str) -> Literal["bilinear", "bicubic"] | None:
@@ -221,7 +233,8 @@ def check_start(
         UserError: see check_activation and check_names.
     """
     if name != HIGHPASS_SMALL and (pretrained or weights is not None):
-        _check_start(timm_name(name), options, weights)
+        with _built_with(name, options):
+            _check_start(timm_name(name), options, weights)
 
 
 def _check_start(name: str, options: Mapping[str, Any], weights: Weights | None) -> None:

@@ -108,11 +108,14 @@ def _token_pool(backbone: Backbone, settings: HeadSettings) -> TokenPool | None:
     if settings.pool is None:
         return None
     model = cast(Any, backbone.model)
-    if not hasattr(model, "num_features"):
+    if not hasattr(model, "num_features") or not hasattr(model, "blocks"):
         raise UserError("head.pool wants a ViT of timm's, which has tokens")
     if settings.pool == "cls" and not getattr(model, "num_prefix_tokens", 0):
         raise UserError("head.pool cls: the backbone has no class token; take mean or attention")
-    pool = TokenPool(settings.pool, settings.layers or (-1,), model.num_features)
+    layers = settings.layers or (-1,)
+    if len({layer % len(model.blocks) for layer in layers}) < len(layers):
+        raise UserError(f"head.layers {list(layers)}: names a block twice")
+    pool = TokenPool(settings.pool, layers, model.num_features)
     with torch.no_grad():  # what does not fit is refused here, not in the first batch
         copy.deepcopy(backbone).to("meta").tokens(backbone.blank_image("meta"), pool.layers)
     return pool

@@ -13,6 +13,7 @@ import torch
 from rayapp.config.errors import UserError
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
+from rayapp.train.accepted_sizes import check_crops
 from rayapp.train.data.crops import Crops, Unreadable
 from rayapp.train.data.views import ItemViews
 from rayapp.train.objectives import create_objective, set_trained
@@ -28,7 +29,8 @@ def check(network: Network, job: Job, rank_context: RankContext) -> None:
     Called by every rank, and raised on every rank.
 
     Raises:
-        UserError: most of the sample can't be read, or a step does not fit into memory.
+        UserError: most of the sample can't be read, the network does not take its crops, or a step
+            does not fit into memory.
     """
     if job.validation:
         sample = ItemViews(_sample(job.validation), job)
@@ -83,6 +85,7 @@ def _fits(network: Network, stage: Stage, job: Job, rank_context: RankContext) -
         for one in (crops[0, index] for index in range(len(stage.items)))
         if not isinstance(one, Unreadable)
     )
+    check_crops(job, stage.name, shape[-3:-1])
     num_images = -(-max(stage.step_sizes) // num_ranks())
     try:
         set_trained(network, stage.name)

@@ -19,6 +19,7 @@ from rayapp.models.pretrained import read_weights
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record
 from rayapp.storage.uris import read_uri, split_uri
+from rayapp.train.accepted_sizes import check_sizes
 from rayapp.train.data.batches import MOST_OF_BATCH
 from rayapp.train.data.items import (
     LOSS_COLUMNS,
@@ -37,7 +38,8 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     """The job, and the hashes of what goes into it.
 
     Raises:
-        UserError: no such list, scheme, perturbation or backbone, or nothing to tell apart.
+        UserError: no such list, scheme, perturbation or backbone, nothing to tell apart, or images
+            of a size that the network does not take.
     """
     scheme = load_scheme(settings.scheme)
     inputs = {"root": settings.root}
@@ -65,7 +67,9 @@ def make_job(settings: TrainSettings) -> tuple[Job, dict[str, str]]:
     scope = Scope(about=settings.about or "", trained=_images(items, lists, scheme))
     spec = _spec(settings, labels, inputs, scope)
     by_generator = "generator" in scheme.columns
-    return Job(settings, spec, tuple(stages), tuple(validation), by_generator), inputs
+    job = Job(settings, spec, tuple(stages), tuple(validation), by_generator)
+    check_sizes(job)
+    return job, inputs
 
 
 def _stages(
@@ -87,6 +91,8 @@ def _stages(
             second = _ending(load_perturbation(settings.consistency.perturbation), stage).second()
             inputs["perturbation of consistency"] = second.hash
         items = train_items(read_lists(uris, scheme), settings.target)
+        if len(items) < 2:
+            raise UserError(f"{', '.join(uris)}: one image only, and {name} compares several")
         if settings.manifest:
             items = with_groups(items, groups)
             _check_groups(items, stage.batch_size, name)
@@ -102,7 +108,17 @@ def _stages(
 
 
 def _ending(perturbation: Perturbation, stage: StageSettings) -> Perturbation:
-    """The perturbation, with the crop that the stage ends it in."""
+    """The perturbation, with the crop that the stage ends it in.
+
+    Raises:
+        UserError: it makes several images of one.
+    """
+    if perturbation.variants:
+        several = ", ".join(list(perturbation.variants)[:3])
+        raise UserError(
+            f"perturbation {perturbation.name}: makes variants of an image ({several}, …), and "
+            "training takes one; give a perturbation of steps alone"
+        )
     return perturbation.ending_in_crop(stage.crop_px) if stage.crop_px else perturbation
 
 

@@ -138,7 +138,13 @@ class TrainSettings(JobSettings):
     consistency: ConsistencySettings | None = Field(
         None, description="in stage 1 with loss ce, hold two views of an image together"
     )
-    seed: int = Field(42, description="seed of weights, order, augmentation and dropout")
+    # As torch takes them.
+    seed: int = Field(
+        42,
+        ge=-(1 << 63),
+        lt=1 << 63,
+        description="seed of weights, order, augmentation and dropout",
+    )
     ingest: Literal["indexed", "stream"] = Field(
         "indexed",
         description="indexed: batches by index, the same on any number of workers and after a "
@@ -168,7 +174,7 @@ class TrainSettings(JobSettings):
     cpus_per_worker: float = Field(
         0.5, gt=0, description="CPUs that Ray reserves for a worker; less than all it has"
     )
-    threads: int = Field(1, ge=1, description="torch threads of a worker")
+    threads: int = Field(1, ge=1, le=1024, description="torch threads of a worker")
     loader_processes: int = Field(
         0, ge=0, description="processes of a worker that read images ahead; 0: it reads itself"
     )

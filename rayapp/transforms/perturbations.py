@@ -15,6 +15,7 @@ from rayapp.transforms.operations import SizeHW
 from rayapp.transforms.plans import Draft, Plan
 from rayapp.transforms.rules import DoesNotFitError, Rule
 
+_LARGE = ((3000, 4000), (4000, 3000), (2048, 2048), (1536, 2730))  # images as people have them
 PLAIN = "plain"  # the one variant of a perturbation that lists none
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]  # safe in a path
@@ -40,6 +41,16 @@ class Perturbation(Settings):
     def variant_names(self) -> tuple[str, ...]:
         """Every variant that `draw` may give, in the file's order."""
         return tuple(self.variants) or (PLAIN,)
+
+    @property
+    def size_HW(self) -> SizeHW | None:
+        """Height and width of what it makes of a large image; None: not always the same."""
+        found = set()
+        for at, size_HW in enumerate(_LARGE):
+            draft = Draft(size_HW)
+            fits = _fits(self.steps, draft, Dice(0, self.name, str(at)))
+            found.add((draft.height, draft.width) if fits else None)
+        return found.pop() if len(found) == 1 else None
 
     def ending_in_crop(self, side: int) -> "Perturbation":
         """The same with a square of `side` px, at random, as its last step; for training."""

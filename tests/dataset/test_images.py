@@ -272,12 +272,12 @@ def bare_png(width: int, height: int) -> bytes:
 
 
 def test_bombs_are_refused_before_they_are_unpacked() -> None:
-    start = time.monotonic()
+    start = time.thread_time()  # what is computed, however loaded the machine is
     assert "too large" in refused(bare_png(65000, 65000))
     assert "too large" in refused(
         b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\1\0\1\0\0\2\2\x44\1\0\x3b"
     )
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_the_bound_is_exact_and_a_loosened_pillow_does_not_move_it(
@@ -356,9 +356,9 @@ def test_damaged_files_give_an_image_or_an_image_error(capfd: pytest.CaptureFixt
     slowest = 0.0
     for number in range(800):
         data = _damaged(WHOLE[kinds[number % len(kinds)]], dice)
-        start = time.monotonic()
+        start = time.thread_time()
         found = _decoded_or_none(data)  # any other exception fails the test
-        slowest = max(slowest, time.monotonic() - start)
+        slowest = max(slowest, time.thread_time() - start)
         outcomes[found is None] += 1
         if found is not None:
             assert found.ndim == 3

@@ -31,7 +31,7 @@ def picture() -> bytes:
 
 
 def score(address: str, **given: object) -> requests.Response:
-    return requests.post(address + SCORE, timeout=30, **given)  # type: ignore[arg-type]
+    return requests.post(address + SCORE, timeout=60, **given)  # type: ignore[arg-type]
 
 
 # --- forms of a request ---------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_a_detector_is_asked_for_by_name(address: str, picture: bytes) -> None:
     assert other["detector"]["default"] is False
     assert first["images"][0]["detector_hash"] == first["detector"]["hash"]
     assert first["images"][0]["logit"] != other["images"][0]["logit"]
-    cards = requests.get(f"{address}/v1/detectors", timeout=10).json()
+    cards = requests.get(f"{address}/v1/detectors", timeout=60).json()
     assert [(one["name"], one["hash"]) for one in cards] == [
         ("tiny", first["detector"]["hash"]),
         ("other", other["detector"]["hash"]),
@@ -166,11 +166,15 @@ def test_a_large_body_is_refused_whether_its_length_is_told_or_not(narrow: str) 
 def test_a_body_that_does_not_come_is_not_waited_for(narrow: str) -> None:
     host, port = narrow.removeprefix("http://").split(":")
     began = time.monotonic()
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = f"POST {SCORE} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head.encode() + b"some")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
-    assert 0.4 < time.monotonic() - began < 2
+        answer = connection.recv(1000)
+        while not answer.endswith(b"}"):
+            answer += connection.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.endswith(b'"the body did not come within 0.5 s"}')
+    assert time.monotonic() - began >= 0.5
 
 
 def test_maps_are_of_few_images(narrow: str, picture: bytes) -> None:
@@ -182,34 +186,38 @@ def test_maps_are_of_few_images(narrow: str, picture: bytes) -> None:
 
 
 def test_states(address: str) -> None:
-    assert requests.get(f"{address}/healthz", timeout=5).json() == {"status": "ok"}
-    ready = requests.get(f"{address}/readyz", timeout=5).json()
+    assert requests.get(f"{address}/healthz", timeout=60).json() == {"status": "ok"}
+    ready = requests.get(f"{address}/readyz", timeout=60).json()
     assert ready == {"status": "ok", "detectors": ["tiny", "other"]}
 
 
-def test_counts_for_prometheus(address: str, picture: bytes) -> None:
+def test_counts_for_prometheus(scoring: HereScoring, tmp_path: Path, picture: bytes) -> None:
+    # A service of its own: what others asked of theirs is counted a while after it was answered.
+    with serving(scoring, DeskSettings(str(tmp_path), scoring.uris)) as address:
+        _check_counts(address, picture)
+
+
+def _check_counts(address: str, picture: bytes) -> None:
     def samples() -> dict[str, float]:
-        lines = requests.get(f"{address}/metrics", timeout=5).text.splitlines()
+        lines = requests.get(f"{address}/metrics", timeout=60).text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
     def told(found: dict[str, float], start: str) -> float:
         return sum(value for name, value in found.items() if name.startswith(start))
 
-    time.sleep(0.5)  # what was asked before is counted by then
-    before = samples()
+    missed = 'imaginet_requests_total{route="other",status="404"}'
+    assert not told(samples(), "imaginet_verdicts_total")
     score(address, files=[("images", ("a", picture))] * 3)
-    requests.get(f"{address}/no/such/page", timeout=5)
-    for _ in range(50):
+    requests.get(f"{address}/no/such/page", timeout=60)
+    after = samples()
+    while not (told(after, "imaginet_images_total{") and told(after, missed)):
+        time.sleep(0.05)  # the test's own time limit ends it
         after = samples()
-        if told(after, "imaginet_images_total{") == told(before, "imaginet_images_total{") + 3:
-            break
-        time.sleep(0.05)
-    assert (
-        after["imaginet_scored_images_total"] == before.get("imaginet_scored_images_total", 0) + 3
-    )
-    assert told(after, 'imaginet_requests_total{route="other",status="404"}') >= 1
-    assert told(after, "imaginet_verdicts_total") >= 3
+    assert told(after, "imaginet_images_total{") == 3
+    assert after["imaginet_scored_images_total"] == 3
+    assert told(after, missed) == 1
+    assert told(after, "imaginet_verdicts_total") == 3
 
 
 def test_what_is_not_shown_of_declarations_is_counted(scoring: HereScoring, tmp_path: Path) -> None:
@@ -229,14 +237,14 @@ def test_what_is_not_shown_of_declarations_is_counted(scoring: HereScoring, tmp_
 
 
 def test_pages_bring_nothing_from_elsewhere(address: str) -> None:
-    answer = requests.get(f"{address}/docs", timeout=5)
+    answer = requests.get(f"{address}/docs", timeout=60)
     assert "/v1/score" in answer.text
     assert "http" not in answer.text
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
-    document = requests.get(f"{address}/openapi.json", timeout=5).json()
+    document = requests.get(f"{address}/openapi.json", timeout=60).json()
     assert set(document["paths"]["/v1/score"]["post"]["requestBody"]["content"]) == {
         "multipart/form-data",
         "application/octet-stream",
@@ -248,7 +256,7 @@ def test_pages_bring_nothing_from_elsewhere(address: str) -> None:
 
 def test_other_addresses_and_methods_are_answered_as_json(address: str) -> None:
     for method, path, status in (("GET", "/x", 404), ("GET", SCORE, 405), ("PUT", "/docs", 405)):
-        answer = requests.request(method, address + path, timeout=5)
+        answer = requests.request(method, address + path, timeout=60)
         assert answer.status_code == status
         assert set(answer.json()) == {"error"}
 

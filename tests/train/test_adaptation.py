@@ -231,7 +231,9 @@ def test_consistency_is_cosine_and_symmetric_kl() -> None:
 
 
 def test_the_two_views_are_of_one_image_and_drawn_apart(adapting: Tiny) -> None:
-    job, _ = make_job(adapting(stage1__crop_px=8))
+    any_size = VIT["options"] | {"dynamic_img_size": True}
+    architecture = VIT | {"options": any_size, "head": HEADS["attention"]}
+    job, _ = make_job(adapting(architecture=architecture, stage1__crop_px=8))
     stage = job.stages[0]
     both = Crops(stage.items, job.settings.root, stage.perturbation, 1, stage.second)
     first = Crops(stage.items, job.settings.root, stage.perturbation, 1)

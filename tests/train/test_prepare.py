@@ -63,11 +63,41 @@ def test_a_list_of_one_class_is_refused(tiny: Tiny, data: Path, tmp_path: Path) 
         ({"stage2__epochs": 0}, "only loss ce trains a head in stage 1"),
         ({"stage1__epochs": 0, "stage2__epochs": 0, "loss": "ce"}, "both stages have 0 epochs"),
         ({"loss": "triplet"}, "loss: input should be 'selfcon', 'supcon' or 'ce'"),
+        ({"stage1__batch_size": 1}, "stage1.batch_size: input should be greater than or equal to"),
+        ({"seed": 1 << 63}, "seed: input should be less than 9223372036854775808"),
+        ({"threads": 100_000}, "threads: input should be less than or equal to 1024"),
     ],
 )
 def test_settings_that_cannot_work_say_why(tiny: Tiny, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         tiny(**changes)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (
+            {"options": {"num_heads": 5}},
+            "'test_vit' can't be built with options num_heads=5: .*dim",
+        ),
+        ({"options": {"patch_size": 0}}, "can't be built with options patch_size=0: ZeroDivision"),
+        ({"options": {"act_layer": "none of them"}}, "act_layer='none of them': KeyError"),
+        ({"options": {"global_pool": "x"}}, "global_pool='x': AssertionError Only avg"),
+        (
+            {"head": {"pool": "mean", "layers": [0, 0]}},
+            r"head\.layers \[0, 0\]: names a block twice",
+        ),
+        ({"head": {"pool": "mean", "layers": [5, -1]}}, r"layers \[5, -1\]: names a block twice"),
+    ],
+)
+def test_networks_that_cannot_be_built_say_why(
+    tiny: Tiny, architecture: dict, message: str
+) -> None:
+    """Whatever timm and torch raise, it is one line, when the job is planned."""
+    settings = tiny(architecture={"backbone": "test_vit"} | architecture, loss="ce")
+    with pytest.raises(UserError, match=message) as refused:
+        make_job(settings)
+    assert "\n" not in str(refused.value)
 
 
 def _published(name: str, folder: Path) -> str:
@@ -136,6 +166,7 @@ def test_a_pretrained_backbone_sees_images_resized_as_in_its_pretraining(tiny: T
     clip = "vit_base_patch16_clip_quickgelu_224.openai"
     built = {"backbone": clip, "head": {"norm": "length", "hidden": 0}}
     changes = {"architecture": built, "view_size": 224, "view": "resize", "stage1__epochs": 0}
+    changes |= {"stage2__crop_px": 224}
     seen = make_job(tiny(**changes, pretrained=True))[0].spec.preprocessing
     assert seen.filter == "bicubic"
     assert seen.mean == (0.48145466, 0.4578275, 0.40821073)

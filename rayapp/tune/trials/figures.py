@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayapp.calibrate.fit import decide, fit_calibrator
+from rayapp.calibrate.choices import decide, fit_calibrator
 from rayapp.calibrate.settings import CalibrateSettings
 from rayapp.config.defaults import EVEN_ODDS
 from rayapp.config.errors import UserError
