@@ -2,8 +2,9 @@
 
 Ray Data does it: our read tasks (a public `Datasource`), a pool of actors with the work set up
 once, and `write_parquet` under a `CheckpointConfig`, which writes down a part before and after it
-is written. A block that kills its worker is missed and its rows are read again, each alone; one
-that kills it again is written as a failed row.
+is written. A block that kills its worker is missed and its rows are read again, while they are many
+in blocks of a batch (whoever lost a node lost rows that are no danger), then each alone; one that
+kills its worker again is written as a failed row.
 
 What its own readers lack (Ray 2.60), each in a line that shows it:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -59,6 +61,7 @@ _MOST_BLOCK_ROWS, _BLOCKS_PER_WORKER = 8192, 64
 _MOST_BLOCK_BYTES, _STORE_SHARE = 32 << 20, 1 / 24
 _MOST_PART_ROWS, _PARTS, _ALONE_PART_ROWS = 100_000, 64, 256
 _POLL_S = 0.5
+_LARGE, _A_BATCH, _ALONE = "large", "of a batch", "of a row"  # blocks
 _BROKEN: dict[str, type[Exception]] = {"wrong use": UserError, "broken": JobFailed}
 
 
@@ -231,14 +234,14 @@ class Stream:
         progress.skip(before)
         self._pass(progress, self.work)
         if not self._is_whole():
-            left = self._expected() - before
+            left = self._left()
             if self.folder.done.count == before and left > _FEW * self.batch_size:
                 raise JobFailed(
                     f"{self.name}: no part of the result is at "
                     f"{self.folder.store.uri(self.folder.name)}: the workers die on every batch "
                     "(see Ray's logs), or write where this machine does not see it"
                 )
-            self._pass(progress, self.work, alone=True)
+            self._again(progress, left)
         if not self._is_whole():
             self._pass(progress, None)
         if not self._is_whole() or self.folder.done.repeated:
@@ -247,6 +250,16 @@ class Stream:
                 f"{self.folder.done.repeated:,} of them twice"
             )
         return self.folder.done.count
+
+    def _again(self, progress: Progress, left: float) -> None:
+        """What is left after a pass: while it is much in small blocks, then each row alone."""
+        while left > _FEW * self.batch_size:
+            self._pass(progress, self.work, _A_BATCH)
+            left, earlier = self._left(), left
+            if left >= earlier / 2:
+                break
+        if left:
+            self._pass(progress, self.work, _ALONE)
 
     def _expected(self) -> int:
         return sum(
@@ -257,14 +270,18 @@ class Stream:
         )
 
     def _is_whole(self) -> bool:
+        return self._left() == 0
+
+    def _left(self) -> float:
+        """Rows that are not done; without end where a piece was not read to its own."""
         self.folder.count()
         unread = any(
             piece.num_rows is None and (piece.at, piece.first) not in self._read
             for piece in self.shards.pieces()
         )
-        return not unread and self.folder.done.count == self._expected()
+        return math.inf if unread else self._expected() - self.folder.done.count
 
-    def _pass(self, progress: Progress, work: RowWork | None, alone: bool = False) -> None:
+    def _pass(self, progress: Progress, work: RowWork | None, blocks: str = _LARGE) -> None:
         """Those rows that are not done, once."""
         counts = _Counts.options(scheduling_strategy=beside_driver()).remote()  # type: ignore[attr-defined]
         already = {
@@ -272,7 +289,7 @@ class Stream:
         }
         try:
             with _shown(progress, counts):
-                self._stream(counts, work, alone)
+                self._stream(counts, work, blocks)
             broken = ray.get(counts.state.remote())[2]
             if broken:
                 raise _BROKEN[broken[0]](f"{self.name}: {broken[1]}")
@@ -285,7 +302,7 @@ class Stream:
         finally:
             ray.kill(counts)
 
-    def _stream(self, counts: Any, work: RowWork | None, alone: bool) -> None:
+    def _stream(self, counts: Any, work: RowWork | None, blocks: str) -> None:
         now, most = workers(self.resources.bundle, self.resources.max_workers or _MOST_WORKERS)
         pieces = _Pieces(self.shards, self.folder, counts)
         if not pieces.left:
@@ -295,7 +312,7 @@ class Stream:
         context = ray.data.DataContext.get_current()
         before = context.max_errored_blocks, context.target_max_block_size
         context.max_errored_blocks = _MOST_LOST_BLOCKS
-        context.target_max_block_size = self._block_bytes(now, alone)
+        context.target_max_block_size = self._block_bytes(now, blocks)
         context.checkpoint_config = CheckpointConfig(
             id_column="id",
             checkpoint_path=self.folder.checkpoint,
@@ -314,11 +331,11 @@ class Stream:
             with demand(self.resources.bundle, most - now), warnings.catch_warnings():
                 # That pieces are few; and that Ray 2.60 has no named parameter for retries yet.
                 warnings.simplefilter("ignore")
-                self._worked_on(read, counts, work, alone, (now, most)).write_parquet(
+                self._worked_on(read, counts, work, blocks == _ALONE, (now, most)).write_parquet(
                     self.folder.name,
                     filesystem=files,
                     filename_provider=_PartNames(),
-                    min_rows_per_file=_ALONE_PART_ROWS if alone else self._part_rows(),
+                    min_rows_per_file=_ALONE_PART_ROWS if blocks == _ALONE else self._part_rows(),
                     ray_remote_args={"num_cpus": _SMALL_TASK_CPUS},
                     concurrency=max(1, most // _WORKERS_A_WRITER),
                     schema=self.schema,
@@ -359,11 +376,11 @@ class Stream:
     def _part_rows(self) -> int:
         return max(1, min(_MOST_PART_ROWS, self._rows() // _PARTS))
 
-    def _block_bytes(self, now: int, alone: bool) -> int:
+    def _block_bytes(self, now: int, blocks: str) -> int:
         """Of a block of rows with their images: what a task has, and what is in flight."""
-        if alone:
+        if blocks == _ALONE:
             return 1
-        rows = self._rows() // (now * _BLOCKS_PER_WORKER)
+        rows = self._rows() // (now * _BLOCKS_PER_WORKER) if blocks == _LARGE else 0
         rows = max(self.batch_size, min(_MOST_BLOCK_ROWS, rows))
         size = rows * (self.shards.num_bytes // self._rows() + _ROW_BYTES)
         held = ray.cluster_resources().get("object_store_memory", 1 << 30) / len(ray.nodes())

@@ -39,12 +39,17 @@ class Work:
     gives_bytes: int = 0
     deadly: str = ""
     refused: str = ""
+    deaths: int = 0  # of workers, whatever they have: as when their node is lost
 
     def setup(self) -> None:
         """Nothing."""
 
     def batch(self, batch: Sequence[Row]) -> list[Row]:
         """What is done is written down, with the bytes that came in."""
+        if noted(f"{self.journal}.deaths") < self.deaths:
+            note(f"{self.journal}.deaths", 1)
+            os._exit(1)
+        note(f"{self.journal}.batches", len(batch))
         return each(batch, self.one)
 
     def one(self, row: Row) -> Row:
@@ -191,6 +196,17 @@ def test_kept_log_records_hold_no_actors(tmp_path: Path) -> None:
     told = [record for record in kept.records if record.exc_text]
     assert told
     assert not any(record.exc_info for record in kept.records)
+
+
+def test_rows_that_were_lost_with_their_workers_are_done_again_in_batches(tmp_path: Path) -> None:
+    images = as_tables(tmp_path / "data", {f"{at:04}.bin": b"x" * 99 for at in range(2000)}, 2)
+    output, journal = LocalStore(str(tmp_path / "out")), str(tmp_path / "worked")
+    rows = streamed(images, output, Work(journal, deaths=3))  # once more than a block is tried
+    assert rows.num_rows == len(set(rows["id"].to_pylist())) == 2000
+    assert pc.all(pc.equal(rows["status"], "ok")).as_py()
+    batches = Path(f"{journal}.batches").read_text().split()
+    assert sum(map(int, batches)) == 2000
+    assert batches.count("1") <= 2  # what is left over of a block
 
 
 def test_a_row_that_is_left_alone_and_kills_its_worker_is_a_failed_row(tmp_path: Path) -> None:
