@@ -184,6 +184,9 @@ def test_hostile_requests_are_no_fault_of_the_service(
     refused = requests.post(f"{service.url}/v1/batches", json={"images": ["/a.png"]}, timeout=30)
     assert refused.status_code == 404  # as the desk, in another process, words it
     assert refused.json()["error"]
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    assert requests.get(f"{service.url}/", headers=upgrade, timeout=30).status_code == 403
     assert service.score(pictures[:1]).ok
 
 
