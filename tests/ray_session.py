@@ -1,5 +1,6 @@
 """The Ray that tests share."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ def start_ray() -> None:
         logging_level="ERROR",
         object_store_memory=200 << 20,
     )
+    # Ray's own handler has the test at hand exit, which fails it, and the run goes on: of a run
+    # that is cut off some test would seem to fail.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a cluster can ever hold, and sessions: one of our own, one that is there, one elsewhere."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,11 @@ def test_a_session_that_is_there_is_used_and_left_open() -> None:
     with session(JobSettings(output="unused", cpus=1)):
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
+
+
+@pytest.mark.ray
+def test_a_run_that_is_cut_off_ends_and_fails_no_test() -> None:
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 
 
 # --- sessions of their own ----------------------------------------------------------------------
