@@ -227,7 +227,7 @@ def one_day(scored: Mapping[str, Scored], condition: str, new: str, seed: int) -
     counts = counted(day, threshold).whole()
     classes = [counted(one, threshold).whole() for one in (reals, synthetics)]
     days = counted(before, threshold).whole()
-    found = compare_days(counts, classes, seed, same_decisions=True, before=days)
+    found = compare_days(counts, classes, seed, same_decisions=True, other=days)
     return Found(
         outcome(found, None) != NO_DRIFT,
         found.scores_shift,

@@ -4,34 +4,42 @@ A frozen CLIP ViT-B/16 with a linear head on the mean of its patches is trained 
 set: half of the families, half of the real images. Of the other half, a quarter of a generated
 picture is pasted into each of 100 photographs, at the same place, and the whole is compressed as
 JPEG 90; the map of `Detector.evidence` is then held against the mask, pixel by pixel, as ROC AUC.
-Beside it, on fewer pastes: a head of random weights, and a quarter of another photograph, which no
-map should find.
+Beside it, on fewer pastes: a quarter of another photograph, which no map should find; and networks
+whose weights are all random, backbone and head, one a seed. What such a network says of a part has
+either sign with equal chance, so that over the seeds its maps find nothing: their mean AUC lies at
+0.5 within its 95 % interval, the seeds being what is drawn. A random backbone with a head that is
+trained as above is no random network. Its maps show what any filters at all see of a generated
+picture; what the trained backbone adds is the distance to that.
 
 Features and the maps' figures are kept under --kept as they are made: a run that was cut off, or is
 run again, goes on from there.
 
 Command: python -m benchmarks.evidence REALSET --backbone-weights FILE [--quick]
 Last line: JSON with image_auc (of whole pictures of the other half), map_auc, map_auc_low (5 % of
-the pastes are worse), map_auc_photograph_pasted, map_auc_random_weights.
+the pastes are worse), map_auc_photograph_pasted; of all random weights map_auc_random, its interval
+map_auc_random_from and _to, its deviation from seed to seed and how many seeds there are; and
+map_auc_random_filters, of a trained head on a random backbone.
 """
 
 import argparse
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.pastes import QUALITY, Kept, Pixels, map_aucs, of_random_weights
 from benchmarks.real_set import Picture, read_real_set
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode, pixel_sha256, sha256
 from rayapp.metrics.ranking import roc_auc
 from rayapp.models.detector import Detector, DetectorSpec, build_network
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
+from rayapp.models.inference.linear_layers import inference
 from rayapp.models.preprocessing import preprocess
 from rayapp.models.pretrained import read_weights
 from rayapp.run.progress import Progress
@@ -39,32 +47,10 @@ from rayapp.transforms.operations import jpeg, resize
 
 BACKBONE = "vit_base_patch16_clip_quickgelu_224.openai"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SIDE, QUARTER, QUALITY = 448, 224, 90
+SIDE, QUARTER = 448, 224
 LAYERS = (5, 8)  # middle blocks: what generators leave shows there
 RIDGE = 1e-2
-Pixels = NDArray[np.uint8]
-
-
-class Kept:
-    """Arrays in a folder, under the hash of all that they depend on."""
-
-    def __init__(self, folder: Path, weights: Path) -> None:
-        self._folder = folder
-        self._base = f"{sha256(weights.read_bytes())} {SIDE} {QUARTER} {QUALITY} {LAYERS}"
-
-    def array(self, key: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The array of that key, made where it is not there."""
-        file = self._folder / f"{hashlib.sha256(f'{self._base} {key}'.encode()).hexdigest()}.npy"
-        if file.exists():
-            kept: NDArray[np.float32] = np.load(file)
-            return kept
-        found = make()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        with part.open("wb") as sink:
-            np.save(sink, found)
-        part.rename(file)
-        return found
+SEEDS, RANDOM_PASTES = 10, 5  # what is drawn is the network: few pastes of each
 
 
 def square(picture: Picture, folder: Path) -> Pixels | None:
@@ -81,11 +67,13 @@ def square(picture: Picture, folder: Path) -> Pixels | None:
     return np.ascontiguousarray(pixels_HWC[top : top + SIDE, left : left + SIDE])
 
 
-def made_detector(weights: Path) -> Detector:
-    """The frozen backbone under a head that is still to be set."""
+def made_detector(weights: Path | None, seed: int = 0) -> Detector:
+    """The frozen backbone, of a file or of random weights, under a head of random weights."""
     head = HeadSettings(norm="batch", hidden=0, pool="mean", layers=LAYERS)
     architecture = Architecture(backbone=BACKBONE, head=head)
-    network = build_network(architecture, weights=read_weights(weights.read_bytes(), str(weights)))
+    given = read_weights(weights.read_bytes(), str(weights)) if weights else None
+    torch.manual_seed(seed)
+    network = build_network(architecture, weights=given)
     seen = Preprocessing(size=QUARTER, mean=MEAN, std=STD)
     strides = network.encoder.backbone.strides()
     return Detector(
@@ -107,8 +95,8 @@ def features(detector: Detector, squares: Sequence[Pixels], title: str, kept: Ke
             for y in (0, QUARTER)
             for x in (0, QUARTER)
         ]
-        with torch.inference_mode():
-            return np.asarray(network_of(detector).features(torch.cat(quarters)).numpy())
+        with inference(detector.network) as network:
+            return np.asarray(cast(Any, network).features(torch.cat(quarters)).numpy())
 
     found = []
     with Progress(title, len(squares), unit="images") as progress:
@@ -144,34 +132,6 @@ def fit_head(detector: Detector, features_MF: torch.Tensor, origins_M: torch.Ten
         head.output.bias.copy_(bias[None])
 
 
-def pasted(
-    base: Pixels, other: Pixels, rng: np.random.Generator
-) -> tuple[Pixels, NDArray[np.bool_]]:
-    """A quarter of another picture in the same place, all compressed once more; and the mask."""
-    top, left = (int(v) for v in rng.integers(0, SIDE - QUARTER + 1, 2))
-    mask = np.zeros((SIDE, SIDE), bool)
-    mask[top : top + QUARTER, left : left + QUARTER] = True
-    return jpeg(np.where(mask[..., None], other, base), QUALITY, "rgb"), mask
-
-
-def map_aucs(
-    detector: Detector, pairs: Sequence[tuple[Pixels, Pixels]], title: str, kept: Kept
-) -> NDArray[np.float64]:
-    """AUC of the map against the mask, of each pair."""
-    found, rng, own = [], np.random.default_rng(0), detector.hash()
-    with Progress(title, len(pairs), unit="pastes") as progress:
-        for base, other in pairs:
-            pixels_HWC, mask = pasted(base, other, rng)
-            logits_G = kept.array(
-                f"map {own} {pixel_sha256(pixels_HWC)}",
-                lambda one=pixels_HWC: detector.evidence(one).logits_G,  # type: ignore[misc]
-            )
-            at = np.arange(SIDE) * len(logits_G) // SIDE
-            found.append(roc_auc(mask.ravel().astype(int), logits_G[np.ix_(at, at)].ravel()).value)
-            progress.update()
-    return np.array(found, dtype=np.float64)
-
-
 def halves(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
     """Whole families of generators on one side; of real images every second group."""
     kinds = sorted({one.kind for one in pictures if one.origin})
@@ -182,6 +142,44 @@ def halves(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
         name = one.kind if one.origin else f"real {one.group}"
         sides[name not in first].append(one)
     return sides
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a head is trained on, whole pictures that it is judged by, and pairs to be pasted."""
+
+    trained_on: Sequence[tuple[Picture, Pixels]]
+    reals: Sequence[Pixels]
+    fakes: Sequence[Pixels]
+    num_pastes: int
+
+    @property
+    def with_fakes(self) -> list[tuple[Pixels, Pixels]]:
+        """A photograph and a generated picture, as often as pastes are wanted."""
+        reals, fakes = self.reals, self.fakes
+        return [(reals[k % len(reals)], fakes[k % len(fakes)]) for k in range(self.num_pastes)]
+
+    @property
+    def with_reals(self) -> list[tuple[Pixels, Pixels]]:
+        """Two photographs, a third as often."""
+        reals, count = self.reals, self.num_pastes // 3
+        return [(reals[k % len(reals)], reals[(k + 1) % len(reals)]) for k in range(count)]
+
+
+def material_of(realset: Path, most: int, num_pastes: int) -> Material:
+    """Of a real set, at most so many images of each half."""
+    rng = np.random.default_rng(1)
+    training, judged = (
+        [side[at] for at in rng.permutation(len(side))[:most]]
+        for side in halves(read_real_set(realset).pictures)
+    )
+    trained_on = _squares(training, realset, "training pictures")
+    test: dict[int, list[Pixels]] = {0: [], 1: []}
+    for one, pixels_HWC in _squares(judged, realset, "judged pictures"):
+        test[one.origin].append(pixels_HWC)
+    if min(map(len, test.values())) < 2:
+        raise UserError(f"{realset}: too few images of a class")
+    return Material(trained_on, test[0], test[1], num_pastes)
 
 
 def main() -> None:
@@ -195,51 +193,52 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=Path("runs/evidence-kept"))
     parser.add_argument("--quick", action="store_true", help="ten pastes, forty images")
     given = parser.parse_args()
-    most, num = (40, 10) if given.quick else (given.images, given.pastes)
-    sides = halves(read_real_set(given.realset).pictures)
-    rng = np.random.default_rng(1)
-    training, judged = ([side[at] for at in rng.permutation(len(side))[:most]] for side in sides)
+    most, num, seeds = (40, 10, 3) if given.quick else (given.images, given.pastes, SEEDS)
+    of = material_of(given.realset, most, num)
+
+    kept = Kept(given.kept, _kind(sha256(given.backbone_weights.read_bytes())))
     detector = made_detector(given.backbone_weights)
-    kept = Kept(given.kept, given.backbone_weights)
-    inputs, origins = _of(detector, training, given.realset, kept)
-    fit_head(detector, inputs.flatten(0, 1), origins.repeat_interleave(4))
-    test: dict[int, list[Pixels]] = {0: [], 1: []}
-    for one, pixels_HWC in _squares(judged, given.realset, "judged pictures"):
-        test[one.origin].append(pixels_HWC)
-    if min(map(len, test.values())) < 2:
-        raise UserError(f"{given.realset}: too few images of a class")
-    reals, fakes = (test[origin] for origin in (0, 1))
-    figures = {"image_auc": _image_auc(detector, reals, fakes, kept)}
-    with_fakes = [(reals[k % len(reals)], fakes[k % len(fakes)]) for k in range(num)]
-    with_reals = [(reals[k % len(reals)], reals[(k + 1) % len(reals)]) for k in range(num)]
-    found = map_aucs(detector, with_fakes, "generated quarters", kept)
-    figures |= {"map_auc": float(found.mean()), "map_auc_low": float(np.quantile(found, 0.05))}
-    figures["map_auc_photograph_pasted"] = float(
-        map_aucs(detector, with_reals[: num // 3], "photographs' quarters", kept).mean()
+    fit_to(detector, of.trained_on, kept)
+    figures = {"image_auc": _image_auc(detector, of.reals, of.fakes, kept)}
+    found = map_aucs(detector, of.with_fakes, "generated quarters", kept)
+    figures["map_auc"] = float(found.mean())
+    figures["map_auc_low"] = float(np.quantile(found, 0.05))
+    of_photographs = map_aucs(detector, of.with_reals, "photographs' quarters", kept)
+    figures["map_auc_photograph_pasted"] = float(of_photographs.mean())
+
+    made = (made_detector(None, seed) for seed in range(1, seeds + 1))
+    random = of_random_weights(
+        made, of.with_fakes[:RANDOM_PASTES], Kept(given.kept, _kind("random"))
     )
-    torch.manual_seed(0)
-    torch.nn.init.normal_(network_of(detector).head.output.weight, std=0.01)
-    figures["map_auc_random_weights"] = float(
-        map_aucs(detector, with_fakes[: num // 3], "random weights", kept).mean()
-    )
+    figures |= {"map_auc_random": random.mean, "map_auc_random_deviation": random.deviation}
+    figures |= {"map_auc_random_from": random.low, "map_auc_random_to": random.high}
+
+    kept = Kept(given.kept, _kind("random filters"))
+    filters = made_detector(None)
+    fit_to(filters, of.trained_on, kept)
+    found = map_aucs(filters, of.with_fakes[: num // 3], "trained on random filters", kept)
+    figures["map_auc_random_filters"] = float(found.mean())
     for name, value in figures.items():
         print(f"{name:28} {value:.3f}")
     print(
-        f"on {given.realset.name}: {len(training)} images trained on, {len(reals)} real and "
-        f"{len(fakes)} generated ones judged, {num} pastes"
+        f"on {given.realset.name}: {len(of.trained_on)} images trained on, {len(of.reals)} real "
+        f"and {len(of.fakes)} generated ones judged, {num} pastes; {seeds} networks of random "
+        f"weights, {'at' if random.at_chance else 'NOT at'} chance"
     )
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    print(json.dumps(rounded | {"random_seeds": seeds}))
 
 
-def _of(
-    detector: Detector, pictures: Sequence[Picture], folder: Path, kept: Kept
-) -> tuple[torch.Tensor, torch.Tensor]:
-    found = [
-        (jpeg(s, QUALITY, "rgb"), one.origin)
-        for one, s in _squares(pictures, folder, "training pictures")
-    ]
-    inputs = features(detector, [s for s, _ in found], "training features", kept)
-    return inputs, torch.tensor([float(origin) for _, origin in found])
+def _kind(weights: str) -> str:
+    return f"{weights} {SIDE} {QUARTER} {QUALITY} {LAYERS}"
+
+
+def fit_to(detector: Detector, pictures: Sequence[tuple[Picture, Pixels]], kept: Kept) -> None:
+    """Fit the head to the quarters of compressed pictures."""
+    squares = [jpeg(pixels_HWC, QUALITY, "rgb") for _, pixels_HWC in pictures]
+    inputs = features(detector, squares, "training features", kept)
+    origins = torch.tensor([float(one.origin) for one, _ in pictures])
+    fit_head(detector, inputs.flatten(0, 1), origins.repeat_interleave(4))
 
 
 def _squares(pictures: Sequence[Picture], folder: Path, title: str) -> list[tuple[Picture, Pixels]]:

@@ -13,11 +13,11 @@ def job(settings: EvaluateJobSettings) -> int:
     """Evaluate, print every table, then say where they are."""
     from rayapp.evaluate import case_changes, csv_tables, left_out
     from rayapp.jobs.evaluate import embedding_uris, measure, places_of
-    from rayapp.metrics.evaluation import EVALUATION_FILE, Results
+    from rayapp.metrics.evaluation import read_results
     from rayapp.run.commands import command
 
     run = measure(settings)
-    results = Results.model_validate_json(run.store.get(EVALUATION_FILE))
+    results = read_results(run.store)
     for evaluation in results.evaluations:
         print(f"\n{csv_tables.as_text(evaluation)}")
     if results.left_out:

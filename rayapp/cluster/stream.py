@@ -231,7 +231,8 @@ class Stream:
         progress.skip(before)
         self._pass(progress, self.work)
         if not self._is_whole():
-            if self.folder.done.count == before and self._expected() > _FEW * self.batch_size:
+            left = self._expected() - before
+            if self.folder.done.count == before and left > _FEW * self.batch_size:
                 raise JobFailed(
                     f"{self.name}: no part of the result is at "
                     f"{self.folder.store.uri(self.folder.name)}: the workers die on every batch "

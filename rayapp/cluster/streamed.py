@@ -48,12 +48,14 @@ class Streamed:
 
     Attributes:
         folder: with a row for each of its rows.
+        schema: of these.
         num_rows: how many they are.
         fresh: of these, done by this run.
         elapsed_s: what that took.
     """
 
     folder: DatasetFolder
+    schema: pa.Schema
     num_rows: int
     fresh: int
     elapsed_s: float
@@ -88,7 +90,8 @@ class Streamed:
 
     def table(self) -> pa.Table:
         """All rows in id order; for sets that are small."""
-        return pa.concat_tables(map(self.folder.read, self.folder.parts())).sort_by("id")
+        parts = [self.folder.read(part).select(self.schema.names) for part in self.folder.parts()]
+        return pa.concat_tables([self.schema.empty_table(), *parts]).sort_by("id")
 
 
 def _add(nothing: G, store: Store, keys: Sequence[str]) -> G:
@@ -136,6 +139,8 @@ def stream_rows(
 ) -> Streamed:
     """Every row of a set through `work`, read and written by workers; or the rest of them.
 
+    The rest are those that an earlier run has not done yet, and those that failed in it.
+
     In a session that `session.on_demand` promises.
 
     Args:
@@ -149,21 +154,22 @@ def stream_rows(
         resources: what one worker asks for; a CPU if none.
 
     Raises:
-        UserError: the work can't start, or asks for more than the cluster can ever have.
+        UserError: the work can't start, or asks for more than the cluster can ever have; rows
+            that an earlier version wrote have other columns.
         JobFailed: the workers were lost, or rows were.
     """
     start()
     from rayapp.cluster.stream import Stream  # brings Ray with it
 
     folder, each = DatasetFolder(run.store, name), resources or Resources()
-    if run.state == "resumed":
-        folder.settle()
-    before = folder.done.count
     shards = replace(large.shards, kept=apart_from(facts, large.shards.kept))
     schema = part_schema(facts, shards.kept)
+    if run.state != "new":  # a new run may have yet to clear away another's
+        folder.settle(schema)
+    before = folder.done.count
     stream = Stream(run.job, shards, work, schema, folder, each, batch_size)
     began = time.monotonic()
     with run.claimed(), Progress(run.job, large.shards.num_rows or 0) as progress:
         large.put_down(run.store)
         num_rows = stream.run(progress, settings.wait_s)
-    return Streamed(folder, num_rows, num_rows - before, time.monotonic() - began)
+    return Streamed(folder, schema, num_rows, num_rows - before, time.monotonic() - began)

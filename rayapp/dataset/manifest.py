@@ -145,13 +145,38 @@ def read_table(store: Store, key: str) -> pa.Table:
         data = store.get(key)
     except FileNotFoundError:
         if parts := part_keys(store, key):
-            return pa.concat_tables([read_table(store, one) for one in parts]).sort_by("id")
+            where = store.uri(key.removesuffix(_PARQUET))
+            return together([read_table(store, one) for one in parts], where).sort_by("id")
         raise UserError(f"{store.uri(key)}: no such file") from None
     try:
         return parse_table(data)
     except (pa.ArrowException, OSError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{store.uri(key)}: not a Parquet file, or a damaged one: {why}") from None
+
+
+def together(tables: Iterable[pa.Table], where: str) -> pa.Table:
+    """Tables of several runs as one; of a column that only some have, the others' rows are null.
+
+    Raises:
+        UserError: a column has several types; `where` says whose tables they are.
+    """
+    try:
+        return pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{where}: tables of several versions that do not fit together ({why}); give another "
+            "--output, or remove them, to make them anew"
+        ) from None
+
+
+def filled(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """A table of an earlier version with the columns that came since, null; all others stay."""
+    for one in wanted:
+        if one.name not in table.column_names:
+            table = table.append_column(one, pa.nulls(table.num_rows, one.type))
+    return table
 
 
 def count_failed(table: pa.Table) -> int:

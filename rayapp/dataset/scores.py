@@ -22,6 +22,9 @@ _MANIFEST = "manifest.parquet"  # of a set that download, perturb or a user made
 _ROOT_KEY = b"images_root"
 _PERTURBATION_KEY = b"perturbation"
 _BATCH_ROWS = 65_536
+# Of a followed folder: ISO 8601 with microseconds, UTC; after a clock was set back, what still
+# comes after the last one: `2026-11-30T00:00:00.000000Z+000001 2026-11-29T08:00:00.000000Z`.
+SCORED_AT = pa.field("scored_at", pa.string())
 _OLD_KEY = b"protocol"  # of it, in scores of before
 
 EXTRA = {
@@ -47,6 +50,11 @@ EXTRA = {
 def schema(scheme: LabelScheme | None = None) -> pa.Schema:
     """Columns of a score table; label columns where the images carry labels."""
     return manifest.schema(scheme, EXTRA)
+
+
+def day_of(time: str) -> str:
+    """The day on which a row was scored, by the clock of then."""
+    return time.rpartition(" ")[2][:10]
 
 
 def with_root(columns: pa.Schema, images_root: str, perturbation: str = "") -> pa.Schema:
@@ -81,6 +89,17 @@ def _tables_below(store: Store) -> list[Stat]:
         if folder in whole and not (folder and folder.rpartition("/")[0] in tables):
             found.append(stat)
     return sorted(found, key=lambda one: one.key)
+
+
+def outputs_below(uri: str) -> list[str]:
+    """The folders below one, itself among them, that hold score tables as predict writes them."""
+    store, found = open_store(uri), dict[str, None]()
+    for stat in _tables_below(store):
+        folder, _, name = stat.key.rpartition("/")
+        if name != SCORES_FILE:  # a part
+            folder = folder.removesuffix(SCORES_FOLDER).rstrip("/")
+        found[store.uri(folder) if folder else uri] = None
+    return list(found)
 
 
 def _check(columns: pa.Schema, uri: str) -> None:
@@ -118,6 +137,7 @@ def read_matching(
     detector_hash: str,
     root: str | None = None,
     paths: Collection[str] | None = None,
+    more: Sequence[str] = (),
 ) -> pa.Table:
     """Every score of one detector below some folders, a row a path; a row with a score wins.
 
@@ -129,6 +149,7 @@ def read_matching(
         detector_hash: scores by other detectors are passed over.
         root: where given, only images under this root count.
         paths: where given, only these images count.
+        more: columns that come along beside a score's own, of tables that have them.
 
     Raises:
         UserError: a table that can't be read.
@@ -139,20 +160,25 @@ def read_matching(
     for uri in uris:
         store = open_store(uri)
         for stat in _tables_below(store):
-            tables += _matching(store, stat, detector_hash, root, wanted)
+            tables += _matching(store, stat, detector_hash, root, wanted, more)
     try:
         found = pa.concat_tables(tables, promote_options="default")
     except pa.ArrowException as error:
         why = " ".join(str(error).split())
         raise UserError(
             f"{', '.join(uris)}: score tables that do not fit together, of another version: {why}; "
-            "run predict again"
+            "remove those of the other version and run predict again"
         ) from None
     return _one_a_path(found)
 
 
 def _matching(
-    store: Store, file: Stat, detector_hash: str, root: str | None, paths: pa.Array | None
+    store: Store,
+    file: Stat,
+    detector_hash: str,
+    root: str | None,
+    paths: pa.Array | None,
+    more: Sequence[str] = (),
 ) -> Iterator[pa.Table]:
     """The rows of one table that are wanted."""
     with open_parquet(store, file) as opened:
@@ -163,7 +189,7 @@ def _matching(
         own = images_root(columns)
         if {_PERTURBATION_KEY, _OLD_KEY} & metadata.keys() or root not in (None, own):
             return
-        names = [name for name in schema().names if name in columns.names]
+        names = [name for name in (*schema().names, *more) if name in columns.names]
         for batch in opened.iter_batches(_BATCH_ROWS, columns=names):
             mine = pc.equal(batch["detector_hash"], detector_hash)
             if paths is not None:
@@ -174,10 +200,9 @@ def _matching(
 
 
 def _with_root(table: pa.Table, root: str) -> pa.Table:
-    """Without label columns, which a list gives; with the root of each row's path."""
-    kept = table.select([name for name in schema().names if name in table.column_names])
+    """With the root of each row's path, without metadata."""
     roots = pa.array([root] * table.num_rows, pa.string())
-    return kept.append_column("root", roots).replace_schema_metadata(None)
+    return table.append_column("root", roots).replace_schema_metadata(None)
 
 
 def _one_a_path(table: pa.Table) -> pa.Table:

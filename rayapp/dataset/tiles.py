@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError
 from rayapp.dataset.manifest import STATUS_OK, read_table
 from rayapp.storage.store import Store
@@ -112,6 +113,9 @@ class TileIndex:
     def __init__(self, store: Store) -> None:
         self._store = store
         table = read_table(store, INDEX_FILE)
+        if lacks := INDEX_COLUMNS.keys() - set(table.column_names):
+            uri = store.uri(INDEX_FILE)
+            raise UserError(f"{uri}: no index of tiles, {min(lacks)!r} is missing; pack anew")
         table = table.filter(pc.equal(table["status"], STATUS_OK))
         self._at = {path: row for row, path in enumerate(table["path"].to_pylist())}
         names = ("shard", "offset", "height", "width", "tile_px", "codec")

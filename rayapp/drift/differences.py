@@ -1,6 +1,6 @@
 """Where a day differs from the reference: logits, formats, sizes, what files declare, verdicts.
 
-Compared are, with the calibration's classes and with the days before, all logits; those of each
+Compared are, with the calibration's classes and with other traffic, all logits; those of each
 format and size with enough images on both sides; and the shares of formats, sizes, kinds that files
 declare, reasons and verdicts. How is said in `rayapp/metrics/shift.py`.
 """
@@ -23,7 +23,7 @@ MOST_GROUPS = 12
 _TAIL = 0.975  # of two-sided 95 % intervals
 _NONE = "none"  # no reason: the verdict stands as it is
 ALL_LOGITS = "logits"
-BEFORE = ", days before"  # at the end of a comparison's name
+BEFORE, ELSEWHERE = ", days before", ", other counts"  # at the end of a comparison's name
 FORMATS, SIZES, DECLARED, REASONS, VERDICTS = "formats", "sizes", "declared", "reasons", "verdicts"
 
 
@@ -54,7 +54,8 @@ class VerdictShare:
 class Comparison:
     """A day against a reference.
 
-    `unlike` are the day's formats and sizes that the reference hardly has, with their counts.
+    `unlike` are the day's formats and sizes that the reference hardly has, with their counts;
+    comparisons with other traffic than the calibration's end in `ending`.
     """
 
     num_scored: int
@@ -62,6 +63,7 @@ class Comparison:
     shifts: list[Shift]
     verdicts: list[VerdictShare]
     unlike: dict[Group, int] = field(default_factory=dict)
+    ending: str = BEFORE
 
     @property
     def found(self) -> list[Shift]:
@@ -71,12 +73,14 @@ class Comparison:
     @property
     def scores_shift(self) -> bool:
         """Whether scores differ from every mixture of the calibration's classes."""
-        return any(_of_scores(one.name) and not one.name.endswith(BEFORE) for one in self.found)
+        names = [one.name for one in self.found if not one.name.endswith(self.ending)]
+        return any(_of_scores(name) for name in names)
 
     @property
     def scores_changed(self) -> bool:
-        """Whether scores differ from the days before."""
-        return any(_of_scores(one.name) and one.name.endswith(BEFORE) for one in self.found)
+        """Whether scores differ from the other traffic's, the days before or another folder's."""
+        names = [one.name for one in self.found if one.name.endswith(self.ending)]
+        return any(_of_scores(name) for name in names)
 
     @property
     def share_synthetic(self) -> float | None:
@@ -89,22 +93,29 @@ def _of_scores(name: str) -> bool:
 
 
 def compare_days(
-    day: Day, classes: Sequence[Day], seed: int, *, same_decisions: bool, before: Day | None = None
+    day: Day,
+    classes: Sequence[Day],
+    seed: int,
+    *,
+    same_decisions: bool,
+    other: Day | None = None,
+    ending: str = BEFORE,
 ) -> Comparison:
-    """A day against the classes of a calibration, and against the days before.
+    """A day against the classes of a calibration, and against other traffic.
 
     Args:
         day: what came in.
-        classes: of the calibration, real and synthetic; empty: the days before alone.
+        classes: of the calibration, real and synthetic; empty: the other traffic alone.
         seed: of the draws behind p-values.
-        before: earlier traffic; None: the calibration alone.
-        same_decisions: whether both sides' verdicts were given by one calibration.
+        same_decisions: whether verdicts of day and calibration were given by one calibration.
+        other: traffic of the days before, or another folder's; None: the calibration alone.
+        ending: of the names of comparisons with that.
 
     Raises:
         UserError: too few images.
     """
     total = day.total()
-    sides = [*classes, *([before] if before else [])]
+    sides = [*classes, *([other] if other else [])]
     num_scored, least = total.logits.total(), min(c.total().logits.total() for c in sides)
     if num_scored < LEAST_IMAGES or least < LEAST_IN_CLASS:
         raise UserError(
@@ -112,8 +123,8 @@ def compare_days(
             f"{LEAST_IN_CLASS:,} on there is something to tell; add days up by --days"
         )
     pairs = list(_pairs(day, classes, same_decisions)) if classes else []
-    if before:
-        pairs += [(f"{n}{BEFORE}", mine, other) for n, mine, other in _pairs(day, [before], True)]
+    if other:
+        pairs += [(f"{n}{ending}", mine, its) for n, mine, its in _pairs(day, [other], True)]
     found = [
         compare_counts(name, traffic, reference, seed + number, ordered=name.startswith(ALL_LOGITS))
         for number, (name, traffic, reference) in enumerate(pairs)
@@ -121,14 +132,14 @@ def compare_days(
     shifts = corrected(found)
     share = shifts[0].share_synthetic
     known = classes if same_decisions else ()
-    verdicts = _verdict_shares(day, known if classes else [d for d in (before,) if d], share)
+    verdicts = _verdict_shares(day, known if classes else [d for d in (other,) if d], share)
     sizes = {group: counts.logits.total() for group, counts in day.groups.items()}
     unlike = {
         group: num
         for group, num in sorted(sizes.items(), key=lambda one: -one[1])
         if num and max(_in_group(one, group) for one in classes or sides) < LEAST_IN_CLASS
     }
-    return Comparison(num_scored, total.verdicts[NOT_SCORED], shifts, verdicts, unlike)
+    return Comparison(num_scored, total.verdicts[NOT_SCORED], shifts, verdicts, unlike, ending)
 
 
 def _in_group(day: Day, group: Group) -> int:

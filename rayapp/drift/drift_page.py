@@ -4,7 +4,6 @@ import numpy as np
 from scipy import special
 
 from rayapp.drift.differences import (
-    BEFORE,
     DECLARED,
     FORMATS,
     REASONS,
@@ -60,7 +59,7 @@ def drift_page(
     sections = [
         Section("Result", result),
         Section("Scores", [Figures(figures)]),
-        Section("Comparisons", [_table(found), Prose(how())]),
+        Section("Comparisons", [Prose(_with(sides)), _table(found), Prose(how())]),
         *_changes(sides, found),
         Section("How this came about", [KeyValues(facts)]),
     ]
@@ -88,6 +87,10 @@ def _highlights(found: Comparison, reals: KnownReals | None) -> list[Highlight]:
     return items
 
 
+def _with(sides: Sides) -> str:
+    return f"{sides.name} is compared with {sides.compared_with}."
+
+
 def _table(found: Comparison) -> Table:
     columns = ("compared", "images", "reference", "effect", "p (of all)", "differs")
     rows = [
@@ -98,7 +101,7 @@ def _table(found: Comparison) -> Table:
 
 
 def _logits(sides: Sides, found: Comparison, calibration: Calibration | None) -> Figure:
-    sources = dict(sides.reference) | ({sides.before[0]: sides.before[1]} if sides.before else {})
+    sources = dict(sides.reference) | ({sides.other.name: sides.other.day} if sides.other else {})
     classes = {name: dense(one.total().logits) for name, one in sources.items()}
     references = {name: counts / counts.sum() for name, counts in classes.items()}
     if (share := found.share_synthetic) is not None:
@@ -140,9 +143,10 @@ def _changes(sides: Sides, found: Comparison) -> list[Section]:
     """Of each comparison of words that differs, the words that grew most."""
     rows: list[tuple[str, str, float]] = []
     for one in found.found:
-        kind, before = one.name.removesuffix(BEFORE), one.name.endswith(BEFORE) and sides.before
+        kind = one.name.removesuffix(found.ending)
+        other = sides.other if one.name.endswith(found.ending) else None
         if kind in (FORMATS, SIZES, DECLARED, REASONS, VERDICTS):
-            classes = [before[1]] if before else list(sides.reference.values())
+            classes = [other.day] if other else list(sides.reference.values())
             grown = largest_changes(sides.day, classes, kind).items()
             rows += [(one.name, word, gap) for word, gap in grown if gap > 0]
     for (kind, size), num in found.unlike.items():

@@ -20,15 +20,15 @@ class DriftSettings(JobSettings):
     )
     against: Uri = Field(
         description="calibrated detector, compared as the mix of its calibration's classes that "
-        "lies nearest; or counts of an earlier time, compared as they are (the folder of --counts: "
-        "its earlier days)"
+        "lies nearest; or counts of other traffic, compared as they are (the folder of --counts: "
+        "its days before; another folder: all of its days)"
     )
     day: str | None = Field(None, description="day to look at, UTC; the last with counts if none")
     days: int = Field(1, ge=1, description="so many days up to it, added up")
     marks: tuple[Uri, ...] = Field(
         (),
         description="lists of marks (gallery, page), whose real images give the rate of false "
-        "positives",
+        "positives: of those that were scored on the days looked at, where their scores tell",
     )
     scores: tuple[Uri, ...] = Field(
         (), description="outputs of predict that hold the marked images"

@@ -1,16 +1,30 @@
-"""The two sides that are compared: days of traffic, and a calibration or an earlier time."""
+"""The sides that are compared: days of traffic, a calibration, and other traffic.
 
+Other traffic is the days before in the same counts; or all counts of another folder, of whatever
+days: who names one means it as a whole.
+"""
+
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rayapp.config.errors import UserError
 from rayapp.config.paths import nearby
-from rayapp.drift.differences import LEAST_IMAGES
+from rayapp.drift.differences import BEFORE, ELSEWHERE, LEAST_IMAGES
 from rayapp.drift.settings import DriftSettings
 from rayapp.metrics.traffic import Day, Traffic
 from rayapp.metrics.traffic_files import REFERENCE_FILE, Key, read_counts, read_reference
 
 _MOST_DAYS = 28  # before: what was a season ago is another traffic
+
+
+class Other(NamedTuple):
+    """Traffic that a day is compared with, as it is: its name, and what its comparisons end in."""
+
+    name: str
+    day: Day
+    ending: str = BEFORE
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,7 @@ class Sides:
         traffic: counts of the detector, all days.
         days: those that are looked at.
         reference: of the calibration, by class (real, synthetic); empty: there is none.
-        before: the days before, as one, where they are enough; with their name.
+        other: the days before, or another folder's counts, as one, where they are enough.
         same_decisions: whether verdicts of both sides were given by one calibration.
         passed_over: counts of other detectors or calibrations, in words.
     """
@@ -30,7 +44,7 @@ class Sides:
     days: Sequence[str]
     reference: Mapping[str, Day]
     same_decisions: bool
-    before: tuple[str, Day] | None
+    other: Other | None
     passed_over: Sequence[str] = ()
 
     @property
@@ -41,8 +55,17 @@ class Sides:
     @property
     def name(self) -> str:
         """What they are called."""
-        first, last = self.days[0], self.days[-1]
-        return first if first == last else f"{first} to {last}"
+        return named_days(self.days)
+
+    @property
+    def compared_with(self) -> str:
+        """With what they are compared, in words."""
+        calibration = ["the mix of the calibration's classes that lies nearest"]
+        words = calibration if self.reference else []
+        if self.other:
+            before = ", the days before" if self.other.ending == BEFORE else ""
+            words = [*words, f"{self.other.name}{before}"]
+        return " and with ".join(words)
 
 
 def read_sides(settings: DriftSettings) -> Sides:
@@ -54,7 +77,7 @@ def read_sides(settings: DriftSettings) -> Sides:
     found = read_counts(settings.counts)
     classes = read_reference(settings.against)
     if classes is None:
-        return _against_before(settings, found)
+        return _against_counts(settings, found)
     wanted = next(iter(classes.values()))
     mine = {key: one for key, one in found.items() if key[0] == wanted.detector}
     if not mine:
@@ -72,15 +95,16 @@ def read_sides(settings: DriftSettings) -> Sides:
     return Sides(traffic, days, reference, same, before, _others(found, traffic))
 
 
-def _against_before(settings: DriftSettings, found: Mapping[Key, Traffic]) -> Sides:
+def _against_counts(settings: DriftSettings, found: Mapping[Key, Traffic]) -> Sides:
+    """The days before in the same counts, or all counts of another folder."""
     try:
-        before = read_counts(settings.against)
+        there = read_counts(settings.against)
     except UserError:
         raise UserError(
             f"{settings.against}: holds neither {REFERENCE_FILE}, which calibrate writes beside a "
-            "detector from this version on (calibrate it again), nor counts of an earlier time"
+            "detector from this version on (calibrate it again), nor counts of other traffic"
         ) from None
-    shared = [key for key in found if key in before]
+    shared = [key for key in found if key in there]
     if not shared:
         raise UserError(
             f"{settings.counts} and {settings.against}: count other detectors or calibrations"
@@ -88,22 +112,40 @@ def _against_before(settings: DriftSettings, found: Mapping[Key, Traffic]) -> Si
     key = max(shared, key=lambda one: max(found[one].days))
     traffic = found[key]
     days = _days(settings, traffic)
-    earlier = _before(before[key], days)
-    if not earlier:
-        raise UserError(
-            f"{settings.against}: counts fewer than {LEAST_IMAGES} images before {days[0]}"
-        )
-    return Sides(traffic, days, {}, True, earlier, _others(found, traffic))
+    same = _same_folder(settings.counts, settings.against)
+    other = _before(there[key], days) if same else _all_of(there[key], settings.against)
+    if not other:
+        when = f" before {days[0]}" if same else ""
+        raise UserError(f"{settings.against}: counts fewer than {LEAST_IMAGES} images{when}")
+    return Sides(traffic, days, {}, True, other, _others(found, traffic))
 
 
-def _before(traffic: Traffic, days: Sequence[str]) -> tuple[str, Day] | None:
+def _same_folder(one: str, other: str) -> bool:
+    """Whether they are one folder, or one lies in the other: then both hold the same counts."""
+    paths = [uri if "://" in uri else os.path.realpath(uri) for uri in (one, other)]
+    mine, theirs = (f"{path.rstrip('/')}/" for path in paths)
+    return mine.startswith(theirs) or theirs.startswith(mine)
+
+
+def _before(traffic: Traffic, days: Sequence[str]) -> Other | None:
     """The days before, as far back as a month of days with traffic."""
     earlier = sorted(day for day in traffic.days if day < days[0])[-_MOST_DAYS:]
-    if not earlier:
-        return None
-    whole = traffic.whole(earlier)
-    enough = whole.total().logits.total() >= LEAST_IMAGES
-    return (f"{earlier[0]} to {earlier[-1]}", whole) if enough else None
+    return _enough(Other(named_days(earlier), traffic.whole(earlier))) if earlier else None
+
+
+def _all_of(traffic: Traffic, uri: str) -> Other | None:
+    """All days of another folder."""
+    name = f"{named_days(sorted(traffic.days))} of {nearby(uri)}"
+    return _enough(Other(name, traffic.whole(), ELSEWHERE))
+
+
+def _enough(other: Other) -> Other | None:
+    return other if other.day.total().logits.total() >= LEAST_IMAGES else None
+
+
+def named_days(days: Sequence[str]) -> str:
+    """The first and the last of them; of one day that one."""
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def _days(settings: DriftSettings, traffic: Traffic) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rayapp.drift.differences import Comparison, VerdictShare
+from rayapp.drift.differences import BEFORE, Comparison, VerdictShare
 from rayapp.drift.known_reals import KnownReals
 from rayapp.metrics.shift import ALPHA, LEAST_EFFECT, Shift
 
@@ -10,24 +10,26 @@ NO_DRIFT = "no drift found"
 OTHER_IMAGES = "other images come in, their scores are as before: thresholds hold so far"
 SCORES_SHIFT = "scores shift: thresholds may no longer hold"
 CHANGED = "scores differ from the days before: another share of synthetic images, or other images"
+UNLIKE = "scores differ from the other counts: another share of synthetic images, or other images"
 BROKEN = "the promised rate of false positives no longer holds"
 _WHAT_TO_DO = {
     NO_DRIFT: "",
     OTHER_IMAGES: "look at the images of what is new; mark some, so that the rate is known",
     CHANGED: "look at the gallery of these days; mark some, so that the rate is known",
+    UNLIKE: "look at the galleries of both; mark some images, so that the rate is known",
     SCORES_SHIFT: "mark images of these days in the gallery, then imaginet calibrate --reviews",
     BROKEN: "mark more images of these days in the gallery, then imaginet calibrate --reviews",
 }
 
 
 def outcome(found: Comparison, reals: KnownReals | None) -> str:
-    """The gravest of the five."""
+    """The gravest of the outcomes."""
     if reals and reals.broken:
         return BROKEN
     if found.scores_shift:
         return SCORES_SHIFT
     if found.scores_changed:
-        return CHANGED
+        return CHANGED if found.ending == BEFORE else UNLIKE
     return OTHER_IMAGES if found.found else NO_DRIFT
 
 
@@ -69,7 +71,8 @@ def reals_line(reals: KnownReals) -> str:
         f"false positives: {reals.rate:.2%} [{low:.2%}, {high:.2%}] of {reals.num:,} known real "
         f"images ({reals.num_marked:,} marked)"
     )
-    return text + (f", promised {reals.promised:.2%}" if reals.promised is not None else "")
+    text += f", promised {reals.promised:.2%}" if reals.promised is not None else ""
+    return text + (f"; {reals.over}" if reals.over else "")
 
 
 def how() -> str:
@@ -78,9 +81,10 @@ def how() -> str:
         f"A comparison differs where its p-value, for all comparisons together (Holm), is at most "
         f"{ALPHA:g} and its effect at least {LEAST_EFFECT:g}. The effect is, of logits, the "
         "largest distance of the two cumulative distributions (Kolmogorov–Smirnov), and of words "
-        "the share that would have to be another (total variation). Against a calibration, traffic "
-        "is compared with the mixture of its real and synthetic images that lies nearest: another "
-        "share of synthetic images is no drift."
+        "the share that would have to be another (total variation). The p-value is of logits that "
+        "of Neyman's smooth statistic (mean, spread, skew and tails), and of words that of squared "
+        "differences. Against a calibration, traffic is compared with the mixture of its real and "
+        "synthetic images that lies nearest: another share of synthetic images is no drift."
     )
 
 

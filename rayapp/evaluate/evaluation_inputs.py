@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rayapp.config.errors import UserError
-from rayapp.config.yaml_files import validated
 from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import load_scheme
 from rayapp.dataset.reference_figures import load_published
 from rayapp.evaluate.changed_images import list_changes
 from rayapp.evaluate.measurements import Task, compare
 from rayapp.evaluate.scopes import record_scopes
-from rayapp.metrics.evaluation import EVALUATION_FILE, Results, SeedSpread
+from rayapp.metrics.evaluation import SeedSpread, read_results
 from rayapp.metrics.slices import spread
 from rayapp.run import record
 from rayapp.storage.uris import read_uri
@@ -37,11 +36,18 @@ CSV_FILE = "metrics.csv"
 def _record(run: record.Run, settings: EvaluateSettings) -> None:
     """Say in each detector's folder what was measured, and say that it was said."""
     if settings.record:
-        stored = json.loads(run.store.get(EVALUATION_FILE))
-        where = f"{run.store.uri(EVALUATION_FILE)} of another version, evaluate with --overwrite"
-        results = validated(Results, stored, lambda _: where)
-        for line in record_scopes(results, run.found["finished"]):
+        for line in record_scopes(read_results(run.store), run.found["finished"]):
             print(line)
+
+
+def _is_of_now(run: record.Run) -> bool:
+    """Whether the figures are such as this version writes; says so where they are not."""
+    try:
+        read_results(run.store)
+    except UserError as error:
+        print(f"{error}; it is done again", file=sys.stderr)
+        return False
+    return True
 
 
 def _check(

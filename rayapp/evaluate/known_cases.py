@@ -13,7 +13,7 @@ from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import item_id, load_scheme, read_list
 from rayapp.dataset.marks import read_marks
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, read_results
 from rayapp.models.folder import SPEC_FILE, own_store
 from rayapp.models.verdicts import REAL, SYNTHETIC, UNCALIBRATED, UNSURE
 from rayapp.storage.store import Store
@@ -102,7 +102,7 @@ def _as_told(verdict: str, probability: str) -> tuple[str, float | None]:
 
 def _evaluated(uri: str, store: Store) -> Told:
     """Of the images of all suites, and of the known cases of that time, which go first."""
-    results = Results.model_validate_json(store.get(EVALUATION_FILE))
+    results = read_results(store)
     names = {one.detector_name for one in (*results.evaluations,) if one.evidence}
     names |= {one.detector for one in results.regressions}
     if len(names) > 1:

@@ -12,7 +12,7 @@ from rayapp.demo.settings import AUTOENCODER, BEYOND, PARTNERS, REAL, DemoDataSe
 from rayapp.jobs.benchmark import CLEAN, EVALUATION, Places, checked_steps, run_steps
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.report import REPORT_FILE
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.metrics.evaluation import Evaluation, read_results
 from rayapp.report.settings import ReportSettings
 from rayapp.run.ownership import own_output
 from rayapp.storage.uris import open_store
@@ -118,7 +118,7 @@ def note(settings: DemoSettings) -> str:
 
 
 def _evaluations(output: str) -> list[Evaluation]:
-    return Results.model_validate_json(open_store(output).get(EVALUATION_FILE)).evaluations
+    return read_results(open_store(output)).evaluations
 
 
 def _metrics(evaluations: dict[str, Evaluation]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from dataclasses import asdict
 
 from rayapp.config.errors import UserError
 from rayapp.dataset.marks import read_marks
-from rayapp.dataset.scores import read_matching
-from rayapp.drift.differences import Comparison, compare_days
+from rayapp.drift.differences import BEFORE, Comparison, compare_days
 from rayapp.drift.drift_page import drift_page
-from rayapp.drift.known_reals import KnownReals, known_reals
+from rayapp.drift.known_reals import KnownReals, known_reals, marked_rows
 from rayapp.drift.settings import DriftSettings
 from rayapp.drift.sides import Sides, read_sides
 from rayapp.drift.verdict import lines, outcome, prometheus, what_to_do
@@ -39,9 +38,13 @@ def drift(settings: DriftSettings) -> record.Run:
     if run.state == "done":
         return run
     classes = list(sides.reference.values())
-    before = sides.before[1] if sides.before else None
     found = compare_days(
-        sides.day, classes, settings.seed, same_decisions=sides.same_decisions, before=before
+        sides.day,
+        classes,
+        settings.seed,
+        same_decisions=sides.same_decisions,
+        other=sides.other.day if sides.other else None,
+        ending=sides.other.ending if sides.other else BEFORE,
     )
     word = outcome(found, reals)
     facts = {
@@ -50,7 +53,7 @@ def drift(settings: DriftSettings) -> record.Run:
         "detector": sides.traffic.detector,
         "calibration of the counts": sides.traffic.decided,
         "calibration's classes": ", ".join(sides.reference) or "not compared",
-        "days before": sides.before[0] if sides.before else "none with enough images",
+        "compared with": sides.compared_with,
         **{f"passed over {at}": text for at, text in enumerate(sides.passed_over, 1)},
     }
     run.claim()
@@ -81,13 +84,18 @@ def _results(
         "false_positives": asdict(reals) | {"rate": reals.rate, "interval": reals.interval}
         if reals
         else None,
-        "lines": [*lines(found, reals), *sides.passed_over],
+        "compared_with": sides.compared_with,
+        "lines": [
+            f"{sides.name} is compared with {sides.compared_with}",
+            *lines(found, reals),
+            *sides.passed_over,
+        ],
     }
 
 
 def _hashes(sides: Sides, reals: KnownReals | None) -> Iterator[tuple[str, str]]:
     yield "counts", record.digest(sides.traffic.to_json().encode())
-    against = dict(sides.reference) | ({"before": sides.before[1]} if sides.before else {})
+    against = dict(sides.reference) | ({"other": sides.other.day} if sides.other else {})
     yield "against", record.digest(Traffic(days=against).to_json().encode())
     if reals:
         yield "marks", record.digest(repr(reals).encode())
@@ -113,5 +121,5 @@ def _reals(
             "image is called synthetic"
         )
     marks = read_marks(settings.marks, settings.sampled)
-    scores = read_matching(settings.scores, sides.traffic.detector)
-    return known_reals(marks, scores, Judge("", calibration), settings.scores)
+    scores = marked_rows(settings.scores, sides.traffic.detector, marks)
+    return known_reals(marks, scores, Judge("", calibration), settings.scores, sides.days)

@@ -18,6 +18,7 @@ from rayapp.evaluate.evaluation_inputs import (
     _check,
     _comparisons,
     _inputs,
+    _is_of_now,
     _record,
     _spreads,
 )
@@ -60,7 +61,7 @@ def evaluate(settings: EvaluateSettings, *, command: str = "") -> record.Run:
         overwrite=settings.overwrite,
         placement=PLACEMENT,
     )
-    if nothing_left(run):
+    if nothing_left(run) and _is_of_now(run):
         _record(run, settings)
         return run
     with on_demand(settings):

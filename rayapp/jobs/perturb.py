@@ -31,7 +31,7 @@ from rayapp.perturb.settings import PerturbSettings
 from rayapp.perturb.variants import PerturbRows, SizeRows, StreamedVariants
 from rayapp.run import record
 from rayapp.run.dataset_folder import DatasetFolder
-from rayapp.run.resume import check_still_there, nothing_left, outputs_there
+from rayapp.run.resume import check_still_there, is_there, nothing_left, outputs_there
 from rayapp.run.row_parts import Parts, drop_parts
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri, split_uri
@@ -190,7 +190,9 @@ def _with_published_plans(
 
 
 def _of_input(settings: PerturbSettings) -> record.Run:
-    """Perturb every image of a set, or go on with it; the manifest is a folder of parts.
+    """Perturb every image of a set, or go on with it; images that failed are tried again.
+
+    The manifest is a folder of parts.
 
     Raises:
         UserError: no such input or perturbation, or an output that belongs to another run.
@@ -206,7 +208,8 @@ def _of_input(settings: PerturbSettings) -> record.Run:
             output=settings.output,
             overwrite=settings.overwrite,
         )
-        if nothing_left(run):
+        # Where no row failed, none is kept.
+        if nothing_left(run, retry_failed=is_there(run.store, ROWS_FOLDER)):
             return run
         opened.enter_context(on_demand(settings))
         shards = large.shards
@@ -214,6 +217,7 @@ def _of_input(settings: PerturbSettings) -> record.Run:
         facts = row_schema(shards.scheme)
         streamed = stream_rows(settings, run, large, work, facts, ROWS_FOLDER, _BATCH)
         names = perturbation.variant_names
+        DatasetFolder(run.store, FOLDER).begin_anew()
         made = streamed.gather(MadeParts(shards.scheme, apart_from(facts, shards.kept), names))
         _finish_parts(run, streamed, made, dict(shards.left_out.most_common()))
     return run
@@ -238,4 +242,7 @@ def _finish_parts(
     folder.finish(made.parts, {"job": run.job})
     files = (MANIFEST,) if streamed.is_small else ()
     run.finish(counts.run_counts(streamed.num_rows), results, made=(FOLDER, *files))
-    streamed.folder.drop()
+    if run.counts["failed"]:  # which the same command tries again
+        streamed.folder.drop_checkpoints()
+    else:
+        streamed.folder.drop()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rayapp.cluster.map_rows import SMALL, Resources, in_process, map_rows
 from rayapp.cluster.session import meanwhile, on_demand, start
 from rayapp.config.errors import UserError
-from rayapp.dataset import scores
+from rayapp.dataset import manifest, scores
 from rayapp.dataset.declared import TrustList, read_trust_list
 from rayapp.dataset.inputs.listed_inputs import Inputs, with_repeats, with_variants, without_repeats
 from rayapp.dataset.repeats import COLUMNS as REPEATS_OF
@@ -25,9 +25,9 @@ from rayapp.models.folder import load_detector
 from rayapp.models.inference.precision import has_fast_bf16
 from rayapp.predict.bf16_check import NUM_IMAGES, Bf16Check, check_bf16, chosen
 from rayapp.predict.csv_sheet import CSV_FILE
-from rayapp.predict.day_counts import SCORED_AT, DayCounts, counted_until, now_after, stamped
+from rayapp.predict.day_counts import DayCounts, counted_until, now_after, stamped
 from rayapp.predict.gallery import GALLERY_FILE
-from rayapp.predict.score import says_patches
+from rayapp.predict.score_maps import no_fused_map, says_patches
 from rayapp.predict.score_rows import Disturbed, PredictRows, ScorerSpec, StreamedRows
 from rayapp.predict.score_tables import Results, work_schema
 from rayapp.predict.settings import PLACEMENT, PredictSettings
@@ -103,7 +103,7 @@ def predict(settings: PredictSettings, *, looks_again: bool = False) -> record.R
     chunks: Iterable[pa.Table] = parts.chunks()
     if old is not None:
         chunks = stamped(chunks, now_after(counted_until(run.store)), old)
-    scored = _merged(chunks, before)
+    scored = _merged(chunks, before, run.store)
     if asked.num_rows > inputs.table.num_rows:  # a list, which is in memory anyway
         scored = [with_repeats(pa.concat_tables(scored), asked)]
     _record(settings, subject, run, inputs, scored, results)
@@ -175,6 +175,10 @@ def _deliveries(settings: PredictSettings, subject: Subject) -> Deliveries | Non
 
 def _check_maps(settings: PredictSettings, subject: Subject) -> None:
     detector = subject.detector
+    if detector and detector.spec.fusion and settings.maps:
+        if why := no_fused_map(detector.parts, of_patches=True):
+            raise UserError(f"--maps: {why}; `imaginet explain` maps one picture by any fusion")
+        return
     if not settings.maps or (detector and detector.spec.preprocessing.sees_tiles):
         return
     if detector is None or not says_patches(detector) or subject.judge.classes:
@@ -209,7 +213,7 @@ def _record(
     counts = None if perturbation else DayCounts(judge, subject.hash)
     kept = []
     if counts and settings.follow:
-        counts.until, kept = counted_until(run.store), [SCORED_AT]
+        counts.until, kept = counted_until(run.store), [scores.SCORED_AT]
     most, names = settings.gallery, subject.part_names
     writer = Results(run.store, inputs, judge, view, perturbation, most, kept, counts, names)
     tally, selection = writer.write(scored)
@@ -340,9 +344,11 @@ def _mapped(
     )
 
 
-def _merged(chunks: Iterable[pa.Table], before: pa.Table | None) -> Iterable[pa.Table]:
+def _merged(
+    chunks: Iterable[pa.Table], before: pa.Table | None, store: Store
+) -> Iterable[pa.Table]:
     """The new rows and, of a followed prefix, those that stand, in id order."""
     if before is None or before.num_rows == 0:
         return chunks
-    both = pa.concat_tables([before, *chunks], promote_options="default")
+    both = manifest.together([before, *chunks], store.uri(scores.SCORES_FILE))
     return [both.sort_by("id")]

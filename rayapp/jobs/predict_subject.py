@@ -13,6 +13,7 @@ from rayapp.models.detector_spec import Preprocessing, TrustDeclared, View
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.scope import NOT_RECORDED
 from rayapp.models.verdicts import Judge
+from rayapp.predict.score_maps import no_fused_map
 from rayapp.predict.settings import PredictSettings
 from rayapp.predict.user_detector import SUFFIX, UserDetector, read_user_detector
 from rayapp.storage.uris import open_store
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rayapp.predict.score_tables import Tally
     from rayapp.run.record import Run
 
+_TAKEN = ("ms_per_image", "peak_mb")
 SEEN_DETECTOR = "detector"  # under the output: the detector under the view that was asked for
 
 
@@ -37,10 +39,18 @@ class Subject:
 
     @property
     def view(self) -> Preprocessing | None:
-        """How it sees an image; None: whole, or each part of a fusion in its own way."""
-        if self.detector is None or self.detector.spec.fusion:
+        """How it sees an image; None: whole, or each part of a fusion in another way."""
+        if self.detector is None:
             return None
-        return self.detector.spec.preprocessing
+        seen = [one.spec.preprocessing for one in self.detector.parts or [self.detector]]
+        return seen[0] if len({one.as_cut for one in seen}) == 1 else None
+
+    @property
+    def no_map(self) -> str:
+        """Why a fusion whose detectors have tiles keeps no map of them; `` where none is missed."""
+        parts = self.detector.parts if self.detector else []
+        has_tiles = any(one.spec.preprocessing.sees_tiles for one in parts)
+        return no_fused_map(parts, of_patches=False) if has_tiles else ""
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -150,9 +160,12 @@ def told(
         "conflicts": selection.conflicts,
         "flips": selection.flips,
         "threshold": threshold_line(subject.judge),
+        "no_map": subject.no_map,
         "look_at_first": tally.look_at_first,
         "left_out": dict(left_out.most_common()),
     }
     if tally.ms:  # not of stored scores
         results["ms_per_image"] = round(tally.ms / max(results["scored_now"], 1), 3)
         results["peak_mb"] = round(tally.peak_mb, 1)
+    # Where nothing was left to score: a followed folder of which only some images are gone.
+    results |= {name: run.results.get(name, 0.0) for name in _TAKEN if name not in results}

@@ -231,4 +231,5 @@ def _write_removed(store: Store, table: pa.Table) -> None:
     tables = [table.drop_columns(["id"])]
     if store.stat(REMOVED_FILE):
         tables.insert(0, manifest.read_table(store, REMOVED_FILE))
-    manifest.write_table(store, REMOVED_FILE, pa.concat_tables(tables))
+    whole = manifest.together(tables, store.uri(REMOVED_FILE))
+    manifest.write_table(store, REMOVED_FILE, whole)

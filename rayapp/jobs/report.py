@@ -2,14 +2,14 @@
 
 from rayapp.config.defaults import __version__
 from rayapp.dataset.images import sha256
-from rayapp.metrics.evaluation import EVALUATION_FILE
+from rayapp.metrics.evaluation import EVALUATION_FILE, read_results
 from rayapp.pages.page import Page
-from rayapp.report.evidence import EMBEDDING_FILE, read_evidence, read_results
+from rayapp.report.evidence import EMBEDDING_FILE, read_evidence
 from rayapp.report.sections import _PUBLISHED, _TITLE, _published, _sections, _summary
 from rayapp.report.settings import ReportSettings
 from rayapp.run import record
 from rayapp.run.resume import nothing_left
-from rayapp.storage.uris import read_uri
+from rayapp.storage.uris import open_store, read_uri
 
 REPORT_FILE = "report.html"
 
@@ -31,7 +31,7 @@ def report(settings: ReportSettings) -> record.Run:
     )
     if nothing_left(run):
         return run
-    results = [read_results(uri) for uri in settings.evaluations]
+    results = [read_results(open_store(uri)) for uri in settings.evaluations]
     evidence = [one for uri in settings.evaluations for one in read_evidence(uri)]
     measured = bool(evidence) or any(one.regressions for one in results)
     page = Page(

@@ -50,6 +50,8 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
         JobFailed: the cluster can't be reached.
     """
     checked(settings)
+    if gone := [r for r in settings.batch_roots if "://" not in r and not os.path.isdir(r)]:
+        raise UserError(f"--batch-roots {gone[0]}: no such folder")
     asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
     if not everywhere:
         require_free(settings.host, settings.port)

@@ -1,12 +1,15 @@
 """What an evaluation holds, as JSON: figures with intervals, by slice, and where they are from."""
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from rayapp.config.errors import UserError
 from rayapp.config.settings import Settings
+from rayapp.config.yaml_files import validated
 from rayapp.metrics.binary import LOWER_IS_BETTER
 from rayapp.metrics.bootstrap import evaluate_with_intervals, macro_with_intervals
 from rayapp.metrics.changes import Changes
@@ -17,6 +20,7 @@ from rayapp.metrics.slices import macro
 from rayapp.metrics.testset import Mask, Part, TestSet
 from rayapp.models.calibration.decisions import OperatingPoint, precision
 from rayapp.models.calibration.direction import Direction
+from rayapp.storage.store import Store
 from rayapp.transforms.draws import generator
 
 NOT_A_TEST = "NOT A TEST"
@@ -243,6 +247,22 @@ class Results(Settings):
     spreads: list[SeedSpread] = Field([], description="runs of one recipe")
     regressions: list[Regressions] = Field([], description="known cases under each detector")
     command: str = Field("", description="the command that repeats it")
+
+
+def read_results(store: Store) -> Results:
+    """What evaluate stored in a folder.
+
+    Raises:
+        UserError: there is nothing, or nothing that this version writes.
+    """
+    uri = store.uri(EVALUATION_FILE)
+    where = f"{uri}: not what evaluate writes now, evaluate again"
+    try:
+        return validated(Results, json.loads(store.get(EVALUATION_FILE)), lambda _: where)
+    except FileNotFoundError:
+        raise UserError(f"{uri}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def measure_slice(

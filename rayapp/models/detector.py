@@ -36,7 +36,8 @@ from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
 from rayapp.models.image_inputs import ImageInput, decoded, listed, pixels_of
-from rayapp.models.inference.precision import device_of, without_tf32
+from rayapp.models.inference.linear_layers import inference
+from rayapp.models.inference.precision import device_of
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, check_cut, cut_views, normalise, preprocess
 from rayapp.models.pretrained import Weights
@@ -202,7 +203,7 @@ class Detector:
         Raises:
             UserError: an image that cannot be read, with its place in the list.
         """
-        return self._scored(self.network, images, batch_size)
+        return self._scored(images, batch_size)
 
     def probability(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Probability of synthetic float32 [N], calibrated if the detector is; or [N, K]."""
@@ -262,7 +263,7 @@ class Detector:
         spec, several = self.spec, self.spec.architecture.head.num_outputs > 1
         delivered: list[dict[str, float]] = []
         if stability == "none" or several:  # of classes there is no verdict that flips
-            logits = self._scored(self.network, images, batch_size, unread, nothing)
+            logits = self._scored(images, batch_size, unread, nothing)
         else:
             logits, delivered = self._with_deliveries(images, batch_size, unread, nothing)
         classes = spec.labels.classes if several else ()
@@ -294,9 +295,7 @@ class Detector:
             for pixels_HWC in self._decoded([image], index, unread):
                 others = dict(deliveries.of(pixels_HWC, key_of(image, pixels_HWC)))
                 reasons: list[str] = []
-                scored = self._scored(
-                    self.network, [pixels_HWC, *others.values()], batch_size, None, reasons
-                )
+                scored = self._scored([pixels_HWC, *others.values()], batch_size, None, reasons)
                 nothing.append(reasons[0])
                 logits.append(scored[0])
                 delivered.append(dict(zip(others, scored[1:].tolist(), strict=True)))
@@ -304,7 +303,7 @@ class Detector:
 
     def features(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Pooled features of the backbone float32 [N, C], each the mean over the views."""
-        return self._scored(self.network.features, images, batch_size)
+        return self._scored(images, batch_size, of="features")
 
     def patch_logits(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """Logits of each patch of the view float32 [N, gh, gw] (or [N, gh, gw, K]), row by row.
@@ -312,11 +311,13 @@ class Detector:
         Raises:
             UserError: a head that is not on patches, or a view that is several.
         """
-        return self._scored(self._of_one_view().patch_logits, images, batch_size)
+        self._check_patches()
+        return self._scored(images, batch_size, of="patch_logits")
 
     def patch_attention(self, images: Sequence[ImageInput], *, batch_size: int = 32) -> Floats:
         """How much each patch of the view counts float32 [N, gh, gw], 1 in all; else as above."""
-        return self._scored(self._of_one_view().patch_attention, images, batch_size)
+        self._check_patches()
+        return self._scored(images, batch_size, of="patch_attention")
 
     def evidence(self, image: ImageInput, *, batch_size: int = 16) -> "EvidenceMap":
         """Where in one picture it sees what; see `evidence_maps.evidence_map`."""
@@ -324,11 +325,10 @@ class Detector:
 
         return evidence_map(self, pixels_of(image), batch_size=batch_size)
 
-    def _of_one_view(self) -> Network:
+    def _check_patches(self) -> None:
         several = self.spec.preprocessing.view in ("five", "tiles")
         if several or not isinstance(self.network, Network):
             raise UserError("patches are of one network and one view: take centre or resize")
-        return self.network
 
     def hash(self) -> str:
         """SHA-256 of weights, architecture and preprocessing; the calibration has its own."""
@@ -346,23 +346,25 @@ class Detector:
 
     def _scored(
         self,
-        score: Any,
         images: Sequence[ImageInput],
         batch_size: int,
         unread: dict[int, str] | None = None,
         nothing: list[str] | None = None,
+        of: str = "__call__",
     ) -> Floats:
         """Means over the views; what can't be read is left out, and named in `unread` if given.
 
-        Of each image scored `nothing` is told why it holds nothing to judge.
+        Of each image scored `nothing` is told why it holds nothing to judge; `of` names the
+        network's method that scores.
         """
         images = listed(images)
         self.network.eval()
-        if isinstance(self.network, FusedNetwork) and score is self.network:
+        if isinstance(self.network, FusedNetwork) and of == "__call__":
             return self._fused(images, batch_size, unread, nothing)
         device = device_of(self.network)
         means = []
-        with torch.inference_mode(), without_tf32():
+        with inference(self.network) as network:
+            score = getattr(network, of)
             for views_KHWC, counts in self._views(images, batch_size, unread, nothing):
                 # Normalised a batch at a time: a large image has hundreds of tiles.
                 batches = torch.split(views_KHWC, batch_size)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rayapp.config.errors import UserError
 from rayapp.models.encoder import Network
-from rayapp.models.inference.precision import device_of, without_tf32
+from rayapp.models.inference.linear_layers import inference
+from rayapp.models.inference.precision import device_of
 from rayapp.models.preprocessing import cut_views, normalise
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def evidence_map(detector: Detector, pixels_HWC: Pixels, *, batch_size: int = 16
     if parts:
         assert detector.spec.fusion is not None
         maps = [evidence_map(part, pixels_HWC, batch_size=batch_size) for part in parts]
-        rows, columns = _cells(pixels_HWC.shape[:2])
+        seen_whole = all(one.logits_G.size == 1 for one in maps)
+        rows, columns = (1, 1) if seen_whole else _cells(pixels_HWC.shape[:2])
         logits_NP = np.stack([_spread(one.logits_G, (rows, columns)).ravel() for one in maps], 1)
         fused = detector.spec.fusion.fused(logits_NP).astype(np.float32)
         return EvidenceMap(fused.reshape(rows, columns), "+".join(sorted({m.by for m in maps})))
@@ -122,17 +124,16 @@ def _window_logits(
     seen = detector.spec.preprocessing
     if not seen.processor and seen.view != "resize":
         seen = seen.seen_as("centre", seen.size)
-    network: Any = detector.network.eval()
-    score = network.patch_logits if on_patches else network
-    found = []
-    with torch.inference_mode(), without_tf32():
+    device, found = device_of(detector.network), []
+    with inference(detector.network.eval()) as network:
+        score: Any = network.patch_logits if on_patches else network
         for at in range(0, len(corners), batch_size):
             views = [
                 cut_views(pixels_HWC[top : top + side, left : left + side], seen)
                 for top, left in corners[at : at + batch_size]
             ]
             images = normalise(torch.from_numpy(np.concatenate(views)), seen)
-            logits = score(images.to(device_of(network))).float().cpu()
+            logits = score(images.to(device)).float().cpu()
             found.append(logits if on_patches else logits.reshape(-1, 1, 1))
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
 

@@ -12,14 +12,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rayapp.dataset.scores import SCORED_AT, day_of
 from rayapp.metrics.traffic import Traffic, decided_by, today
 from rayapp.metrics.traffic_files import TRAFFIC_FOLDER, read_counts, traffic_key
 from rayapp.models.verdicts import Judge
 from rayapp.storage.store import Store
-
-# ISO 8601 with microseconds, UTC; after a clock was set back, what still comes after the last one:
-# `2026-11-30T00:00:00.000000Z+000001 2026-11-29T08:00:00.000000Z`.
-SCORED_AT = pa.field("scored_at", pa.string())
 
 
 @dataclass
@@ -78,11 +75,6 @@ def now_after(until: str) -> str:
     last, _, number = until.partition(" ")[0].partition("+")
     count = int(number.strip("+") or 0) + 1
     return f"{last}+{count:06d} {now}"
-
-
-def day_of(time: str) -> str:
-    """The day on which it was, by the clock of then."""
-    return time.rpartition(" ")[2][:10]
 
 
 def stamped(chunks: Iterable[pa.Table], now: str, before: pa.Table) -> Iterable[pa.Table]:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from rayapp.models.encoder import Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.inference.precision import device_of, without_tf32
 from rayapp.models.inference.scoring_network import ReadyTokens, for_scoring
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import cut_views, normalise, seen_part
-from rayapp.predict.score_maps import bounded, tile_map
+from rayapp.predict.score_maps import bounded, no_fused_map, says_patches, tile_map
 from rayapp.predict.score_result import Logits, Matrix, Scored, SeenByEach
 
 if TYPE_CHECKING:
@@ -197,8 +197,10 @@ class FusedScorer:
         self.detector_hash = detector.hash()
         self.preprocessing_hash = detector.spec.preprocessing.hash
         self._fusion = detector.spec.fusion
-        share = gpu_share / len(detector.parts)
-        self.parts = [NetworkScorer(one, gpu_share=share, **options) for one in detector.parts]
+        parts = detector.parts
+        share = gpu_share / len(parts)
+        self.parts = [NetworkScorer(one, gpu_share=share, **options) for one in parts]
+        self._has_map = not no_fused_map(parts, options.get("maps", False))
         self.at_once = max(part.at_once for part in self.parts)
 
     def looks_at(self, size_HW: tuple[int, int]) -> Box:
@@ -233,8 +235,8 @@ class FusedScorer:
         return first
 
     def map_of(self, scored: Scored, size_HW: tuple[int, int]) -> Matrix | None:
-        """None: each part sees in its own way."""
-        return None
+        """The fused map, where `no_fused_map` has nothing against it: on the grid of any part."""
+        return self.parts[0].map_of(scored, size_HW)
 
     def score(self, seen: Sequence[Any]) -> list[Logits]:
         """Fused logits."""
@@ -244,24 +246,25 @@ class FusedScorer:
         """Fused logits, each with the parts' and why there is no verdict, if there is none."""
         if not seen:
             return []
-        logits_PN = [
-            [logits[0] for logits in part.score([one.views[at] for one in seen])]
-            for at, part in enumerate(self.parts)
+        by_part = [
+            part.scored([one.views[at] for one in seen]) for at, part in enumerate(self.parts)
         ]
-        logits_NP = np.array(logits_PN).T
+        logits_NP = np.array([[one.logits[0] for one in scored] for scored in by_part]).T
         odds_NP = self._fusion.log_odds(logits_NP).tolist()
         fused_N, reasons = self._fusion.fused(logits_NP), self._fusion.reasons(logits_NP)
         return [
-            Scored((float(logit),), reason, tuple(odds))
-            for logit, reason, odds in zip(fused_N, reasons, odds_NP, strict=True)
+            Scored((float(logit),), reason, tuple(odds), self._fused_cells(of_parts))
+            for logit, reason, odds, of_parts in zip(
+                fused_N, reasons, odds_NP, zip(*by_part, strict=True), strict=True
+            )
         ]
 
-
-def says_patches(detector: Detector) -> bool:
-    """Whether its head is on the patches of its one view, so that each has a logit."""
-    pool = detector.network.pool if isinstance(detector.network, Network) else None
-    several = detector.spec.preprocessing.view in ("five", "tiles")
-    return pool is not None and pool.kind != "cls" and not several
+    def _fused_cells(self, of_parts: Sequence[Scored]) -> NDArray[np.float32] | None:
+        """Fused logits of an image's cells: their mean over tiles is the fused logit."""
+        if not self._has_map:
+            return None
+        cells = np.stack([cast(NDArray[np.float32], one.cells) for one in of_parts], axis=-1)
+        return self._fusion.fused(cells).astype(np.float32)
 
 
 def make_scorer(detector: Detector, **options: Any) -> NetworkScorer | FusedScorer:

@@ -12,15 +12,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
+from rayapp.models.encoder import Network
 from rayapp.models.preprocessing import seen_boxes, tile_grid
 from rayapp.pages.review import HeatMap
 from rayapp.predict.score_result import Matrix
 
 if TYPE_CHECKING:
+    from rayapp.models.detector import Detector
     from rayapp.models.detector_spec import Preprocessing
     from rayapp.models.verdicts import Judge
 
 MOST_CELLS = 48
+
+
+def says_patches(detector: Detector) -> bool:
+    """Whether its head is on the patches of its one view, so that each has a logit."""
+    pool = detector.network.pool if isinstance(detector.network, Network) else None
+    several = detector.spec.preprocessing.view in ("five", "tiles")
+    return pool is not None and pool.kind != "cls" and not several
+
+
+def no_fused_map(parts: Sequence[Detector], of_patches: bool) -> str:
+    """Why a fusion of these keeps no map, in words; `` where all of them have one on one grid.
+
+    Args:
+        parts: the detectors that are fused.
+        of_patches: whether maps of patches are kept, as they are of tiles.
+    """
+    tiles = [one.spec.preprocessing.sees_tiles for one in parts]
+    patches = [of_patches and says_patches(one) for one in parts]
+    if not (all(tiles) or all(patches)):
+        return "not every detector of the fusion has a map"
+    # A tile gives one logit, a view as many as the strides of its patches leave.
+    strides = [{} if all(tiles) else one.spec.strides for one in parts]
+    grids = {
+        (one.spec.preprocessing.as_cut, str(sorted(steps.items())))
+        for one, steps in zip(parts, strides, strict=True)
+    }
+    return "" if len(grids) == 1 else "the maps of the fusion's detectors are on different grids"
 
 
 def tile_map(

@@ -146,7 +146,8 @@ class Results:
             sheet = Sheet(self.judge, unsorted, bool(self.perturbation))
 
             def gone_by() -> Iterator[pa.Table]:
-                for chunk in chunks:
+                for given in chunks:
+                    chunk = manifest.filled(given, wanted)  # stored scores may be older
                     tally.add(chunk)
                     selection.add(chunk)
                     sheet.add(chunk)

@@ -19,6 +19,8 @@ def summary_lines(counts: Mapping[str, int], results: Mapping[str, Any]) -> list
         lines.append(f"unsure whatever the score: {kinds_text}")
     if flips := results.get("flips"):
         lines.append(f"{flips:,} depend on delivery, and are unsure")
+    if why := results.get("no_map"):
+        lines.append(f"no map is kept: {why}")
     lines += _declared_lines(results)
     if results["look_at_first"]:
         lines.append("look first at: " + ", ".join(results["look_at_first"]))

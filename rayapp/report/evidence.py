@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.labels import LabelScheme, load_scheme
 from rayapp.metrics.changes import Changes
-from rayapp.metrics.evaluation import EVALUATION_FILE, Evaluation, Results
+from rayapp.metrics.evaluation import Evaluation, read_results
 from rayapp.metrics.scored import Scored
 from rayapp.storage.uris import open_store, read_uri
 
 EMBEDDING_FILE = "embedding.parquet"
+_EVIDENCE = {"path", "root", "score", "probability"}
 Floats = NDArray[np.float64]
 
 
@@ -56,32 +56,23 @@ class Evidence:
         return Scored.of(self.truth_N[mask], scores[mask], self.probabilities_N[mask])
 
 
-def read_results(uri: str) -> Results:
-    """What evaluate stored in a folder.
-
-    Raises:
-        UserError: there is nothing, or it is of another kind.
-    """
-    at = f"{uri.rstrip('/')}/{EVALUATION_FILE}"
-    try:
-        return Results.model_validate_json(read_uri(at))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{at}: not what evaluate writes: {first['msg']}; evaluate again") from None
-
-
 def read_evidence(uri: str) -> list[Evidence]:
     """The evaluations in a folder with the images behind them.
 
     Raises:
-        UserError: the scored images of an evaluation are gone.
+        UserError: the scored images of an evaluation are gone, or are of another version.
     """
-    found = []
-    for evaluation in read_results(uri).evaluations:
+    found, store = [], open_store(uri)
+    for evaluation in read_results(store).evaluations:
         table = None
         if evaluation.evidence:
-            data = read_uri(f"{uri.rstrip('/')}/{evaluation.evidence}")
-            table = manifest.parse_table(data)
+            table = manifest.read_table(store, evaluation.evidence)
+            if lacks := _EVIDENCE - set(table.column_names):
+                where = store.uri(evaluation.evidence)
+                raise UserError(
+                    f"{where}: of another version, lacks the column {min(lacks)!r}; evaluate to "
+                    "another --output"
+                )
         found.append(Evidence(evaluation, table))
     return found
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
+from rayapp.run.columns import check_columns
 from rayapp.run.record import digest
 from rayapp.run.resume import Verify, sound_rows
 from rayapp.storage.store import Store
@@ -41,7 +41,11 @@ class Parts:
         self._open: OrderedDict[int, pa.Table] = OrderedDict()
 
     def resume(self, verify: Verify | None = None) -> None:
-        """Take the rows that earlier runs did without failure and that `verify` gives back."""
+        """Take the rows that earlier runs did without failure and that `verify` gives back.
+
+        Raises:
+            UserError: they have other columns.
+        """
         known = pa.array([], pa.string())
         for stat in list(self._store.list(self._folder)):
             table = self._read(stat.key)
@@ -115,13 +119,8 @@ class Parts:
 
     def _read(self, key: str) -> pa.Table:
         table = manifest.read_table(self._store, key)
-        if set(table.column_names) != set(self.schema.names):
-            odd = min(set(table.column_names) ^ set(self.schema.names))
-            why = "lacks" if odd in self.schema.names else "has"
-            raise UserError(
-                f"{self._store.uri(key)}: an earlier version began this, its table {why} the "
-                f"column {odd!r}: --overwrite, or remove {self._store.root}, to begin anew"
-            )
+        folder = self._store.uri(self._folder.rstrip("/"))
+        check_columns(table.schema, self.schema, self._store.uri(key), folder)
         return table.select(self.schema.names).cast(self.schema)
 
     def _part(self, number: int) -> pa.Table:

@@ -20,6 +20,7 @@ from rayapp.serve.score_contract import Row
 
 log = logging.getLogger("ray.serve.imaginet")
 _TOLD_EVERY_S = 0.2
+_NOT_TAKEN = 1008  # of WebSocket: against what the service does
 _GET_OF = {"HEAD": "GET"}
 NOTES = "imaginet.notes"  # of a request's scope: what its handler has to tell
 _COUNTED = (  # of a row
@@ -63,7 +64,8 @@ class Doors:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             else:
-                await send({"type": "websocket.close"})  # before it is accepted: 403
+                # Before it is accepted: 403. Ray's proxy fails where no code is given.
+                await send({"type": "websocket.close", "code": _NOT_TAKEN})
             return
         began, status = time.perf_counter(), 0
         notes: Row = {}

@@ -109,6 +109,8 @@ class ServeSettings(JobSettings):
     def _consistent(self) -> Self:
         if self.names and len(self.names) != len(self.detector):
             raise ValueError(f"names: {len(self.names)} for {len(self.detector)} detectors")
+        if odd := [name for name in self.names if slug(name) != name]:
+            raise ValueError(f"names: {odd[0]!r} can't be asked for; write {slug(odd[0])}")
         if len(set(self.called)) < len(self.called):
             raise ValueError("names: two detectors are called alike; give each its own by --names")
         if self.max_replicas is not None and self.max_replicas < self.min_replicas:

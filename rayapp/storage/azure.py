@@ -24,7 +24,15 @@ from azure.storage.blob import (
 from requests.adapters import HTTPAdapter
 
 from rayapp.config.errors import UserError
-from rayapp.storage.buckets import CONNECTIONS, SILENCE_S, CloudStore, Damaged, Page, length_of
+from rayapp.storage.buckets import (
+    CONNECTIONS,
+    SILENCE_S,
+    CloudStore,
+    Damaged,
+    Page,
+    length_of,
+    unreached,
+)
 from rayapp.storage.store import Stat
 
 _CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
@@ -198,7 +206,7 @@ def _refusal(error: answers.HttpResponseError) -> str:
 def _line(error: Exception) -> str:
     """The first line of an error, without the URLs in it: they may carry a token."""
     text = (str(error).splitlines() or [""])[0]
-    words = (word for word in text.split() if "://" not in word and "?" not in word)
+    words = (word for word in unreached(text).split() if "://" not in word and "?" not in word)
     return " ".join(words)[:300] or type(error).__name__
 
 
@@ -236,7 +244,9 @@ def _client_of(_process: int) -> BlobServiceClient:
             url = os.environ.get("AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:10000")
             return BlobServiceClient(f"{url}/{_EMULATED}", _EMULATED_KEY, **options)
         if connection:
-            return BlobServiceClient.from_connection_string(connection, **options)
+            client = BlobServiceClient.from_connection_string(connection, **options)
+            base64.b64decode(getattr(client.credential, "account_key", ""), validate=True)
+            return client
     except ValueError:  # its message may hold a part of the key
         raise ValueError(f"{_CONNECTION} can't be read; copy it anew") from None
     return BlobServiceClient(_account_url(), _credential(), **options)

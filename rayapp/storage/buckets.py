@@ -1,6 +1,7 @@
 """What stores of objects in a bucket have in common: names, tries, deletes, listings by pages."""
 
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import BinaryIO, ClassVar, NamedTuple, TypeVar
 
+from rayapp.config.errors import UserError
 from rayapp.storage.retry import Tries
 from rayapp.storage.store import Stat, check_key, check_prefix
 
@@ -116,6 +118,8 @@ class CloudStore(BucketStore, ABC):
             if not if_absent:
                 raise
             return False
+        except FileNotFoundError:
+            raise self._nowhere() from None
         return True
 
     def get(self, key: str) -> bytes:
@@ -169,15 +173,35 @@ class CloudStore(BucketStore, ABC):
     def _pages(self, prefix: str, start: str, delimiter: str) -> Iterator[Page]:
         uri, at = f"{self.root}/{prefix}", ""
         while True:
-            page = self._ask(uri, partial(self._page, start, delimiter, at))
+            try:
+                page = self._ask(uri, partial(self._page, start, delimiter, at))
+            except FileNotFoundError:
+                raise self._nowhere() from None
             yield page
             if not page.following:
                 return
             at = page.following
 
+    def _nowhere(self) -> UserError:
+        """What is not found is no object: it is where all of them would be."""
+        where = f"{self.scheme}://{self.bucket}"
+        return UserError(f"{where}: there is no such bucket or container, or no such account")
+
     def _below(self, found: Stat) -> Stat:
         """An object by its key under the prefix."""
         return Stat(found.key[self._cut :], found.size, found.etag, found.modified)
+
+
+_UNREACHED = re.compile(r"host='([^']+)', port=(\d+)\): Max retries exceeded .*: ([^:]+)$")
+
+
+def unreached(text: str) -> str:
+    """What an HTTP client says of a server that it did not reach, in few words; else as it is."""
+    found = _UNREACHED.search(text)
+    if not found:
+        return text
+    host, port, why = found.groups()
+    return f"{host}:{port} was not reached ({why.rstrip(')').strip(chr(34) + chr(39))})"
 
 
 def length_of(data: bytes | BinaryIO) -> int:

@@ -19,10 +19,19 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests.adapters import HTTPAdapter
 
 from rayapp.config.errors import UserError
-from rayapp.storage.buckets import CONNECTIONS, SILENCE_S, CloudStore, Damaged, Page, length_of
+from rayapp.storage.buckets import (
+    CONNECTIONS,
+    SILENCE_S,
+    CloudStore,
+    Damaged,
+    Page,
+    length_of,
+    unreached,
+)
 from rayapp.storage.store import Stat
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # of Google's own clients: the URL of another endpoint
+_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 _RETRY = DEFAULT_RETRY.with_delay(initial=0.5, maximum=20.0).with_timeout(60.0)
 _FIELDS = "items(name,size,etag,updated),prefixes,nextPageToken"
 _CHUNK_BYTES = 8 << 20  # of a large upload; what is sent again where a request fails
@@ -163,9 +172,12 @@ def _refusal(error: Exception) -> str:
     if isinstance(error, answers.BadRequest):
         return _line(error)
     if isinstance(error, auth.DefaultCredentialsError):
+        file = os.environ.get(_FILE, "")
+        there = "holds none that can be read" if os.path.isfile(file) else "is not there"
+        named = f" ({file}, which {_FILE} names, {there})" if file else ""
         return (
-            "no Google credentials; run `gcloud auth application-default login`, or set "
-            "GOOGLE_APPLICATION_CREDENTIALS to the file of a service account"
+            f"no Google credentials{named}; run `gcloud auth application-default login`, or set "
+            f"{_FILE} to the file of a service account"
         )
     if isinstance(error, auth.RefreshError):
         return "Google does not take the credentials; log in anew, or make a new key"
@@ -179,7 +191,7 @@ def _line(error: object) -> str:
         text = error.message
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
             text = error.response.json()["error"]["message"]
-    words = (word for word in text.split() if "://" not in word and "?" not in word)
+    words = (word for word in unreached(text).split() if "://" not in word and "?" not in word)
     return " ".join(words)[:300] or type(error).__name__
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from rayapp.cluster.map_rows import Resources
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, shard_rows
 from rayapp.dataset.inputs.input_shards import find_shards
 from rayapp.run.dataset_folder import DatasetFolder
@@ -30,12 +32,13 @@ MB = 1 << 20
 
 @dataclass
 class Work:
-    """Takes a while over each image, gives as many bytes as are asked for, or dies of one."""
+    """Takes a while over each image, gives as many bytes as asked for, refuses or dies of one."""
 
     journal: str
     takes_s: float = 0.0
     gives_bytes: int = 0
     deadly: str = ""
+    refused: str = ""
 
     def setup(self) -> None:
         """Nothing."""
@@ -47,6 +50,8 @@ class Work:
     def one(self, row: Row) -> Row:
         if self.deadly and self.deadly in row["path"]:
             os._exit(1)
+        if self.refused and self.refused in row["path"]:
+            raise UserError("refused")
         time.sleep(self.takes_s)
         note(self.journal, len(row["data"] or b""))
         return {"made": os.urandom(self.gives_bytes)}
@@ -88,6 +93,7 @@ def streamed(images: Path, output: LocalStore, work: Work, batch_size: int = 4) 
     object.__setattr__(shards, "holder", ReadStore(str(images)))
     schema = shard_rows.part_schema(FACTS, pa.schema([]))
     folder = DatasetFolder(output, "parts")
+    folder.settle(schema)
     each_worker = Resources(1.0, 0.0, 1)
     stream = Stream("drill", shards, work, schema, folder, each_worker, batch_size)
     with Progress("drill", shards.num_rows or 0) as progress:
@@ -185,3 +191,18 @@ def test_kept_log_records_hold_no_actors(tmp_path: Path) -> None:
     told = [record for record in kept.records if record.exc_text]
     assert told
     assert not any(record.exc_info for record in kept.records)
+
+
+def test_a_row_that_is_left_alone_and_kills_its_worker_is_a_failed_row(tmp_path: Path) -> None:
+    """All that is left of a set of many batches: no sign that workers die on every one."""
+    images = as_tables(tmp_path / "data", {f"{at:03}.bin": b"x" * 99 for at in range(80)}, 2)
+    output, journal = LocalStore(str(tmp_path / "out")), str(tmp_path / "worked")
+    for work, why in (
+        (Work(journal, refused="007"), "refused"),
+        (Work(journal, deadly="007"), "process died"),
+    ):
+        rows = streamed(images, output, work)
+        assert rows.num_rows == len(set(rows["id"].to_pylist())) == 80
+        failed = rows.filter(pc.not_equal(rows["status"], "ok")).to_pylist()
+        assert [("007" in row["id"], why in row["error"]) for row in failed] == [(True, True)]
+    assert noted(journal) == 79 * 99  # no other row was worked on twice

@@ -98,6 +98,19 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         manifest.read_table(*split_uri(str(tmp_path / "absent.parquet")))
 
 
+def test_tables_of_several_versions_are_one_table_or_are_named(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.put("t/_manifest", b"{}")
+    manifest.write_table(store, "t/a.parquet", pa.table({"id": ["b"], "new": [1]}))
+    manifest.write_table(store, "t/b.parquet", pa.table({"id": ["a"]}))
+    rows = manifest.read_table(store, "t.parquet").to_pylist()
+    assert rows == [{"id": "a", "new": None}, {"id": "b", "new": 1}]
+    manifest.write_table(store, "t/b.parquet", pa.table({"id": ["a"], "new": ["text"]}))
+    with pytest.raises(UserError, match=f"{tmp_path}/t: .* do not fit together .*new") as refusal:
+        manifest.read_table(store, "t.parquet")
+    assert "\n" not in str(refusal.value)
+
+
 def test_no_table_is_read_through_a_dataset() -> None:
     rooms = (Path(__file__).parents[2] / "rayapp").rglob("*.py")
     assert not [str(path) for path in rooms if "pq.read_table(" in path.read_text()]

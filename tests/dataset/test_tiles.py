@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rayapp.config.errors import UserError
 from rayapp.dataset import manifest
 from rayapp.dataset.images import ImageError
 from rayapp.dataset.labels import load_scheme
@@ -93,3 +94,12 @@ def test_damaged_zstd_tiles_are_an_image_error(tmp_path: Path) -> None:
     open_store(tmp_path).put("shards/one.tiles", bytes(len(whole)))
     with pytest.raises(ImageError, match="damaged"):
         index.picture("0.png").read(Window(0, 0, 100, 100))
+
+
+def test_an_index_of_another_version_is_named(tmp_path: Path) -> None:
+    _store(tmp_path, "zstd")
+    store = open_store(tmp_path)
+    table = manifest.read_table(store, INDEX_FILE).drop_columns(["codec"])
+    manifest.write_table(store, INDEX_FILE, table)
+    with pytest.raises(UserError, match=f"{INDEX_FILE}: no index of tiles, 'codec' is missing"):
+        TileIndex(store)

@@ -16,6 +16,7 @@ from rayapp.drift.verdict import (
     NO_DRIFT,
     OTHER_IMAGES,
     SCORES_SHIFT,
+    UNLIKE,
     lines,
     outcome,
     prometheus,
@@ -57,7 +58,7 @@ def compared(logits: np.ndarray, **more: object):
 
 
 def test_a_day_like_the_calibration_in_another_share_is_no_drift() -> None:
-    found = compared(drawn(3, 1000, 0.05))
+    found = compared(drawn(14, 1000, 0.05))
     assert found.found == []
     assert outcome(found, None) == NO_DRIFT
     assert found.share_synthetic == pytest.approx(0.05, abs=0.06)
@@ -84,12 +85,12 @@ def test_scores_that_differ_from_the_days_before_alone_are_told_as_that() -> Non
     """Another share of synthetic images fits the calibration, but not the days before."""
     days, classes_of = traffic(drawn(11, 2000, 0.02)).whole(), against(classes())
     day = traffic(drawn(12, 1000, 0.3)).whole()
-    found = compare_days(day, classes_of, 0, same_decisions=True, before=days)
+    found = compare_days(day, classes_of, 0, same_decisions=True, other=days)
     assert not found.scores_shift
     assert outcome(found, None) == CHANGED
     assert {"logits, days before", "verdicts, days before"} <= {one.name for one in found.found}
     same = traffic(drawn(13, 1000, 0.02)).whole()
-    assert not compare_days(same, classes_of, 0, same_decisions=True, before=days).found
+    assert not compare_days(same, classes_of, 0, same_decisions=True, other=days).found
 
 
 def test_other_images_with_the_same_scores_leave_the_thresholds() -> None:
@@ -160,10 +161,10 @@ def test_the_last_day_or_several_against_the_calibration(tmp_path: Path) -> None
     assert (last.name, list(last.reference)) == ("2026-11-12", ["real", "synthetic"])
     assert last.same_decisions
     assert "50 images by detector dddddddddddd under calibration another" in last.passed_over[0]
-    assert last.before is not None
-    assert last.before[0] == "2026-11-10 to 2026-11-11"
+    assert last.other is not None
+    assert last.other.name == "2026-11-10 to 2026-11-11"
     both = sides_of(tmp_path, day="2026-11-11", days=2)
-    assert both.before is None
+    assert both.other is None
     assert both.name == "2026-11-10 to 2026-11-11"
     assert both.day.total().logits.total() == 100
     with pytest.raises(UserError, match=r"counts nothing on 2026-11-13 .*2026-11-10 to 2026-11-12"):
@@ -175,13 +176,42 @@ def test_a_day_against_the_days_before(tmp_path: Path) -> None:
     folder = written(tmp_path / "counts", *days)
     found = sides_of(tmp_path, against=folder)
     assert found.reference == {}
-    assert found.before is not None
-    assert found.before[0] == "2026-11-10 to 2026-11-11"
-    compared = compare_days(found.day, (), 0, same_decisions=True, before=found.before[1])
+    assert found.other is not None
+    assert found.other.name == "2026-11-10 to 2026-11-11"
+    compared = compare_days(found.day, (), 0, same_decisions=True, other=found.other.day)
     assert compared.share_synthetic is None
     assert compared.shifts[0].name == "logits, days before"
+    assert found.compared_with == "2026-11-10 to 2026-11-11, the days before"
     with pytest.raises(UserError, match="counts fewer than 100 images before 2026-11-10"):
         sides_of(tmp_path, against=folder, day="2026-11-10")
+
+
+def test_a_day_against_all_of_another_folder_whatever_its_days(tmp_path: Path) -> None:
+    """Two runs of one day: who names the other folder means it as a whole."""
+    written(tmp_path / "counts", traffic(drawn(1, 400, 0.1)))
+    later = traffic(drawn(2, 200, 0.1, up=1.0), "2026-11-30")
+    other = written(tmp_path / "other", traffic(drawn(3, 300, 0.1, up=1.0)), later)
+    found = sides_of(tmp_path, against=other)
+    assert found.other is not None
+    assert found.other.day.total().logits.total() == 500
+    assert found.compared_with == f"2026-11-29 to 2026-11-30 of {other}"
+    compared = compare_days(
+        found.day, (), 0, same_decisions=True, other=found.other.day, ending=found.other.ending
+    )
+    assert compared.shifts[0].name == "logits, other counts"
+    assert outcome(compared, None) == UNLIKE
+    few = written(tmp_path / "few", traffic(drawn(4, 99, 0.1)))
+    with pytest.raises(UserError, match=r"few: counts fewer than 100 images$"):
+        sides_of(tmp_path, against=few)
+
+
+def test_another_name_of_a_folder_is_the_same_folder(tmp_path: Path) -> None:
+    days = [traffic(drawn(at, 200, 0.1), f"2026-11-{at:02d}") for at in (10, 11)]
+    written(tmp_path / "counts/traffic", *days)
+    (tmp_path / "link").symlink_to(tmp_path / "counts")
+    for against in ("counts", "counts/", "counts/traffic", "link"):
+        found = sides_of(tmp_path, against=f"{tmp_path}/{against}")
+        assert found.compared_with == "2026-11-10, the days before"
 
 
 def test_counts_of_another_detector_and_nothing_to_compare_with(tmp_path: Path) -> None:

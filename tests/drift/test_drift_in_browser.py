@@ -27,9 +27,9 @@ def test_the_page_is_whole_on_a_phone(tmp_path: Path) -> None:
     sides = read_sides(
         DriftSettings(counts=counts, against=str(tmp_path / "detector"), output=str(tmp_path / "o"))
     )
-    assert sides.before is not None
+    assert sides.other is not None
     found = compare_days(
-        sides.day, list(sides.reference.values()), 0, same_decisions=True, before=sides.before[1]
+        sides.day, list(sides.reference.values()), 0, same_decisions=True, other=sides.other.day
     )
     page = drift_page(sides, found, KnownReals(200, 20, 240, 0.02), calibration(), {"a": "b"})
     (tmp_path / "drift.html").write_text(page.html(), encoding="utf-8")

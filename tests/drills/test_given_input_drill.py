@@ -56,7 +56,7 @@ def test_killed_twice_every_row_is_there_once(tmp_path: Path, job: str) -> None:
     assert not list(output.glob("*-checkpoint/*"))
     assert job == "perturb" or folder.num_rows == ROWS
     if job == "perturb":
-        assert not list(output.glob("rows/*"))
+        assert list(output.glob("rows/*"))  # for the image that failed, to be tried again
         done = [row for row in whole.to_pylist() if row["status"] == "ok"]
         assert {row["path"] for row in done} == {
             str(one.relative_to(output)) for one in output.rglob("*.webp")

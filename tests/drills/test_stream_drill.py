@@ -5,10 +5,12 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -61,6 +63,40 @@ def test_killed_five_times_every_row_is_there_once(tmp_path: Path):
     job = started(tmp_path / "log", "predict", *command)
     assert job.wait() == 3, (tmp_path / "log").read_text()
     check(output)
+
+
+def test_rows_that_failed_are_tried_again_whenever_it_is_killed(tmp_path: Path):
+    """Each seventh image comes late; kills come while it is away, and while rows are forgotten."""
+    names = [f"{at:05}.png" for at in range(ROWS)]
+    made = [picture(at, 8, 9) for at in range(50)]
+    late = set(names[::7])
+    images = {name: made[at % 50] for at, name in enumerate(names)}
+    root = as_folder(tmp_path / "f", {k: v for k, v in images.items() if k not in late})
+    pq.write_table(pa.table({"path": names}), tmp_path / "list.parquet", row_group_size=1_000)
+    (tmp_path / "own.py").write_text(SLOW + MEAN)
+    output, log = tmp_path / "out", tmp_path / "log"
+    command = ["--detector", str(tmp_path / "own.py"), "--input", str(tmp_path / "list.parquet")]
+    command += ["--root", str(root), "--stream", "--output", str(output), "--cpus", "2"]
+
+    def killed_once(happened: Callable[[], object]) -> None:
+        job = started(log, "predict", *command)
+        wait_until(job, happened)
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        time.sleep(3)  # Ray's processes see that the driver is gone
+
+    killed_once(lambda: written(output) > 0.4 * ROWS)
+    as_folder(tmp_path / "f", {name: images[name] for name in late})
+    before = written(output)
+    killed_once(lambda: written(output) < before)
+    killed_once(lambda: written(output) > 0.7 * ROWS)
+    job = started(log, "predict", *command)
+    assert job.wait() == 0, log.read_text()
+    rows = ds.dataset(output / "scores").to_table(columns=["id", "status"])
+    assert len(set(rows["id"].to_pylist())) == rows.num_rows == ROWS
+    assert set(rows["status"].to_pylist()) == {"ok"}
+    told = json.loads((output / "run.json").read_text())["counts"]
+    assert told == {"in": ROWS, "scored": ROWS, "failed": 0}
 
 
 def test_a_lost_node_loses_no_row(tmp_path: Path):

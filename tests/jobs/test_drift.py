@@ -64,7 +64,9 @@ def test_the_exit_code_the_page_and_the_figures_say_the_same(
     same = counts(tmp_path / "same", calibrated, 0.0)
     output = ("--against", calibrated, "--output", str(tmp_path / "none"))
     assert drift(monkeypatch, "--counts", same, *output) == 0
-    assert "2026-11-29: no drift found" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2026-11-29: no drift found" in told
+    assert "is compared with the mix of the calibration's classes that lies nearest\n" in told
     moved = counts(tmp_path / "moved", calibrated, 0.7)
     counts(tmp_path / "moved", calibrated, 0.0, "2026-11-28")
     output = ("--against", calibrated, "--output", str(tmp_path / "found"))
@@ -100,4 +102,47 @@ def test_false_positives_of_known_real_images(
     assert drift(monkeypatch, *given) == 2
     assert "does not say how its images were chosen" in capsys.readouterr().err
     assert drift(monkeypatch, *given, "--sampled", "uniform") == 0
-    assert "false positives: 10.00% [3.76%, 20.51%] of 60 known real" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "false positives: 10.00% [3.76%, 20.51%] of 60 known real" in told
+    assert "marked); of all days: their scores do not say when" in told
+
+
+def test_false_positives_are_those_of_the_day(
+    calibrated: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Scores and counts of one output of predict: its images are of the day that it counts."""
+    folder, scheme = counts(tmp_path / "today", calibrated, 0.0), load_scheme("demo")
+    items = listed(tmp_path / "known.txt", [0] * 60, scheme)
+    saved_scores(tmp_path / "today", tiny_detector(), items[:20], np.full(20, -3.0), scheme)
+    counts(tmp_path / "before", calibrated, 0.0, "2026-11-01")
+    saved_scores(tmp_path / "before", tiny_detector(), items[20:], np.full(40, 3.0), scheme)
+    (tmp_path / "marks.csv").write_text("".join(f"{item.path},0\n" for item in items))
+    given = ("--counts", folder, "--against", calibrated, "--output", str(tmp_path / "out"))
+    given += ("--marks", str(tmp_path / "marks.csv"), "--sampled", "uniform")
+    given += ("--scores", folder, str(tmp_path / "before"))
+    assert drift(monkeypatch, *given) == 0
+    told = capsys.readouterr().out
+    assert "false positives: 0.00%" in told
+    assert "of 20 known real images (20 marked); scored on 2026-11-29; 60 marked in all" in told
+
+
+def test_two_folders_of_one_day_are_compared_as_wholes(
+    calibrated: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, other = counts(tmp_path / "one", calibrated, 0.0), counts(tmp_path / "b", calibrated, 0.7)
+    monkeypatch.chdir(tmp_path)
+    given = ("--counts", one, "--against", other, "--output", str(tmp_path / "out"))
+    assert drift(monkeypatch, *given) == 3
+    told = capsys.readouterr().out
+    assert "2026-11-29 is compared with 2026-11-29 of b\n" in told
+    assert "2026-11-29: scores differ from the other counts" in told
+    page = (tmp_path / "out/drift.html").read_text()
+    assert "2026-11-29 is compared with 2026-11-29 of b." in page
+    figures = json.loads((tmp_path / "out/drift.json").read_text())
+    assert figures["compared_with"] == "2026-11-29 of b"

@@ -248,7 +248,9 @@ def test_without_an_evaluation_the_published_tables_stand_alone(tmp_path: Path):
         assert words in page
 
 
-def test_an_output_of_an_older_version_ends_in_one_line(given: dict) -> None:
+def test_an_output_of_an_older_version_is_measured_again(
+    given: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its figures lack what was added since; scores that lack a column are read all the same."""
     table = Path(given["scores"]) if isinstance(given["scores"], str) else Path(given["scores"][0])
     for file in table.rglob("scores.parquet"):
@@ -256,11 +258,31 @@ def test_an_output_of_an_older_version_ends_in_one_line(given: dict) -> None:
     run = evaluate(EvaluateSettings(**given))
     assert run.state != "done"
     path = Path(run.store.uri(EVALUATION_FILE))
-    stored = json.loads(path.read_text())
+    whole = path.read_bytes()
+    stored = json.loads(whole)
     del stored["evaluations"][0]["detector_name"]
     path.write_text(json.dumps(stored))
-    with pytest.raises(UserError, match="another version, evaluate with --overwrite") as refusal:
-        evaluate(EvaluateSettings(**given))
+    capsys.readouterr()
+    evaluate(EvaluateSettings(**given))
+    said = f"{path}: not what evaluate writes now, evaluate again: evaluations.0.detector_name"
+    assert said in capsys.readouterr().err
+    assert path.read_bytes() == whole
+    assert evaluate(EvaluateSettings(**given)).state == "done"
+
+
+def test_an_evaluation_of_an_older_version_ends_a_report_in_one_line(
+    given: dict, tmp_path: Path
+) -> None:
+    run = evaluate(EvaluateSettings(**given))
+    (file,) = {next(Path(run.store.root).glob("evidence/*/*.parquet"))}
+    pq.write_table(pq.ParquetFile(file).read().drop_columns(["score"]), file)
+    settings = ReportSettings(evaluations=run.store.root, output=str(tmp_path / "page"))
+    with pytest.raises(UserError, match="another version, lacks the column 'score'") as refusal:
+        report(settings)
+    assert "\n" not in str(refusal.value)
+    Path(run.store.uri(EVALUATION_FILE)).write_text("{}")
+    with pytest.raises(UserError, match="not what evaluate writes now, evaluate again") as refusal:
+        report(settings)
     assert "\n" not in str(refusal.value)
 
 

@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from rayapp.config.errors import UserError
+from rayapp.jobs.predict import predict
 from rayapp.jobs.predict_follow import follow
 from rayapp.metrics.traffic import today
 from rayapp.metrics.traffic_files import read_counts
@@ -106,6 +108,29 @@ def test_a_kill_between_scores_and_counts_loses_and_doubles_nothing(
     assert verdicts(tmp_path)["scored"] == 3
     again = {row["id"]: row for row in pq.read_table(tmp_path / "out/scores.parquet").to_pylist()}
     assert all(again[row["id"]] == row for row in scored)
+
+
+def test_scores_of_an_earlier_version_are_followed_on(tmp_path: Path) -> None:
+    """Their rows have nothing in a column that came since; one of another type is named."""
+    images = open_store(tmp_path / "images")
+    for number in range(3):
+        images.put(f"{number}.png", picture(number))
+    asked = settings(tmp_path, follow_every_s=None)
+    predict(asked)
+    file = tmp_path / "out/scores.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["reason", "map_logits"]), file)
+    images.delete(["0.png"])  # and nothing new
+    assert predict(asked).counts == {"in": 2, "scored": 2, "failed": 0}
+    assert pq.read_table(file)["reason"].null_count == 2
+    old = pq.read_table(file)
+    at = old.schema.get_field_index("note")
+    pq.write_table(old.set_column(at, "note", pa.array([1] * old.num_rows)), file)
+    before = file.read_bytes()
+    images.put("3.png", picture(3))
+    with pytest.raises(UserError, match=f"{file}: .* do not fit together") as refusal:
+        predict(asked)
+    assert "\n" not in str(refusal.value)
+    assert file.read_bytes() == before
 
 
 def test_what_is_no_image_is_tried_once_a_run(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,54 @@ def test_a_large_result_is_the_folder_alone(
     assert counted(tmp_path / "out") == {"scored": 30, "not scored": 1}
     page = (tmp_path / "out/gallery.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 3
+
+
+def listed_without(folder: Path, missing: set[str]) -> dict[str, str]:
+    """Options of a table of paths, some of which lead nowhere yet."""
+    root = as_folder(folder / "f", {k: v for k, v in IMAGES.items() if k not in missing})
+    pq.write_table(pa.table({"path": list(IMAGES)}), folder / "list.parquet")
+    return {"input": str(folder / "list.parquet"), "root": str(root)}
+
+
+def test_rows_that_failed_are_tried_again(tmp_path: Path, detector: str):
+    missing = {"003.png", "017.png"}
+    given = listed_without(tmp_path, missing)
+    told = streamed(tmp_path / "out", detector, **given)
+    assert told["counts"] == {"in": 31, "scored": 28, "failed": 3}
+    before = by_name(tmp_path / "out")
+    as_folder(tmp_path / "f", {name: IMAGES[name] for name in missing})
+    (tmp_path / "out/scores.csv").unlink()  # so the run is not done, as one that was cut off
+    told = streamed(tmp_path / "out", detector, **given)
+    assert told["counts"] == {"in": 31, "scored": 30, "failed": 1}
+    assert told["results"]["scored_now"] == 3
+    rows = ds.dataset(tmp_path / "out/scores").to_table()
+    assert rows.num_rows == len(set(rows["id"].to_pylist())) == 31
+    described = json.loads((tmp_path / "out/scores/_manifest").read_text())
+    assert (described["rows"], described["failed"]) == (31, 1)
+    found = by_name(tmp_path / "out")
+    assert {n: row["logit"] for n, row in found.items() if n not in missing} == {
+        n: row["logit"] for n, row in before.items() if n not in missing
+    }
+    assert all(found[name]["status"] == "ok" for name in missing)
+
+
+def test_a_folder_with_other_columns_is_named_and_kept(tmp_path: Path, detector: str):
+    """As an earlier version left it, whose scores had one column less."""
+    given = {"input": str(as_tables(tmp_path / "data", IMAGES)), "gallery": 0}
+    streamed(tmp_path / "out", detector, **given)
+    part = next((tmp_path / "out/scores").glob("*.parquet"))
+    pq.write_table(pq.ParquetFile(part).read().drop_columns(["map_logits"]), part)
+    old = part.read_bytes()
+    (tmp_path / "out/scores.csv").unlink()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="lacks the column 'map_logits'") as refusal:
+            streamed(tmp_path / "out", detector, **given, overwrite=overwrite)
+        assert "\n" not in str(refusal.value)
+        assert str(refusal.value).startswith(f"{part}: ")
+        assert part.read_bytes() == old
+    shutil.rmtree(tmp_path / "out/scores")  # as the line says
+    told = streamed(tmp_path / "out", detector, **given)
+    assert told["counts"] == {"in": 31, "scored": 30, "failed": 1}
 
 
 def test_an_image_that_kills_its_worker_is_one_failed_row(tmp_path: Path):

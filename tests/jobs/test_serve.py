@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rayapp.config.errors import UserError
-from rayapp.jobs.serve import _swap
+from rayapp.jobs.serve import _swap, serve
 from rayapp.serve.settings import ServeSettings
 from rayapp.serve.sole_service import require_free, sole_service
 from tests.detectors import saved_detector
@@ -87,3 +87,10 @@ def test_an_output_has_one_service(tmp_path: Path) -> None:
             pass
     with sole_service(output):
         pass
+
+
+def test_a_folder_for_batches_that_is_not_there_is_told_before_all_else(tmp_path: Path) -> None:
+    saved_detector(tmp_path / "mine")
+    asked = settings(tmp_path, batch_roots=(str(tmp_path), str(tmp_path / "none")))
+    with pytest.raises(UserError, match=r"--batch-roots .*none: no such folder"):
+        serve(asked, lambda: asked)

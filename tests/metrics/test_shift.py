@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rayapp.metrics.shift import ALPHA, LEAST_EFFECT, Shift, compare_counts, corrected
 from rayapp.metrics.traffic import EDGES, NUM_BINS
@@ -62,6 +63,25 @@ def test_a_shift_is_found_and_its_size_is_the_largest_distance() -> None:
     words = compare_counts("x", np.array([50, 50]), np.array([[80, 20]]), ordered=False)
     assert words.effect == pytest.approx(0.3)
     assert words.share_synthetic is None
+
+
+def test_a_shift_that_moves_scores_to_the_middle_is_found() -> None:
+    """The largest distance alone takes it for chance: it goes up here and down there."""
+    rng = np.random.default_rng(0)
+    before, today = rng.normal(0, 2, 1500), rng.normal(0, 1.7, 1000)
+    found = compare_counts("x", counts(today), counts(before)[None], ordered=True)
+    assert stats.ks_2samp(today, before).pvalue > 0.1
+    assert found.p_value < 0.01
+    assert found.found
+
+
+def test_a_rare_word_that_is_new_is_more_than_chance() -> None:
+    """Ten of a thousand are as many as chance moves between two frequent words, and none of it."""
+    among = compare_counts("x", np.array([500, 500]), np.array([[510, 490]]), ordered=False)
+    new = compare_counts("x", np.array([495, 495, 10]), np.array([[500, 500, 0]]), ordered=False)
+    assert among.effect == pytest.approx(new.effect)
+    assert among.p_value > 0.5
+    assert new.p_value < 0.01
 
 
 def test_the_same_seed_gives_the_same() -> None:

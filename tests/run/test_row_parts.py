@@ -124,9 +124,16 @@ def test_parts_of_a_version_with_other_columns_are_named(
     for name in more:
         table = table.append_column(name, pa.nulls(2, pa.string()))
     manifest.write_table(store, key, table.drop_columns([gone] if gone else []))
-    with pytest.raises(UserError, match=f"{gone or more[0]}.*: --overwrite, or remove") as refusal:
+    verb = "lacks" if gone else "has"
+    said = f"{store.uri(key)}: another version.*{verb} the column '{gone or more[0]}'.*or remove"
+    with pytest.raises(UserError, match=said) as refusal:
         Parts(store, "s", SCHEMA).resume()
     assert "\n" not in str(refusal.value)
+    assert [stat.key for stat in store.list()] == [key]
+    store.delete([stat.key for stat in store.list("parts/s/")])  # as the line says
+    again = Parts(store, "s", SCHEMA)
+    again.resume()
+    assert again.num_rows == 0
 
 
 def test_columns_in_another_order_are_the_same_rows(tmp_path: Path) -> None:

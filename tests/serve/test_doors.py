@@ -1,5 +1,6 @@
 """Who may come in: tokens, names of the service, other sites' pages; and what the log tells."""
 
+import asyncio
 import logging
 import pickle
 import socket
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from starlette.types import Message
 
 from rayapp.config.errors import UserError
-from rayapp.serve.desk import DeskSettings
+from rayapp.serve.desk import DeskSettings, OneDesk
+from rayapp.serve.doors import Doors
 from rayapp.serve.incoming.tokens import Tokens, add_token, read_tokens
 from rayapp.serve.refusals import Refused
 from rayapp.serve.settings import LOOPBACK_NAMES
@@ -125,6 +128,20 @@ def test_other_names_and_other_sites_are_refused(scoring: HereScoring, tmp_path:
         assert asked("POST") == 200
         assert asked("POST", Sec_Fetch_Site="same-origin") == 200
         assert asked("POST", Sec_Fetch_Site="cross-site") == 403
+
+
+def test_a_websocket_is_refused_as_rays_proxy_takes_it(tmp_path: Path) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing(*_: object) -> None:
+        raise AssertionError
+
+    doors = Doors(nothing, OneDesk(DeskSettings(str(tmp_path), {})), None)
+    asyncio.run(doors({"type": "websocket"}, nothing, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 def test_the_log_tells_hashes_and_no_names(address: str) -> None:

@@ -22,6 +22,8 @@ def test_detectors_are_called_by_their_folders() -> None:
     ("given", "why"),
     [
         ({"names": ["a", "b"]}, "names: 2 for 1 detectors"),
+        ({"names": [""]}, "names: '' can't be asked for; write detector"),
+        ({"names": ["a/b c"]}, "names: 'a/b c' can't be asked for; write a-b-c"),
         ({"detector": ["/a/x", "/b/x"]}, "two detectors are called alike"),
         ({"host": "0.0.0.0"}, "host: others reach 0.0.0.0; give --tokens FILE"),
         ({"host": "example.org"}, "host: others reach example.org"),

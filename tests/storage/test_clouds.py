@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rayapp.config.errors import UserError
+from rayapp.storage.buckets import unreached
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store, read_uri
 from tests.doubles.clouds import ACCOUNT, ACCOUNT_KEY, Cloud
@@ -152,6 +153,17 @@ def test_a_wrong_key_of_azure_is_named(azure: Cloud, monkeypatch: pytest.MonkeyP
         assert "or the key is wrong: set AZURE_STORAGE_ACCOUNT_NAME" in message
 
 
+def test_a_wrong_account_of_azure_is_named(azure: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = azure.environment["AZURE_STORAGE_CONNECTION_STRING"].replace(ACCOUNT, "another")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    forget()
+    store = open_store(f"az://{azure.bucket}/x")
+    for call in (lambda: store.put("k", b""), lambda: list(store.list()), lambda: store.level("")):
+        assert said(call) == (
+            f"az://{azure.bucket}: there is no such bucket or container, or no such account"
+        )
+
+
 @pytest.mark.parametrize(
     ("environment", "wanted"),
     [
@@ -163,6 +175,10 @@ def test_a_wrong_key_of_azure_is_named(azure: Cloud, monkeypatch: pytest.MonkeyP
         (
             {"AZURE_STORAGE_ACCOUNT_NAME": "tester", "AZURE_STORAGE_ACCOUNT_KEY": "no base 64!"},
             "AZURE_STORAGE_ACCOUNT_KEY is no key of a storage account",
+        ),
+        (
+            {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=tester;AccountKey=no base 64!"},
+            "AZURE_STORAGE_CONNECTION_STRING can't be read; copy it anew",
         ),
         ({"AZURE_STORAGE_ACCOUNT_NAME": "no account!"}, "no name of a storage account"),
     ],
@@ -246,10 +262,16 @@ def test_no_credentials_of_google_are_named(
     google: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+    file = tmp_path / "account.json"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    start = f"gs://bucket/x/k: no Google credentials ({file}, which GOOGLE_APPLICATION_CREDENTIALS "
     forget()
     message = said(lambda: open_store("gs://bucket/x").get("k"))
-    assert message.startswith("gs://bucket/x/k: no Google credentials; run `gcloud auth")
+    assert message.startswith(f"{start}names, is not there); run `gcloud auth")
+    file.write_text(json.dumps({"type": "service_account", "private_key": "tester-secret"}))
+    message = said(lambda: open_store("gs://bucket/x").get("k"))
+    assert message.startswith(f"{start}names, holds none that can be read); run `gcloud auth")
+    assert "tester-secret" not in message
 
 
 def test_refused_credentials_of_google_are_named(
@@ -284,6 +306,20 @@ def test_an_endpoint_that_is_no_url_is_named(
     forget()
     message = said(lambda: open_store("gs://bucket/x").get("k"))
     assert message.startswith("gs://bucket/x/k: STORAGE_EMULATOR_HOST: 'localhost:4443' is no URL")
+
+
+@pytest.mark.parametrize(
+    "caused",
+    [
+        "NewConnectionError(\"HTTPConnection(host='h', port=9): Failed to establish a new "
+        'connection: [Errno 111] Connection refused")',
+        "<urllib3.connection.HTTPSConnection object at 0x7f>: [Errno 111] Connection refused",
+    ],
+)
+def test_a_server_that_is_not_reached_is_said_in_few_words(caused: str) -> None:
+    text = f"HTTPConnectionPool(host='h', port=9): Max retries exceeded with url: /? (by {caused})"
+    assert unreached(text) == "h:9 was not reached ([Errno 111] Connection refused)"
+    assert unreached("another: thing") == "another: thing"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Layers made ready for inference: convolution, BatchNorm, addition and ReLU in one; linear ones.
+"""Layers made ready for inference: convolution, BatchNorm, addition and ReLU in one.
 
 On the CPU through oneDNN with weights in its own layout (what torch.compile lowers to, without its
 compiler), elsewhere through plain ones.
@@ -6,7 +6,6 @@ compiler), elsewhere through plain ones.
 Shapes: N images · C channels · H W.
 """
 
-import copy
 import operator
 from collections.abc import Iterator
 from typing import Any, cast
@@ -18,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _MOST_LAYOUTS = 4
-_LARGE = 1 << 16  # weights; the head of a detector has fewer
 _ADDITIONS = {operator.add, operator.iadd, torch.add}
 _RELUS = {F.relu, torch.relu, torch.relu_, F.relu_}
 
@@ -102,48 +100,6 @@ class FusedConv(nn.Module):
             reorder = torch.ops.mkldnn._reorder_convolution_weight
             self._layouts[shape] = reorder(self.weight, *self.steps, list(shape))
         return self._layouts[shape]
-
-
-def linear_by_onednn(module: nn.Module) -> nn.Module:
-    """The module, on the CPU and in float32, with oneDNN's linear layers for its large ones.
-
-    torch gives them to MKL, which on AMD's processors computes with half of the vector's width:
-    ViT-B's layers take 2.2 times as long there (Zen 5, one thread). The module stays as it is; all
-    that is not replaced is shared with it.
-    """
-    if _is_large_linear(module):
-        return OneDnnLinear(cast(nn.Linear, module))
-    if not any(_is_large_linear(one) for one in module.modules()):
-        return module
-    copied = copy.copy(module)
-    copied._modules = {
-        name: child if child is None else linear_by_onednn(child)
-        for name, child in module._modules.items()
-    }
-    return copied
-
-
-class OneDnnLinear(nn.Module):
-    """A linear layer as oneDNN computes it, in float32 on the CPU."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self._packed = linear.weight.detach().to_mkldnn()
-        self.bias = None if linear.bias is None else linear.bias.detach()
-
-    @property
-    def weight(self) -> Tensor:
-        """Float32 [out, in], for those who multiply by it themselves."""
-        return self._packed.to_dense()
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Float32 [..., out] of [..., in]."""
-        pointwise = torch.ops.mkldnn._linear_pointwise
-        return cast(Tensor, pointwise(inputs, self._packed, self.bias, "none", [], ""))
-
-
-def _is_large_linear(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and module.weight.numel() >= _LARGE
 
 
 def _rounded(weight_OIHW: Tensor, dtype: torch.dtype) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.backbones import Backbone
 from rayapp.models.encoder import Ensemble, Network
-from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv, linear_by_onednn
+from rayapp.models.inference.fused_layers import FusedConv, fuse, is_plain_conv
+from rayapp.models.inference.linear_layers import linear_by_onednn
 from rayapp.models.inference.precision import device_of
 
 _CHECK_PIXELS, _CHECK_TOLERANCE, _BF16_TOLERANCE = 64, 1e-3, 0.1

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
-from rayapp.models.inference.fused_layers import linear_by_onednn
+from rayapp.models.inference.linear_layers import linear_by_onednn
 from rayapp.run.progress import Progress
 from rayapp.storage.uris import open_store
 from rayapp.train.data.crops import Batch

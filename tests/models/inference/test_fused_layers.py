@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rayapp.models.detector import build_network, build_scorer
 from rayapp.models.detector_spec import Architecture, HeadSettings
-from rayapp.models.inference.fused_layers import FusedConv, OneDnnLinear, _rounded, fuse
+from rayapp.models.inference.fused_layers import FusedConv, _rounded, fuse
 from rayapp.models.inference.scoring_network import for_scoring
 from tests.models.reference import unsettle
 
@@ -37,33 +37,6 @@ def test_fused_networks_give_the_same_logits(backbone: str, convolutions: int) -
     assert (exact - wanted).abs().max() <= 1e-4 * scale
     assert 0 < (rounded - wanted).abs().max() <= 0.02
     assert exact.dtype == rounded.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("backbone", "size"),
-    [
-        ("vit_tiny_patch16_224", 224),
-        ("swin_tiny_patch4_window7_224", 224),
-        ("swinv2_cr_tiny_224", 224),  # its layers are asked for their weights
-        ("beit_base_patch16_224", 224),  # its attention multiplies by the weight itself
-    ],
-)
-def test_large_linear_layers_of_a_copy_are_onednns(backbone: str, size: int) -> None:
-    torch.manual_seed(0)
-    network = build_network(Architecture(backbone=backbone, head=HeadSettings(hidden=8))).eval()
-    for module in network.modules():
-        if isinstance(module, nn.LayerNorm):
-            unsettle(module)
-    pixels = images(size, 1)
-    with torch.inference_mode():
-        wanted = network(pixels)
-        ready = for_scoring(network, bf16=False)
-        exact = ready(pixels)
-    assert sum(isinstance(module, OneDnnLinear) for module in ready.modules()) >= 10
-    assert not any(isinstance(module, OneDnnLinear) for module in network.modules())
-    assert (exact - wanted).abs().max() <= 1e-5 * max(1, float(wanted.abs().max()))
-    own = {tensor.data_ptr() for tensor in network.parameters()}
-    assert {tensor.data_ptr() for tensor in ready.parameters()} <= own  # no second copy
 
 
 def test_nothing_is_left_to_fuse_in_a_resnet() -> None:
