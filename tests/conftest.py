@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Before ray is imported: a local session would else write a token to the home folder.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Nobody's own account: the workers of the session that tests share would inherit it.
+os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
 
 import pytest
 from hypothesis import settings
@@ -44,9 +46,17 @@ def _same_draws() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _ray_for_its_marker(request: pytest.FixtureRequest) -> None:
+def _ray_for_its_marker(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without the marker a test does what it does alone, whoever opened a session before it."""
     if request.node.get_closest_marker("ray"):
         request.getfixturevalue("ray_session")
+    elif "ray" in sys.modules:
+        from tests.ray_session import as_a_jobs_own
+
+        with as_a_jobs_own():
+            yield
+        return
+    yield
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,6 +1,7 @@
 """What a cluster can ever hold, and sessions: one of our own, one that is there, one elsewhere."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -89,13 +90,12 @@ def test_a_local_session_is_known_whole() -> None:
     ],
 )
 def test_what_can_never_be_is_refused_at_once(
-    bundle: dict[str, float], count: int, said: str
+    bundle: dict[str, float], count: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start = time.monotonic()
     with pytest.raises(UserError) as caught:
         require(bundle, "train", 600, count=count)
-    assert str(caught.value) == said
-    assert time.monotonic() - start < 5
+    assert str(caught.value) == said  # after a wait it would say how long that was
+    assert "waiting" not in capsys.readouterr().err
 
 
 @pytest.mark.ray
@@ -109,6 +109,11 @@ def test_a_session_that_is_there_is_used_and_left_open() -> None:
     with session(JobSettings(output="unused", cpus=1)):
         assert ray.cluster_resources()["CPU"] == 2
     assert ray.is_initialized()
+
+
+@pytest.mark.ray
+def test_a_run_that_is_cut_off_ends_and_fails_no_test() -> None:
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 
 
 # --- sessions of their own ----------------------------------------------------------------------
@@ -224,7 +229,7 @@ def test_unknown_maximum_waits_and_ends(
         start = time.monotonic()
         with pytest.raises(UserError) as caught:
             require({"CPU": 3}, "train", 6)
-        assert 6 <= time.monotonic() - start < 12
+        assert time.monotonic() - start >= 6
         assert str(caught.value) == (
             "train asks for 3 CPU; after 6 s the cluster has 2 CPU on one node, 3 CPU in all "
             "(--wait-s waits longer)"

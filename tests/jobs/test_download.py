@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from tests.doubles.server import Server, files_handler
 from tests.download.helpers import make_zip, photos, write_list
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = str(ROOT / "jobs/download.py")
 PHOTOS = photos(600)
 NAMES = list(PHOTOS)[::3]
 pytestmark = pytest.mark.ray
@@ -62,20 +64,37 @@ sources:
 
 def job(*options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOOGLE_APPLICATION_CREDENTIALS": ""}
-    command = [sys.executable, str(ROOT / "jobs/download.py"), "--cpus", "2", *options]
+    command = [sys.executable, SCRIPT, "--cpus", "2", *options]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
 
 
-def test_the_job(server: Server, tmp_path: Path) -> None:
+Job = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Job:
+    """The same script in this process, in the Ray session that tests share."""
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [SCRIPT, *options])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(SCRIPT, run_name="__main__")
+        return subprocess.CompletedProcess(options, int(left.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def test_the_job(server: Server, tmp_path: Path, here: Job) -> None:
     book = catalogue(server, tmp_path)
     names = [*NAMES, "train2017/none.jpg", "guarded/1.jpg", "elsewhere/1.jpg"]
     root = tmp_path / "root"
     common = ["--output", str(root), "--catalogue", book, "--sources", "photos", "guarded", "lists"]
     common += ["--annotations", write_list(tmp_path / "list.txt", names)]
 
-    dry = job(*common, "--dry-run")
+    dry = here(*common, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert not server.requests  # nothing is asked before a dry run is read
     assert "201" in dry.stdout
@@ -104,7 +123,7 @@ def test_the_job(server: Server, tmp_path: Path) -> None:
     assert "download: 203 of 203" in first.stderr
 
     server.reset_counters()
-    again = job(*common)
+    again = here(*common)
     assert again.returncode == 3
     # The one miss is asked for again: its archive is pinned and sniffed; no image is fetched.
     assert server.bytes_sent < 1024, server.requests

@@ -188,6 +188,12 @@ def test_where_no_cluster_answers_nothing_is_claimed_or_removed(
     assert over == [refusal, "old.csv", "run.json"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    """Each job; none of them changes what it is given."""
+    return dict(zip(JOBS, jobs(tmp_path_factory.mktemp("made") / "data"), strict=True))
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("job", "asks"),
@@ -200,20 +206,20 @@ def test_where_no_cluster_answers_nothing_is_claimed_or_removed(
     ],
 )
 def test_what_asks_for_more_than_there_is_claims_nothing(
-    tmp_path: Path, job: str, asks: dict[str, Any]
+    made: dict[str, Made], tmp_path: Path, job: str, asks: dict[str, Any]
 ) -> None:
-    made = dict(zip(JOBS, jobs(tmp_path / "data"), strict=True))[job]
     output = tmp_path / "out"
-    for changes in ({}, made[3]):
-        said, *left = attempt(made, output, wait_s=0, **asks, **changes)
+    for changes in ({}, made[job][3]):
+        said, *left = attempt(made[job], output, wait_s=0, **asks, **changes)
         assert "this cluster has at most" in said
         assert left == []
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(180)
-def test_what_only_the_workers_find_wrong_claims_nothing(tmp_path: Path) -> None:
-    made = dict(zip(JOBS, jobs(tmp_path / "data"), strict=True))
+def test_what_only_the_workers_find_wrong_claims_nothing(
+    made: dict[str, Made], tmp_path: Path
+) -> None:
     (tmp_path / "wrong").mkdir()
     said, *left = attempt(made["train"], tmp_path / "train", root=str(tmp_path / "wrong"))
     assert "can't be read" in said
