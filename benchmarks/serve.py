@@ -12,7 +12,8 @@ added_ms_p50       milliseconds of one image without load, beyond decoding and f
                    in this process; each in turn, medians
 p99_over_p50       seconds of requests of one image at half of what saturates
 overload           `--minutes` of twice what saturates: codes, requests without a code, megabytes
-                   that the service's processes grew between the first minute and the end, and
+                   that the service's processes grew from the second tenth of that time to the last
+                   (medians: a replica takes and gives back some fifty with each large batch), and
                    seconds until it is healthy afterwards
 
 Command: python benchmarks/serve.py [--quick] [--minutes 10] [--only demo|commfor]
@@ -153,10 +154,12 @@ def overload(
     command = [sys.executable, "-m", "benchmarks.serve_load", url, str(folder)]
     command += ["--rate", f"{2 * rate:g}", "--seconds", f"{seconds:g}"]
     loading = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    time.sleep(min(60.0, seconds / 3))
-    before = megabytes(process)
-    time.sleep(max(0.0, seconds - min(60.0, seconds / 3) - 2))
-    after = megabytes(process)
+    began, held = time.monotonic(), []
+    while (now := time.monotonic() - began) < seconds - 2:
+        held.append((now, megabytes(process)))
+        time.sleep(seconds / 100)
+    tenths = [[mb for at, mb in held if tenth <= 10 * at / seconds < tenth + 1] for tenth in (1, 9)]
+    before, after = map(statistics.median, tenths)
     said, _ = loading.communicate()
     healthy_s = healthy_after(url, 60, process)
     found: Figures = json.loads(said.splitlines()[-1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from rayapp.drift.differences import BEFORE, Comparison, VerdictShare
+from rayapp.drift.differences import BEFORE, LEAST_IN_CLASS, Comparison, VerdictShare
 from rayapp.drift.known_reals import KnownReals
 from rayapp.metrics.shift import ALPHA, LEAST_EFFECT, Shift
 
@@ -52,7 +52,10 @@ def lines(found: Comparison, reals: KnownReals | None) -> Iterator[str]:
         yield verdict_line(share_of)
     if found.unlike:
         named = [f"{num:,} {kind} {size}" for (kind, size), num in list(found.unlike.items())[:4]]
-        yield f"unlike any image of the reference in format and size: {', '.join(named)}"
+        yield (
+            f"of the reference no class has {LEAST_IN_CLASS} of the same format and size: "
+            f"{', '.join(named)}"
+        )
     if reals:
         yield reals_line(reals)
 

@@ -107,7 +107,7 @@ def test_images_unlike_any_of_the_calibration_are_named() -> None:
         )
     found = compare_days(given.whole(), against(classes()), 0, same_decisions=True)
     assert found.unlike == {("WEBP", "below 128 px"): 40}
-    assert "unlike any image of the reference" in "\n".join(lines(found, None))
+    assert "no class has 30 of the same format and size: " in "\n".join(lines(found, None))
 
 
 def test_a_promise_that_known_reals_break_comes_first() -> None:
