@@ -233,9 +233,9 @@ class Stream:
         before = self.folder.done.count
         progress.skip(before)
         self._pass(progress, self.work)
-        if not self._is_whole():
-            left = self._left()
-            if self.folder.done.count == before and left > _FEW * self.batch_size:
+        if left := self._left():
+            nothing = self.folder.done.count == before
+            if nothing and _FEW * self.batch_size < left < math.inf:
                 raise JobFailed(
                     f"{self.name}: no part of the result is at "
                     f"{self.folder.store.uri(self.folder.name)}: the workers die on every batch "
