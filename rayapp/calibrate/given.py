@@ -22,7 +22,6 @@ from rayapp.storage.store import Store
 from rayapp.storage.uris import read_uri
 
 REVIEWS_FILE = "reviews.parquet"  # the marked images with their logits, and what each stands for
-_MOST_GONE = 0.1  # share of the marks
 REGRESSIONS_FILE = "regressions.csv"  # those that the detector before called wrong
 
 
@@ -77,13 +76,12 @@ def without_gone(given: Given, scored: pa.Table, settings: CalibrateSettings) ->
     if given.marks is None:
         return given
     there = set(scored.filter(pc.is_valid(scored["logit"]))["path"].to_pylist())
-    gone = given.marks.origins.keys() - there
-    if not 0 < len(gone) <= _MOST_GONE * len(given.marks.origins):
+    gone = given.marks.few_gone(there)
+    if not gone:
         return given
     left = read_given(settings, gone)
     assert left.marks is not None
-    why = f"{len(gone):,} marked images have no score, and are left out; first: {min(gone)}"
-    return replace(left, marks=replace(left.marks, warnings=(*left.marks.warnings, why)))
+    return replace(left, marks=left.marks.left_out(gone))
 
 
 def made_from(given: Given, detector: Detector, sampled: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rayapp.config.errors import UserError
@@ -23,6 +23,7 @@ STRATUM, STRATUM_IMAGES, ALL_IMAGES = "stratum", "stratum_images", "all_images"
 _ORIGINS = {"real": 0, "synthetic": 1}
 _UNCLEAR = "unclear"
 _LEAST_COVERED = 0.9  # share of the scored images for which the marks stand
+_MOST_GONE = 0.1  # share of the marks
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Marks:
         """How many are real, and how many synthetic."""
         num_synthetic = sum(self.origins.values())
         return len(self.origins) - num_synthetic, num_synthetic
+
+    def few_gone(self, there: Collection[str]) -> set[str]:
+        """Marked images that are not `there` any more, where they are few enough to do without."""
+        gone = self.origins.keys() - there
+        return gone if len(gone) <= _MOST_GONE * len(self.origins) else set()
+
+    def left_out(self, gone: Collection[str]) -> "Marks":
+        """The same, with a warning of how many were left out when it was read."""
+        why = f"marks left out for want of a score: {len(gone):,}; first: {min(gone)}"
+        return replace(self, warnings=(*self.warnings, why))
 
 
 @dataclass(frozen=True)

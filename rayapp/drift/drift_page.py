@@ -53,6 +53,7 @@ def drift_page(
     if reals:
         line = reals_line(reals)
         result.append(Prose(f"{line[:1].upper()}{line[1:]}."))
+        result += [Prose(f"{warning}.") for warning in reals.warnings]
     figures = [_logits(sides, found, calibration)]
     if len(sides.traffic.days) > 1:
         figures.append(_by_day(sides))

@@ -30,7 +30,7 @@ class KnownReals:
 
     Of images that were not drawn alike an even sample is counted; `num_marked` is how many there
     were. `promised` is the rate that was asked of the calibration, where one was. `over` says of
-    which days they are, and why.
+    which days they are, and why; `warnings` what the marks do not stand for.
     """
 
     num: int
@@ -38,6 +38,7 @@ class KnownReals:
     num_marked: int
     promised: float | None = None
     over: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -128,7 +129,8 @@ def known_reals(
     kept = [p for p, even in zip(mine, even_sample(weights_N, mine), strict=True) if even]
     flagged = sum(words[path] == SYNTHETIC for path in kept)
     point = judge.calibration and judge.calibration.operating_point
-    return KnownReals(len(kept), flagged, len(mine), point.fpr if point else None, over)
+    promised = point.fpr if point else None
+    return KnownReals(len(kept), flagged, len(mine), promised, over, marks.warnings)
 
 
 def _verdicts(rows: pa.Table, judge: Judge) -> dict[str, str]:

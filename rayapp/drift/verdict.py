@@ -58,6 +58,7 @@ def lines(found: Comparison, reals: KnownReals | None) -> Iterator[str]:
         )
     if reals:
         yield reals_line(reals)
+        yield from reals.warnings
 
 
 def verdict_line(one: VerdictShare) -> str:

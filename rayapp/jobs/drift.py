@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+import pyarrow.compute as pc
+
 from rayapp.config.errors import UserError
 from rayapp.dataset.marks import read_marks
 from rayapp.drift.differences import BEFORE, Comparison, compare_days
@@ -122,4 +124,7 @@ def _reals(
         )
     marks = read_marks(settings.marks, settings.sampled)
     scores = marked_rows(settings.scores, sides.traffic.detector, marks)
+    there = scores.filter(pc.is_valid(scores["logit"]))["path"].to_pylist()
+    if gone := marks.few_gone(set(there)):
+        marks = read_marks(settings.marks, settings.sampled, gone).left_out(gone)
     return known_reals(marks, scores, Judge("", calibration), settings.scores, sides.days)

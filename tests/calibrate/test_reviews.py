@@ -143,9 +143,7 @@ def test_marks_of_a_few_images_that_are_gone_are_left_out(tmp_path: Path):
     asked = given(tmp_path, lines, logits)
     run = calibrate(CalibrateSettings(**asked))
     assert run.counts["in"] == len(lines) - 3
-    assert run.results["warnings"] == [
-        f"2 marked images have no score, and are left out; first: {first}"
-    ]
+    assert run.results["warnings"] == [f"marks left out for want of a score: 2; first: {first}"]
     kept = read_table(open_store(asked["output"]), REVIEWS_FILE)
     assert sum(kept["stands_for"].to_pylist()) == pytest.approx(NUM)
     lines[2:201] = [f"gone-{line}" for line in lines[2:201]]

@@ -105,6 +105,13 @@ def test_false_positives_of_known_real_images(
     told = capsys.readouterr().out
     assert "false positives: 10.00% [3.76%, 20.51%] of 60 known real" in told
     assert "marked); of all days: their scores do not say when" in told
+    with (tmp_path / "marks.csv").open("a") as more:
+        more.write("gone.png,0\n")  # its file left a folder that is followed
+    given = (*given[:5], str(tmp_path / "again"), *given[6:], "--sampled", "uniform")
+    assert drift(monkeypatch, *given) == 0
+    told = capsys.readouterr().out
+    assert "of 60 known real" in told
+    assert "marks left out for want of a score: 1; first: gone.png" in told
 
 
 def test_false_positives_are_those_of_the_day(
