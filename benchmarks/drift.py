@@ -2,7 +2,7 @@
 
     python benchmarks/drift.py [--quick] [--detector DIR] [--images REALSET] [--kept FILE.npz]
 
-Images: squares of 128 px, at most twelve a picture and none over another, of the real photographs
+Images: squares of 128 px, at most 24 a picture and none over another, of the real photographs
 and the generated images of a folder `real/SOURCE/*`, `synthetic/FAMILY/*` (../shared/realset). A
 small detector scores each once as it is and once under each shift: a logistic regression on the
 spectra of squares, fitted to a quarter of the pictures, which take no further part; `--detector`
@@ -13,13 +13,12 @@ takes another, seen at 128 px. Shifts:
 - generator: all that is synthetic comes of one newer family, of which neither the detector nor the
   reference has seen any
 
-Each day is drawn by its own seed. The squares are divided into two halves at random. One half is
+Each day is drawn by its own seed: 1,000 squares, of which 30 % are synthetic. All that it leaves is
 the reference: a calibration set with its own Platt calibration, and earlier days with the day's
-share of synthetic ones, each square once. Of the other half the day is drawn, 1,000 squares of
-which 30 % are synthetic. The halves share no square, but pictures. Under a shift there may be fewer
-squares than are drawn; then some come twice. All counts have one format and size: only the scores
-can tell. A day counts as found where `imaginet drift` would leave with code 3. The last line is
-JSON.
+share of synthetic ones, each square once. Both share no square, but pictures. Under a shift there
+may be fewer squares than are drawn; then some come twice. All counts have one format and size: only
+the scores can tell. A day counts as found where `imaginet drift` would leave with code 3. The last
+line is JSON.
 """
 
 import argparse
@@ -44,7 +43,7 @@ from rayapp.models.calibration.calibrators import fit
 from rayapp.models.detector import Detector
 from rayapp.models.folder import load_detector
 
-SIDE, MOST_SQUARES, LEAST_SPREAD = 128, 12, 4.0
+SIDE, MOST_SQUARES, LEAST_SPREAD = 128, 24, 4.0
 DAYS, QUICK_DAYS, NUM, SHARE = 100, 10, 1000, 0.3
 NEW = ("Infinity", "Kandinsky", "Kolors", "SD2", "SDXL-and-derivatives")
 FITTED_TO = 4  # the detector to every fourth picture
@@ -205,28 +204,26 @@ def one_day(scored: Mapping[str, Scored], condition: str, new: str, seed: int) -
     """Whether a day is found to drift, from what, and how far."""
     rng = np.random.default_rng(seed)
     plain, today = scored["plain"], scored[condition]
+    num_synthetic = round(NUM * SHARE)
+    wanted = {True: NUM - num_synthetic, False: num_synthetic}
     reference, rest = {}, {}
-    for real in (True, False):
+    for real, num in wanted.items():
         mine = rng.permutation(plain.of(real))
-        reference[real], rest[real] = mine[: len(mine) // 2], mine[len(mine) // 2 :]
+        rest[real], reference[real] = mine[:num], mine[num:]
     if len(today.logits) != len(plain.logits):  # other squares than those of the reference
-        rest = {real: today.of(real) for real in (True, False)}
+        rest = {real: today.of(real) for real in wanted}
     if new:
         rest[False] = np.flatnonzero(plain.families == new)
     reals, synthetics = (plain.logits[reference[real]] for real in (True, False))
     labels = np.repeat([0, 1], [len(reals), len(synthetics)])
     bias, slope = _line(np.append(reals, synthetics), labels)
     threshold = -bias / slope
-    num_synthetic = round(NUM * SHARE)
-    wanted = ((True, NUM - num_synthetic), (False, num_synthetic))
-    day = np.concatenate([today.logits[drawn(rng, rest[real], num)] for real, num in wanted])
-    scale = min(len(reference[real]) / num for real, num in wanted)  # each square once
-    before = np.concatenate(
-        [plain.logits[reference[real][: int(num * scale)]] for real, num in wanted]
-    )
-    counts = counted(day, threshold).whole()
+    day = [today.logits[drawn(rng, rest[real], num)] for real, num in wanted.items()]
+    scale = min(len(reference[real]) / num for real, num in wanted.items())  # each square once
+    before = [plain.logits[reference[real][: int(num * scale)]] for real, num in wanted.items()]
+    counts = counted(np.concatenate(day), threshold).whole()
     classes = [counted(one, threshold).whole() for one in (reals, synthetics)]
-    days = counted(before, threshold).whole()
+    days = counted(np.concatenate(before), threshold).whole()
     found = compare_days(counts, classes, seed, same_decisions=True, other=days)
     return Found(
         outcome(found, None) != NO_DRIFT,

@@ -7,7 +7,7 @@ declare, reasons and verdicts. How is said in `rayapp/metrics/shift.py`.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def compare_days(
         compare_counts(name, traffic, reference, seed + number, ordered=name.startswith(ALL_LOGITS))
         for number, (name, traffic, reference) in enumerate(pairs)
     ]
-    shifts = corrected(found)
+    shifts = _corrected(found)
     share = shifts[0].share_synthetic
     known = classes if same_decisions else ()
     verdicts = _verdict_shares(day, known if classes else [d for d in (other,) if d], share)
@@ -140,6 +140,21 @@ def compare_days(
         if num and max(_in_group(one, group) for one in classes or sides) < LEAST_IN_CLASS
     }
     return Comparison(num_scored, total.verdicts[NOT_SCORED], shifts, verdicts, unlike, ending)
+
+
+def _corrected(found: Sequence[Shift]) -> list[Shift]:
+    """With p-values for all together, in their order.
+
+    Verdicts follow from logits: they are no further chance of a false alarm, and differ where
+    logits do, at most.
+    """
+    others = iter(corrected([one for one in found if not one.name.startswith(VERDICTS)]))
+    shifts = [one if one.name.startswith(VERDICTS) else next(others) for one in found]
+    of_logits = {one.name: one.p_value for one in shifts}
+    return [
+        replace(one, p_value=max(one.p_value, of_logits[one.name.replace(VERDICTS, ALL_LOGITS)]))
+        for one in shifts
+    ]
 
 
 def _in_group(day: Day, group: Group) -> int:

@@ -82,12 +82,12 @@ def reals_line(reals: KnownReals) -> str:
 def how() -> str:
     """What is called a difference."""
     return (
-        f"A comparison differs where its p-value, for all comparisons together (Holm), is at most "
-        f"{ALPHA:g} and its effect at least {LEAST_EFFECT:g}. The effect is, of logits, the "
-        "largest distance of the two cumulative distributions (Kolmogorov–Smirnov), and of words "
-        "the share that would have to be another (total variation). The p-value is of logits that "
-        "of Neyman's smooth statistic (mean, spread, skew and tails), and of words that of squared "
-        "differences. Against a calibration, traffic is compared with the mixture of its real and "
+        "A comparison differs where its p-value, for all comparisons together (Holm; verdicts "
+        f"follow from logits), is at most {ALPHA:g} and its effect at least {LEAST_EFFECT:g}. The "
+        "effect is, of logits, the largest distance of the two cumulative distributions "
+        "(Kolmogorov–Smirnov), and of words the share that would have to be another (total "
+        "variation). The p-value is of logits that of Neyman's smooth statistic (mean, spread, "
+        "skew and tails), and of words that of squared differences. Against a calibration, traffic is compared with the mixture of its real and "
         "synthetic images that lies nearest: another share of synthetic images is no drift."
     )
 

@@ -99,6 +99,18 @@ def test_other_images_with_the_same_scores_leave_the_thresholds() -> None:
     assert outcome(found, None) == OTHER_IMAGES
 
 
+@pytest.mark.parametrize("up", [0.0, 0.15, 0.8])
+def test_verdicts_take_no_power_from_the_rest_and_differ_where_logits_do(up: float) -> None:
+    day = traffic(drawn(8, 1000, 0.05, up=up)).whole()
+    without, found = (
+        {one.name: one.p_value for one in compare_days(day, against(classes()), 0, **same).shifts}
+        for same in ({"same_decisions": False}, {"same_decisions": True})
+    )
+    verdicts = found.pop("verdicts")
+    assert found == without
+    assert verdicts >= found["logits"]
+
+
 def test_images_unlike_any_of_the_calibration_are_named() -> None:
     given = traffic(drawn(6, 1000, 0.05))
     for logit in drawn(7, 40, 0):
