@@ -13,8 +13,8 @@ added_ms_p50       milliseconds of one image without load, beyond decoding and f
 p99_over_p50       seconds of requests of one image at half of what saturates
 overload           `--minutes` of twice what saturates: codes, requests without a code, megabytes
                    that the service's processes grew from the second tenth of that time to the last
-                   (medians: a replica takes and gives back some fifty with each large batch), and
-                   seconds until it is healthy afterwards
+                   (medians: a replica takes and gives back some fifty with each large batch), which
+                   of them by five and more, and seconds until it is healthy afterwards
 
 Command: python benchmarks/serve.py [--quick] [--minutes 10] [--only demo|commfor]
 """
@@ -29,7 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +137,17 @@ def added_ms(url: str, detector: str, folder: Path, count: int) -> float:
     return 1e3 * (statistics.median(there[1:]) - statistics.median(here[1:]))
 
 
-def megabytes(process: subprocess.Popen[bytes]) -> float:
-    """Memory of the service's own processes; Ray's object store, of a fixed size, is apart."""
-    total = 0.0
+def megabytes(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Memory of the service's processes by name; Ray's object store, of a fixed size, is apart."""
+    found: dict[str, float] = defaultdict(float)
     for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         with contextlib.suppress(psutil.Error, OSError):
             text = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
             line = next(line for line in text.splitlines() if line.startswith("Pss_Anon:"))
-            total += int(line.split()[1]) / 1e3
-    return total
+            command = one.cmdline()[0]
+            name = command if command.startswith("ray::") else one.name()
+            found[name] += int(line.split()[1]) / 1e3
+    return found
 
 
 def overload(
@@ -158,16 +161,28 @@ def overload(
     while (now := time.monotonic() - began) < seconds - 2:
         held.append((now, megabytes(process)))
         time.sleep(seconds / 100)
-    tenths = [[mb for at, mb in held if tenth <= 10 * at / seconds < tenth + 1] for tenth in (1, 9)]
-    before, after = map(statistics.median, tenths)
     said, _ = loading.communicate()
     healthy_s = healthy_after(url, 60, process)
     found: Figures = json.loads(said.splitlines()[-1])
     kept = ("statuses", "lost", "wrong")
+    before, after = (
+        [each for at, each in held if tenth <= 10 * at / seconds < tenth + 1] for tenth in (1, 9)
+    )
+    names = {name for _, each in held for name in each}
     return {name: found[name] for name in kept} | {
-        "grown_mb": round(after - before, 1),
+        "grown_mb": grown([sum(e.values()) for e in before], [sum(e.values()) for e in after]),
+        "grown_mb_of": {
+            name: more
+            for name in sorted(names)
+            if abs(more := grown([e[name] for e in before], [e[name] for e in after])) >= 5
+        },
         "healthy_s": round(healthy_s, 2),
     }
+
+
+def grown(before: Sequence[float], after: Sequence[float]) -> float:
+    """By how much a median is higher."""
+    return round(statistics.median(after) - statistics.median(before), 1)
 
 
 def measure(name: str, detector: str, folder: Path, quick: bool, minutes: float) -> Figures:

@@ -12,7 +12,8 @@ speed   `stream_efficiency`: rows a second of the whole job beside a script of a
         in turns, start and end of both included; and `stream_efficiency_running` without these.
 resume  `resume_share`: of the full run's time, what the same command takes after it was killed
         with half of the rows written.
-kills   five kills on one run's way, and a node that is lost: every row comes out once.
+kills   five kills on one run's way: every row comes out once.
+lost    one of two nodes is lost with a third of the rows written: every row comes out once.
 first   `first_score_s`: seconds from the command's start to the first scores kept, of 100,000 local
         files, listed as it does by itself (100,000 at most are) and with --stream.
 blocks  `driver_ms_a_block`: processor time that a block costs Ray Data's driver on its way from a
@@ -38,7 +39,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.stream_engines import engines, store
-from benchmarks.stream_faults import kills, resume
+from benchmarks.stream_faults import kills, lost_node, resume
 from benchmarks.stream_sets import CPUS, OWN, ROOT, Predict, environment, say, tables, tars
 
 ROWS, FEW = 3_000_000, 100_000
@@ -54,6 +55,7 @@ def main() -> None:
         "speed": speed,
         "resume": resume,
         "kills": kills,
+        "lost": lost_node,
         "first": first,
         "blocks": blocks,
         "engines": engines,

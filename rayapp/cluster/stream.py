@@ -54,8 +54,9 @@ _RETRIES = 2  # of a block whose worker died: a lost node is no fault of the blo
 _MOST_LOST_BLOCKS = 100  # workers that die on more of them die on every one
 _FEW = 16  # batches that may all have died of something in them
 _MOST_WORKERS = 4096
-_SHARE = 0.9  # of a worker's CPUs: tasks that read and write need some beside it
-_SMALL_TASK_CPUS = 0.1
+# Of a CPU. All three fit beside each other: readers that wait for room keep their share, and room
+# is made by writers alone.
+_WORKER_CPUS, _READER_CPUS, _WRITER_CPUS = 0.9, 0.09, 0.01
 _READS_A_GPU, _WORKERS_A_WRITER = 4, 4
 _MOST_BLOCK_ROWS, _BLOCKS_PER_WORKER = 8192, 64
 _MOST_BLOCK_BYTES, _STORE_SHARE = 32 << 20, 1 / 24
@@ -323,7 +324,7 @@ class Stream:
         try:
             read = ray.data.read_datasource(
                 pieces,
-                num_cpus=_SMALL_TASK_CPUS,
+                num_cpus=_READER_CPUS,
                 override_num_blocks=len(pieces.left),
                 # Each is a process: more than these only take the workers' memory and time.
                 compute=ray.data.TaskPoolStrategy(size=most * (_READS_A_GPU if gpus else 1)),
@@ -336,7 +337,7 @@ class Stream:
                     filesystem=files,
                     filename_provider=_PartNames(),
                     min_rows_per_file=_ALONE_PART_ROWS if blocks == _ALONE else self._part_rows(),
-                    ray_remote_args={"num_cpus": _SMALL_TASK_CPUS},
+                    ray_remote_args={"num_cpus": _WRITER_CPUS},
                     concurrency=max(1, most // _WORKERS_A_WRITER),
                     schema=self.schema,
                     compression="zstd",
@@ -364,7 +365,7 @@ class Stream:
                 max_concurrent_calls_per_actor=1 if alone else side_by_side,
                 enable_true_multi_threading=side_by_side > 1 and not alone,
             ),
-            num_cpus=_SHARE * self.resources.bundle["CPU"],
+            num_cpus=_WORKER_CPUS * self.resources.bundle["CPU"],
             num_gpus=gpus,
             max_task_retries=_RETRIES,
         )

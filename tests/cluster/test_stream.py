@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from rayapp.cluster import stream
 from rayapp.cluster.map_rows import Resources
 from rayapp.config.errors import UserError
 from rayapp.dataset import manifest, shard_rows
@@ -222,3 +223,14 @@ def test_a_row_that_is_left_alone_and_kills_its_worker_is_a_failed_row(tmp_path:
         failed = rows.filter(pc.not_equal(rows["status"], "ok")).to_pylist()
         assert [("007" in row["id"], why in row["error"]) for row in failed] == [(True, True)]
     assert noted(journal) == 79 * 99  # no other row was worked on twice
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 16])
+def test_writers_find_room_beside_readers_that_wait(cpus: int) -> None:
+    """Where none is left, all stand until Ray Data's idle detector lets one block pass, each 10 s.
+
+    A store that is full of what was read is emptied by writers alone.
+    """
+    taken = cpus * (stream._WORKER_CPUS + stream._READER_CPUS)
+    writers = max(1, cpus // stream._WORKERS_A_WRITER)
+    assert taken + writers * stream._WRITER_CPUS <= cpus + 1e-9
