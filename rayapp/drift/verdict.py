@@ -87,8 +87,9 @@ def how() -> str:
         "effect is, of logits, the largest distance of the two cumulative distributions "
         "(Kolmogorov–Smirnov), and of words the share that would have to be another (total "
         "variation). The p-value is of logits that of Neyman's smooth statistic (mean, spread, "
-        "skew and tails), and of words that of squared differences. Against a calibration, traffic is compared with the mixture of its real and "
-        "synthetic images that lies nearest: another share of synthetic images is no drift."
+        "skew and tails), and of words that of squared differences. Against a calibration, traffic "
+        "is compared with the mixture of its real and synthetic images that lies nearest: another "
+        "share of synthetic images is no drift."
     )
 
 
