@@ -145,7 +145,9 @@ def megabytes(process: subprocess.Popen[bytes]) -> dict[str, float]:
             text = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
             line = next(line for line in text.splitlines() if line.startswith("Pss_Anon:"))
             command = one.cmdline()[0]
-            name = command if command.startswith("ray::") else one.name()
+            name = one.name()
+            if command.startswith("ray::"):  # and what it does at the moment
+                name = command.rpartition("::")[2].partition(".")[0]
             found[name] += int(line.split()[1]) / 1e3
     return found
 

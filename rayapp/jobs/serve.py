@@ -55,6 +55,8 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
     asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
     if not everywhere:
         require_free(settings.host, settings.port)
+        # Of glibc, read where Ray's processes start: each of their threads would keep freed memory.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with sole_service(settings.output), session(settings):
         from rayapp.cluster import serving  # brings Ray Serve with it
 
