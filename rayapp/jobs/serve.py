@@ -55,9 +55,6 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
     asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
     if not everywhere:
         require_free(settings.host, settings.port)
-        # Of glibc, read where Ray's processes start: with an arena for each thread, a batch leaves
-        # freed memory behind in whichever thread computed it.
-        os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     with sole_service(settings.output), session(settings):
         from rayapp.cluster import serving  # brings Ray Serve with it
 
