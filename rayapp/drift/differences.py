@@ -145,16 +145,24 @@ def compare_days(
 def _corrected(found: Sequence[Shift]) -> list[Shift]:
     """With p-values for all together, in their order.
 
-    Verdicts follow from logits: they are no further chance of a false alarm, and differ where
-    logits do, at most.
+    Verdicts follow from logits and reasons: they are no further chance of a false alarm, and no
+    surer to differ than the surer of these.
     """
     others = iter(corrected([one for one in found if not one.name.startswith(VERDICTS)]))
     shifts = [one if one.name.startswith(VERDICTS) else next(others) for one in found]
-    of_logits = {one.name: one.p_value for one in shifts}
+    known = {one.name: one.p_value for one in shifts}
     return [
-        replace(one, p_value=max(one.p_value, of_logits[one.name.replace(VERDICTS, ALL_LOGITS)]))
+        replace(one, p_value=max(one.p_value, min(_causes(one.name, known))))
+        if one.name.startswith(VERDICTS)
+        else one
         for one in shifts
     ]
+
+
+def _causes(name: str, known: Mapping[str, float]) -> Iterator[float]:
+    """p-values of what verdicts follow from, in the same comparison."""
+    ways = (name.replace(VERDICTS, cause) for cause in (ALL_LOGITS, REASONS))
+    return (known[way] for way in ways if way in known)
 
 
 def _in_group(day: Day, group: Group) -> int:

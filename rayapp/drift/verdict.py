@@ -83,13 +83,13 @@ def how() -> str:
     """What is called a difference."""
     return (
         "A comparison differs where its p-value, for all comparisons together (Holm; verdicts "
-        f"follow from logits), is at most {ALPHA:g} and its effect at least {LEAST_EFFECT:g}. The "
-        "effect is, of logits, the largest distance of the two cumulative distributions "
-        "(Kolmogorov–Smirnov), and of words the share that would have to be another (total "
-        "variation). The p-value is of logits that of Neyman's smooth statistic (mean, spread, "
-        "skew and tails), and of words that of squared differences. Against a calibration, traffic "
-        "is compared with the mixture of its real and synthetic images that lies nearest: another "
-        "share of synthetic images is no drift."
+        f"follow from logits and reasons and count for none), is at most {ALPHA:g} and its effect "
+        f"at least {LEAST_EFFECT:g}. The effect is, of logits, the largest distance of the two "
+        "cumulative distributions (Kolmogorov–Smirnov), and of words the share that would have to "
+        "be another (total variation). The p-value is of logits that of Neyman's smooth statistic "
+        "(mean, spread, skew and tails), and of words that of squared differences. Against a "
+        "calibration, traffic is compared with the mixture of its real and synthetic images that "
+        "lies nearest: another share of synthetic images is no drift."
     )
 
 

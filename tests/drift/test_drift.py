@@ -111,6 +111,18 @@ def test_verdicts_take_no_power_from_the_rest_and_differ_where_logits_do(up: flo
     assert verdicts >= found["logits"]
 
 
+def test_verdicts_that_reasons_change_differ_where_logits_do_not() -> None:
+    day = Traffic(DETECTOR, DECIDED)
+    for at, logit in enumerate(drawn(9, 1000, 0.05)):
+        word = "synthetic" if logit >= 0 else "real"
+        size = {"format": "JPEG", "width": 640, "height": 480} if at % 3 else {"format": "PNG"}
+        row = {"logit": float(logit), "verdict": word, **size}
+        blank = {"verdict": "unsure", "reason": "plain areas"} if at % 4 == 0 else {}
+        day.add(row | blank, "2026-11-29")
+    found = compare_days(day.whole(), against(classes()), 0, same_decisions=True)
+    assert {"verdicts", "reasons"} == {one.name for one in found.found}
+
+
 def test_images_unlike_any_of_the_calibration_are_named() -> None:
     given = traffic(drawn(6, 1000, 0.05))
     for logit in drawn(7, 40, 0):
