@@ -162,7 +162,7 @@ def overload(
     began, held = time.monotonic(), []
     while (now := time.monotonic() - began) < seconds - 2:
         held.append((now, megabytes(process)))
-        time.sleep(seconds / 100)
+        time.sleep(seconds / 200)
     said, _ = loading.communicate()
     healthy_s = healthy_after(url, 60, process)
     found: Figures = json.loads(said.splitlines()[-1])

@@ -24,6 +24,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
+from rayapp.config.memory import give_freed_memory_back
 from rayapp.serve.refusals import Refused
 
 NAME = "imaginet"  # of the application
@@ -34,6 +35,7 @@ _DESK_REQUESTS = 1024
 _REPLICA_REQUESTS = 64
 _REQUESTS_PER_FRONT = 64
 _UPSCALE_S, _DOWNSCALE_S = 3.0, 60.0
+_GIVE_BACK_S = 20.0  # between times that a process gives the memory back that it has freed
 _DRAIN_S = 120.0  # until a replica that is to go has answered what it has
 Order = Mapping[str, Any]  # what a replica loads, as JSON has it
 
@@ -96,6 +98,7 @@ class DetectorReplica:
     """One replica of a detector; what it has loaded is replaced while it answers."""
 
     def __init__(self, load: Callable[[Order], Served], side_by_side: int) -> None:
+        give_freed_memory_back(_GIVE_BACK_S)
         self._load = load
         self._served: Served | None = None
         # While one batch is computed, the next gathers: nothing waits for a batch to be full.
@@ -217,6 +220,7 @@ class Front:
         detectors: dict[str, DeploymentHandle],
         desk: DeploymentHandle,
     ) -> None:
+        give_freed_memory_back(_GIVE_BACK_S)
         self._make = make
         self._parts = RemoteScoring(detectors), RemoteDesk(desk)
 
