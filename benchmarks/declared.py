@@ -25,8 +25,9 @@ from rayapp.dataset.declared import read_declared
 from rayapp.dataset.declared.credentials import WHAT
 from rayapp.dataset.declared.hidden import MARKS, MOST_P, read_mark
 from rayapp.dataset.images import SUFFIXES, ImageError, decode
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
+from rayapp.models.networks import build_network
 from rayapp.predict.score import make_scorer
 from tests.dataset.declared.test_damaged import damaged
 

@@ -37,9 +37,10 @@ from benchmarks.real_set import Picture, read_real_set
 from rayapp.config.errors import UserError
 from rayapp.dataset.images import ImageError, decode, pixel_sha256, sha256
 from rayapp.metrics.ranking import roc_auc
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.inference.linear_layers import inference
+from rayapp.models.networks import build_network
 from rayapp.models.preprocessing import preprocess
 from rayapp.models.pretrained import read_weights
 from rayapp.run.progress import Progress

@@ -51,9 +51,10 @@ from rayapp.demo.settings import DemoDataSettings
 from rayapp.jobs.demo_data import build
 from rayapp.jobs.predict import predict
 from rayapp.metrics.ranking import roc_auc
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.models.preprocessing import Pixels, normalise
 from rayapp.predict.score import NetworkScorer
 from rayapp.predict.settings import PredictSettings

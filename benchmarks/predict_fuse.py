@@ -16,9 +16,10 @@ from rayapp import load_detector
 from rayapp.dataset.images import decode
 from rayapp.fuse.fusion_fit import Weights, make_fusion
 from rayapp.jobs.fuse import fused_detector
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.predict.score import FusedScorer, make_scorer
 from rayapp.predict.score_rows import PredictRows, ScorerSpec
 from rayapp.predict.sharing import shared_out

@@ -41,9 +41,10 @@ import torch
 from benchmarks.photographs import SIDES, lay_out
 from benchmarks.predict import DEMO_SIDES, detector_of
 from rayapp.jobs.serve_detector import DetectorOrder, ServedDetector
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import LAYOUTS
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.serve.score_contract import ScoreOptions, SentImage
 from rayapp.storage.uris import open_store
 from tests.doubles.s3 import free_ports

@@ -26,8 +26,8 @@ from rayapp.config.packaged import resource
 from rayapp.config.yaml_files import read_yaml
 from rayapp.dataset.labels import Item, load_scheme, write_list
 from rayapp.jobs.pack import pack
-from rayapp.models.detector import build_network
 from rayapp.models.lora import add_lora
+from rayapp.models.networks import build_network
 from rayapp.models.preprocessing import normalise
 from rayapp.pack.settings import PackSettings
 from rayapp.storage.uris import open_store

@@ -33,9 +33,10 @@ from PIL import Image
 from rayapp.config.command_line import parse_settings
 from rayapp.config.settings import Settings
 from rayapp.dataset.images import DecodedImage
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.storage.uris import open_store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,8 +30,9 @@ import torch
 from rayapp.config.packaged import resource as shipped
 from rayapp.config.yaml_files import read_yaml
 from rayapp.models.backbones import HIGHPASS_SMALL
-from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import LAYOUTS, Architecture, HeadSettings, Preprocessing
+from rayapp.models.networks import build_scorer
 from rayapp.models.preprocessing import Pixels, normalise
 from rayapp.predict.score import NetworkScorer
 

@@ -8,9 +8,10 @@ import torch
 
 from rayapp.dataset import manifest, scores
 from rayapp.dataset.labels import Item, LabelScheme, write_list
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.storage.uris import open_store
 
 

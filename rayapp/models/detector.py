@@ -3,7 +3,6 @@
 Shapes: N images · K classes · C channels or features · H W.
 """
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,18 +20,16 @@ from rayapp.config.settings import Settings
 from rayapp.dataset.declared import declared_of, read_trust_list
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.backbones import Backbone, create_backbone
 from rayapp.models.calibration.calibrators import Calibration
 from rayapp.models.detector_spec import (
     Architecture,
-    HeadSettings,
     Labels,
     Preprocessing,
     Stability,
     TrustDeclared,
     View,
 )
-from rayapp.models.encoder import ClassificationHead, Encoder, Ensemble, Network
+from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.fused_network import FusedNetwork
 from rayapp.models.fusion import Fusion
 from rayapp.models.image_inputs import ImageInput, decoded, listed, pixels_of
@@ -40,9 +37,7 @@ from rayapp.models.inference.linear_layers import inference
 from rayapp.models.inference.precision import device_of
 from rayapp.models.nothing_to_judge import nothing_to_judge
 from rayapp.models.preprocessing import Pixels, check_cut, cut_views, normalise, preprocess
-from rayapp.models.pretrained import Weights
 from rayapp.models.scope import Scope
-from rayapp.models.token_pool import TokenPool
 from rayapp.models.verdicts import Judge, Judgement
 
 if TYPE_CHECKING:
@@ -76,57 +71,6 @@ class DetectorSpec(Settings):
         if num_classes != max(num_outputs, 2):
             raise ValueError(f"{num_outputs} outputs cannot mean {num_classes} classes")
         return self
-
-
-def build_network(
-    architecture: Architecture, *, pretrained: bool = False, weights: Weights | None = None
-) -> Network:
-    """The network with fresh weights; the backbone's published ones with `pretrained`.
-
-    With `weights` the backbone starts from these.
-
-    Raises:
-        UserError: see create_backbone.
-    """
-    if architecture.num_networks:
-        raise UserError("num_networks: an average is of trained networks; train one at a time")
-    backbone = create_backbone(
-        architecture.backbone,
-        pretrained,
-        tap_depths=architecture.tap_depths,
-        options=architecture.options,
-        weights=weights,
-    )
-    pool = _token_pool(backbone, architecture.head)
-    num_features = pool.num_features if pool else backbone.num_features
-    settings = architecture.head.model_dump(exclude={"pool", "layers"})
-    head = ClassificationHead(num_features, **settings)  # first: its weights are drawn, in order
-    return Network(Encoder(backbone), head, pool)
-
-
-def _token_pool(backbone: Backbone, settings: HeadSettings) -> TokenPool | None:
-    if settings.pool is None:
-        return None
-    model = cast(Any, backbone.model)
-    if not hasattr(model, "num_features") or not hasattr(model, "blocks"):
-        raise UserError("head.pool wants a ViT of timm's, which has tokens")
-    if settings.pool == "cls" and not getattr(model, "num_prefix_tokens", 0):
-        raise UserError("head.pool cls: the backbone has no class token; take mean or attention")
-    layers = settings.layers or (-1,)
-    if len({layer % len(model.blocks) for layer in layers}) < len(layers):
-        raise UserError(f"head.layers {list(layers)}: names a block twice")
-    pool = TokenPool(settings.pool, layers, model.num_features)
-    with torch.no_grad():  # what does not fit is refused here, not in the first batch
-        copy.deepcopy(backbone).to("meta").tokens(backbone.blank_image("meta"), pool.layers)
-    return pool
-
-
-def build_scorer(architecture: Architecture) -> Network | Ensemble:
-    """The network, or the several whose logits are averaged, with fresh weights."""
-    if architecture.num_networks is None:
-        return build_network(architecture)
-    alone = architecture.model_copy(update={"num_networks": None})
-    return Ensemble([build_network(alone) for _ in range(architecture.num_networks)])
 
 
 class Detector:

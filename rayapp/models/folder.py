@@ -16,11 +16,12 @@ from rayapp.config.yaml_files import validated
 from rayapp.models.adopted.hub_uris import HUB, split_labels
 from rayapp.models.adopted.outputs import AdoptedNetwork
 from rayapp.models.adopted.spec import Adopted
-from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import LAYOUTS, Architecture
 from rayapp.models.encoder import Network
 from rayapp.models.foreign import load_strictly, without_prefix
 from rayapp.models.fused_network import FusedNetwork
+from rayapp.models.networks import build_scorer
 from rayapp.models.scope import Scope
 from rayapp.storage.store import Store
 from rayapp.storage.uris import open_store

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import LAYOUTS, LINEAR_HEAD, Architecture, Preprocessing
 from rayapp.models.encoder import Ensemble, Network
 from rayapp.models.foreign import load_strictly, open_checkpoint, weights_of, without_prefix
 from rayapp.models.image_inputs import ImageInput
+from rayapp.models.networks import build_scorer
 
 Files = Mapping[str, bytes]  # by name
 _BACKBONE = "encoder.backbone.model."

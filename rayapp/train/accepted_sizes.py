@@ -7,8 +7,8 @@ Shapes: N images · C H W.
 import torch
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import build_network
 from rayapp.models.encoder import Network
+from rayapp.models.networks import build_network
 from rayapp.train.training_job import STAGE2, Job
 from rayapp.transforms.operations import SizeHW
 

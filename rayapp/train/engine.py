@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from rayapp.config.errors import JobFailed, UserError
 from rayapp.dataset.images import ImageError
-from rayapp.models.detector import build_network
 from rayapp.models.distributed.batchnorm import checkpoint_activations, convert_sync_batchnorm
 from rayapp.models.distributed.collectives import global_sum, num_ranks
 from rayapp.models.encoder import Network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora
+from rayapp.models.networks import build_network
 from rayapp.models.preprocessing import normalise
 from rayapp.models.pretrained import read_weights
 from rayapp.storage.uris import read_uri

@@ -12,9 +12,10 @@ from rayapp.dataset.images import sha256
 from rayapp.dataset.labels import LabelScheme, item_id, load_scheme, read_lists
 from rayapp.dataset.manifest import read_table
 from rayapp.models.backbones import check_start, normalisation, resize_filter
-from rayapp.models.detector import DetectorSpec, build_network
+from rayapp.models.detector import DetectorSpec
 from rayapp.models.detector_spec import Architecture, Labels, Preprocessing
 from rayapp.models.folder import load_detector, read_spec
+from rayapp.models.networks import build_network
 from rayapp.models.pretrained import read_weights
 from rayapp.models.scope import Images, Scope
 from rayapp.run import record

@@ -17,7 +17,7 @@ from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.renamed import old_names
 from rayapp.config.yaml_files import read_renamed, validated
-from rayapp.models.detector import build_network
+from rayapp.models.networks import build_network
 from rayapp.storage.store import LocalStore, Store
 from rayapp.train.settings import TrainSettings
 from rayapp.transforms.perturbations import Perturbation, load_perturbation

@@ -15,10 +15,11 @@ from rayapp.export.exported import check, expected, last_layer, probe_images
 from rayapp.export.settings import ExportSettings
 from rayapp.jobs.export import export
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, LoraSettings, Preprocessing
 from rayapp.models.folder import save_detector
 from rayapp.models.lora import add_lora, merged
+from rayapp.models.networks import build_network
 from rayapp.models.scope import Images, Measured, Quantity, Scope
 from rayapp.storage.uris import open_store
 from tests.hub_families import save_family

@@ -17,7 +17,7 @@ from rayapp.demo.settings import PARTNERS, REAL, DemoSettings
 from rayapp.jobs.demo import note, run_demo
 from rayapp.models import published_weights
 from rayapp.models.autoencoders.taesd import Taesd
-from rayapp.models.detector import build_scorer
+from rayapp.models.networks import build_scorer
 from tests.doubles.server import Server, files_handler
 from tests.pictures import saved, smooth
 from tests.transforms.conftest import picture

@@ -16,9 +16,10 @@ from rayapp.jobs.calibrate import calibrate_from_images
 from rayapp.jobs.evaluate import embedding_uris, measure
 from rayapp.jobs.report import report
 from rayapp.metrics.evaluation import EVALUATION_FILE, Results
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.report.settings import ReportSettings
 from rayapp.run.record import Run
 from rayapp.storage.uris import open_store

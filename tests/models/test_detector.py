@@ -10,9 +10,10 @@ from PIL import Image
 
 from rayapp.config.errors import UserError
 from rayapp.models.backbones import create_backbone
-from rayapp.models.detector import Detector, build_network
+from rayapp.models.detector import Detector
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels
 from rayapp.models.encoder import ClassificationHead, Encoder
+from rayapp.models.networks import build_network
 from tests.detectors import tiny_detector
 from tests.models.test_folder import calibration, make_detector, with_spec
 from tests.pictures import photographed

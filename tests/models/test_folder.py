@@ -11,9 +11,10 @@ import torch
 import rayapp
 from rayapp.config.errors import UserError
 from rayapp.models.calibration.calibrators import Calibration
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Labels, Preprocessing
 from rayapp.models.folder import load_detector, save_detector
+from rayapp.models.networks import build_network
 from rayapp.storage.uris import open_store
 
 

@@ -4,10 +4,10 @@ from torch import nn
 
 from rayapp.config.errors import UserError
 from rayapp.models.backbones import create_backbone
-from rayapp.models.detector import build_network
 from rayapp.models.detector_spec import Architecture, HeadSettings, LoraSettings
 from rayapp.models.encoder import Network
 from rayapp.models.lora import add_lora, merged, train_lora_only
+from rayapp.models.networks import build_network
 from tests.models.vits import FAMILIES, IMAGES, PLAIN, made, stir
 
 LORA = LoraSettings(rank=2, alpha=4)

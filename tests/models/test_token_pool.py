@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Preprocessing
 from rayapp.models.folder import load_detector, save_detector
 from rayapp.models.inference.scoring_network import for_scoring
+from rayapp.models.networks import build_network
 from rayapp.models.token_pool import TokenPool
 from rayapp.storage.uris import open_store
 from tests.models.vits import FAMILIES, IMAGES, architecture, made

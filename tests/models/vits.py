@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rayapp.models.detector import build_network
 from rayapp.models.detector_spec import Architecture
 from rayapp.models.encoder import Network
+from rayapp.models.networks import build_network
 
 OPTIONS = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
 PLAIN = "vit_tiny_patch16_224"

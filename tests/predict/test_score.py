@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from rayapp.dataset.images import decode
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_network
 from rayapp.models.preprocessing import cut_views, seen_part
 from rayapp.predict.bf16_check import TOLERANCE, check_bf16, chosen
 from rayapp.predict.score import FusedScorer, NetworkScorer, make_scorer

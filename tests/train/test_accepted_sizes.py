@@ -9,7 +9,7 @@ from PIL import Image
 
 from rayapp.config.errors import UserError
 from rayapp.jobs.train import train
-from rayapp.models.detector import build_network
+from rayapp.models.networks import build_network
 from rayapp.train.check import check
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings

@@ -15,10 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rayapp.config.errors import UserError
 from rayapp.config.yaml_files import validated
-from rayapp.models.detector import build_network
 from rayapp.models.folder import load_detector
 from rayapp.models.lora import add_lora, merged
 from rayapp.models.losses import consistency_loss
+from rayapp.models.networks import build_network
 from rayapp.train.data.batches import share
 from rayapp.train.data.crops import Crops, Unreadable
 from rayapp.train.dropout import StepSeed, share_dropout

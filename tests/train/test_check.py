@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from rayapp.config.errors import UserError
-from rayapp.models.detector import build_network
 from rayapp.models.encoder import Network
+from rayapp.models.networks import build_network
 from rayapp.train.check import check
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import torch
 
-from rayapp.models.detector import build_network
 from rayapp.models.losses import multilabel_selfcon_loss, selfcon_loss
+from rayapp.models.networks import build_network
 from rayapp.train.objectives import Classifier, Contrastive, HeadOnly, create_objective
 from rayapp.train.prepare import make_job
 from rayapp.train.settings import TrainSettings

@@ -11,9 +11,10 @@ import torch
 from rayapp.config.errors import UserError
 from rayapp.config.packaged import resource
 from rayapp.config.yaml_files import read_yaml
-from rayapp.models.detector import Detector, DetectorSpec, build_scorer
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import LAYOUTS
 from rayapp.models.folder import save_detector
+from rayapp.models.networks import build_scorer
 from rayapp.storage.uris import open_store
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import make_job

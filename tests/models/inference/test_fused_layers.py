@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rayapp.models.detector import build_network, build_scorer
 from rayapp.models.detector_spec import Architecture, HeadSettings
 from rayapp.models.inference.fused_layers import FusedConv, _rounded, fuse
 from rayapp.models.inference.scoring_network import for_scoring
+from rayapp.models.networks import build_network, build_scorer
 from tests.models.reference import unsettle
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from rayapp.models.detector import Detector, DetectorSpec, build_network
+from rayapp.models.detector import Detector, DetectorSpec
 from rayapp.models.detector_spec import Architecture, HeadSettings, Preprocessing
 from rayapp.models.inference.linear_layers import OneDnnLinear, inference
 from rayapp.models.inference.scoring_network import for_scoring
+from rayapp.models.networks import build_network
 from tests.fuse.fused import fused
 from tests.models.inference.test_fused_layers import images
 from tests.models.reference import unsettle

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rayapp.models.detector import Detector, build_network
+from rayapp.models.detector import Detector
+from rayapp.models.networks import build_network
 from rayapp.train.data.features import feature_items
 from rayapp.train.engine import Engine
 from rayapp.train.prepare import make_job
