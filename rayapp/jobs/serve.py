@@ -25,6 +25,7 @@ from rayapp.serve.desk import DeskSettings, OneDesk
 from rayapp.serve.incoming.tokens import Tokens, read_tokens
 from rayapp.serve.incoming.web_images import WebImages
 from rayapp.serve.kept_images import KeptImages
+from rayapp.serve.ray_headers import CALLBACK, MIDDLEWARES
 from rayapp.serve.service import Service
 from rayapp.serve.settings import LOOPBACK_NAMES, ServeSettings
 from rayapp.serve.sole_service import require_free, sole_service
@@ -55,6 +56,7 @@ def serve(settings: ServeSettings, again: Callable[[], ServeSettings]) -> None:
     asked, everywhere = _Asked(), bool(os.environ.get("RAY_ADDRESS"))
     if not everywhere:
         require_free(settings.host, settings.port)
+        os.environ.setdefault(CALLBACK, MIDDLEWARES)
     with sole_service(settings.output), session(settings):
         from rayapp.cluster import serving  # brings Ray Serve with it
 

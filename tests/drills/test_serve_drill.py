@@ -190,6 +190,34 @@ def test_hostile_requests_are_no_fault_of_the_service(
     assert service.score(pictures[:1]).ok
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"X-Request-Timeout-Seconds": "0.000001"},
+        {"X-Request-Timeout-Seconds": b"\xff"},
+        {"X-Request-Disconnect-Disabled": b"\xff"},
+        {"X-Session-Id": b"\xff"},
+        {"Serve-Multiplexed-Model-Id": b"\xff"},
+        {"serve_multiplexed_model_id": "another"},
+        {"X-Request-Id": b"\xff"},
+        {"X-Request-Id": "a" * 5000},
+    ],
+    ids=str,
+)
+def test_senders_do_not_steer_rays_proxy(
+    service: Running, pictures: list[bytes], header: dict[str, Any]
+) -> None:
+    found = requests.post(f"{service.url}/v1/score", data=pictures[0], headers=header, timeout=30)
+    assert found.status_code == 200
+    assert found.json()["images"][0]["verdict"]
+    assert len(found.headers["X-Request-Id"]) < 100
+
+
+def test_the_id_of_a_request_comes_back(service: Running) -> None:
+    found = requests.get(f"{service.url}/healthz", headers={"X-Request-Id": "a-1.b"}, timeout=30)
+    assert found.headers["X-Request-Id"] == "a-1.b"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_twenty_images_are_dropped_on_its_page(service: Running, tmp_path: Path) -> None:
     files = page_visits.pictures(tmp_path, page_visits.NUM)

@@ -352,6 +352,9 @@ def _headers(draw: Random) -> Hostile:
         "expects": b"Expect: 200-maybe\r\n",
         "an upgrade": b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: a\r\n",
         "a range": b"Range: bytes=0-,0-,0-,0-\r\n",
+        "an odd id": b"X-Request-Id: \xff\xfe\r\n",
+        "an odd model": b"serve-multiplexed_model-id: \xff\r\n",
+        "no time": b"X-Request-Timeout-Seconds: 0.000001\r\n",
         "a cookie": b"Cookie: " + b"a=b; " * 9000 + b"\r\n",
     }
     name = draw.choice(sorted(floods))
