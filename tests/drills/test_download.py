@@ -180,15 +180,15 @@ def test_41_a_stream_goes_on_where_it_was(tmp_path: Path) -> None:
     """A tgz has no directory: a killed run goes on at its last resume point."""
     everything = {
         f"train2017/{n:06}.jpg": jpeg(n % 50) + random.Random(n).randbytes(FILE_BYTES)
-        for n in range(900)
+        for n in range(1500)
     }
     archive = gzip.compress(make_tar(everything), 1)
     with Server(files_handler({"/a.tgz": archive}), latency_s=0.05) as server:
         drill = Drill(server, tmp_path, list(everything)[::2], archive="a.tgz")
         process = drill.start()
         drill.wait_for_bytes(process, int(0.7 * len(archive)))
-        before = server.bytes_sent
         kill(drill, process, "driver")
+        before = server.bytes_sent
         assert drill.finish() == 0, drill.told()[-3000:]
         assert server.bytes_sent - before < 0.7 * len(archive)
     drill.assert_done(everything)

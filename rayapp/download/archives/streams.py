@@ -175,9 +175,15 @@ def tar_stream(
             _walk(reader.name, tar, 0, wanted, deliver, lambda offset: None)
         return
     base = resume.offset if resume else 0
-    file: Any = RangeFile(reader, _GZIP_BLOCK_BYTES)
+    # It decodes a buffer at a time (by itself four times the spacing), each from the last point
+    # before it, and sees a point when it decodes the next: what it reads again must be in memory.
+    at_once = max(1, spacing_bytes // 2)
+    held = 2 + (spacing_bytes + at_once) // _GZIP_BLOCK_BYTES
+    file: Any = RangeFile(reader, _GZIP_BLOCK_BYTES, held if gzipped else 2)
     if gzipped:
-        file = indexed_gzip.IndexedGzipFile(fileobj=file, spacing=spacing_bytes)
+        file = indexed_gzip.IndexedGzipFile(
+            fileobj=file, spacing=spacing_bytes, buffer_size=at_once
+        )
         if resume:
             file.import_index(fileobj=io.BytesIO(resume.gzip_index))
     saved_s, saved_at = time.monotonic(), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -93,6 +94,30 @@ def test_tar_goes_on_at_a_resume_point(gzipped: bool) -> None:
     assert 0 < len(rest) < len(RIGHT)
     assert rest == {name: RIGHT[name] for name in rest}
     assert {f.name for f in seen if f.offset >= point.offset} == set(rest)
+
+
+def test_a_large_archive_is_read_once_and_goes_on_near_its_resume_point() -> None:
+    everything = {f"{n:04}.jpg": random.Random(n).randbytes(1 << 20) for n in range(170)}
+    data = gzip.compress(make_tar(everything), 1)
+    points: list[ResumePoint] = []
+    reader = Bytes(data)
+    streams.tar_stream(
+        reader, Wanted(set(everything)), lambda found: None, gzipped=True, save=points.append
+    )
+    assert reader.num_bytes <= len(data) + 2
+    assert len(points) >= 4
+    for point in points:
+        again = Bytes(data)
+        rest = collect(
+            lambda d, again=again, point=point: streams.tar_stream(
+                again, Wanted(set(everything)), d, gzipped=True, resume=point
+            )
+        )
+        assert rest == {
+            name: everything[name] for name in list(everything)[-len(rest) :]
+        }  # what comes after the point
+        left = len(data) - point.offset  # random bytes are no smaller packed
+        assert again.num_bytes <= left + (64 << 20)
 
 
 def test_38_concatenated_gzip_members() -> None:
