@@ -265,5 +265,8 @@ def _peak_mb(device: str) -> float:
     """The most memory that this process held so far; on a GPU, of the GPU's."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
+    if sys.platform == "linux":  # ru_maxrss counts what a process was forked from as well
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
