@@ -175,17 +175,7 @@ def tar_stream(
             _walk(reader.name, tar, 0, wanted, deliver, lambda offset: None)
         return
     base = resume.offset if resume else 0
-    # It decodes a buffer at a time (by itself four times the spacing), each from the last point
-    # before it, and sees a point when it decodes the next: what it reads again must be in memory.
-    at_once = max(1, spacing_bytes // 2)
-    held = 2 + (spacing_bytes + at_once) // _GZIP_BLOCK_BYTES
-    file: Any = RangeFile(reader, _GZIP_BLOCK_BYTES, held if gzipped else 2)
-    if gzipped:
-        file = indexed_gzip.IndexedGzipFile(
-            fileobj=file, spacing=spacing_bytes, buffer_size=at_once
-        )
-        if resume:
-            file.import_index(fileobj=io.BytesIO(resume.gzip_index))
+    file: Any = _unzipped(reader, resume, spacing_bytes) if gzipped else RangeFile(reader)
     saved_s, saved_at = time.monotonic(), 0
 
     def passed(offset: int) -> None:
@@ -205,6 +195,22 @@ def tar_stream(
             _walk(reader.name, tar, base, wanted, deliver, passed)
     except (*_GZIP_ERRORS, tarfile.TarError) as error:  # tarfile reads a header when it opens
         raise Fault(Action.FAIL, f"{reader.name}: damaged or cut: {error}") from error
+
+
+def _unzipped(reader: Reader, resume: ResumePoint | None, spacing_bytes: int) -> Any:
+    """What is inside of a gzip file; each of its bytes is asked for once."""
+    # It decodes a buffer at a time (by itself four times the spacing), each from the last point
+    # before it, and sees a point when it decodes the next: what it reads again must be in memory.
+    at_once = max(1, spacing_bytes // 2)
+    held = 2 + (spacing_bytes + at_once) // _GZIP_BLOCK_BYTES
+    file = indexed_gzip.IndexedGzipFile(
+        fileobj=RangeFile(reader, _GZIP_BLOCK_BYTES, held),
+        spacing=spacing_bytes,
+        buffer_size=at_once,
+    )
+    if resume:
+        file.import_index(fileobj=io.BytesIO(resume.gzip_index))
+    return file
 
 
 def _has_ranges(reader: Reader) -> bool:
